@@ -1,0 +1,19 @@
+"""What pyproject.toml cannot say: the two extensions over the one C core."""
+
+from setuptools import Extension, setup
+
+CORE = "uringloop/ring/_core"
+SOURCES = ("ring.c", "buffers.c", "stream.c", "watch.c")
+
+setup(
+    cffi_modules=["uringloop/ring/build.py:ffibuilder"],
+    ext_modules=[
+        Extension(
+            "uringloop.ring.hot",
+            ["uringloop/ring/hot.pyx", *(f"{CORE}/{name}" for name in SOURCES)],
+            include_dirs=[CORE],
+            depends=[f"{CORE}/{name}" for name in ("abi.h", "core.h", "internal.h")] + ["uringloop/ring/hot.pxd"],
+            extra_compile_args=["-std=gnu11", "-O2"],
+        )
+    ],
+)

@@ -1,0 +1,330 @@
+"""`EventLoop`: asyncio's loop with io_uring underneath.
+
+The tick, sleeping, wakeups, and the wiring of everything else.  What asyncio does well stays asyncio's: happy eyeballs,
+executors, signal handlers, the TLS protocol, `add_reader` and `add_writer` on its epoll selector.
+
+One tick: sleep until something happens, run what was ready before, dispatch the completions, then run what the selector
+and the timers made ready.  This is asyncio's order.
+
+The loop sleeps in the ring, with one system call that submits, waits and carries the timeout, as long as the selector
+watches nothing; otherwise in the selector, which holds the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before
+the CQE exists, is silent for more than about twenty completions at once and for overflowed ones, so before a sleep the
+flags of the ring are checked after the eventfd was let speak, and after it everything is reaped.
+
+asyncio's self-pipe (threads, signals) is polled through the ring, so it does not push the loop into the selector.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import weakref
+import ssl
+from asyncio import Handle, base_events, constants, sslproto
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from . import scheduler
+from .operations import Poll
+from .ring import Ring, Stream, WatchSelector
+from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
+from .sockets import SocketOperations
+from .transports.server import ListenerSet
+from .transports.stream import StreamTransport
+
+_log = logging.getLogger("asyncio")
+
+Sleep = Literal["auto", "selector", "ring"]
+_SLEEPS = ("auto", "selector", "ring")
+_BOUNDED_WORKERS_PER_CPU = 4
+
+
+class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
+    """An asyncio event loop on io_uring.
+
+    Args:
+        sleep: where to sleep: "ring" or "selector" always, or "auto", in the ring while the selector watches nothing.
+            With "ring", what `add_reader` watches is polled through the ring.
+        without: optional features of the kernel to do without (keys of `uringloop.ring.OPTIONAL`).
+        sq_entries: of the submission queue.
+        cq_entries: of the completion queue.
+        buffer_count: receive buffers at first; a power of two.
+        buffer_count_max: they double up to this many.
+        buffer_size_bytes: of one receive buffer.
+
+    Raises:
+        RingUnavailableError: io_uring cannot be used here; it says why and what to do.
+        ValueError: an unknown way to sleep or feature, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        sleep: Sleep = "auto",
+        without: frozenset[str] | set[str] | tuple[str, ...] = frozenset(),
+        sq_entries: int = SQ_ENTRIES,
+        cq_entries: int = CQ_ENTRIES,
+        buffer_count: int = BUFFER_COUNT,
+        buffer_count_max: int = BUFFER_COUNT_MAX,
+        buffer_size_bytes: int = BUFFER_SIZE_BYTES,
+    ) -> None:
+        if sleep not in _SLEEPS:
+            raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
+        self._sleep_mode = sleep
+        self._ring = Ring(sq_entries, cq_entries=cq_entries, without=frozenset(without), enable=False)
+        self._ring.open_buffers(buffer_count, buffer_size_bytes, max(buffer_count, buffer_count_max))
+        self._dispatcher = self._ring.dispatcher(self._report)
+        self._owner_thread: int | None = None
+        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._watch = WatchSelector()
+        self._watch.watch_edge(self._eventfd)
+        self._ring.register_eventfd(self._eventfd)
+        self._dispatcher.disarm_eventfd()
+        self._wakeup: Poll | None = None
+        self._selector_poll: Poll | None = None
+        self._listeners = ListenerSet(self)
+        self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
+        super().__init__(self._watch)
+        self._clock_resolution = 1e-9
+
+    # Running
+
+    def run_forever(self) -> None:
+        """Run until `stop()`; see `asyncio.loop.run_forever`.
+
+        Raises:
+            RuntimeError: the loop was made before a fork, or its operations are in flight on another thread.
+        """
+        self._check_closed()
+        self._check_running()
+        self._take_thread()
+        with self._signals_wake():
+            super().run_forever()
+
+    def _take_thread(self) -> None:
+        """Make the ring this thread's."""
+        if self._ring.forked:
+            raise RuntimeError(
+                "this event loop was made before fork(); make a new one in the child, with uringloop.new_event_loop()"
+            )
+        thread = threading.get_native_id()
+        if self._owner_thread == thread:
+            return
+        if self._owner_thread is not None and self._ring.is_single_issuer:
+            self._leave_thread()
+        if self._owner_thread is None:
+            self._ring.enable()
+            self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        self._owner_thread = thread
+        if self._wakeup is None:
+            multishot = "multishot_poll" in self._ring.features.enabled
+            self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
+            self._wakeup.submit(self._dispatcher)
+
+    def _leave_thread(self) -> None:
+        raise RuntimeError("moving between threads is not there yet")
+
+    @contextlib.contextmanager
+    def _signals_wake(self) -> Iterator[None]:
+        """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            if not self._signal_handlers:
+                signal.set_wakeup_fd(previous)
+
+    def _run_once(self) -> None:
+        dispatcher = self._dispatcher
+        if dispatcher.has_events():
+            # A callback let KeyboardInterrupt or SystemExit through: first what it left.
+            dispatcher.dispatch()
+        ready = self._ready
+        scheduled = self._scheduled
+        if scheduled:
+            self._timer_cancelled_count = scheduler.sweep(scheduled, self._timer_cancelled_count)
+        if ready or self._stopping:
+            timeout_ns = 0
+        elif scheduled:
+            timeout_ns = scheduler.timeout_ns(scheduled, self.time())
+        else:
+            timeout_ns = -1
+        ready_before = len(ready)
+        if self._sleep_mode == "ring" or (self._sleep_mode == "auto" and not self._watch.get_map()):
+            self._sleep_in_ring(timeout_ns)
+        else:
+            self._sleep_in_selector(timeout_ns)
+        if scheduled:
+            scheduler.pop_due(scheduled, self.time() + self._clock_resolution, ready)
+        ready_after = len(ready)
+        self._run_ready(ready_before)
+        dispatcher.dispatch()
+        self._run_ready(ready_after - ready_before)
+
+    def _run_ready(self, count: int) -> None:
+        ready = self._ready
+        for _ in range(count):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            if self._debug:
+                self._run_slowly(handle)
+            else:
+                handle._run()
+
+    def _run_slowly(self, handle: Handle) -> None:
+        """Run a handle in debug mode, and say so if it took long."""
+        try:
+            self._current_handle = handle
+            start = self.time()
+            handle._run()
+            duration = self.time() - start
+            if duration >= self.slow_callback_duration:
+                _log.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), duration)
+        finally:
+            self._current_handle = None
+
+    # Sleeping
+
+    def _sleep_in_ring(self, timeout_ns: int) -> None:
+        if self._watch.get_map():
+            if self._selector_poll is None:
+                # An epoll set does not signal a multishot poll again for data that stays unread.
+                self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
+                self._selector_poll.submit(self._dispatcher)
+        self._dispatcher.wait(timeout_ns)
+
+    def _selector_became_ready(self) -> None:
+        self._process_events(self._watch.sleep(0))
+
+    def _sleep_in_selector(self, timeout_ns: int) -> None:
+        dispatcher = self._dispatcher
+        if dispatcher.wait(0):
+            timeout_ns = 0
+        dispatcher.arm_eventfd()
+        if dispatcher.has_work():
+            timeout_ns = 0
+        events = self._watch.sleep(timeout_ns)
+        dispatcher.disarm_eventfd()
+        dispatcher.wait(0)
+        if events:
+            self._process_events(events)
+
+    def _make_self_pipe(self) -> None:
+        """asyncio's self-pipe, but polled through the ring, from the first run on."""
+        self._ssock, self._csock = socket.socketpair()
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds += 1
+
+    # Sockets
+
+    def _open_stream(self, fd: int, transport: StreamTransport, receive_size_bytes: int) -> Stream:
+        multishot = "multishot_receive" in self._ring.features.enabled
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> StreamTransport:
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        **timeouts: float | None,
+    ) -> asyncio.Transport:
+        """asyncio's TLS protocol over a transport of ours."""
+        self._ensure_fd_no_transport(rawsock)
+        tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        StreamTransport(self, rawsock, tls, None, extra, server)
+        transport: asyncio.Transport = tls._app_transport
+        return transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+    ) -> None:
+        tls = None
+        if sslcontext is not None:
+            tls = {
+                "sslcontext": sslcontext,
+                "ssl_handshake_timeout": ssl_handshake_timeout,
+                "ssl_shutdown_timeout": ssl_shutdown_timeout,
+            }
+        self._listeners.start(sock, protocol_factory, server, tls)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        self._listeners.stop(sock)
+        # The cancelled accept holds the address until it has reported: let it, so that the address is free on return.
+        if self._owner_thread == threading.get_native_id():
+            self._dispatcher.wait(0)
+            self._dispatcher.dispatch()
+
+    # Seeing
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of the ring; see `Ring.statistics`.  in_flight leaves out the loop's own polls."""
+        counters = self._ring.statistics()
+        counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in (self._wakeup, self._selector_poll))
+        return counters
+
+    def _report(self, error: BaseException, source: Any) -> None:
+        """What nobody else hears goes to the exception handler."""
+        self.call_exception_handler({"message": f"Exception in completion of {source!r}", "exception": error})
+
+    # Closing
+
+    def close(self) -> None:
+        """Close the loop; see `asyncio.loop.close`.
+
+        Everything in flight is cancelled, and what cannot be cancelled (a file read that runs) is waited for, because
+        the kernel writes into its memory until then.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if not self._ring.forked:
+            self._drain()
+        self._dispatcher.detach()
+        self._ring.close()
+        super().close()
+        os.close(self._eventfd)
+
+    def _drain(self) -> None:
+        for operation in list(self._dispatcher.operations.values()):
+            operation.abandon()
+        if self._owner_thread != threading.get_native_id():
+            return
+        self._dispatcher.cancel_all()
+        while self._ring.statistics()["in_flight"]:
+            self._dispatcher.wait(-1)
+            self._dispatcher.dispatch()

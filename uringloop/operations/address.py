@@ -1,0 +1,57 @@
+"""Socket addresses between Python's form and the kernel's `struct sockaddr` (see ip(7), ipv6(7), unix(7))."""
+
+import os
+import socket
+import struct
+from typing import Any
+
+_FAMILY = struct.Struct("=H")
+_INET = struct.Struct("=H2s4s8x")
+_INET6 = struct.Struct("=H2sI16sI")
+_UNIX_PATH_MAX = 108
+
+#: Room for the address of any family.
+SIZE_MAX_BYTES = 128
+
+
+def pack(family: int, address: Any) -> bytes | None:
+    """The sockaddr of a resolved address; None for a family that this module does not know.
+
+    Raises:
+        OverflowError: a port outside 0-65535.
+        OSError: the host is no address literal, or the path is too long.
+    """
+    if family == socket.AF_INET:
+        host, port = address
+        return _INET.pack(family, _port(port), socket.inet_pton(family, host))
+    if family == socket.AF_INET6:
+        host, port, flow, scope = (*address, 0, 0)[:4]
+        return _INET6.pack(family, _port(port), socket.htonl(flow), socket.inet_pton(family, host), scope)
+    if family == socket.AF_UNIX:
+        path = os.fsencode(address) if not isinstance(address, bytes) else address
+        if len(path) > _UNIX_PATH_MAX or (len(path) == _UNIX_PATH_MAX and not path.startswith(b"\0")):
+            raise OSError("AF_UNIX path too long")
+        ending = b"" if path.startswith(b"\0") else b"\0"
+        return _FAMILY.pack(family) + path + ending
+    return None
+
+
+def unpack(raw: bytes) -> Any:
+    """What `socket.accept` would return for this sockaddr."""
+    if len(raw) < _FAMILY.size:
+        return ""
+    (family,) = _FAMILY.unpack_from(raw)
+    if family == socket.AF_INET:
+        _, port, host = _INET.unpack_from(raw)
+        return socket.inet_ntop(family, host), int.from_bytes(port, "big")
+    if family == socket.AF_INET6:
+        _, port, flow, host, scope = _INET6.unpack_from(raw)
+        return socket.inet_ntop(family, host), int.from_bytes(port, "big"), socket.ntohl(flow), scope
+    path = raw[_FAMILY.size :]
+    return path if path.startswith(b"\0") else os.fsdecode(path.rstrip(b"\0"))
+
+
+def _port(port: int) -> bytes:
+    if not 0 <= port <= 0xFFFF:
+        raise OverflowError("connect(): port must be 0-65535.")
+    return port.to_bytes(2, "big")

@@ -1,0 +1,136 @@
+"""The life of an operation.
+
+From `stage` to its last CQE the in-flight table holds the operation, and the operation holds everything that the kernel
+may touch: buffers, paths, addresses.  Losing whoever waits for it changes nothing of that: the operation is abandoned,
+the kernel is asked once to cancel, and what it reports all the same is disposed of by the operation's class.
+
+A cancelled await returns only when the kernel is done with the caller's memory.
+"""
+
+import asyncio
+import enum
+import os
+from typing import Any, ClassVar
+
+from ..ring import Dispatcher, Opcode
+
+
+class State(enum.Enum):
+    """NEW -> IN_FLIGHT -> DONE.  In flight from staging on: the kernel may take a staged SQE at any tick."""
+
+    NEW = "new"
+    IN_FLIGHT = "in flight"
+    DONE = "done"
+
+
+class Operation:
+    """One SQE and what becomes of it.  Subclasses stage it, and turn its result into what the caller gets.
+
+    Attributes:
+        fd: the descriptor that it works on, -1 for none.
+        filename: named in the OSError if there is one.
+        abandoned: nobody waits for the result any more.
+    """
+
+    __slots__ = ("__weakref__", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
+
+    opcode: ClassVar[Opcode]
+    filename: ClassVar[Any] = None
+
+    def __init__(self, fd: int = -1) -> None:
+        self.fd = fd
+        self.state = State.NEW
+        self.abandoned = False
+        self.token = 0
+        self._dispatcher: Dispatcher | None = None
+        self._waiter: asyncio.Future[Any] | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the kernel may still touch the operation's memory and descriptor."""
+        return self.state is State.IN_FLIGHT
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        """Stage the SQE; returns the token.  Overridden with the operation's fields."""
+        return dispatcher.stage(self, self.opcode, self.fd)
+
+    def result(self, res: int, flags: int) -> Any:
+        """What the caller gets for a result that is no error."""
+        return res
+
+    def dispose(self, res: int, flags: int) -> None:
+        """A result that is no error and that nobody awaits: close what was opened, keep what was received."""
+
+    def error(self, res: int) -> BaseException:
+        """The exception for a negative result."""
+        if self.filename is None:
+            return OSError(-res, os.strerror(-res))
+        return OSError(-res, os.strerror(-res), self.filename)
+
+    def submit(self, dispatcher: Dispatcher) -> None:
+        """Put the operation in flight without waiting for it."""
+        assert self.state is not State.IN_FLIGHT
+        self.token = self.stage(dispatcher)
+        self._dispatcher = dispatcher
+        self.state = State.IN_FLIGHT
+
+    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
+        """Put the operation in flight and wait for its result.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+            asyncio.CancelledError: only when the kernel is done with the operation's memory.
+        """
+        waiter = self._waiter = loop.create_future()
+        self.submit(dispatcher)
+        try:
+            res, flags = await waiter
+        except asyncio.CancelledError:
+            await self._cancelled(loop)
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+        if res < 0:
+            raise self.error(res)
+        return self.result(res, flags)
+
+    async def _cancelled(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiter = self._waiter
+        assert waiter is not None
+        if self.state is State.DONE:
+            # The result arrived first, but the task never saw it.
+            if not waiter.cancelled():
+                self._discard(*waiter.result())
+            return
+        self.abandon()
+        while self.state is not State.DONE:
+            self._waiter = loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                continue
+
+    def abandon(self) -> None:
+        """Nobody waits any more: ask the kernel to cancel, once, and dispose of the result."""
+        if self.abandoned or self.state is not State.IN_FLIGHT:
+            return
+        self.abandoned = True
+        assert self._dispatcher is not None
+        self._dispatcher.cancel(self.token)
+
+    def complete(self, res: int, flags: int) -> None:
+        """A CQE arrived; called by the dispatch."""
+        self.state = State.DONE
+        waiter = self._waiter
+        if self.abandoned or waiter is None or waiter.done():
+            self._discard(res, flags)
+        if waiter is not None and not waiter.done():
+            waiter.set_result((res, flags))
+
+    def _discard(self, res: int, flags: int) -> None:
+        if res >= 0:
+            self.dispose(res, flags)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} fd={self.fd} {self.state.value}{' abandoned' if self.abandoned else ''}>"

@@ -1,0 +1,34 @@
+"""io_uring itself: the C core, its cffi binding, and the compiled hot half.
+
+Everything that knows an SQE from a CQE lives here, and nothing outside this package sees `ffi` or `lib`.
+"""
+
+from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
+from .errors import RingUnavailableError
+from .features import OPTIONAL, Features
+from .hot import Dispatcher, Stream
+from .memory import Pin, Vector
+from .ring import Completion, Ring, Sqe, is_available
+from .watch import WatchSelector
+
+__all__ = [
+    "ACCEPT_MULTISHOT",
+    "OPTIONAL",
+    "POLL_ADD_MULTI",
+    "Completion",
+    "CqeFlag",
+    "Dispatcher",
+    "Feature",
+    "Features",
+    "Opcode",
+    "Pin",
+    "Ring",
+    "RingUnavailableError",
+    "Setup",
+    "Sqe",
+    "SqeFlag",
+    "Stream",
+    "Vector",
+    "WatchSelector",
+    "is_available",
+]

@@ -1,0 +1,104 @@
+/* The buffer group of the streams: memory that the kernel fills in its own order, one buffer a receive.
+ *
+ * A buffer is lent from its CQE until it is recycled; recycling puts it at the tail of the ring that the kernel takes
+ * from.  The ring is registered at its largest size; buffers are added in blocks, each as large as all before it. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define MAX_BLOCKS 16
+
+static void *map_private(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, size, MADV_DONTFORK);
+    return memory;
+}
+
+static void provide(ul_buffers *group, uint32_t buffer_id)
+{
+    struct io_uring_buf *entry = &group->entries[group->tail & (group->count_max - 1)];
+    entry->addr = (uint64_t)(uintptr_t)group->address[buffer_id];
+    entry->len = group->size_bytes;
+    entry->bid = (uint16_t)buffer_id;
+    group->tail++;
+    store_release(&group->entries[0].resv, group->tail);
+}
+
+static int add_block(ul_buffers *group, uint32_t count)
+{
+    char *block = map_private((size_t)count * group->size_bytes);
+    if (block == NULL)
+        return -ENOMEM;
+    group->blocks[group->block_count++] = block;
+    for (uint32_t i = 0; i < count; i++) {
+        group->address[group->count] = block + (size_t)i * group->size_bytes;
+        provide(group, group->count++);
+    }
+    return 0;
+}
+
+/* count_max is a power of two, at most 32768; count divides it. */
+int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
+{
+    ul_buffers *group = &ring->buffers;
+    group->count_max = count_max;
+    group->size_bytes = size_bytes;
+    group->entries = map_private(count_max * sizeof(struct io_uring_buf));
+    group->address = calloc(count_max, sizeof(*group->address));
+    group->blocks = calloc(MAX_BLOCKS, sizeof(*group->blocks));
+    if (group->entries == NULL || group->address == NULL || group->blocks == NULL) {
+        ul_buffers_close(ring);
+        return -ENOMEM;
+    }
+    struct io_uring_buf_reg reg = {(uint64_t)(uintptr_t)group->entries, count_max, 0, 0, {0}};
+    int error = ul_ring_register(ring->fd, IORING_REGISTER_PBUF_RING, &reg, 1);
+    if (error == 0)
+        error = add_block(group, count);
+    if (error < 0)
+        ul_buffers_close(ring);
+    return error;
+}
+
+/* Twice as many buffers; -ENOSPC when the group is as large as it may be. */
+int ul_buffers_grow(ul_ring *ring)
+{
+    ul_buffers *group = &ring->buffers;
+    if (group->count * 2 > group->count_max || group->block_count == MAX_BLOCKS)
+        return -ENOSPC;
+    return add_block(group, group->count);
+}
+
+char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
+{
+    ring->buffers.lent++;
+    return ring->buffers.address[buffer_id];
+}
+
+void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
+{
+    ring->buffers.lent--;
+    provide(&ring->buffers, buffer_id);
+}
+
+/* After the ring fd is closed and nothing is in flight. */
+void ul_buffers_close(ul_ring *ring)
+{
+    ul_buffers *group = &ring->buffers;
+    uint32_t count = group->count;
+    while (group->block_count > 0) {
+        count = group->block_count > 1 ? count / 2 : count;
+        munmap(group->blocks[--group->block_count], (size_t)count * group->size_bytes);
+    }
+    if (group->entries != NULL)
+        munmap(group->entries, group->count_max * sizeof(struct io_uring_buf));
+    free(group->blocks);
+    free(group->address);
+    memset(group, 0, sizeof(*group));
+}

@@ -1,0 +1,109 @@
+/* The C core: one io_uring with its queues, and the stream engine on top of it.
+ *
+ * Everything here runs on the ring's own thread, never calls Python, and allocates with malloc.  Functions that can be
+ * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by ring/hot.pyx.
+ */
+#ifndef UL_CORE_H
+#define UL_CORE_H
+
+#include "abi.h"
+
+/* A token is a user_data: its low four bits say who hears of the completion. */
+enum {
+    UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
+    UL_KIND_RECEIVE = 1,   /* a stream's receive */
+    UL_KIND_SEND = 2,      /* a stream's send */
+    UL_KIND_CANCEL = 3,    /* a cancel: its own result says nothing that the target's does not */
+};
+#define UL_KIND_BITS 4
+#define UL_SLOT_BITS 20
+
+typedef struct ul_ring ul_ring;
+typedef struct ul_stream ul_stream;
+typedef struct ul_chunk ul_chunk;
+
+typedef struct {
+    uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
+    uint64_t buffers, buffers_lent, bytes_received, bytes_sent;
+} ul_statistics;
+
+/* What Python hears of: a CQE of an operation, or what became of a stream. */
+typedef struct {
+    uint64_t token; /* of the operation; unused for a stream */
+    int32_t res;
+    uint32_t flags;    /* CQE flags of the operation */
+    ul_stream *stream; /* NULL for an operation */
+    uint32_t what;     /* UL_STREAM_* bits */
+    uint32_t buffer_id;
+    const char *data; /* UL_STREAM_DATA: res bytes, lent until ul_stream_recycle */
+} ul_event;
+
+enum {
+    UL_STREAM_DATA = 1,
+    UL_STREAM_EOF = 2,
+    UL_STREAM_ERROR = 4, /* res is the negative errno */
+    UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
+    UL_STREAM_RELEASED = 16,
+    UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
+    UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
+};
+
+/* ring.c */
+ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
+int ul_ring_enable(ul_ring *ring);
+void ul_ring_close(ul_ring *ring);
+void ul_ring_forget(ul_ring *ring);
+int ul_ring_fd(ul_ring *ring);
+uint32_t ul_ring_features(ul_ring *ring);
+uint32_t ul_ring_setup_flags(ul_ring *ring);
+uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);
+int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
+int ul_ring_eventfd(ul_ring *ring, int fd);
+void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
+
+struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
+int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe);
+int ul_stage_cancel(ul_ring *ring, uint64_t token);
+int ul_stage_cancel_all(ul_ring *ring);
+int ul_reserve(ul_ring *ring, uint32_t count);
+uint32_t ul_staged(ul_ring *ring);
+int ul_has_work(ul_ring *ring);
+int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
+int ul_wait(ul_ring *ring, int64_t timeout_ns);
+int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
+int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
+void ul_eventfd_arm(ul_ring *ring);
+void ul_eventfd_disarm(ul_ring *ring);
+
+/* watch.c: the epoll set that the selector keeps, waited on with nanoseconds */
+#define UL_WATCH_MAX 256
+typedef struct {
+    uint32_t events;
+    int32_t fd;
+} ul_watch_event;
+int ul_watch_edge(int epoll_fd, int fd);
+int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t timeout_ns);
+
+/* buffers.c */
+int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_grow(ul_ring *ring);
+void ul_buffers_close(ul_ring *ring);
+
+/* stream.c */
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes);
+void *ul_stream_owner(ul_stream *stream);
+int ul_stream_receive(ul_stream *stream);
+int ul_stream_hold(ul_stream *stream);
+void ul_stream_recycle(ul_stream *stream, const ul_event *event);
+int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
+int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
+void *ul_stream_released(ul_stream *stream);
+size_t ul_stream_queued(ul_stream *stream);
+void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);
+void ul_stream_notify_empty(ul_stream *stream);
+int ul_stream_write_eof(ul_stream *stream);
+int ul_stream_close(ul_stream *stream);
+int ul_stream_abort(ul_stream *stream);
+void ul_stream_free(ul_stream *stream);
+
+#endif

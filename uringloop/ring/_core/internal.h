@@ -1,0 +1,54 @@
+/* What the files of the core share and the bindings do not see. */
+#ifndef UL_INTERNAL_H
+#define UL_INTERNAL_H
+
+#include "core.h"
+
+#define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+
+/* A group of receive buffers that the kernel picks from.  It starts small, so that a few connections stay in the cache,
+ * and grows when the kernel runs out. */
+typedef struct {
+    struct io_uring_buf *entries; /* shared with the kernel; NULL: no buffer group */
+    char **address;               /* by buffer id */
+    char **blocks;                /* what was allocated, one block a growth */
+    uint32_t block_count, count, count_max, size_bytes, lent;
+    uint16_t tail;
+} ul_buffers;
+
+struct ul_ring {
+    int fd;
+    int forgotten; /* in a forked child: the mappings are not there */
+    uint32_t setup_flags, features, sq_entries, cq_entries;
+
+    uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
+    struct io_uring_sqe *sqes;
+    uint32_t *cq_head, *cq_tail, *cq_flags, *cq_overflow, cq_mask;
+    struct io_uring_cqe *cqes;
+    void *ring_map, *sqe_map;
+    size_t ring_map_size, sqe_map_size;
+
+    ul_buffers buffers;
+    ul_stream **slots;
+    uint32_t slot_count, slot_capacity;
+    uint32_t *free_slots, free_slot_count;
+    uint64_t next_serial;
+    ul_stream *to_send;    /* streams with bytes queued and no send staged */
+    ul_stream *to_receive; /* streams that found the buffer group empty */
+    ul_chunk *spare_chunks;
+    uint32_t spare_chunk_count;
+    ul_statistics statistics;
+};
+
+uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind);
+int ul_streams_stage(ul_ring *ring);
+int ul_streams_waiting(ul_ring *ring);
+int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
+void ul_streams_close(ul_ring *ring);
+
+char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
+void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
+
+#endif

@@ -1,0 +1,337 @@
+/* One io_uring: setup, the two queues, submitting, waiting, reaping.
+ *
+ * Submission: SQEs are staged in the queue's memory and handed over together by the next io_uring_enter.  A full queue
+ * is submitted on the spot.
+ *
+ * Reaping is complete, or the loop would sleep on finished work.  With DEFER_TASKRUN a completion exists as a CQE only
+ * after an enter with GETEVENTS; one such enter runs at most about twenty of them and does not signal for the rest; and
+ * CQEs that overflowed the queue signal nobody.  Both states show in the SQ flags (TASKRUN, CQ_OVERFLOW), so reaping
+ * goes on until these are clear.  A bounded number of rounds, because completions of sends stage more sends.
+ *
+ * Memory shared with the kernel is not inherited by fork (MADV_DONTFORK): a child that touched it would corrupt the
+ * parent's queues.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef __NR_io_uring_setup
+#define __NR_io_uring_setup 425
+#define __NR_io_uring_enter 426
+#define __NR_io_uring_register 427
+#endif
+
+#define REAP_ROUNDS 16
+#define NS_PER_S 1000000000LL
+
+int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count)
+{
+    long result = syscall(__NR_io_uring_register, ring_fd, opcode, arg, count);
+    return result < 0 ? -errno : (int)result;
+}
+
+static void *map_shared(int fd, size_t size, uint64_t offset)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, size, MADV_DONTFORK);
+    return memory;
+}
+
+static int map_queues(ul_ring *ring, const struct io_uring_params *p)
+{
+    size_t sq_size = p->sq_off.array + p->sq_entries * sizeof(uint32_t);
+    size_t cq_size = p->cq_off.cqes + p->cq_entries * sizeof(struct io_uring_cqe);
+    if (p->flags & IORING_SETUP_NO_SQARRAY)
+        sq_size = p->sq_off.flags + sizeof(uint32_t);
+    ring->ring_map_size = sq_size > cq_size ? sq_size : cq_size;
+    ring->ring_map = map_shared(ring->fd, ring->ring_map_size, IORING_OFF_SQ_RING);
+    ring->sqe_map_size = p->sq_entries * sizeof(struct io_uring_sqe);
+    ring->sqe_map = map_shared(ring->fd, ring->sqe_map_size, IORING_OFF_SQES);
+    if (ring->ring_map == NULL || ring->sqe_map == NULL)
+        return -errno;
+
+    char *base = ring->ring_map;
+    ring->sq_head = (uint32_t *)(base + p->sq_off.head);
+    ring->sq_tail = (uint32_t *)(base + p->sq_off.tail);
+    ring->sq_flags = (uint32_t *)(base + p->sq_off.flags);
+    ring->sq_mask = *(uint32_t *)(base + p->sq_off.ring_mask);
+    ring->sqes = ring->sqe_map;
+    ring->cq_head = (uint32_t *)(base + p->cq_off.head);
+    ring->cq_tail = (uint32_t *)(base + p->cq_off.tail);
+    ring->cq_mask = *(uint32_t *)(base + p->cq_off.ring_mask);
+    ring->cq_overflow = (uint32_t *)(base + p->cq_off.overflow);
+    ring->cqes = (struct io_uring_cqe *)(base + p->cq_off.cqes);
+    ring->cq_flags = p->cq_off.flags ? (uint32_t *)(base + p->cq_off.flags) : NULL;
+    ring->sqe_tail = *ring->sq_tail;
+    if (!(p->flags & IORING_SETUP_NO_SQARRAY)) {
+        uint32_t *array = (uint32_t *)(base + p->sq_off.array);
+        for (uint32_t i = 0; i < p->sq_entries; i++)
+            array[i] = i;
+    }
+    return 0;
+}
+
+ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error)
+{
+    ul_ring *ring = calloc(1, sizeof(*ring));
+    if (ring == NULL) {
+        *error = -ENOMEM;
+        return NULL;
+    }
+    struct io_uring_params p;
+    memset(&p, 0, sizeof(p));
+    p.flags = setup_flags;
+    p.cq_entries = cq_entries;
+    p.sq_thread_idle = idle_ms;
+    ring->fd = (int)syscall(__NR_io_uring_setup, sq_entries, &p);
+    if (ring->fd < 0) {
+        *error = -errno;
+        free(ring);
+        return NULL;
+    }
+    ring->setup_flags = p.flags;
+    ring->features = p.features;
+    ring->sq_entries = p.sq_entries;
+    ring->cq_entries = p.cq_entries;
+    ring->next_serial = 1;
+    const uint32_t needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
+                            IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
+    *error = (p.features & needed) == needed ? map_queues(ring, &p) : -ENOSYS;
+    if (*error < 0) {
+        ul_ring_close(ring);
+        return NULL;
+    }
+    return ring;
+}
+
+int ul_ring_enable(ul_ring *ring)
+{
+    return ul_ring_register(ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
+/* What is still in flight keeps its memory for good: the kernel may write there after the close. */
+void ul_ring_close(ul_ring *ring)
+{
+    if (!ring->forgotten) {
+        close(ring->fd);
+        if (ring->ring_map != NULL)
+            munmap(ring->ring_map, ring->ring_map_size);
+        if (ring->sqe_map != NULL)
+            munmap(ring->sqe_map, ring->sqe_map_size);
+    }
+    if (ring->statistics.in_flight > 0 && !ring->forgotten)
+        return;
+    if (!ring->forgotten)
+        ul_buffers_close(ring);
+    ul_streams_close(ring);
+    free(ring);
+}
+
+/* In a forked child: let go of the parent's ring without a word to it. */
+void ul_ring_forget(ul_ring *ring)
+{
+    if (ring->forgotten)
+        return;
+    ring->forgotten = 1;
+    close(ring->fd);
+    ring->fd = -1;
+}
+
+int ul_ring_fd(ul_ring *ring) { return ring->fd; }
+uint32_t ul_ring_features(ul_ring *ring) { return ring->features; }
+uint32_t ul_ring_setup_flags(ul_ring *ring) { return ring->setup_flags; }
+
+uint32_t ul_ring_entries(ul_ring *ring, int completion_queue)
+{
+    return completion_queue ? ring->cq_entries : ring->sq_entries;
+}
+
+int ul_ring_eventfd(ul_ring *ring, int fd)
+{
+    return ul_ring_register(ring->fd, IORING_REGISTER_EVENTFD, &fd, 1);
+}
+
+void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
+{
+    *out = ring->statistics;
+    out->buffers = ring->buffers.count;
+    out->buffers_lent = ring->buffers.lent;
+    out->streams = ring->slot_count - ring->free_slot_count;
+}
+
+uint32_t ul_staged(ul_ring *ring) { return ring->sqe_tail - load_acquire(ring->sq_head); }
+
+static uint32_t cqes_ready(ul_ring *ring) { return load_acquire(ring->cq_tail) - *ring->cq_head; }
+
+static uint32_t deferred_work(ul_ring *ring)
+{
+    return load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+int ul_has_work(ul_ring *ring)
+{
+    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring);
+}
+
+/* The system call; submits all that is staged.  timeout_ns < 0: none. */
+int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
+{
+    struct ul_timespec ts = {timeout_ns / NS_PER_S, timeout_ns % NS_PER_S};
+    struct io_uring_getevents_arg arg = {0, _NSIG / 8, 0, timeout_ns < 0 ? 0 : (uint64_t)(uintptr_t)&ts};
+    if (ring->forgotten)
+        return -EOWNERDEAD;
+    uint32_t to_submit = ul_staged(ring);
+    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    store_release(ring->sq_tail, ring->sqe_tail);
+    if (ring->setup_flags & IORING_SETUP_SQPOLL) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (load_relaxed(ring->sq_flags) & IORING_SQ_NEED_WAKEUP)
+            flags |= IORING_ENTER_SQ_WAKEUP;
+    }
+    if (load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW)
+        ring->statistics.overflows++;
+    ring->statistics.enters++;
+    if (to_submit > ring->statistics.batches_max)
+        ring->statistics.batches_max = to_submit;
+    long result = syscall(__NR_io_uring_enter, ring->fd, to_submit, min_complete, flags, &arg, sizeof(arg));
+    if (result < 0)
+        return -errno;
+    ring->statistics.submitted += (uint64_t)result;
+    return (int)result;
+}
+
+/* Submits what is staged and waits for a completion; at once if one is at hand, or work that may bring one. */
+int ul_wait(ul_ring *ring, int64_t timeout_ns)
+{
+    int error = ul_streams_stage(ring);
+    if (error < 0)
+        return error;
+    if (cqes_ready(ring) || deferred_work(ring))
+        timeout_ns = 0;
+    if (timeout_ns == 0 && !ul_staged(ring) && !deferred_work(ring))
+        return 0;
+    return ul_enter(ring, timeout_ns == 0 ? 0 : 1, timeout_ns == 0 ? -1 : timeout_ns);
+}
+
+/* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit. */
+int ul_reserve(ul_ring *ring, uint32_t count)
+{
+    if (ring->forgotten)
+        return -EOWNERDEAD;
+    if (count > ring->sq_entries)
+        return -E2BIG;
+    while (ring->sq_entries - ul_staged(ring) < count) {
+        int result = ul_enter(ring, 0, -1);
+        if (result < 0 && result != -EINTR)
+            return result;
+    }
+    return 0;
+}
+
+/* The next free SQE, zeroed.  It counts as in flight from here on, so the caller fills it. */
+struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
+{
+    *error = ul_reserve(ring, 1);
+    if (*error < 0)
+        return NULL;
+    struct io_uring_sqe *sqe = &ring->sqes[ring->sqe_tail++ & ring->sq_mask];
+    memset(sqe, 0, sizeof(*sqe));
+    ring->statistics.in_flight++;
+    return sqe;
+}
+
+int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe)
+{
+    int error;
+    struct io_uring_sqe *slot = ul_next_sqe(ring, &error);
+    if (slot == NULL)
+        return error;
+    *slot = *sqe;
+    return 0;
+}
+
+static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
+{
+    int error;
+    struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
+    if (sqe == NULL)
+        return error;
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = token;
+    sqe->op_flags = flags;
+    sqe->user_data = UL_KIND_CANCEL;
+    return 0;
+}
+
+int ul_stage_cancel(ul_ring *ring, uint64_t token) { return stage_cancel(ring, token, 0); }
+
+int ul_stage_cancel_all(ul_ring *ring)
+{
+    return stage_cancel(ring, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+}
+
+/* Copies a CQE out and frees its place: 1, or 0 when the queue is empty. */
+int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
+{
+    uint32_t head = *ring->cq_head;
+    if (head == load_acquire(ring->cq_tail))
+        return 0;
+    *out = ring->cqes[head & ring->cq_mask];
+    store_release(ring->cq_head, head + 1);
+    ring->statistics.completed++;
+    if (!(out->flags & IORING_CQE_F_MORE))
+        ring->statistics.in_flight--;
+    return 1;
+}
+
+/* Reaps every completion there is, up to the capacity; the number of events, or a negative errno. */
+int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
+{
+    uint32_t count = 0;
+    for (int round = 0; round < REAP_ROUNDS; round++) {
+        struct io_uring_cqe cqe;
+        while (count < capacity && ul_next_cqe(ring, &cqe)) {
+            ul_event *event = &events[count];
+            uint32_t kind = cqe.user_data & ((1U << UL_KIND_BITS) - 1);
+            if (kind == UL_KIND_OPERATION) {
+                event->token = cqe.user_data;
+                event->res = cqe.res;
+                event->flags = cqe.flags;
+                event->stream = NULL;
+                count++;
+            } else if (kind != UL_KIND_CANCEL) {
+                count += (uint32_t)ul_stream_complete(ring, &cqe, event);
+            }
+        }
+        if (count == capacity || !deferred_work(ring))
+            break;
+        int result = ul_enter(ring, 0, -1);
+        if (result < 0)
+            return count > 0 ? (int)count : result;
+    }
+    return (int)count;
+}
+
+/* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
+void ul_eventfd_arm(ul_ring *ring)
+{
+    if (ring->cq_flags != NULL)
+        __atomic_store_n(ring->cq_flags, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void ul_eventfd_disarm(ul_ring *ring)
+{
+    if (ring->cq_flags != NULL)
+        __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
+}

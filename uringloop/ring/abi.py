@@ -1,0 +1,158 @@
+"""io_uring's numbers, by the kernel's names: opcodes, features, flags.
+
+See io_uring_setup(2), io_uring_enter(2), io_uring_register(2).  A test compares those that the C core uses with its own.
+"""
+
+import enum
+
+
+class Opcode(enum.IntEnum):
+    """IORING_OP_*: what an SQE asks for."""
+
+    NOP = 0
+    READV = 1
+    WRITEV = 2
+    FSYNC = 3
+    READ_FIXED = 4
+    WRITE_FIXED = 5
+    POLL_ADD = 6
+    POLL_REMOVE = 7
+    SYNC_FILE_RANGE = 8
+    SENDMSG = 9
+    RECVMSG = 10
+    TIMEOUT = 11
+    TIMEOUT_REMOVE = 12
+    ACCEPT = 13
+    ASYNC_CANCEL = 14
+    LINK_TIMEOUT = 15
+    CONNECT = 16
+    FALLOCATE = 17
+    OPENAT = 18
+    CLOSE = 19
+    FILES_UPDATE = 20
+    STATX = 21
+    READ = 22
+    WRITE = 23
+    FADVISE = 24
+    MADVISE = 25
+    SEND = 26
+    RECV = 27
+    OPENAT2 = 28
+    EPOLL_CTL = 29
+    SPLICE = 30
+    PROVIDE_BUFFERS = 31
+    REMOVE_BUFFERS = 32
+    TEE = 33
+    SHUTDOWN = 34
+    RENAMEAT = 35
+    UNLINKAT = 36
+    MKDIRAT = 37
+    SYMLINKAT = 38
+    LINKAT = 39
+    MSG_RING = 40
+    FSETXATTR = 41
+    SETXATTR = 42
+    FGETXATTR = 43
+    GETXATTR = 44
+    SOCKET = 45
+    URING_CMD = 46
+    SEND_ZC = 47
+    SENDMSG_ZC = 48
+    READ_MULTISHOT = 49
+    WAITID = 50
+    FUTEX_WAIT = 51
+    FUTEX_WAKE = 52
+    FUTEX_WAITV = 53
+    FIXED_FD_INSTALL = 54
+    FTRUNCATE = 55
+    BIND = 56
+    LISTEN = 57
+    RECV_ZC = 58
+    EPOLL_WAIT = 59
+    READV_FIXED = 60
+    WRITEV_FIXED = 61
+    PIPE = 62
+
+
+class Setup(enum.IntFlag):
+    """IORING_SETUP_*: how a ring is made."""
+
+    IOPOLL = 1 << 0
+    SQPOLL = 1 << 1
+    SQ_AFF = 1 << 2
+    CQSIZE = 1 << 3
+    CLAMP = 1 << 4
+    ATTACH_WQ = 1 << 5
+    R_DISABLED = 1 << 6
+    SUBMIT_ALL = 1 << 7
+    COOP_TASKRUN = 1 << 8
+    TASKRUN_FLAG = 1 << 9
+    SQE128 = 1 << 10
+    CQE32 = 1 << 11
+    SINGLE_ISSUER = 1 << 12
+    DEFER_TASKRUN = 1 << 13
+    NO_MMAP = 1 << 14
+    REGISTERED_FD_ONLY = 1 << 15
+    NO_SQARRAY = 1 << 16
+    HYBRID_IOPOLL = 1 << 17
+    CQE_MIXED = 1 << 18
+
+
+class Feature(enum.IntFlag):
+    """IORING_FEAT_*: what io_uring_setup(2) says of the kernel."""
+
+    SINGLE_MMAP = 1 << 0
+    NODROP = 1 << 1
+    SUBMIT_STABLE = 1 << 2
+    RW_CUR_POS = 1 << 3
+    CUR_PERSONALITY = 1 << 4
+    FAST_POLL = 1 << 5
+    POLL_32BITS = 1 << 6
+    SQPOLL_NONFIXED = 1 << 7
+    EXT_ARG = 1 << 8
+    NATIVE_WORKERS = 1 << 9
+    RSRC_TAGS = 1 << 10
+    CQE_SKIP = 1 << 11
+    LINKED_FILE = 1 << 12
+    REG_REG_RING = 1 << 13
+    RECVSEND_BUNDLE = 1 << 14
+    MIN_TIMEOUT = 1 << 15
+    RW_ATTR = 1 << 16
+    NO_IOWAIT = 1 << 17
+
+
+class SqeFlag(enum.IntFlag):
+    """IOSQE_*: how one SQE is run, whatever its opcode."""
+
+    FIXED_FILE = 1 << 0
+    IO_DRAIN = 1 << 1
+    IO_LINK = 1 << 2
+    IO_HARDLINK = 1 << 3
+    ASYNC = 1 << 4
+    BUFFER_SELECT = 1 << 5
+    CQE_SKIP_SUCCESS = 1 << 6
+
+
+class CqeFlag(enum.IntFlag):
+    """IORING_CQE_F_*: what a completion says beside its result."""
+
+    BUFFER = 1 << 0
+    MORE = 1 << 1
+    SOCK_NONEMPTY = 1 << 2
+    NOTIF = 1 << 3
+    BUF_MORE = 1 << 4
+
+
+class Register(enum.IntEnum):
+    """IORING_REGISTER_*, as far as they are used here."""
+
+    EVENTFD = 4
+    PROBE = 8
+    ENABLE_RINGS = 12
+    IOWQ_MAX_WORKERS = 19
+    PBUF_RING = 22
+
+
+ACCEPT_MULTISHOT = 1 << 0
+POLL_ADD_MULTI = 1 << 0
+OP_SUPPORTED = 1 << 0

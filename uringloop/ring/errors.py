@@ -1,0 +1,80 @@
+"""What the kernel refuses, and why it most likely did.
+
+One class with one meaning: `RingUnavailableError`, io_uring cannot be used here.  Everything else that the kernel refuses
+is an OSError with its errno.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+DISABLE_VARIABLE = "URINGLOOP_DISABLE"
+_SWITCH = Path("/proc/sys/kernel/io_uring_disabled")
+
+
+class RingUnavailableError(OSError):
+    """io_uring cannot be used in this process.
+
+    Attributes:
+        errno: what the kernel answered, 0 if it was not asked.
+        cause: the likely reason, one sentence.
+        remedy: what to do about it, one sentence.
+    """
+
+    def __init__(self, error: int, cause: str, remedy: str) -> None:
+        answer = f" ({errno.errorcode.get(error, error)}: {os.strerror(error)})" if error else ""
+        super().__init__(error, f"io_uring is not available{answer}: {cause} {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+
+
+def unavailable(error: int) -> RingUnavailableError:
+    """The error for an errno that io_uring_setup(2) gave, with its likely cause and remedy."""
+    cause, remedy = _explain(error)
+    return RingUnavailableError(error, cause, remedy)
+
+
+def disabled_by_variable() -> bool:
+    """Whether URINGLOOP_DISABLE forbids even to ask the kernel (some sandboxes kill a process that does)."""
+    return os.environ.get(DISABLE_VARIABLE, "0") not in ("", "0")
+
+
+def kernel_switch() -> int | None:
+    """kernel.io_uring_disabled: 0 anyone may, 1 only a group may, 2 nobody may; None where there is no such switch."""
+    try:
+        return int(_SWITCH.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _explain(error: int) -> tuple[str, str]:
+    if error == 0:
+        return f"{DISABLE_VARIABLE} is set.", f"Unset {DISABLE_VARIABLE} to use io_uring."
+    if error == errno.EPERM:
+        if kernel_switch():
+            return (
+                f"kernel.io_uring_disabled is {kernel_switch()}.",
+                "Run `sysctl kernel.io_uring_disabled=0` as root, or join kernel.io_uring_group.",
+            )
+        return (
+            "A seccomp filter refuses it, as Docker's and containerd's default profiles do.",
+            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register.",
+        )
+    if error == errno.ENOSYS:
+        return (
+            "The kernel has no io_uring or one older than Linux 5.11, or a sandbox (gVisor, a seccomp filter) hides it.",
+            "Use Linux 5.11 or newer outside such a sandbox; uringloop is at its best from 6.1 on.",
+        )
+    if error == errno.ENOMEM:
+        return (
+            "The memory for the rings was refused: RLIMIT_MEMLOCK or the cgroup's memory limit is too small.",
+            "Raise `ulimit -l` or the memory limit, or ask for fewer entries.",
+        )
+    if error in (errno.EMFILE, errno.ENFILE):
+        return "The limit of open files is reached.", "Close descriptors or raise `ulimit -n`."
+    if error == errno.EINVAL:
+        return (
+            "The kernel knows none of the setup flags that uringloop can use, or the sizes are out of range.",
+            "Use Linux 5.11 or newer, and at most 32768 entries.",
+        )
+    return "The kernel refused for a reason that uringloop does not know.", "See io_uring_setup(2) for this error."

@@ -1,0 +1,68 @@
+# The C core's declarations, as hot.pyx needs them.
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
+
+
+cdef extern from "core.h" nogil:
+    ctypedef struct ul_ring:
+        pass
+    ctypedef struct ul_stream:
+        pass
+    struct io_uring_sqe:
+        uint8_t opcode
+        uint8_t flags
+        uint16_t ioprio
+        int32_t fd
+        uint64_t off
+        uint64_t addr
+        uint32_t len
+        uint32_t op_flags
+        uint64_t user_data
+        uint16_t buf_index
+        uint16_t personality
+        int32_t splice_fd_in
+        uint64_t addr3
+    ctypedef struct ul_event:
+        uint64_t token
+        int32_t res
+        uint32_t flags
+        ul_stream *stream
+        uint32_t what
+        uint32_t buffer_id
+        const char *data
+
+    uint32_t IORING_CQE_F_MORE
+    enum:
+        UL_KIND_BITS
+        UL_STREAM_DATA
+        UL_STREAM_EOF
+        UL_STREAM_ERROR
+        UL_STREAM_LOW
+        UL_STREAM_RELEASED
+        UL_STREAM_CLOSED
+        UL_STREAM_EMPTY
+
+    io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
+    int ul_stage_cancel(ul_ring *ring, uint64_t token)
+    int ul_stage_cancel_all(ul_ring *ring)
+    int ul_has_work(ul_ring *ring)
+    int ul_wait(ul_ring *ring, int64_t timeout_ns)
+    int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
+    void ul_eventfd_arm(ul_ring *ring)
+    void ul_eventfd_disarm(ul_ring *ring)
+
+    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+    void *ul_stream_owner(ul_stream *stream)
+    int ul_stream_receive(ul_stream *stream)
+    int ul_stream_hold(ul_stream *stream)
+    void ul_stream_recycle(ul_stream *stream, const ul_event *event)
+    int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
+    int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
+    void *ul_stream_released(ul_stream *stream)
+    size_t ul_stream_queued(ul_stream *stream)
+    void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
+    void ul_stream_notify_empty(ul_stream *stream)
+    int ul_stream_write_eof(ul_stream *stream)
+    int ul_stream_close(ul_stream *stream)
+    int ul_stream_abort(ul_stream *stream)
+    void ul_stream_free(ul_stream *stream)

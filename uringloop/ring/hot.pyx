@@ -1,0 +1,497 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
+"""The hot half: the tick with its dispatch, and `Stream`, compiled over the same C core that cffi binds.
+
+What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
+copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
+through, the rest of the array is dispatched on the next tick, before anything else runs.
+
+The GIL is released only around a wait that may block.
+"""
+
+from asyncio import BufferedProtocol
+from logging import getLogger
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EINTR, EBUSY, EAGAIN, ETIME
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from os import strerror
+
+_log = getLogger("asyncio")
+
+# Writes of at least this many bytes are referenced, not copied.
+cdef enum:
+    PIN_FROM_BYTES = 16384
+    LOST_WRITES_BEFORE_WARNING = 5
+
+
+cdef raise_errno(int error):
+    raise OSError(-error, strerror(-error))
+
+
+cdef class Dispatcher:
+    """Stages SQEs, waits, and hands each completion to its owner.
+
+    Args:
+        ring_address: of the core's `ul_ring`.
+        capacity: the largest number of completions of one tick.
+        report: called with (exception, operation) when an operation's `complete` raises.
+    """
+
+    cdef ul_ring *ring
+    cdef ul_event *events
+    cdef int count, cursor, capacity
+    cdef uint64_t next_token
+    cdef object report
+    cdef set streams
+    cdef readonly dict operations
+
+    def __cinit__(self, uintptr_t ring_address, int capacity, report):
+        self.ring = <ul_ring *>ring_address
+        self.capacity = capacity
+        self.events = <ul_event *>malloc(capacity * sizeof(ul_event))
+        if self.events == NULL:
+            raise MemoryError
+        self.report = report
+        self.streams = set()
+        self.operations = {}
+
+    def __dealloc__(self):
+        free(self.events)
+
+    def detach(self):
+        """Forget the ring, which is about to be closed: everything after this is refused."""
+        cdef Stream stream
+        for stream in self.streams:
+            stream.handle = NULL
+        self.streams.clear()
+        self.ring = NULL
+        self.count = self.cursor = 0
+
+    cdef int check(self) except -1:
+        if self.ring == NULL:
+            raise RuntimeError("the ring is closed")
+        return 0
+
+    def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
+              uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
+        """Stage one SQE for an operation, which the in-flight table holds until its last CQE; returns the token."""
+        cdef int error = 0
+        self.check()
+        cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
+        if sqe == NULL:
+            raise_errno(error)
+        self.next_token += 1
+        cdef uint64_t token = self.next_token << UL_KIND_BITS
+        sqe.opcode = opcode
+        sqe.flags = sqe_flags
+        sqe.ioprio = ioprio
+        sqe.fd = fd
+        sqe.off = offset
+        sqe.addr = addr
+        sqe.len = length
+        sqe.op_flags = op_flags
+        sqe.user_data = token
+        sqe.buf_index = buf_index
+        sqe.splice_fd_in = file_index
+        sqe.addr3 = addr3
+        self.operations[token] = operation
+        return token
+
+    def cancel(self, uint64_t token):
+        """Ask the kernel to cancel the operation of this token; its completion still comes."""
+        self.check()
+        cdef int error = ul_stage_cancel(self.ring, token)
+        if error < 0:
+            raise_errno(error)
+
+    def cancel_all(self):
+        """Ask the kernel to cancel everything in flight, and drop what streams have queued."""
+        cdef Stream stream
+        for stream in self.streams:
+            stream.closing = True
+            ul_stream_abort(stream.handle)
+        self.check()
+        cdef int error = ul_stage_cancel_all(self.ring)
+        if error < 0:
+            raise_errno(error)
+
+    def has_work(self):
+        """Whether sleeping would be wrong: completions at hand or under way, SQEs staged, events not yet dispatched."""
+        return self.cursor < self.count or ul_has_work(self.ring)
+
+    def has_events(self):
+        return self.cursor < self.count
+
+    def wait(self, int64_t timeout_ns):
+        """Submit, wait for a completion, and copy out what completed.
+
+        Args:
+            timeout_ns: at most this long; 0 does not wait, a negative number waits for ever.
+
+        Returns:
+            The number of events to dispatch; 0 also after a signal or the timeout.
+        """
+        cdef int result
+        self.check()
+        if self.cursor < self.count:
+            timeout_ns = 0
+        if timeout_ns == 0:
+            result = ul_wait(self.ring, 0)
+        else:
+            with nogil:
+                result = ul_wait(self.ring, timeout_ns)
+        if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+            raise_errno(result)
+        if self.cursor == self.count:
+            self.cursor = self.count = 0
+            result = ul_reap(self.ring, self.events, self.capacity)
+            if result < 0:
+                if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+                    raise_errno(result)
+                result = 0
+            self.count = result
+        return self.count - self.cursor
+
+    def arm_eventfd(self):
+        ul_eventfd_arm(self.ring)
+
+    def disarm_eventfd(self):
+        ul_eventfd_disarm(self.ring)
+
+    def dispatch(self):
+        """Hand every event to its operation or stream."""
+        cdef ul_event *event
+        while self.cursor < self.count:
+            event = &self.events[self.cursor]
+            self.cursor += 1
+            if event.stream != NULL:
+                self.tell(<Stream>ul_stream_owner(event.stream), event)
+            else:
+                self.complete(event.token, event.res, event.flags)
+
+    cdef tell(self, Stream stream, ul_event *event):
+        try:
+            stream.receive_event(event)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report(error, stream)
+
+    cdef complete(self, uint64_t token, int res, uint32_t flags):
+        if flags & IORING_CQE_F_MORE:
+            operation = self.operations[token]
+        else:
+            operation = self.operations.pop(token)
+        try:
+            operation.complete(res, flags)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.report(error, operation)
+
+
+# What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
+cdef object EOF = object()
+
+
+cdef class Stream:
+    """One connected socket: bytes in to the protocol, bytes out from `write`.
+
+    The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
+    `stream_failed`, `stream_closed`, `pause_protocol`, `resume_protocol`, `queue_emptied`.
+
+    Args:
+        dispatcher: of the loop's ring.
+        fd: the connected socket, non-blocking.
+        transport: an object with the methods above.
+        multishot: receive through the ring's buffer group.
+        receive_size_bytes: of one receive where there is no buffer group.
+    """
+
+    cdef ul_stream *handle
+    cdef Dispatcher dispatcher
+    cdef object transport, protocol, context, call_soon
+    cdef list held
+    cdef bint buffered, eof_written, protocol_paused, sendfile_waits
+    cdef readonly bint paused, closing
+    cdef public size_t high_water, low_water
+    cdef int lost_writes
+
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes):
+        dispatcher.check()
+        self.dispatcher = dispatcher
+        self.transport = transport
+        self.call_soon = call_soon
+        self.context = PyContext_CopyCurrent()
+        self.held = []
+        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot, receive_size_bytes)
+        if self.handle == NULL:
+            raise MemoryError
+        dispatcher.streams.add(self)
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+        self.buffered = isinstance(protocol, BufferedProtocol)
+
+    # Receiving
+
+    def start(self):
+        """Arm the receive, unless paused or closing meanwhile."""
+        if self.handle != NULL and not self.paused and not self.closing:
+            self.check(ul_stream_receive(self.handle))
+
+    def pause(self):
+        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short."""
+        self.paused = True
+
+    def resume(self):
+        self.paused = False
+        if self.held:
+            self.call_soon(self._deliver_held, context=self.context)
+        else:
+            self.start()
+
+    def _deliver_held(self):
+        while self.held and not self.paused and not self.closing:
+            item = self.held.pop(0)
+            if item is EOF:
+                self.transport.eof_received_by_stream()
+            elif type(item) is int:
+                self.failed(item, "Fatal read error on socket transport")
+            else:
+                self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
+        if not self.held:
+            self.start()
+
+    cdef hold(self, item):
+        self.held.append(item)
+        self.check(ul_stream_hold(self.handle))
+
+    cdef receive_event(self, ul_event *event):
+        cdef uint32_t what = event.what
+        cdef void *pin
+        if what & UL_STREAM_RELEASED:
+            self.release_pins()
+        if what & UL_STREAM_DATA:
+            try:
+                self.receive_data(event)
+            finally:
+                if self.handle != NULL:
+                    ul_stream_recycle(self.handle, event)
+        elif what & UL_STREAM_EOF:
+            if self.paused:
+                self.hold(EOF)
+            elif not self.closing:
+                self.in_context(self.transport.eof_received_by_stream)
+        elif what & UL_STREAM_ERROR:
+            self.receive_error(event.res)
+        if what & UL_STREAM_LOW and self.protocol_paused:
+            self.protocol_paused = False
+            self.in_context(self.transport.resume_protocol)
+        if what & UL_STREAM_EMPTY:
+            self.transport.queue_emptied()
+        if what & UL_STREAM_CLOSED:
+            self.in_context(self.transport.stream_closed)
+
+    cdef receive_error(self, int res):
+        if ul_stream_queued(self.handle) == 0 and self.paused and not self.eof_written and not self.closing:
+            self.hold(res)
+        else:
+            self.failed(res, "Fatal read error on socket transport")
+
+    cdef failed(self, int res, message):
+        try:
+            raise_errno(res)
+        except OSError as error:
+            self.transport.stream_failed(error, message)
+
+    cdef in_context(self, callback):
+        PyContext_Enter(self.context)
+        try:
+            callback()
+        finally:
+            PyContext_Exit(self.context)
+
+    cdef receive_data(self, ul_event *event):
+        if self.closing:
+            return
+        if self.paused or self.held:
+            self.hold(PyBytes_FromStringAndSize(event.data, event.res))
+            return
+        PyContext_Enter(self.context)
+        try:
+            self.deliver(event.data, event.res, None)
+        finally:
+            PyContext_Exit(self.context)
+
+    cdef deliver(self, const char *data, Py_ssize_t size, whole):
+        cdef Py_ssize_t taken
+        try:
+            while size > 0 and self.buffered:
+                taken = self.fill_buffer(data, size)
+                data += taken
+                size -= taken
+                if size == 0 or self.closing:
+                    return
+                whole = None
+                if self.paused:
+                    self.held.insert(0, PyBytes_FromStringAndSize(data, size))
+                    self.check(ul_stream_hold(self.handle))
+                    return
+            if whole is None:
+                whole = PyBytes_FromStringAndSize(data, size)
+            self.protocol.data_received(whole)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.transport.protocol_failed(error, "data_received")
+
+    cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1:
+        cdef Py_buffer view
+        protocol = self.protocol
+        try:
+            buffer = protocol.get_buffer(-1)
+            if not len(buffer):
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.transport.protocol_failed(error, "get_buffer")
+            return size
+        if size > view.len:
+            size = view.len
+        memcpy(view.buf, data, size)
+        PyBuffer_Release(&view)
+        try:
+            protocol.buffer_updated(size)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.transport.protocol_failed(error, "buffer_updated")
+        return size
+
+    # Sending
+
+    def write(self, data):
+        """Queue bytes to be sent, in order.  See `asyncio.WriteTransport.write`.
+
+        Raises:
+            TypeError: data is not bytes, bytearray or memoryview.
+            RuntimeError: after `write_eof`, or while a sendfile is in progress.
+        """
+        if not self.may_write(data):
+            return
+        self.append(data)
+        if not self.protocol_paused and ul_stream_queued(self.handle) > self.high_water:
+            self.pause_protocol()
+
+    def writelines(self, list_of_data):
+        """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
+        for data in list_of_data:
+            if self.may_write(data):
+                self.append(data)
+        self.check_high_water()
+
+    def check_high_water(self):
+        if self.handle != NULL and not self.protocol_paused and ul_stream_queued(self.handle) > self.high_water:
+            self.pause_protocol()
+
+    cdef bint may_write(self, data) except -1:
+        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if self.eof_written:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self.sendfile_waits:
+            raise RuntimeError("unable to write; sendfile is in progress")
+        if self.closing or self.handle == NULL:
+            if data:
+                if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
+                    _log.warning("socket.send() raised exception.")
+                self.lost_writes += 1
+            return False
+        return True
+
+    cdef append(self, data):
+        cdef Py_buffer view
+        cdef int error
+        if PyBytes_CheckExact(data) and PyBytes_GET_SIZE(data) >= PIN_FROM_BYTES:
+            self.check(ul_stream_write_pinned(
+                self.handle, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), <void *>data))
+            Py_INCREF(data)
+            return
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        error = ul_stream_write(self.handle, view.buf, view.len) if view.len > 0 else 0
+        PyBuffer_Release(&view)
+        self.check(error)
+
+    cdef pause_protocol(self):
+        self.protocol_paused = True
+        ul_stream_notify_low(self.handle, self.low_water)
+        self.transport.pause_protocol()
+
+    def queued(self):
+        """Bytes accepted by `write` that the kernel has not reported sent."""
+        return ul_stream_queued(self.handle) if self.handle != NULL else 0
+
+    def write_eof(self):
+        """Shut the sending side down once the queue is sent."""
+        if self.eof_written or self.handle == NULL:
+            return
+        self.eof_written = True
+        self.check(ul_stream_write_eof(self.handle))
+
+    def hold_writes(self):
+        """Refuse writes until `allow_writes`, and report the queue empty; returns whether it already is."""
+        self.sendfile_waits = True
+        if ul_stream_queued(self.handle) == 0:
+            return True
+        ul_stream_notify_empty(self.handle)
+        return False
+
+    def allow_writes(self):
+        self.sendfile_waits = False
+
+    cdef release_pins(self):
+        cdef void *pin = ul_stream_released(self.handle)
+        while pin != NULL:
+            Py_DECREF(<object>pin)
+            pin = ul_stream_released(self.handle)
+
+    # Closing
+
+    def close(self, bint abort=False):
+        """Stop receiving; send what is queued, or drop it.
+
+        Returns:
+            Whether nothing is in flight; otherwise `stream_closed` is called later.
+        """
+        cdef int result
+        self.closing = True
+        if self.handle == NULL:
+            return True
+        self.held.clear()
+        result = ul_stream_abort(self.handle) if abort else ul_stream_close(self.handle)
+        self.check(result)
+        self.release_pins()
+        return result == 1
+
+    def free(self):
+        """Let go of the core's half; only when nothing is in flight."""
+        if self.handle == NULL:
+            return
+        self.release_pins()
+        ul_stream_free(self.handle)
+        self.handle = NULL
+        self.dispatcher.streams.discard(self)
+        self.transport = self.protocol = None
+
+    cdef int check(self, int result) except -1:
+        if result < 0:
+            raise_errno(result)
+        return 0

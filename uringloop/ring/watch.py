@@ -1,0 +1,46 @@
+"""`WatchSelector`: asyncio's epoll selector, with nanoseconds, and with the ring's eventfd in its set.
+
+The eventfd is not among the selector's keys: an event on it only ends the sleep.
+"""
+
+import errno
+import os
+import select
+import selectors
+
+from ._cffi import ffi, lib
+
+
+class WatchSelector(selectors.EpollSelector):
+    """An EpollSelector that sleeps exactly, and can be woken by an eventfd that it never reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events = ffi.new("ul_watch_event[]", lib.UL_WATCH_MAX)
+
+    def watch_edge(self, fd: int) -> None:
+        """Let an eventfd end a sleep, once for each time that it is signalled."""
+        result = lib.ul_watch_edge(self.fileno(), fd)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+
+    def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """As `select`, for at most timeout_ns; a negative number sleeps for ever."""
+        count = lib.ul_watch_wait(self.fileno(), self._events, lib.UL_WATCH_MAX, timeout_ns)
+        if count == -errno.EINTR:
+            return []
+        if count < 0:
+            raise OSError(-count, os.strerror(-count))
+        ready = []
+        for event in self._events[0:count]:
+            key = self._fd_to_key.get(event.fd)
+            if key is not None:
+                ready.append((key, _selector_mask(event.events) & key.events))
+        return ready
+
+
+def _selector_mask(events: int) -> int:
+    """Errors and hang-ups wake reader and writer alike, as in `selectors`."""
+    read = selectors.EVENT_READ if events & ~select.EPOLLOUT else 0
+    write = selectors.EVENT_WRITE if events & ~select.EPOLLIN else 0
+    return read | write

@@ -1,0 +1,100 @@
+"""`loop.sock_*`: thin coroutines over operations.
+
+Checks and errors are asyncio's.  Bytes that a cancelled receive had already taken from the socket are kept, and the next
+receive on that socket gets them first.
+"""
+
+import asyncio
+import socket
+import weakref
+from asyncio import base_events
+from typing import Any
+
+from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
+from .ring import Dispatcher, Pin
+
+
+class SocketOperations(asyncio.SelectorEventLoop):
+    """The socket methods of the loop."""
+
+    _dispatcher: Dispatcher
+    _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
+
+    async def submit(self, operation: Operation) -> Any:
+        """Run one operation on the ring and return its result.
+
+        Raises:
+            OSError: what the kernel answered, with the filename if there is one.
+            asyncio.CancelledError: after the kernel is done with the operation's memory.
+        """
+        return await operation.run(self, self._dispatcher)
+
+    def _check_socket(self, sock: socket.socket) -> None:
+        base_events._check_ssl_socket(sock)
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+
+    def _keep_unread(self, sock: socket.socket, data: bytes) -> None:
+        self._unread.setdefault(sock, bytearray()).extend(data)
+
+    def _take_unread(self, sock: socket.socket, size_bytes: int) -> bytes:
+        kept = self._unread.get(sock) if self._unread else None
+        if not kept:
+            return b""
+        data = bytes(kept[:size_bytes])
+        del kept[:size_bytes]
+        if not kept:
+            del self._unread[sock]
+        return data
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
+        self._check_socket(sock)
+        if n < 0:
+            raise ValueError("negative buffersize in recv")
+        unread = self._take_unread(sock, n)
+        if unread or n == 0:
+            return unread
+        data: bytes = await self.submit(Receive(sock.fileno(), n, lambda data: self._keep_unread(sock, data)))
+        return data
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
+        self._check_socket(sock)
+        view = memoryview(buf).cast("B")
+        unread = self._take_unread(sock, len(view))
+        if unread or not len(view):
+            view[: len(unread)] = unread
+            return len(unread)
+        count: int = await self.submit(ReceiveInto(sock.fileno(), view, lambda data: self._keep_unread(sock, data)))
+        return count
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
+        self._check_socket(sock)
+        pin = Pin(data)
+        sent_bytes = 0
+        while sent_bytes < pin.size_bytes:
+            sent_bytes += await self.submit(SendAll(sock.fileno(), pin, sent_bytes))
+
+    async def sock_connect(self, sock: socket.socket, address_: Any) -> None:
+        """Connect to an address; see `asyncio.loop.sock_connect`."""
+        self._check_socket(sock)
+        target = address_
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            resolved = await self._ensure_resolved(
+                target, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            _, _, _, _, target = resolved[0]
+        packed = address.pack(sock.family, target)
+        if packed is None:
+            await super().sock_connect(sock, target)
+        else:
+            await self.submit(Connect(sock.fileno(), packed, target))
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection; see `asyncio.loop.sock_accept`."""
+        self._check_socket(sock)
+        fd, peer = await self.submit(Accept(sock.fileno()))
+        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
+        return conn, peer

@@ -1,0 +1,1 @@
+"""Transports: asyncio's interface over the streams of the ring."""

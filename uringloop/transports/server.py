@@ -1,0 +1,179 @@
+"""Listening sockets: one accept operation each, and a transport for every connection that it brings.
+
+`asyncio.Server` stays asyncio's; it calls `start` and `stop` through the loop.
+"""
+
+import asyncio
+import contextvars
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..operations import AcceptMany
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
+
+_log = logging.getLogger("asyncio")
+
+#: After these the process is out of something: asyncio waits as long before it accepts again.
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_RETRY_DELAY_S = 1
+#: The connection was gone before it was accepted; the next one may be fine (accept(2)).
+_CONNECTION_GONE = {
+    errno.ECONNABORTED,
+    errno.EINTR,
+    errno.EAGAIN,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.ECANCELED,
+}
+
+
+class Listener:
+    """One listening socket.
+
+    Args:
+        loop: whose ring accepts.
+        sock: listening; closed by `stop`.
+        protocol_factory: called once a connection.
+        server: the `asyncio.Server`, or None.
+        tls: arguments of the loop's `_make_ssl_transport`, or None for plain connections.
+    """
+
+    def __init__(
+        self,
+        loop: "EventLoop",
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        server: Any,
+        tls: dict[str, Any] | None,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._protocol_factory = protocol_factory
+        self._server = server
+        self._tls = tls
+        self._context = contextvars.copy_context()
+        self._retry: asyncio.TimerHandle | None = None
+        multishot = "multishot_accept" in loop._ring.features.enabled
+        self._accept = AcceptMany(sock.fileno(), multishot, self._accepted, self._failed, self._ended)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._retry = None
+        if not self._stopped:
+            self._accept.submit(self._loop._dispatcher)
+
+    def stop(self) -> None:
+        """Accept no more; the socket is closed as soon as the kernel lets go of it."""
+        self._stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._accept.in_flight:
+            self._accept.abandon()
+        else:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._sock.close()
+
+    def _accepted(self, fd: int) -> None:
+        sock = socket.socket(self._sock.family, self._sock.type | socket.SOCK_NONBLOCK, self._sock.proto, fileno=fd)
+        self._context.copy().run(self._connect, sock)
+
+    def _connect(self, sock: socket.socket) -> None:
+        """As asyncio: an error in making a connection is told in debug mode only, and costs that connection alone."""
+        protocol = transport = None
+        try:
+            protocol = self._protocol_factory()
+            if self._tls is None:
+                transport = self._loop._make_socket_transport(sock, protocol, server=self._server)
+            else:
+                coroutine = self._connect_tls(sock, protocol)
+                self._loop.create_task(coroutine)
+        except (SystemExit, KeyboardInterrupt):
+            sock.close()
+            raise
+        except BaseException as error:
+            sock.close()
+            self._report(error, protocol, transport)
+
+    async def _connect_tls(self, sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+        transport = None
+        assert self._tls is not None
+        try:
+            waiter = self._loop.create_future()
+            transport = self._loop._make_ssl_transport(
+                sock, protocol, waiter=waiter, server_side=True, server=self._server, **self._tls
+            )
+            try:
+                await waiter
+            except BaseException:
+                transport.close()
+                # An exception in this future can keep the protocol alive in a cycle.
+                waiter = None
+                raise
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, protocol, transport)
+
+    def _report(self, error: BaseException, protocol: Any, transport: Any) -> None:
+        if self._loop.get_debug():
+            context = {"message": "Error on transport creation for incoming connection", "exception": error}
+            context |= {k: v for k, v in (("protocol", protocol), ("transport", transport)) if v is not None}
+            self._loop.call_exception_handler(context)
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in _OUT_OF_RESOURCES:
+            self._loop.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource",
+                    "exception": error,
+                    "socket": asyncio.trsock.TransportSocket(self._sock),  # type: ignore[attr-defined]
+                }
+            )
+            self._retry = self._loop.call_later(_RETRY_DELAY_S, self.start)
+        elif error.errno in _CONNECTION_GONE:
+            self.start()
+        else:
+            self._loop.call_exception_handler(
+                {"message": "Exception on accepting a connection", "exception": error}
+            )
+
+
+class ListenerSet:
+    """The listening sockets of a loop, by descriptor."""
+
+    def __init__(self, loop: "EventLoop") -> None:
+        self._loop = loop
+        self._by_fd: dict[int, Listener] = {}
+
+    def start(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        server: Any,
+        tls: dict[str, Any] | None,
+    ) -> None:
+        """Accept on a socket."""
+        listener = Listener(self._loop, sock, protocol_factory, server, tls)
+        self._by_fd[sock.fileno()] = listener
+        listener.start()
+
+    def stop(self, sock: socket.socket) -> None:
+        """Stop accepting on a socket and close it; one that is not served is closed at once."""
+        listener = self._by_fd.pop(sock.fileno(), None)
+        if listener is None:
+            sock.close()
+        else:
+            listener.stop()

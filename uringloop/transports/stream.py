@@ -1,0 +1,241 @@
+"""`StreamTransport`: a connected stream socket as an `asyncio.Transport`.
+
+The hot half is the `Stream`, whose `write` and `writelines` are this object's own attributes.  Here is the rest: states,
+errors, end of file, closing.  The socket is closed when the kernel has let go of it, right after `connection_lost`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import warnings
+from asyncio import base_events, constants, trsock
+from typing import TYPE_CHECKING, Any
+
+from ..ring import Stream
+from .flow import FlowControl
+from .state import Connection, advance
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
+
+_log = logging.getLogger("asyncio")
+
+#: Of one receive where the kernel has no buffer rings.
+_RECEIVE_SIZE_BYTES = 64 * 1024
+_SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+
+class StreamTransport(FlowControl, asyncio.Transport):
+    """See `asyncio.Transport`.
+
+    Args:
+        loop: whose ring carries the bytes.
+        sock: connected and non-blocking; owned from now on.
+        protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
+        waiter: done when the protocol's `connection_made` was called.
+        extra: for `get_extra_info`.
+        server: the `asyncio.Server` that accepted the connection.
+    """
+
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    _start_tls_compatible = True
+
+    def __init__(
+        self,
+        loop: "EventLoop",
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> None:
+        self._sock: socket.socket | None = None
+        super().__init__(extra)
+        self._extra["socket"] = trsock.TransportSocket(sock)
+        self._add_names(sock)
+        self._loop = loop
+        self._sock_fd = sock.fileno()
+        self._server = server
+        self._state = Connection.OPEN
+        self._error: BaseException | None = None
+        self._lost_scheduled = False
+        self._empty_waiter: asyncio.Future[None] | None = None
+        base_events._set_nodelay(sock)
+        self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
+        self._sock = sock
+        self._set_limits()
+        self.write = self._stream.write  # type: ignore[method-assign]
+        self.writelines = self._stream.writelines  # type: ignore[method-assign]
+        self.set_protocol(protocol)
+        if server is not None:
+            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
+        loop._transports[self._sock_fd] = self
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self._stream.start)
+        if waiter is not None:
+            loop.call_soon(_wake, waiter)
+
+    def _add_names(self, sock: socket.socket) -> None:
+        for name, get in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
+            if name not in self._extra:
+                try:
+                    self._extra[name] = get()
+                except OSError:
+                    self._extra[name] = None
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self._state is not Connection.OPEN:
+            parts.append(self._state.value)
+        parts.append(f"fd={self._sock_fd}")
+        if self._state is Connection.OPEN:
+            parts.append(f"read={'polling' if self.is_reading() else 'idle'}")
+            size_bytes = self.get_write_buffer_size()
+            parts.append(f"write=<{'polling' if size_bytes else 'idle'}, bufsize={size_bytes}>")
+        return f"<{' '.join(parts)}>"
+
+    # The protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+        self._stream.set_protocol(protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    # Reading
+
+    def is_reading(self) -> bool:
+        return self._state is Connection.OPEN and not self._stream.paused
+
+    def pause_reading(self) -> None:
+        if self.is_reading():
+            self._stream.pause()
+            if self._loop.get_debug():
+                _log.debug("%r pauses reading", self)
+
+    def resume_reading(self) -> None:
+        if self._state is Connection.OPEN and self._stream.paused:
+            self._stream.resume()
+            if self._loop.get_debug():
+                _log.debug("%r resumes reading", self)
+
+    def eof_received_by_stream(self) -> None:
+        """The peer will send no more; called by the stream."""
+        if self._loop.get_debug():
+            _log.debug("%r received EOF", self)
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.protocol_failed(error, "eof_received")
+            return
+        if not keep_open:
+            self.close()
+
+    # Writing
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if self._state is Connection.OPEN:
+            self._stream.write_eof()
+
+    def _make_empty_waiter(self) -> "asyncio.Future[None]":
+        """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
+        if self._empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self._empty_waiter = self._loop.create_future()
+        if self._stream.hold_writes():
+            self._empty_waiter.set_result(None)
+        return self._empty_waiter
+
+    def _reset_empty_waiter(self) -> None:
+        self._empty_waiter = None
+        self._stream.allow_writes()
+
+    def queue_emptied(self) -> None:
+        """Called by the stream, as `hold_writes` asked."""
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_result(None)
+
+    # Closing
+
+    def is_closing(self) -> bool:
+        return self._state is not Connection.OPEN
+
+    def close(self) -> None:
+        self._leave(abort=False)
+
+    def abort(self) -> None:
+        self._force_close(None)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        if self._lost_scheduled or self._state is Connection.CLOSED:
+            return
+        if self._error is None:
+            self._error = error
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+        self._leave(abort=True)
+
+    def _leave(self, abort: bool) -> None:
+        if self._state is Connection.OPEN:
+            self._state = advance(self._state, Connection.CLOSING)
+        elif not abort:
+            return
+        if self._stream.close(abort) and not self._lost_scheduled:
+            self._lost_scheduled = True
+            self._loop.call_soon(self.stream_closed)
+
+    def stream_closed(self) -> None:
+        """Nothing of the socket is in flight any more; called once, by the stream or by what `_leave` scheduled."""
+        if self._state is not Connection.CLOSING:
+            return
+        self._state = advance(self._state, Connection.CLOSED)
+        sock, self._sock = self._sock, None
+        assert sock is not None
+        try:
+            self._protocol.connection_lost(self._error)
+        finally:
+            self._stream.free()
+            sock.close()
+            self._protocol = None
+            server, self._server = self._server, None
+            if server is not None:
+                server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
+
+    def stream_failed(self, error: OSError, message: str) -> None:
+        """A receive or a send was refused; called by the stream."""
+        if self._loop.get_debug():
+            _log.debug("%r: %s", self, message, exc_info=error)
+        self._force_close(error)
+
+    def protocol_failed(self, error: BaseException, method: str) -> None:
+        """A callback of the protocol raised; called by the stream."""
+        self._fatal_error(error, f"Fatal error: protocol.{method}() call failed.")
+
+    def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
+        if isinstance(error, OSError):
+            if self._loop.get_debug():
+                _log.debug("%r: %s", self, message, exc_info=True)
+        else:
+            self._loop.call_exception_handler(
+                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+            )
+        self._force_close(error)
+
+    def __del__(self) -> None:
+        if self._sock is not None:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
+            with contextlib.suppress(OSError):
+                self._sock.close()
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
