@@ -76,9 +76,7 @@ def table(title: str, summaries: Mapping[str, dict[str, Any]]) -> str:
         ratios = "{median:6.2f} {low:6.2f} {high:6.2f}".format(**ratio) if ratio else f"{'-':>6} {'':13}"
         mark = "*" if row["load_busy"] > SATURATED else " "
         cpu = f"{row['user_us']:9.2f} {row['system_us']:10.2f}"
-        lines.append(
-            f"  {loop:10} {row['rate']:9.0f}{mark} {ratios} {cpu} {row['p50_us']:9.1f} {row['p99_us']:9.1f}"
-        )
+        lines.append(f"  {loop:10} {row['rate']:9.0f}{mark} {ratios} {cpu} {row['p50_us']:9.1f} {row['p99_us']:9.1f}")
     return "\n".join(lines)
 
 

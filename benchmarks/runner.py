@@ -107,9 +107,7 @@ def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as complaints:
         with pinned(cpu):
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, env=environment, text=True
-            )
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=environment, text=True)
         try:
             yield Server(process.pid, _port(process, complaints))
         finally:

@@ -21,14 +21,14 @@ import os
 import select
 import signal
 import socket
+import ssl
 import threading
 import weakref
-import ssl
-from asyncio import Handle, base_events, constants, sslproto
+from asyncio import Handle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import scheduler
+from . import hooks, scheduler
 from .operations import Poll
 from .ring import Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
@@ -43,7 +43,7 @@ _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 
 
-class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
+class EventLoop(SocketOperations):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -187,18 +187,17 @@ class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
             handle._run()
             duration = self.time() - start
             if duration >= self.slow_callback_duration:
-                _log.warning("Executing %s took %.3f seconds", base_events._format_handle(handle), duration)
+                _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
 
     # Sleeping
 
     def _sleep_in_ring(self, timeout_ns: int) -> None:
-        if self._watch.get_map():
-            if self._selector_poll is None:
-                # An epoll set does not signal a multishot poll again for data that stays unread.
-                self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
-                self._selector_poll.submit(self._dispatcher)
+        if self._selector_poll is None and self._watch.get_map():
+            # An epoll set does not signal a multishot poll again for data that stays unread.
+            self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
+            self._selector_poll.submit(self._dispatcher)
         self._dispatcher.wait(timeout_ns)
 
     def _selector_became_ready(self) -> None:
@@ -253,13 +252,22 @@ class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-        **timeouts: float | None,
+        ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
+        ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
     ) -> asyncio.Transport:
         """asyncio's TLS protocol over a transport of ours."""
         self._ensure_fd_no_transport(rawsock)
-        tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        tls, transport = hooks.make_tls_protocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            handshake_timeout_s=ssl_handshake_timeout,
+            shutdown_timeout_s=ssl_shutdown_timeout,
+        )
         StreamTransport(self, rawsock, tls, None, extra, server)
-        transport: asyncio.Transport = tls._app_transport
         return transport
 
     def _start_serving(
@@ -269,8 +277,8 @@ class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
         sslcontext: ssl.SSLContext | None = None,
         server: Any = None,
         backlog: int = 100,
-        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
+        ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
     ) -> None:
         tls = None
         if sslcontext is not None:
@@ -293,7 +301,8 @@ class EventLoop(SocketOperations, asyncio.SelectorEventLoop):
     def statistics(self) -> dict[str, int]:
         """Counters of the ring; see `Ring.statistics`.  in_flight leaves out the loop's own polls."""
         counters = self._ring.statistics()
-        counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in (self._wakeup, self._selector_poll))
+        own = (self._wakeup, self._selector_poll)
+        counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
         return counters
 
     def _report(self, error: BaseException, source: Any) -> None:

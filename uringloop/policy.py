@@ -1,5 +1,4 @@
-"""Ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback.
-"""
+"""Ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback."""
 
 import asyncio
 import os
@@ -19,7 +18,8 @@ def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.A
     """A new event loop on io_uring.
 
     Args:
-        fallback: where io_uring is refused, give asyncio's own loop with a RuntimeWarning instead of raising; by default
+        fallback: where io_uring is refused, give asyncio's own loop with a RuntimeWarning instead of raising; by
+        default
             as the variable URINGLOOP_FALLBACK says.
         options: as for `EventLoop`.
 
@@ -51,5 +51,5 @@ def install() -> None:
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
     """asyncio's default policy with uringloop's loops."""
 
-    def _loop_factory(self) -> asyncio.AbstractEventLoop:  # type: ignore[override]
+    def _loop_factory(self) -> asyncio.AbstractEventLoop:
         return new_event_loop()

@@ -1,7 +1,7 @@
 """The timer heap: when the next timer is due, and which are.
 
-Handles and the ready queue are asyncio's own (`BaseEventLoop._ready`, `_scheduled`).  Nothing here knows of I/O.  Time is
-the loop's clock in seconds, as `loop.time()` gives it; what leaves for the kernel is in nanoseconds.
+Handles and the ready queue are asyncio's own (`BaseEventLoop._ready`, `_scheduled`).  Nothing here knows of I/O.  Time
+is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the kernel is in nanoseconds.
 """
 
 import heapq
@@ -24,13 +24,13 @@ def sweep(scheduled: list[TimerHandle], cancelled_count: int) -> int:
     if len(scheduled) > _SWEEP_FROM and cancelled_count > len(scheduled) * _SWEEP_PART:
         for handle in scheduled:
             if handle.cancelled():
-                handle._scheduled = False
+                handle._scheduled = False  # type: ignore[attr-defined]
         scheduled[:] = [handle for handle in scheduled if not handle.cancelled()]
         heapq.heapify(scheduled)
         return 0
     while scheduled and scheduled[0].cancelled():
         cancelled_count -= 1
-        heapq.heappop(scheduled)._scheduled = False
+        heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
     return cancelled_count
 
 
@@ -47,5 +47,5 @@ def pop_due(scheduled: list[TimerHandle], end_time: float, ready: "deque[Handle]
     """Move the timers that are due from the heap to the ready queue, in their order."""
     while scheduled and scheduled[0].when() < end_time:
         handle = heapq.heappop(scheduled)
-        handle._scheduled = False
+        handle._scheduled = False  # type: ignore[attr-defined]
         ready.append(handle)

@@ -1,20 +1,19 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  Bytes that a cancelled receive had already taken from the socket are kept, and the next
-receive on that socket gets them first.
+Checks and errors are asyncio's.  Bytes that a cancelled receive had already taken from the socket are kept, and the
+next receive on that socket gets them first.
 """
 
-import asyncio
 import socket
 import weakref
-from asyncio import base_events
 from typing import Any
 
+from .hooks import PrivateLoop, check_ssl_socket
 from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
 from .ring import Dispatcher, Pin
 
 
-class SocketOperations(asyncio.SelectorEventLoop):
+class SocketOperations(PrivateLoop):
     """The socket methods of the loop."""
 
     _dispatcher: Dispatcher
@@ -30,7 +29,7 @@ class SocketOperations(asyncio.SelectorEventLoop):
         return await operation.run(self, self._dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> None:
-        base_events._check_ssl_socket(sock)
+        check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
 

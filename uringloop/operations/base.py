@@ -104,7 +104,7 @@ class Operation:
                 self._discard(*waiter.result())
             return
         self.abandon()
-        while self.state is not State.DONE:
+        while self.in_flight:
             self._waiter = loop.create_future()
             try:
                 await self._waiter

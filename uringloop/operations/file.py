@@ -1,7 +1,7 @@
 """Operations on files.
 
-Their descriptors are looked up late when a kernel worker runs them, so a file is closed only after its last operation has
-reported.  A read or write that already runs cannot be cancelled: its result is waited for.
+Their descriptors are looked up late when a kernel worker runs them, so a file is closed only after its last operation
+has reported.  A read or write that already runs cannot be cancelled: its result is waited for.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Operations on sockets.
 
-A send asks for MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE, and for MSG_WAITALL, because
-one mebibyte otherwise returns after a part.
+A send asks for MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE, and for MSG_WAITALL,
+because one mebibyte otherwise returns after a part.
 """
 
 import os

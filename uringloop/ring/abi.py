@@ -1,6 +1,7 @@
 """io_uring's numbers, by the kernel's names: opcodes, features, flags.
 
-See io_uring_setup(2), io_uring_enter(2), io_uring_register(2).  A test compares those that the C core uses with its own.
+See io_uring_setup(2), io_uring_enter(2), io_uring_register(2).  A test compares those that the C core uses with its
+own.
 """
 
 import enum

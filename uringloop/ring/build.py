@@ -1,6 +1,7 @@
 """Builds the cffi binding of the C core: one extension for every Python (abi3).
 
-The declarations are core.h itself, without what a C compiler alone understands, so that there is nothing to keep in step.
+The declarations are core.h itself, without what a C compiler alone understands, so that there is nothing to keep in
+step.
 """
 
 import re

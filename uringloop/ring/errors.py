@@ -1,7 +1,7 @@
 """What the kernel refuses, and why it most likely did.
 
-One class with one meaning: `RingUnavailableError`, io_uring cannot be used here.  Everything else that the kernel refuses
-is an OSError with its errno.
+One class with one meaning: `RingUnavailableError`, io_uring cannot be used here.  Everything else that the kernel
+refuses is an OSError with its errno.
 """
 
 import errno
@@ -58,11 +58,11 @@ def _explain(error: int) -> tuple[str, str]:
             )
         return (
             "A seccomp filter refuses it, as Docker's and containerd's default profiles do.",
-            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register.",
+            "Run the container with a seccomp profile that allows io_uring_setup, _enter and _register.",
         )
     if error == errno.ENOSYS:
         return (
-            "The kernel has no io_uring or one older than Linux 5.11, or a sandbox (gVisor, a seccomp filter) hides it.",
+            "The kernel's io_uring is older than Linux 5.11, or a sandbox (gVisor, a seccomp filter) hides it.",
             "Use Linux 5.11 or newer outside such a sandbox; uringloop is at its best from 6.1 on.",
         )
     if error == errno.ENOMEM:

@@ -1,8 +1,9 @@
 """What this kernel offers, and what the loop makes of it.
 
-Features are probed, never guessed from the kernel's version.  Multishot receive and accept are flags of operations, which
-no probe reports: they are taken as present where an operation of the same release is (SEND_ZC of 6.0, SOCKET of 5.19),
-because refusing them at run time would cost a connection.  A restricted ring still reports an operation as supported.
+Features are probed, never guessed from the kernel's version.  Multishot receive and accept are flags of operations,
+which no probe reports: they are taken as present where an operation of the same release is (SEND_ZC of 6.0, SOCKET of
+5.19), because refusing them at run time would cost a connection.  A restricted ring still reports an operation as
+supported.
 """
 
 import dataclasses
@@ -36,7 +37,9 @@ class Features:
     enabled: frozenset[str]
 
 
-def derive(setup: int, kernel: int, opcodes: frozenset[Opcode], buffer_rings: bool, without: frozenset[str]) -> Features:
+def derive(
+    setup: int, kernel: int, opcodes: frozenset[Opcode], buffer_rings: bool, without: frozenset[str]
+) -> Features:
     """Features from what a ring's setup and probe said, less those masked off."""
     present = {
         "multishot_receive": buffer_rings and Opcode.SEND_ZC in opcodes,

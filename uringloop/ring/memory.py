@@ -9,7 +9,6 @@ from typing import Any
 from ._cffi import ffi
 
 
-
 class Pin:
     """A buffer held still.
 

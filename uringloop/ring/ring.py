@@ -5,8 +5,8 @@ driven by its `Dispatcher` instead.  Not both on one ring: each would reap the o
 
 The worker pool of a thread is sized by the first ring made on it, so even a probing ring has a normal size.
 
-After fork(2) the child's copy is forgotten: its memory is not there (MADV_DONTFORK) and its descriptor is closed, so that
-the child cannot keep the parent's operations alive.
+After fork(2) the child's copy is forgotten: its memory is not there (MADV_DONTFORK) and its descriptor is closed, so
+that the child cannot keep the parent's operations alive.
 """
 
 import errno
@@ -32,12 +32,7 @@ BUFFER_SIZE_BYTES = 32768
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 #: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
 _SETUPS = (
-    _ALWAYS
-    | Setup.SUBMIT_ALL
-    | Setup.SINGLE_ISSUER
-    | Setup.DEFER_TASKRUN
-    | Setup.TASKRUN_FLAG
-    | Setup.NO_SQARRAY,
+    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY,
     _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG,
     _ALWAYS | Setup.SUBMIT_ALL | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
     _ALWAYS | Setup.SUBMIT_ALL,
@@ -148,7 +143,7 @@ class Ring:
         self.features = self._features()
 
     def set_worker_limits(self, bounded: int, unbounded: int) -> None:
-        """Limit the kernel's worker threads of this thread (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves one as it is."""
+        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is."""
         limits = ffi.new("uint32_t[2]", [bounded, unbounded])
         _check(lib.ul_ring_register(self.fd, Register.IOWQ_MAX_WORKERS, limits, 2))
 

@@ -33,7 +33,7 @@ class WatchSelector(selectors.EpollSelector):
             raise OSError(-count, os.strerror(-count))
         ready = []
         for event in self._events[0:count]:
-            key = self._fd_to_key.get(event.fd)
+            key = self._fd_to_key.get(event.fd)  # type: ignore[attr-defined]  # see uringloop/hooks.py
             if key is not None:
                 ready.append((key, _selector_mask(event.events) & key.events))
         return ready

@@ -6,17 +6,15 @@
 import asyncio
 import contextvars
 import errno
-import logging
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..hooks import TransportSocket
 from ..operations import AcceptMany
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
-
-_log = logging.getLogger("asyncio")
 
 #: After these the process is out of something: asyncio waits as long before it accepts again.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -111,7 +109,7 @@ class Listener:
         transport = None
         assert self._tls is not None
         try:
-            waiter = self._loop.create_future()
+            waiter: Any = self._loop.create_future()
             transport = self._loop._make_ssl_transport(
                 sock, protocol, waiter=waiter, server_side=True, server=self._server, **self._tls
             )
@@ -139,16 +137,14 @@ class Listener:
                 {
                     "message": "socket.accept() out of system resource",
                     "exception": error,
-                    "socket": asyncio.trsock.TransportSocket(self._sock),  # type: ignore[attr-defined]
+                    "socket": TransportSocket(self._sock),
                 }
             )
             self._retry = self._loop.call_later(_RETRY_DELAY_S, self.start)
         elif error.errno in _CONNECTION_GONE:
             self.start()
         else:
-            self._loop.call_exception_handler(
-                {"message": "Exception on accepting a connection", "exception": error}
-            )
+            self._loop.call_exception_handler({"message": "Exception on accepting a connection", "exception": error})
 
 
 class ListenerSet:

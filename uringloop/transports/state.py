@@ -2,8 +2,8 @@
 
     OPEN ---> CLOSING ---> CLOSED
 
-OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped, and
-the kernel may still hold the socket.  CLOSED: `connection_lost` was called and the socket is closed.
+OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped,
+and the kernel may still hold the socket.  CLOSED: `connection_lost` was called and the socket is closed.
 """
 
 import enum

@@ -1,7 +1,8 @@
 """`StreamTransport`: a connected stream socket as an `asyncio.Transport`.
 
-The hot half is the `Stream`, whose `write` and `writelines` are this object's own attributes.  Here is the rest: states,
-errors, end of file, closing.  The socket is closed when the kernel has let go of it, right after `connection_lost`.
+The hot half is the `Stream`, whose `write` and `writelines` are this object's own attributes.  Here is the rest:
+states, errors, end of file, closing.  The socket is closed when the kernel has let go of it, right after
+`connection_lost`.
 """
 
 import asyncio
@@ -10,10 +11,9 @@ import logging
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, trsock
 from typing import TYPE_CHECKING, Any
 
-from ..ring import Stream
+from ..hooks import PrivateTransport, SendfileMode, TransportSocket, set_nodelay
 from .flow import FlowControl
 from .state import Connection, advance
 
@@ -27,7 +27,7 @@ _RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
-class StreamTransport(FlowControl, asyncio.Transport):
+class StreamTransport(FlowControl, PrivateTransport):
     """See `asyncio.Transport`.
 
     Args:
@@ -39,7 +39,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
         server: the `asyncio.Server` that accepted the connection.
     """
 
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    _sendfile_compatible = SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
 
     def __init__(
@@ -53,7 +53,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
     ) -> None:
         self._sock: socket.socket | None = None
         super().__init__(extra)
-        self._extra["socket"] = trsock.TransportSocket(sock)
+        self._extra["socket"] = TransportSocket(sock)
         self._add_names(sock)
         self._loop = loop
         self._sock_fd = sock.fileno()
@@ -62,7 +62,7 @@ class StreamTransport(FlowControl, asyncio.Transport):
         self._error: BaseException | None = None
         self._lost_scheduled = False
         self._empty_waiter: asyncio.Future[None] | None = None
-        base_events._set_nodelay(sock)
+        set_nodelay(sock)
         self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
         self._sock = sock
         self._set_limits()
@@ -103,7 +103,8 @@ class StreamTransport(FlowControl, asyncio.Transport):
         self._stream.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
 
     # Reading
 

@@ -1,0 +1,84 @@
+"""Every private name of asyncio that this package relies on, in one place.
+
+`SelectorEventLoop` gives no public way to change how it sleeps or which transports it makes, so the loop overrides and
+reads some of its underscore names.  They are declared here with their types; a test compares them with the asyncio of
+the running Python and fails loudly where one has changed.
+"""
+
+import asyncio
+import ssl
+from asyncio import base_events, constants, sslproto, trsock
+from collections import deque
+from collections.abc import Callable
+from socket import socket
+from typing import TYPE_CHECKING, Any
+
+set_nodelay: Callable[[socket], None] = base_events._set_nodelay  # type: ignore[attr-defined]
+check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
+format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]
+TransportSocket = trsock.TransportSocket
+SendfileMode = constants._SendfileMode
+SSL_HANDSHAKE_TIMEOUT_S = constants.SSL_HANDSHAKE_TIMEOUT
+SSL_SHUTDOWN_TIMEOUT_S = constants.SSL_SHUTDOWN_TIMEOUT
+
+
+class PrivateLoop(asyncio.SelectorEventLoop):
+    """asyncio's selector loop, with the types of what it does not promise."""
+
+    if TYPE_CHECKING:
+        # Written by EventLoop.
+        _ssock: socket
+        _csock: socket
+        _internal_fds: int
+        _timer_cancelled_count: int
+        _current_handle: asyncio.Handle | None
+        _clock_resolution: float
+        # Read.
+        _ready: deque[asyncio.Handle]
+        _scheduled: list[asyncio.TimerHandle]
+        _stopping: bool
+        _debug: bool
+        _signal_handlers: dict[int, asyncio.Handle]
+        _transports: Any
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _read_from_self(self) -> None: ...
+        def _process_events(self, event_list: list[Any]) -> None: ...
+        def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        async def _ensure_resolved(
+            self, address: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0, loop: Any
+        ) -> Any: ...
+
+
+class PrivateTransport(asyncio.Transport):
+    """asyncio's transport base: where `get_extra_info` looks."""
+
+    if TYPE_CHECKING:
+        _extra: dict[str, Any]
+
+
+def make_tls_protocol(
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.BaseProtocol,
+    context: ssl.SSLContext,
+    waiter: Any,
+    *,
+    server_side: bool,
+    server_hostname: str | None,
+    handshake_timeout_s: float | None,
+    shutdown_timeout_s: float | None,
+) -> tuple[asyncio.Protocol, asyncio.Transport]:
+    """asyncio's TLS protocol around a protocol, and the transport that the latter sees."""
+    make: Any = sslproto.SSLProtocol
+    tls = make(
+        loop,
+        protocol,
+        context,
+        waiter,
+        server_side,
+        server_hostname,
+        ssl_handshake_timeout=handshake_timeout_s,
+        ssl_shutdown_timeout=shutdown_timeout_s,
+    )
+    return tls, tls._app_transport
