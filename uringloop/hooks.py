@@ -7,7 +7,7 @@ the running Python and fails loudly where one has changed.
 
 import asyncio
 import ssl
-from asyncio import base_events, constants, sslproto, trsock
+from asyncio import base_events, constants, sslproto, transports, trsock
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -45,17 +45,30 @@ class PrivateLoop(asyncio.SelectorEventLoop):
         def _check_running(self) -> None: ...
         def _read_from_self(self) -> None: ...
         def _process_events(self, event_list: list[Any]) -> None: ...
+        def _stop_serving(self, sock: socket) -> None: ...
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
         async def _ensure_resolved(
             self, address: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0, loop: Any
         ) -> Any: ...
 
 
-class PrivateTransport(asyncio.Transport):
-    """asyncio's transport base: where `get_extra_info` looks."""
+if TYPE_CHECKING:
 
-    if TYPE_CHECKING:
+    class PrivateTransport(asyncio.Transport):
+        """asyncio's transport with its flow control."""
+
+        _loop: asyncio.AbstractEventLoop
         _extra: dict[str, Any]
+        _high_water: int
+        _low_water: int
+        _protocol_paused: bool
+
+        def __init__(self, extra: dict[str, Any] | None, loop: asyncio.AbstractEventLoop) -> None: ...
+        def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+        def _maybe_pause_protocol(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+else:
+    PrivateTransport = transports._FlowControlMixin
 
 
 def make_tls_protocol(

@@ -291,10 +291,10 @@ class EventLoop(SocketOperations):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._listeners.stop(sock)
-        # The cancelled accept holds the address until it has reported: let it, so that the address is free on return.
         if self._owner_thread == threading.get_native_id():
-            self._dispatcher.wait(0)
-            self._dispatcher.dispatch()
+            # The accept holds the address until it is cancelled; the kernel does that in the submit.
+            self._dispatcher.submit()
+        super()._stop_serving(sock)
 
     # Seeing
 

@@ -94,6 +94,12 @@ class Connect(Operation):
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 0, self._pin.size_bytes)
 
+    def submit(self, dispatcher: Dispatcher) -> None:
+        super().submit(dispatcher)
+        # As with asyncio, connecting has begun when the caller comes back from its first step: code that then blocks in
+        # accept() on the other side of it would wait for ever.
+        dispatcher.submit()
+
     def result(self, res: int, flags: int) -> None:
         return None
 
@@ -135,10 +141,9 @@ class AcceptMany(Operation):
         multishot: one SQE for all connections; otherwise it is armed again each time.
         accepted: called with a descriptor, non-blocking, that is now the callee's.
         failed: called with the error; the operation is done and may be submitted again.
-        ended: called when the kernel has let go of the socket after `abandon`.
     """
 
-    __slots__ = ("_accepted", "_ended", "_failed", "_multishot")
+    __slots__ = ("_accepted", "_failed", "_multishot")
     opcode = Opcode.ACCEPT
 
     def __init__(
@@ -147,13 +152,11 @@ class AcceptMany(Operation):
         multishot: bool,
         accepted: Callable[[int], object],
         failed: Callable[[OSError], object],
-        ended: Callable[[], object],
     ) -> None:
         super().__init__(fd)
         self._multishot = multishot
         self._accepted = accepted
         self._failed = failed
-        self._ended = ended
 
     def stage(self, dispatcher: Dispatcher) -> int:
         ioprio = ACCEPT_MULTISHOT if self._multishot else 0
@@ -165,8 +168,6 @@ class AcceptMany(Operation):
             self.state = State.DONE
         if self.abandoned:
             self._discard(res, flags)
-            if last:
-                self._ended()
             return
         try:
             if res >= 0:
@@ -177,8 +178,6 @@ class AcceptMany(Operation):
             if last and res >= 0 and not self.abandoned:
                 assert self._dispatcher is not None
                 self.submit(self._dispatcher)
-            elif last and self.abandoned:
-                self._ended()
 
     def dispose(self, res: int, flags: int) -> None:
         os.close(res)

@@ -36,7 +36,8 @@ cdef extern from "core.h" nogil:
         UL_KIND_BITS
         UL_STREAM_DATA
         UL_STREAM_EOF
-        UL_STREAM_ERROR
+        UL_STREAM_RECEIVE_ERROR
+        UL_STREAM_SEND_ERROR
         UL_STREAM_LOW
         UL_STREAM_RELEASED
         UL_STREAM_CLOSED
@@ -58,6 +59,8 @@ cdef extern from "core.h" nogil:
     void ul_stream_recycle(ul_stream *stream, const ul_event *event)
     int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
     int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
+    size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
+    int ul_stream_quiet(ul_stream *stream)
     void *ul_stream_released(ul_stream *stream)
     size_t ul_stream_queued(ul_stream *stream)
     void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)

@@ -23,9 +23,12 @@ from os import strerror
 
 _log = getLogger("asyncio")
 
-# Writes of at least this many bytes are referenced, not copied.
 cdef enum:
+    # Writes of at least this many bytes are referenced, not copied.
     PIN_FROM_BYTES = 16384
+    # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
+    # paused only when the socket is full, not whenever it writes more than the high-water mark.
+    SEND_NOW_FROM_BYTES = 65536
     LOST_WRITES_BEFORE_WARNING = 5
 
 
@@ -127,6 +130,13 @@ cdef class Dispatcher:
     def has_events(self):
         return self.cursor < self.count
 
+    def submit(self):
+        """Hand what is staged to the kernel now; what completes is left for the next `wait`."""
+        self.check()
+        cdef int result = ul_wait(self.ring, 0)
+        if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+            raise_errno(result)
+
     def wait(self, int64_t timeout_ns):
         """Submit, wait for a completion, and copy out what completed.
 
@@ -137,16 +147,14 @@ cdef class Dispatcher:
             The number of events to dispatch; 0 also after a signal or the timeout.
         """
         cdef int result
-        self.check()
-        if self.cursor < self.count:
-            timeout_ns = 0
-        if timeout_ns == 0:
-            result = ul_wait(self.ring, 0)
+        if timeout_ns == 0 or self.cursor < self.count:
+            self.submit()
         else:
+            self.check()
             with nogil:
                 result = ul_wait(self.ring, timeout_ns)
-        if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
-            raise_errno(result)
+            if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+                raise_errno(result)
         if self.cursor == self.count:
             self.cursor = self.count = 0
             result = ul_reap(self.ring, self.events, self.capacity)
@@ -203,7 +211,8 @@ cdef class Stream:
     """One connected socket: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `stream_closed`, `pause_protocol`, `resume_protocol`, `queue_emptied`.
+    `stream_failed`, `protocol_failed`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
+    `_maybe_resume_protocol`.
 
     Args:
         dispatcher: of the loop's ring.
@@ -217,8 +226,8 @@ cdef class Stream:
     cdef Dispatcher dispatcher
     cdef object transport, protocol, context, call_soon
     cdef list held
-    cdef bint buffered, eof_written, protocol_paused, sendfile_waits
-    cdef readonly bint paused, closing
+    cdef bint buffered, eof_written, sendfile_waits
+    cdef readonly bint paused, closing, lost
     cdef public size_t high_water, low_water
     cdef int lost_writes
 
@@ -288,21 +297,21 @@ cdef class Stream:
                 self.hold(EOF)
             elif not self.closing:
                 self.in_context(self.transport.eof_received_by_stream)
-        elif what & UL_STREAM_ERROR:
-            self.receive_error(event.res)
-        if what & UL_STREAM_LOW and self.protocol_paused:
-            self.protocol_paused = False
-            self.in_context(self.transport.resume_protocol)
+        elif what & UL_STREAM_RECEIVE_ERROR:
+            if self.paused:
+                self.hold(<int>event.res)
+            else:
+                self.failed(event.res, "Fatal read error on socket transport")
+        elif what & UL_STREAM_SEND_ERROR:
+            self.failed(event.res, "Fatal write error on socket transport")
+        if what & UL_STREAM_LOW:
+            self.in_context(self.transport._maybe_resume_protocol)
         if what & UL_STREAM_EMPTY:
             self.transport.queue_emptied()
-        if what & UL_STREAM_CLOSED:
+        # Resuming may have queued more, which asyncio sends even in a closing connection.
+        if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
+            self.lost = True
             self.in_context(self.transport.stream_closed)
-
-    cdef receive_error(self, int res):
-        if ul_stream_queued(self.handle) == 0 and self.paused and not self.eof_written and not self.closing:
-            self.hold(res)
-        else:
-            self.failed(res, "Fatal read error on socket transport")
 
     cdef failed(self, int res, message):
         try:
@@ -388,7 +397,7 @@ cdef class Stream:
         if not self.may_write(data):
             return
         self.append(data)
-        if not self.protocol_paused and ul_stream_queued(self.handle) > self.high_water:
+        if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.pause_protocol()
 
     def writelines(self, list_of_data):
@@ -396,10 +405,7 @@ cdef class Stream:
         for data in list_of_data:
             if self.may_write(data):
                 self.append(data)
-        self.check_high_water()
-
-    def check_high_water(self):
-        if self.handle != NULL and not self.protocol_paused and ul_stream_queued(self.handle) > self.high_water:
+        if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.pause_protocol()
 
     cdef bint may_write(self, data) except -1:
@@ -409,7 +415,7 @@ cdef class Stream:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.sendfile_waits:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if self.closing or self.handle == NULL:
+        if self.lost:
             if data:
                 if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
                     _log.warning("socket.send() raised exception.")
@@ -419,21 +425,27 @@ cdef class Stream:
 
     cdef append(self, data):
         cdef Py_buffer view
-        cdef int error
-        if PyBytes_CheckExact(data) and PyBytes_GET_SIZE(data) >= PIN_FROM_BYTES:
-            self.check(ul_stream_write_pinned(
-                self.handle, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), <void *>data))
-            Py_INCREF(data)
-            return
+        cdef const char *start
+        cdef Py_ssize_t size
+        cdef int error = 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        error = ul_stream_write(self.handle, view.buf, view.len) if view.len > 0 else 0
+        start = <const char *>view.buf
+        size = view.len
+        if size >= SEND_NOW_FROM_BYTES:
+            size -= ul_stream_send_now(self.handle, start, size)
+            start += view.len - size
+        if size >= PIN_FROM_BYTES and PyBytes_CheckExact(data):
+            error = ul_stream_write_pinned(self.handle, start, size, <void *>data)
+            if error == 0:
+                Py_INCREF(data)
+        elif size > 0:
+            error = ul_stream_write(self.handle, start, size)
         PyBuffer_Release(&view)
         self.check(error)
 
     cdef pause_protocol(self):
-        self.protocol_paused = True
         ul_stream_notify_low(self.handle, self.low_water)
-        self.transport.pause_protocol()
+        self.transport._maybe_pause_protocol()
 
     def queued(self):
         """Bytes accepted by `write` that the kernel has not reported sent."""
@@ -468,18 +480,26 @@ cdef class Stream:
     def close(self, bint abort=False):
         """Stop receiving; send what is queued, or drop it.
 
+        Afterwards `lost` says whether there is nothing to be sent: the connection is over for the protocol, and writes
+        are ignored.
+
         Returns:
-            Whether nothing is in flight; otherwise `stream_closed` is called later.
+            Whether nothing is in flight either; otherwise `stream_closed` is called later.
         """
         cdef int result
         self.closing = True
         if self.handle == NULL:
             return True
+        self.lost = self.lost or abort or ul_stream_queued(self.handle) == 0
         self.held.clear()
         result = ul_stream_abort(self.handle) if abort else ul_stream_close(self.handle)
         self.check(result)
         self.release_pins()
         return result == 1
+
+    def is_quiet(self):
+        """Whether nothing is queued or in flight, so that the socket may be closed."""
+        return self.handle == NULL or ul_stream_quiet(self.handle)
 
     def free(self):
         """Let go of the core's half; only when nothing is in flight."""

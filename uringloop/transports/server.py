@@ -40,7 +40,7 @@ class Listener:
 
     Args:
         loop: whose ring accepts.
-        sock: listening; closed by `stop`.
+        sock: listening.
         protocol_factory: called once a connection.
         server: the `asyncio.Server`, or None.
         tls: arguments of the loop's `_make_ssl_transport`, or None for plain connections.
@@ -62,7 +62,7 @@ class Listener:
         self._context = contextvars.copy_context()
         self._retry: asyncio.TimerHandle | None = None
         multishot = "multishot_accept" in loop._ring.features.enabled
-        self._accept = AcceptMany(sock.fileno(), multishot, self._accepted, self._failed, self._ended)
+        self._accept = AcceptMany(sock.fileno(), multishot, self._accepted, self._failed)
         self._stopped = False
 
     def start(self) -> None:
@@ -72,17 +72,11 @@ class Listener:
             self._accept.submit(self._loop._dispatcher)
 
     def stop(self) -> None:
-        """Accept no more; the socket is closed as soon as the kernel lets go of it."""
+        """Accept no more."""
         self._stopped = True
         if self._retry is not None:
             self._retry.cancel()
-        if self._accept.in_flight:
-            self._accept.abandon()
-        else:
-            self._ended()
-
-    def _ended(self) -> None:
-        self._sock.close()
+        self._accept.abandon()
 
     def _accepted(self, fd: int) -> None:
         sock = socket.socket(self._sock.family, self._sock.type | socket.SOCK_NONBLOCK, self._sock.proto, fileno=fd)
@@ -167,9 +161,7 @@ class ListenerSet:
         listener.start()
 
     def stop(self, sock: socket.socket) -> None:
-        """Stop accepting on a socket and close it; one that is not served is closed at once."""
+        """Stop accepting on a socket, if it is served at all."""
         listener = self._by_fd.pop(sock.fileno(), None)
-        if listener is None:
-            sock.close()
-        else:
+        if listener is not None:
             listener.stop()

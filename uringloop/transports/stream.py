@@ -14,7 +14,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import PrivateTransport, SendfileMode, TransportSocket, set_nodelay
-from .flow import FlowControl
 from .state import Connection, advance
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ _RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
-class StreamTransport(FlowControl, PrivateTransport):
+class StreamTransport(PrivateTransport):
     """See `asyncio.Transport`.
 
     Args:
@@ -52,20 +51,19 @@ class StreamTransport(FlowControl, PrivateTransport):
         server: Any = None,
     ) -> None:
         self._sock: socket.socket | None = None
-        super().__init__(extra)
+        self._sock_fd = sock.fileno()
+        self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
+        super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
         self._add_names(sock)
-        self._loop = loop
-        self._sock_fd = sock.fileno()
         self._server = server
         self._state = Connection.OPEN
         self._error: BaseException | None = None
-        self._lost_scheduled = False
+        self._loses_soon = False
+        self._released = False
         self._empty_waiter: asyncio.Future[None] | None = None
         set_nodelay(sock)
-        self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
         self._sock = sock
-        self._set_limits()
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
         self.set_protocol(protocol)
@@ -99,7 +97,7 @@ class StreamTransport(FlowControl, PrivateTransport):
     # The protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._stream.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -146,6 +144,15 @@ class StreamTransport(FlowControl, PrivateTransport):
         if self._state is Connection.OPEN:
             self._stream.write_eof()
 
+    def get_write_buffer_size(self) -> int:
+        """Bytes written that the kernel has not reported sent."""
+        return self._stream.queued()
+
+    def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        super()._set_write_buffer_limits(high, low)
+        self._stream.high_water = self._high_water
+        self._stream.low_water = self._low_water
+
     def _make_empty_waiter(self) -> "asyncio.Future[None]":
         """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
         if self._empty_waiter is not None:
@@ -176,7 +183,7 @@ class StreamTransport(FlowControl, PrivateTransport):
         self._force_close(None)
 
     def _force_close(self, error: BaseException | None) -> None:
-        if self._lost_scheduled or self._state is Connection.CLOSED:
+        if self._loses_soon or self._state is Connection.CLOSED:
             return
         if self._error is None:
             self._error = error
@@ -189,26 +196,39 @@ class StreamTransport(FlowControl, PrivateTransport):
             self._state = advance(self._state, Connection.CLOSING)
         elif not abort:
             return
-        if self._stream.close(abort) and not self._lost_scheduled:
-            self._lost_scheduled = True
-            self._loop.call_soon(self.stream_closed)
+        self._released = self._stream.close(abort)
+        if self._stream.lost:
+            self._loses_soon = True
+            self._loop.call_soon(self._lose_connection)
 
-    def stream_closed(self) -> None:
-        """Nothing of the socket is in flight any more; called once, by the stream or by what `_leave` scheduled."""
-        if self._state is not Connection.CLOSING:
-            return
+    def _lose_connection(self) -> None:
+        """Tell the protocol; the socket is closed now if the kernel is done with it, else by `stream_closed`."""
         self._state = advance(self._state, Connection.CLOSED)
-        sock, self._sock = self._sock, None
-        assert sock is not None
         try:
             self._protocol.connection_lost(self._error)
         finally:
-            self._stream.free()
-            sock.close()
+            if self._stream.is_quiet():
+                self._close_socket()
+            if self._released:
+                self._stream.free()
             self._protocol = None
             server, self._server = self._server, None
             if server is not None:
                 server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
+
+    def stream_closed(self) -> None:
+        """Nothing of the socket is queued or in flight any more; called by the stream."""
+        self._released = True
+        if self._state is Connection.CLOSED:
+            self._close_socket()
+            self._stream.free()
+        elif not self._loses_soon:
+            self._lose_connection()
+
+    def _close_socket(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
 
     def stream_failed(self, error: OSError, message: str) -> None:
         """A receive or a send was refused; called by the stream."""

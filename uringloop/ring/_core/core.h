@@ -41,11 +41,12 @@ typedef struct {
 enum {
     UL_STREAM_DATA = 1,
     UL_STREAM_EOF = 2,
-    UL_STREAM_ERROR = 4, /* res is the negative errno */
+    UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
     UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
     UL_STREAM_RELEASED = 16,
     UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
+    UL_STREAM_SEND_ERROR = 128,
 };
 
 /* ring.c */
@@ -97,6 +98,8 @@ int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
+size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes);
+int ul_stream_quiet(ul_stream *stream);
 void *ul_stream_released(ul_stream *stream);
 size_t ul_stream_queued(ul_stream *stream);
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);

@@ -208,7 +208,7 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
     }
     stream->wanted = 0;
     if (!stream->closing)
-        event->what |= cqe->res == 0 ? UL_STREAM_EOF : UL_STREAM_ERROR;
+        event->what |= cqe->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
 }
 
 /* --- sending --- */
@@ -339,6 +339,19 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
     return 0;
 }
 
+/* Sends without the ring what an idle stream's socket takes right now; 0 if anything is queued or the send fails, since
+ * the queued send then tells why. */
+size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
+{
+    if (stream->head != NULL || stream->closing)
+        return 0;
+    ssize_t sent = send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent <= 0)
+        return 0;
+    stream->ring->statistics.bytes_sent += (uint64_t)sent;
+    return (size_t)sent;
+}
+
 /* The next pin whose memory the kernel is done with, or NULL. */
 void *ul_stream_released(ul_stream *stream)
 {
@@ -372,7 +385,9 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     stream->send_token = 0;
     if (stream->aborted) {
         drop_queue(stream);
-    } else if (cqe->res >= 0) {
+        return;
+    }
+    if (cqe->res >= 0) {
         ul_chunk *chunk = stream->head;
         stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
         chunk->sent += (size_t)cqe->res;
@@ -383,12 +398,13 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         stream->poll_first = 1;
     } else if (cqe->res != -EINTR) {
         drop_queue(stream);
-        event->what |= UL_STREAM_ERROR;
+        event->what |= UL_STREAM_SEND_ERROR;
+        return;
     }
     if (stream->head != NULL) {
         queue_to_send(stream);
     } else {
-        if (stream->eof_wanted && !stream->aborted)
+        if (stream->eof_wanted)
             shutdown(stream->fd, SHUT_WR);
         if (stream->notify_empty)
             event->what |= UL_STREAM_EMPTY;
@@ -430,7 +446,7 @@ int ul_streams_stage(ul_ring *ring)
     return 0;
 }
 
-static int quiet(ul_stream *stream)
+int ul_stream_quiet(ul_stream *stream)
 {
     return stream->receive_token == 0 && stream->send_token == 0 && stream->head == NULL;
 }
@@ -454,7 +470,7 @@ int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *
         return 0;
     if (stream->released != NULL)
         event->what |= UL_STREAM_RELEASED;
-    if (stream->closing && quiet(stream))
+    if (stream->closing && ul_stream_quiet(stream))
         event->what |= UL_STREAM_CLOSED;
     return event->what != 0;
 }
@@ -474,7 +490,7 @@ int ul_stream_close(ul_stream *stream)
     stream->closing = 1;
     stream->wanted = 0;
     int error = cancel_receive(stream);
-    return error < 0 ? error : quiet(stream);
+    return error < 0 ? error : ul_stream_quiet(stream);
 }
 
 /* The same without sending: the queue is dropped, a send under way is cancelled. */
