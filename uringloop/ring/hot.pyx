@@ -277,6 +277,13 @@ cdef class Stream:
         if not self.held:
             self.start()
 
+    cdef end(self, item):
+        """The last thing that was received.  asyncio reads a socket once a tick, so the end never comes in the tick of
+        the last bytes, and what these woke runs first."""
+        self.held.append(item)
+        if not self.paused:
+            self.call_soon(self._deliver_held, context=self.context)
+
     cdef hold(self, item):
         self.held.append(item)
         self.check(ul_stream_hold(self.handle))
@@ -293,15 +300,9 @@ cdef class Stream:
                 if self.handle != NULL:
                     ul_stream_recycle(self.handle, event)
         elif what & UL_STREAM_EOF:
-            if self.paused:
-                self.hold(EOF)
-            elif not self.closing:
-                self.in_context(self.transport.eof_received_by_stream)
+            self.end(EOF)
         elif what & UL_STREAM_RECEIVE_ERROR:
-            if self.paused:
-                self.hold(<int>event.res)
-            else:
-                self.failed(event.res, "Fatal read error on socket transport")
+            self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
             self.failed(event.res, "Fatal write error on socket transport")
         if what & UL_STREAM_LOW:

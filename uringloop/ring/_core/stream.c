@@ -43,7 +43,7 @@ struct ul_stream {
     uint64_t receive_token, send_token; /* 0: not in flight */
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
-    uint8_t closing, aborted, eof_wanted, poll_first, notify_low, notify_empty;
+    uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
 
     ul_chunk *head, *tail, *released;
     size_t queued, low_water;
@@ -127,7 +127,7 @@ static int stage_receive(ul_stream *stream)
 /* Receive from now on, until held. */
 int ul_stream_receive(ul_stream *stream)
 {
-    if (stream->closing)
+    if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
     if (stream->receive_token != 0 || stream->queued_to_receive)
@@ -207,6 +207,7 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
         return;
     }
     stream->wanted = 0;
+    stream->ended = 1;
     if (!stream->closing)
         event->what |= cqe->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
 }
