@@ -6,17 +6,19 @@ next receive on that socket gets them first.
 
 import socket
 import weakref
+from functools import partial
 from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
 from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
-from .ring import Dispatcher, Pin
+from .ring import Dispatcher, Pin, Ring
 
 
 class SocketOperations(PrivateLoop):
     """The socket methods of the loop."""
 
     _dispatcher: Dispatcher
+    _ring: Ring
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
 
     async def submit(self, operation: Operation) -> Any:
@@ -54,8 +56,12 @@ class SocketOperations(PrivateLoop):
         unread = self._take_unread(sock, n)
         if unread or n == 0:
             return unread
-        data: bytes = await self.submit(Receive(sock.fileno(), n, lambda data: self._keep_unread(sock, data)))
-        return data
+        if self._ring.has_buffers:
+            data: bytes = await self.submit(Receive(sock.fileno(), n, partial(self._keep_unread, sock)))
+            return data
+        buffer = bytearray(n)
+        count = await self.submit(ReceiveInto(sock.fileno(), buffer, partial(self._keep_unread, sock)))
+        return bytes(memoryview(buffer)[:count])
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
@@ -65,7 +71,7 @@ class SocketOperations(PrivateLoop):
         if unread or not len(view):
             view[: len(unread)] = unread
             return len(unread)
-        count: int = await self.submit(ReceiveInto(sock.fileno(), view, lambda data: self._keep_unread(sock, data)))
+        count: int = await self.submit(ReceiveInto(sock.fileno(), view, partial(self._keep_unread, sock)))
         return count
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:

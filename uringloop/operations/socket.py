@@ -4,13 +4,14 @@ A send asks for MSG_NOSIGNAL, because a broken connection is an errno here and n
 because one mebibyte otherwise returns after a part.
 """
 
+import errno
 import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any
 
-from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin
+from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
 from . import address
 from .base import Operation, State
 
@@ -20,26 +21,41 @@ _SEND_MAX_BYTES = 1 << 30
 
 
 class Receive(Operation):
-    """recv(2) of up to size_bytes; the result is the bytes.  If abandoned too late, `keep` gets them."""
+    """recv(2) of up to size_bytes, or a buffer of the group if that is less; the result is the bytes.
 
-    __slots__ = ("_buffer", "_keep", "_pin")
+    If abandoned too late, `keep` gets them.
+    """
+
+    __slots__ = ("_data", "_keep", "_size_bytes")
     opcode = Opcode.RECV
 
     def __init__(self, fd: int, size_bytes: int, keep: Callable[[bytes], object]) -> None:
         super().__init__(fd)
-        self._buffer = bytearray(size_bytes)
-        self._pin = Pin(self._buffer, writable=True)
+        self._size_bytes = size_bytes
+        self._data = b""
         self._keep = keep
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes)
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, 0, 0, 0, SqeFlag.BUFFER_SELECT)
+
+    def complete(self, res: int, flags: int) -> None:
+        if res == -errno.ENOBUFS and not self.abandoned:
+            # Others hold all buffers of the group: they are recycled as these are dispatched.
+            assert self._dispatcher is not None
+            self._dispatcher.grow_buffers()
+            self.token = self.stage(self._dispatcher)
+            return
+        if flags & CqeFlag.BUFFER:
+            assert self._dispatcher is not None
+            self._data = self._dispatcher.take_buffer(flags, max(res, 0))
+        super().complete(res, flags)
 
     def result(self, res: int, flags: int) -> bytes:
-        return bytes(memoryview(self._buffer)[:res])
+        return self._data
 
     def dispose(self, res: int, flags: int) -> None:
-        if res > 0:
-            self._keep(self.result(res, flags))
+        if self._data:
+            self._keep(self._data)
 
 
 class ReceiveInto(Operation):

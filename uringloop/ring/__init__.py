@@ -6,8 +6,8 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
 from .errors import RingUnavailableError
 from .features import OPTIONAL, Features
-from .hot import Dispatcher, Stream
-from .memory import Pin, Vector
+from .hot import Dispatcher, Pin, Stream
+from .memory import Vector
 from .ring import Completion, Ring, Sqe, is_available
 from .watch import WatchSelector
 

@@ -32,6 +32,7 @@ cdef extern from "core.h" nogil:
         const char *data
 
     uint32_t IORING_CQE_F_MORE
+    uint32_t IORING_CQE_BUFFER_SHIFT
     enum:
         UL_KIND_BITS
         UL_STREAM_DATA
@@ -51,6 +52,10 @@ cdef extern from "core.h" nogil:
     int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
+
+    int ul_buffers_grow(ul_ring *ring)
+    char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
+    void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
 
     ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
     void *ul_stream_owner(ul_stream *stream)

@@ -36,6 +36,35 @@ cdef raise_errno(int error):
     raise OSError(-error, strerror(-error))
 
 
+cdef class Pin:
+    """An object's buffer held still, so that the kernel may read or write it: neither resized nor freed until dropped.
+
+    Args:
+        buffer: bytes, bytearray, memoryview, or another object with a contiguous buffer.
+        writable: the kernel will write into it.
+
+    Raises:
+        TypeError: the object has no buffer.
+        BufferError: it is not contiguous, or read-only where writable is asked for.
+    """
+
+    cdef Py_buffer view
+
+    def __cinit__(self, buffer, *, bint writable=False):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.view.buf
+
+    @property
+    def size_bytes(self):
+        return self.view.len
+
+
 cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
@@ -104,6 +133,18 @@ cdef class Dispatcher:
         sqe.addr3 = addr3
         self.operations[token] = operation
         return token
+
+    def take_buffer(self, uint32_t flags, int size_bytes):
+        """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
+        cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
+        try:
+            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, buffer_id), size_bytes)
+        finally:
+            ul_buffer_recycle(self.ring, buffer_id)
+
+    def grow_buffers(self):
+        """Add to the buffer group, if it may grow: a receive found it empty."""
+        ul_buffers_grow(self.ring)
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes."""

@@ -20,8 +20,8 @@ from ._cffi import ffi, lib
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .hot import Dispatcher
-from .memory import Pin, Vector
+from .hot import Dispatcher, Pin
+from .memory import Vector
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096
@@ -141,6 +141,11 @@ class Ring:
             _check(result)
         self._has_buffers = result == 0
         self.features = self._features()
+
+    @property
+    def has_buffers(self) -> bool:
+        """Whether there is a buffer group to receive into."""
+        return self._has_buffers
 
     def set_worker_limits(self, bounded: int, unbounded: int) -> None:
         """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is."""

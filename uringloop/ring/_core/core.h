@@ -89,6 +89,8 @@ int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t ti
 int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
 int ul_buffers_grow(ul_ring *ring);
 void ul_buffers_close(ul_ring *ring);
+char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
+void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
 
 /* stream.c */
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes);

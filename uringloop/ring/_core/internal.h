@@ -48,7 +48,4 @@ int ul_streams_waiting(ul_ring *ring);
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_streams_close(ul_ring *ring);
 
-char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
-void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
-
 #endif
