@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks, scheduler
-from .operations import Poll
-from .ring import Ring, Stream, WatchSelector
+from .operations import Operation, Poll
+from .ring import Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .sockets import SocketOperations
 from .transports.server import ListenerSet
@@ -41,6 +41,10 @@ _log = logging.getLogger("asyncio")
 Sleep = Literal["auto", "selector", "ring"]
 _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
+_RING_CLOSE_TIMEOUT_S = 10
+
+#: What was in flight when a loop was closed in a thread that could not cancel it: the kernel may still write there.
+_never_freed: list[Dispatcher] = []
 
 
 class EventLoop(SocketOperations):
@@ -75,21 +79,32 @@ class EventLoop(SocketOperations):
         if sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
         self._sleep_mode = sleep
-        self._ring = Ring(sq_entries, cq_entries=cq_entries, without=frozenset(without), enable=False)
-        self._ring.open_buffers(buffer_count, buffer_size_bytes, max(buffer_count, buffer_count_max))
-        self._dispatcher = self._ring.dispatcher(self._report)
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ring_options = (sq_entries, cq_entries, frozenset(without))
+        self._buffer_options = (buffer_count, buffer_size_bytes, max(buffer_count, buffer_count_max))
+        try:
+            self._ring = self._make_ring(enable=False)
+        except BaseException:
+            os.close(self._eventfd)
+            raise
+        self._dispatcher = self._ring.dispatcher(self._report)
+        self._dispatcher.disarm_eventfd()
         self._watch = WatchSelector()
         self._watch.watch_edge(self._eventfd)
-        self._ring.register_eventfd(self._eventfd)
-        self._dispatcher.disarm_eventfd()
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
         self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
+
+    def _make_ring(self, *, enable: bool) -> Ring:
+        sq_entries, cq_entries, without = self._ring_options
+        ring = Ring(sq_entries, cq_entries=cq_entries, without=without, enable=enable)
+        ring.open_buffers(*self._buffer_options)
+        ring.register_eventfd(self._eventfd)
+        return ring
 
     # Running
 
@@ -106,7 +121,7 @@ class EventLoop(SocketOperations):
             super().run_forever()
 
     def _take_thread(self) -> None:
-        """Make the ring this thread's."""
+        """Make the ring this thread's: the kernel lets no other enter it."""
         if self._ring.forked:
             raise RuntimeError(
                 "this event loop was made before fork(); make a new one in the child, with uringloop.new_event_loop()"
@@ -114,19 +129,62 @@ class EventLoop(SocketOperations):
         thread = threading.get_native_id()
         if self._owner_thread == thread:
             return
-        if self._owner_thread is not None and self._ring.is_single_issuer:
-            self._leave_thread()
+        moved: list[Operation] = []
         if self._owner_thread is None:
             self._ring.enable()
-            self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        elif self._ring.is_single_issuer:
+            moved = self._leave_thread()
         self._owner_thread = thread
+        self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
             self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
-            self._wakeup.submit(self._dispatcher)
+            moved.append(self._wakeup)
+        for operation in moved:
+            operation.submit(self._dispatcher)
 
-    def _leave_thread(self) -> None:
-        raise RuntimeError("moving between threads is not there yet")
+    def _leave_thread(self) -> list[Operation]:
+        """Replace the ring by a new one for this thread; returns the operations to be staged again there.
+
+        Those that only watch are staged again: nothing of them happens in the kernel while no thread enters their ring.
+        """
+        dispatcher = self._dispatcher
+        dispatcher.reap()
+        dispatcher.dispatch()
+        moved = [
+            operation for operation in dispatcher.operations.values() if operation.may_move and operation.in_flight
+        ]
+        left = self._ring.statistics()["in_flight"] - len(moved)
+        if left > 0 or self._ring.statistics()["streams"]:
+            raise RuntimeError(
+                f"this event loop ran in another thread, where {left} operations are in flight: "
+                "run it there, or close its connections and files before it is run elsewhere"
+            )
+        old, self._ring = self._ring, self._make_ring(enable=True)
+        dispatcher.move(self._ring.address)
+        self._close_ring(old)
+        for operation in moved:
+            operation.reset()
+        return moved
+
+    def _close_ring(self, ring: Ring) -> None:
+        """Close a ring that watches, and wait until it has stopped.
+
+        The kernel tears a ring down in the background, and a connection that arrives meanwhile wakes only one of the
+        accepts that watch for it: the old one would swallow what the new one waits for.  The old poll of the self-pipe
+        is the witness: its end is released, and the other end sees that, after all polls of the ring were taken away.
+        """
+        self._read_from_self()
+        witness = self._csock.dup()
+        for mine, fresh in zip((self._ssock, self._csock), socket.socketpair(), strict=True):
+            fresh.setblocking(False)
+            os.dup2(fresh.fileno(), mine.fileno(), inheritable=False)
+            fresh.close()
+        ring.close(only_watches=True)
+        with witness:
+            witness.settimeout(_RING_CLOSE_TIMEOUT_S)
+            while witness.recv(4096):
+                pass
 
     @contextlib.contextmanager
     def _signals_wake(self) -> Iterator[None]:
@@ -321,19 +379,31 @@ class EventLoop(SocketOperations):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        if not self._ring.forked:
-            self._drain()
+        only_watches = self._ring.forked or self._drain()
+        if not only_watches:
+            _never_freed.append(self._dispatcher)
         self._dispatcher.detach()
-        self._ring.close()
+        self._ring.close(only_watches=only_watches)
         super().close()
         os.close(self._eventfd)
 
-    def _drain(self) -> None:
-        for operation in list(self._dispatcher.operations.values()):
-            operation.abandon()
-        if self._owner_thread != threading.get_native_id():
-            return
-        self._dispatcher.cancel_all()
-        while self._ring.statistics()["in_flight"]:
-            self._dispatcher.wait(-1)
-            self._dispatcher.dispatch()
+    def _drain(self) -> bool:
+        """Cancel and wait; whether nothing is left that may write to memory."""
+        dispatcher = self._dispatcher
+        if self._owner_thread is None:
+            return True
+        if self._owner_thread == threading.get_native_id() or not self._ring.is_single_issuer:
+            for operation in list(dispatcher.operations.values()):
+                operation.abandon()
+            dispatcher.cancel_all()
+            while self._ring.statistics()["in_flight"]:
+                dispatcher.wait(-1)
+                dispatcher.dispatch()
+            return True
+        # Only the thread that ran the loop can cancel.  If it has ended, the kernel did, and waited.
+        dispatcher.reap()
+        for operation in list(dispatcher.operations.values()):
+            operation.abandoned = True
+        dispatcher.dispatch()
+        watching = sum(operation.may_move for operation in dispatcher.operations.values())
+        return bool(self._ring.statistics()["in_flight"] == watching)

@@ -35,6 +35,8 @@ class Operation:
     __slots__ = ("__weakref__", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
 
     opcode: ClassVar[Opcode]
+    #: It only watches, so it may be staged again on another ring when the loop changes threads.
+    may_move: ClassVar[bool] = False
     filename: ClassVar[Any] = None
 
     def __init__(self, fd: int = -1) -> None:
@@ -73,6 +75,10 @@ class Operation:
         self.token = self.stage(dispatcher)
         self._dispatcher = dispatcher
         self.state = State.IN_FLIGHT
+
+    def reset(self) -> None:
+        """Its ring is gone: it may be submitted again."""
+        self.state = State.NEW
 
     async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
         """Put the operation in flight and wait for its result.

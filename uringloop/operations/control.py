@@ -25,6 +25,7 @@ class Poll(Operation):
 
     __slots__ = ("_callback", "_events", "_multishot")
     opcode = Opcode.POLL_ADD
+    may_move = True
 
     def __init__(self, fd: int, events: int, multishot: bool, callback: Callable[[], object]) -> None:
         super().__init__(fd)

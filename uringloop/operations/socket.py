@@ -161,6 +161,7 @@ class AcceptMany(Operation):
 
     __slots__ = ("_accepted", "_failed", "_multishot")
     opcode = Opcode.ACCEPT
+    may_move = True
 
     def __init__(
         self,

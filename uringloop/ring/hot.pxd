@@ -49,6 +49,7 @@ cdef extern from "core.h" nogil:
     int ul_stage_cancel_all(ul_ring *ring)
     int ul_has_work(ul_ring *ring)
     int ul_wait(ul_ring *ring, int64_t timeout_ns)
+    int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
     int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)

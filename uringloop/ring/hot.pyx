@@ -206,6 +206,19 @@ cdef class Dispatcher:
             self.count = result
         return self.count - self.cursor
 
+    def reap(self):
+        """Copy out what has completed, without a system call: all that another thread than the ring's may do."""
+        self.check()
+        if self.cursor == self.count:
+            self.cursor = 0
+            self.count = ul_reap_ready(self.ring, self.events, self.capacity)
+
+    def move(self, uintptr_t ring_address):
+        """Go on with another ring.  No stream is open; operations are to be submitted again."""
+        assert not self.streams
+        self.ring = <ul_ring *>ring_address
+        self.operations.clear()
+
     def arm_eventfd(self):
         ul_eventfd_arm(self.ring)
 

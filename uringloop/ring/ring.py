@@ -156,10 +156,14 @@ class Ring:
         """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD)."""
         _check(lib.ul_ring_eventfd(self.handle, fd))
 
+    @property
+    def address(self) -> int:
+        """Of the core's `ul_ring`, for `Dispatcher`."""
+        return int(ffi.cast("uintptr_t", self.handle))
+
     def dispatcher(self, report: Callable[[BaseException, Any], object]) -> Dispatcher:
         """The tick of an event loop on this ring; report(exception, operation) hears what no one else does."""
-        address = int(ffi.cast("uintptr_t", self.handle))
-        return Dispatcher(address, self.entries[1], report)
+        return Dispatcher(self.address, self.entries[1], report)
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start, and what is in flight now.
@@ -214,12 +218,16 @@ class Ring:
                 raise AssertionError("unreachable")
         return completion
 
-    def close(self) -> None:
-        """Close the ring.  Memory of operations still in flight is never freed: the kernel may write there."""
+    def close(self, *, only_watches: bool = False) -> None:
+        """Close the ring.
+
+        Args:
+            only_watches: what is still in flight writes to no memory.  Otherwise the ring's own is not freed then.
+        """
         if self._handle is None:
             return
         handle, self._handle = self._handle, None
-        lib.ul_ring_close(handle)
+        lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
 
     def forget(self) -> None:

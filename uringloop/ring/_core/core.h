@@ -52,7 +52,7 @@ enum {
 /* ring.c */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
 int ul_ring_enable(ul_ring *ring);
-void ul_ring_close(ul_ring *ring);
+void ul_ring_close(ul_ring *ring, int only_watches);
 void ul_ring_forget(ul_ring *ring);
 int ul_ring_fd(ul_ring *ring);
 uint32_t ul_ring_features(ul_ring *ring);
@@ -71,6 +71,7 @@ uint32_t ul_staged(ul_ring *ring);
 int ul_has_work(ul_ring *ring);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 int ul_wait(ul_ring *ring, int64_t timeout_ns);
+int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
 void ul_eventfd_arm(ul_ring *ring);

@@ -107,7 +107,7 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
                             IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
     *error = (p.features & needed) == needed ? map_queues(ring, &p) : -ENOSYS;
     if (*error < 0) {
-        ul_ring_close(ring);
+        ul_ring_close(ring, 0);
         return NULL;
     }
     return ring;
@@ -118,8 +118,8 @@ int ul_ring_enable(ul_ring *ring)
     return ul_ring_register(ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
-/* What is still in flight keeps its memory for good: the kernel may write there after the close. */
-void ul_ring_close(ul_ring *ring)
+/* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the close. */
+void ul_ring_close(ul_ring *ring, int only_watches)
 {
     if (!ring->forgotten) {
         close(ring->fd);
@@ -128,7 +128,7 @@ void ul_ring_close(ul_ring *ring)
         if (ring->sqe_map != NULL)
             munmap(ring->sqe_map, ring->sqe_map_size);
     }
-    if (ring->statistics.in_flight > 0 && !ring->forgotten)
+    if (ring->statistics.in_flight > 0 && !only_watches && !ring->forgotten)
         return;
     if (!ring->forgotten)
         ul_buffers_close(ring);
@@ -294,25 +294,33 @@ int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     return 1;
 }
 
+/* Turns the CQEs that are there into events, without a system call; the number of events. */
+int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
+{
+    uint32_t count = 0;
+    struct io_uring_cqe cqe;
+    while (count < capacity && ul_next_cqe(ring, &cqe)) {
+        ul_event *event = &events[count];
+        uint32_t kind = cqe.user_data & ((1U << UL_KIND_BITS) - 1);
+        if (kind == UL_KIND_OPERATION) {
+            event->token = cqe.user_data;
+            event->res = cqe.res;
+            event->flags = cqe.flags;
+            event->stream = NULL;
+            count++;
+        } else if (kind != UL_KIND_CANCEL) {
+            count += (uint32_t)ul_stream_complete(ring, &cqe, event);
+        }
+    }
+    return (int)count;
+}
+
 /* Reaps every completion there is, up to the capacity; the number of events, or a negative errno. */
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
 {
     uint32_t count = 0;
     for (int round = 0; round < REAP_ROUNDS; round++) {
-        struct io_uring_cqe cqe;
-        while (count < capacity && ul_next_cqe(ring, &cqe)) {
-            ul_event *event = &events[count];
-            uint32_t kind = cqe.user_data & ((1U << UL_KIND_BITS) - 1);
-            if (kind == UL_KIND_OPERATION) {
-                event->token = cqe.user_data;
-                event->res = cqe.res;
-                event->flags = cqe.flags;
-                event->stream = NULL;
-                count++;
-            } else if (kind != UL_KIND_CANCEL) {
-                count += (uint32_t)ul_stream_complete(ring, &cqe, event);
-            }
-        }
+        count += (uint32_t)ul_reap_ready(ring, events + count, capacity - count);
         if (count == capacity || !deferred_work(ring))
             break;
         int result = ul_enter(ring, 0, -1);
