@@ -5,7 +5,7 @@ What runs once a message lives here; everything else is Python.  No callback run
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
 through, the rest of the array is dispatched on the next tick, before anything else runs.
 
-The GIL is released only around a wait that may block.
+The GIL is released only around a wait that may block, and nothing but the system call runs without it.
 """
 
 from asyncio import BufferedProtocol
@@ -100,6 +100,7 @@ cdef class Dispatcher:
         cdef Stream stream
         for stream in self.streams:
             stream.handle = NULL
+            stream.closing = stream.lost = True
         self.streams.clear()
         self.ring = NULL
         self.count = self.cursor = 0
@@ -173,10 +174,20 @@ cdef class Dispatcher:
 
     def submit(self):
         """Hand what is staged to the kernel now; what completes is left for the next `wait`."""
+        self.enter(0)
+
+    cdef int enter(self, int64_t timeout_ns) except -1:
+        cdef int result
         self.check()
-        cdef int result = ul_wait(self.ring, 0)
+        result = ul_prepare(self.ring, &timeout_ns)
+        if result > 0 and timeout_ns == 0:
+            result = ul_enter(self.ring, 0, -1)
+        elif result > 0:
+            with nogil:
+                result = ul_enter(self.ring, 1, timeout_ns)
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)
+        return 0
 
     def wait(self, int64_t timeout_ns):
         """Submit, wait for a completion, and copy out what completed.
@@ -188,14 +199,7 @@ cdef class Dispatcher:
             The number of events to dispatch; 0 also after a signal or the timeout.
         """
         cdef int result
-        if timeout_ns == 0 or self.cursor < self.count:
-            self.submit()
-        else:
-            self.check()
-            with nogil:
-                result = ul_wait(self.ring, timeout_ns)
-            if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
-                raise_errno(result)
+        self.enter(timeout_ns if self.cursor == self.count else 0)
         if self.cursor == self.count:
             self.cursor = self.count = 0
             result = ul_reap(self.ring, self.events, self.capacity)
@@ -516,7 +520,7 @@ cdef class Stream:
     def hold_writes(self):
         """Refuse writes until `allow_writes`, and report the queue empty; returns whether it already is."""
         self.sendfile_waits = True
-        if ul_stream_queued(self.handle) == 0:
+        if self.handle == NULL or ul_stream_queued(self.handle) == 0:
             return True
         ul_stream_notify_empty(self.handle)
         return False

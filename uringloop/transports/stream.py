@@ -52,6 +52,7 @@ class StreamTransport(PrivateTransport):
     ) -> None:
         self._sock: socket.socket | None = None
         self._sock_fd = sock.fileno()
+        connection_made = protocol.connection_made
         self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
         super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
@@ -70,7 +71,7 @@ class StreamTransport(PrivateTransport):
         if server is not None:
             server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
         loop._transports[self._sock_fd] = self
-        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(connection_made, self)
         loop.call_soon(self._stream.start)
         if waiter is not None:
             loop.call_soon(_wake, waiter)

@@ -70,7 +70,7 @@ int ul_reserve(ul_ring *ring, uint32_t count);
 uint32_t ul_staged(ul_ring *ring);
 int ul_has_work(ul_ring *ring);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
-int ul_wait(ul_ring *ring, int64_t timeout_ns);
+int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);

@@ -209,17 +209,18 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     return (int)result;
 }
 
-/* Submits what is staged and waits for a completion; at once if one is at hand, or work that may bring one. */
-int ul_wait(ul_ring *ring, int64_t timeout_ns)
+/* Before an enter: stages what the streams have queued, and makes the timeout 0 if a completion is at hand, or work that
+ * may bring one.  1 if there is something to enter for. */
+int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
+    if (ring->forgotten)
+        return -EOWNERDEAD;
     int error = ul_streams_stage(ring);
     if (error < 0)
         return error;
     if (cqes_ready(ring) || deferred_work(ring))
-        timeout_ns = 0;
-    if (timeout_ns == 0 && !ul_staged(ring) && !deferred_work(ring))
-        return 0;
-    return ul_enter(ring, timeout_ns == 0 ? 0 : 1, timeout_ns == 0 ? -1 : timeout_ns);
+        *timeout_ns = 0;
+    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring);
 }
 
 /* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit. */
