@@ -47,6 +47,8 @@ cdef extern from "core.h" nogil:
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
+    uint64_t ul_completed(ul_ring *ring)
+    int64_t ul_now_ns()
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)

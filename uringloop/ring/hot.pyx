@@ -174,11 +174,12 @@ cdef class Dispatcher:
 
     def submit(self):
         """Hand what is staged to the kernel now; what completes is left for the next `wait`."""
+        self.check()
         self.enter(0)
 
-    cdef int enter(self, int64_t timeout_ns) except -1:
+    cdef bint enter(self, int64_t timeout_ns) except -1:
+        """Submit, and wait for a completion; whether a signal came first."""
         cdef int result
-        self.check()
         result = ul_prepare(self.ring, &timeout_ns)
         if result > 0 and timeout_ns == 0:
             result = ul_enter(self.ring, 0, -1)
@@ -187,7 +188,7 @@ cdef class Dispatcher:
                 result = ul_enter(self.ring, 1, timeout_ns)
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)
-        return 0
+        return result == -EINTR
 
     def wait(self, int64_t timeout_ns):
         """Submit, wait for a completion, and copy out what completed.
@@ -198,17 +199,35 @@ cdef class Dispatcher:
         Returns:
             The number of events to dispatch; 0 also after a signal or the timeout.
         """
-        cdef int result
-        self.enter(timeout_ns if self.cursor == self.count else 0)
-        if self.cursor == self.count:
-            self.cursor = self.count = 0
-            result = ul_reap(self.ring, self.events, self.capacity)
-            if result < 0:
-                if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
-                    raise_errno(result)
-                result = 0
-            self.count = result
-        return self.count - self.cursor
+        cdef uint64_t completed
+        cdef bint interrupted
+        cdef int64_t deadline_ns = 0
+        if self.cursor < self.count:
+            self.enter(0)
+            return self.count - self.cursor
+        if timeout_ns > 0:
+            deadline_ns = ul_now_ns() + timeout_ns
+        while True:
+            self.check()
+            completed = ul_completed(self.ring)
+            interrupted = self.enter(timeout_ns)
+            self.cursor = 0
+            self.count = self.reap_all()
+            # Sends that end well, and nothing else, are no reason to wake Python.
+            if self.count > 0 or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
+                return self.count
+            if timeout_ns > 0:
+                timeout_ns = deadline_ns - ul_now_ns()
+                if timeout_ns <= 0:
+                    return 0
+
+    cdef int reap_all(self) except -1:
+        cdef int result = ul_reap(self.ring, self.events, self.capacity)
+        if result < 0:
+            if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+                raise_errno(result)
+            return 0
+        return result
 
     def reap(self):
         """Copy out what has completed, without a system call: all that another thread than the ring's may do."""

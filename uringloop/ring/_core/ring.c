@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef __NR_io_uring_setup
@@ -166,6 +167,15 @@ void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
     out->buffers = ring->buffers.count;
     out->buffers_lent = ring->buffers.lent;
     out->streams = ring->slot_count - ring->free_slot_count;
+}
+
+uint64_t ul_completed(ul_ring *ring) { return ring->statistics.completed; }
+
+int64_t ul_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 uint32_t ul_staged(ul_ring *ring) { return ring->sqe_tail - load_acquire(ring->sq_head); }
