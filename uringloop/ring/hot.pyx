@@ -288,7 +288,7 @@ cdef class Stream:
     """One connected socket: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `protocol_failed`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
+    `stream_failed`, `protocol_failed`, `finish`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
     `_maybe_resume_protocol`.
 
     Args:
@@ -384,6 +384,8 @@ cdef class Stream:
             self.failed(event.res, "Fatal write error on socket transport")
         if what & UL_STREAM_LOW:
             self.in_context(self.transport._maybe_resume_protocol)
+            if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
+                self.transport.finish()
         if what & UL_STREAM_EMPTY:
             self.transport.queue_emptied()
         # Resuming may have queued more, which asyncio sends even in a closing connection.
@@ -559,7 +561,7 @@ cdef class Stream:
         """Stop receiving; send what is queued, or drop it.
 
         Afterwards `lost` says whether there is nothing to be sent: the connection is over for the protocol, and writes
-        are ignored.
+        are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
 
         Returns:
             Whether nothing is in flight either; otherwise `stream_closed` is called later.
@@ -568,7 +570,8 @@ cdef class Stream:
         self.closing = True
         if self.handle == NULL:
             return True
-        self.lost = self.lost or abort or ul_stream_queued(self.handle) == 0
+        if abort or (ul_stream_queued(self.handle) == 0 and not self.transport._protocol_paused):
+            self.lost = True
         self.held.clear()
         result = ul_stream_abort(self.handle) if abort else ul_stream_close(self.handle)
         self.check(result)

@@ -197,8 +197,12 @@ class StreamTransport(PrivateTransport):
             self._state = advance(self._state, Connection.CLOSING)
         elif not abort:
             return
+        self.finish(abort)
+
+    def finish(self, abort: bool = False) -> None:
+        """Have the stream closed, and the protocol told once there is nothing more to be sent."""
         self._released = self._stream.close(abort)
-        if self._stream.lost:
+        if self._stream.lost and not self._loses_soon:
             self._loses_soon = True
             self._loop.call_soon(self._lose_connection)
 
