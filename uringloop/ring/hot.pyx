@@ -305,7 +305,7 @@ cdef class Stream:
     cdef list held
     cdef bint buffered, eof_written, sendfile_waits
     cdef readonly bint paused, closing, lost
-    cdef public size_t high_water, low_water
+    cdef public size_t high_water
     cdef int lost_writes
 
     def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes):
@@ -478,7 +478,7 @@ cdef class Stream:
             return
         self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
-            self.pause_protocol()
+            self.transport._maybe_pause_protocol()
 
     def writelines(self, list_of_data):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
@@ -486,7 +486,7 @@ cdef class Stream:
             if self.may_write(data):
                 self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
-            self.pause_protocol()
+            self.transport._maybe_pause_protocol()
 
     cdef bint may_write(self, data) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
@@ -523,9 +523,10 @@ cdef class Stream:
         PyBuffer_Release(&view)
         self.check(error)
 
-    cdef pause_protocol(self):
-        ul_stream_notify_low(self.handle, self.low_water)
-        self.transport._maybe_pause_protocol()
+    def notify_low(self, size_t low_water_bytes):
+        """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
+        if self.handle != NULL:
+            ul_stream_notify_low(self.handle, low_water_bytes)
 
     def queued(self):
         """Bytes accepted by `write` that the kernel has not reported sent."""

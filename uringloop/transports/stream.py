@@ -152,7 +152,11 @@ class StreamTransport(PrivateTransport):
     def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         super()._set_write_buffer_limits(high, low)
         self._stream.high_water = self._high_water
-        self._stream.low_water = self._low_water
+
+    def _maybe_pause_protocol(self) -> None:
+        super()._maybe_pause_protocol()
+        if self._protocol_paused:
+            self._stream.notify_low(self._low_water)
 
     def _make_empty_waiter(self) -> "asyncio.Future[None]":
         """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
