@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, and `Stream`, compiled over the same C core that cffi binds.
+"""The hot half: the tick with its dispatch, `Stream` and `Datagram`, compiled over the same C core that cffi binds.
 
 What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
@@ -65,6 +65,21 @@ cdef class Pin:
         return self.view.len
 
 
+cdef class Endpoint:
+    """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""
+
+    cdef receive_event(self, ul_event *event):
+        raise NotImplementedError
+
+    cdef abort_in_core(self):
+        """Have everything of it in flight cancelled: the loop is closing."""
+        raise NotImplementedError
+
+    cdef forget_core(self):
+        """The core's half is about to be freed with the ring."""
+        raise NotImplementedError
+
+
 cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
@@ -79,8 +94,9 @@ cdef class Dispatcher:
     cdef int count, cursor, capacity
     cdef uint64_t next_token
     cdef object report
-    cdef set streams
+    cdef set endpoints
     cdef readonly dict operations
+    cdef AddressCache addresses
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
@@ -89,19 +105,19 @@ cdef class Dispatcher:
         if self.events == NULL:
             raise MemoryError
         self.report = report
-        self.streams = set()
+        self.endpoints = set()
         self.operations = {}
+        self.addresses = AddressCache()
 
     def __dealloc__(self):
         free(self.events)
 
     def detach(self):
         """Forget the ring, which is about to be closed: everything after this is refused."""
-        cdef Stream stream
-        for stream in self.streams:
-            stream.handle = NULL
-            stream.closing = stream.lost = True
-        self.streams.clear()
+        cdef Endpoint endpoint
+        for endpoint in self.endpoints:
+            endpoint.forget_core()
+        self.endpoints.clear()
         self.ring = NULL
         self.count = self.cursor = 0
 
@@ -139,13 +155,13 @@ cdef class Dispatcher:
         """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
         try:
-            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, buffer_id), size_bytes)
+            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id), size_bytes)
         finally:
-            ul_buffer_recycle(self.ring, buffer_id)
+            ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id)
 
     def grow_buffers(self):
         """Add to the buffer group, if it may grow: a receive found it empty."""
-        ul_buffers_grow(self.ring)
+        ul_buffers_grow(self.ring, UL_GROUP_STREAM)
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes."""
@@ -155,11 +171,10 @@ cdef class Dispatcher:
             raise_errno(error)
 
     def cancel_all(self):
-        """Ask the kernel to cancel everything in flight, and drop what streams have queued."""
-        cdef Stream stream
-        for stream in self.streams:
-            stream.closing = True
-            ul_stream_abort(stream.handle)
+        """Ask the kernel to cancel everything in flight, and drop what is queued to be sent."""
+        cdef Endpoint endpoint
+        for endpoint in self.endpoints:
+            endpoint.abort_in_core()
         self.check()
         cdef int error = ul_stage_cancel_all(self.ring)
         if error < 0:
@@ -237,8 +252,8 @@ cdef class Dispatcher:
             self.count = ul_reap_ready(self.ring, self.events, self.capacity)
 
     def move(self, uintptr_t ring_address):
-        """Go on with another ring.  No stream is open; operations are to be submitted again."""
-        assert not self.streams
+        """Go on with another ring.  No stream or datagram socket is open; operations are to be submitted again."""
+        assert not self.endpoints
         self.ring = <ul_ring *>ring_address
         self.operations.clear()
 
@@ -249,23 +264,23 @@ cdef class Dispatcher:
         ul_eventfd_disarm(self.ring)
 
     def dispatch(self):
-        """Hand every event to its operation or stream."""
+        """Hand every event to its operation or endpoint."""
         cdef ul_event *event
         while self.cursor < self.count:
             event = &self.events[self.cursor]
             self.cursor += 1
-            if event.stream != NULL:
-                self.tell(<Stream>ul_stream_owner(event.stream), event)
+            if event.owner != NULL:
+                self.tell(<Endpoint>event.owner, event)
             else:
                 self.complete(event.token, event.res, event.flags)
 
-    cdef tell(self, Stream stream, ul_event *event):
+    cdef tell(self, Endpoint endpoint, ul_event *event):
         try:
-            stream.receive_event(event)
+            endpoint.receive_event(event)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self.report(error, stream)
+            self.report(error, endpoint)
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:
@@ -284,11 +299,11 @@ cdef class Dispatcher:
 cdef object EOF = object()
 
 
-cdef class Stream:
+cdef class Stream(Endpoint):
     """One connected socket: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `protocol_failed`, `finish`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
+    `stream_failed`, `protocol_failed`, `finish`, `socket_released`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
     `_maybe_resume_protocol`.
 
     Args:
@@ -318,7 +333,7 @@ cdef class Stream:
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot, receive_size_bytes)
         if self.handle == NULL:
             raise MemoryError
-        dispatcher.streams.add(self)
+        dispatcher.endpoints.add(self)
 
     def set_protocol(self, protocol):
         self.protocol = protocol
@@ -391,7 +406,15 @@ cdef class Stream:
         # Resuming may have queued more, which asyncio sends even in a closing connection.
         if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
             self.lost = True
-            self.in_context(self.transport.stream_closed)
+            self.in_context(self.transport.socket_released)
+
+    cdef abort_in_core(self):
+        self.closing = True
+        ul_stream_abort(self.handle)
+
+    cdef forget_core(self):
+        self.handle = NULL
+        self.closing = self.lost = True
 
     cdef failed(self, int res, message):
         try:
@@ -565,7 +588,7 @@ cdef class Stream:
         are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
 
         Returns:
-            Whether nothing is in flight either; otherwise `stream_closed` is called later.
+            Whether nothing is in flight either; otherwise `socket_released` is called later.
         """
         cdef int result
         self.closing = True
@@ -590,10 +613,13 @@ cdef class Stream:
         self.release_pins()
         ul_stream_free(self.handle)
         self.handle = NULL
-        self.dispatcher.streams.discard(self)
+        self.dispatcher.endpoints.discard(self)
         self.transport = self.protocol = None
 
     cdef int check(self, int result) except -1:
         if result < 0:
             raise_errno(result)
         return 0
+
+
+include "hot_datagram.pxi"

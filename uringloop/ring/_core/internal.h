@@ -18,6 +18,12 @@ typedef struct {
     uint16_t tail;
 } ul_buffers;
 
+typedef struct {
+    void **entries;
+    uint32_t *free_slots;
+    uint32_t count, capacity, free_count;
+} ul_slots;
+
 struct ul_ring {
     int fd;
     int forgotten; /* in a forked child: the mappings are not there */
@@ -30,22 +36,31 @@ struct ul_ring {
     void *ring_map, *sqe_map;
     size_t ring_map_size, sqe_map_size;
 
-    ul_buffers buffers;
-    ul_stream **slots;
-    uint32_t slot_count, slot_capacity;
-    uint32_t *free_slots, free_slot_count;
+    ul_buffers buffers[UL_GROUPS];
     uint64_t next_serial;
+    ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */
+    ul_datagram *datagrams_to_send, *datagrams_to_receive; /* the same of datagram sockets */
     ul_chunk *spare_chunks;
     uint32_t spare_chunk_count;
     ul_statistics statistics;
 };
 
-uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind);
+int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot);
+void ul_slot_give_back(ul_slots *slots, uint32_t slot);
+void *ul_slot_find(const ul_slots *slots, uint64_t token);
+uint64_t ul_slot_token(ul_ring *ring, uint32_t slot, uint32_t kind);
+void ul_slots_close(ul_slots *slots);
+
 int ul_streams_stage(ul_ring *ring);
 int ul_streams_waiting(ul_ring *ring);
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_streams_close(ul_ring *ring);
+
+int ul_datagrams_stage(ul_ring *ring);
+int ul_datagrams_waiting(ul_ring *ring);
+int ul_datagram_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
+void ul_datagrams_close(ul_ring *ring);
 
 #endif
