@@ -1,0 +1,155 @@
+"""What ends before its datagram endpoints do: loops, threads' turns, forked children."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uringloop
+from tests.children import script
+from tests.variants import BOTH_SLEEPS, FACTORIES, RINGS, LoopFactory
+
+from .datagrams import Echo, Recorder, a_tick, bound_socket, name_of
+from .helpers import LOCALHOST
+
+on_every_ring = pytest.mark.parametrize("factory", [FACTORIES[name] for name in RINGS], ids=RINGS)
+
+
+async def open_endpoint(protocol: Recorder | None = None) -> Recorder:
+    protocol = protocol or Recorder()
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: protocol, local_addr=(LOCALHOST, 0))
+    return protocol
+
+
+def drop(*protocols: Recorder) -> None:
+    """Let go of transports whose loop was closed under them, which warn."""
+    for protocol in protocols:
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            protocol.transport.__del__()
+        protocol.transport._sock = None
+
+
+@on_every_ring
+def test_a_loop_may_be_closed_under_endpoints(factory: LoopFactory, folder: Path) -> None:
+    loop = factory()
+    server = loop.run_until_complete(open_endpoint())
+
+    async def send_into_full_socket() -> Recorder:
+        sock = bound_socket(socket.AF_UNIX, folder, "own")
+        sock.connect(peer.getsockname())
+        client = Recorder()
+        await loop.create_datagram_endpoint(lambda: client, sock=sock)
+        for _ in range(1000):
+            client.transport.sendto(b"x")
+        assert client.transport.get_write_buffer_size()
+        server.transport.sendto(b"unread", name_of(server))
+        return client
+
+    with bound_socket(socket.AF_UNIX, folder) as peer:
+        client = loop.run_until_complete(send_into_full_socket())
+        loop.close()
+    client.transport.sendto(b"ignored")
+    drop(server, client)
+
+
+class Interrupting(Recorder):
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        if data == b"interrupt":
+            raise KeyboardInterrupt
+
+
+@on_every_ring
+def test_an_interrupt_in_a_callback_loses_no_datagram(factory: LoopFactory) -> None:
+    server, client = Interrupting(), Recorder()
+    expected = [b"1", b"interrupt", b"2", b"3"]
+
+    async def exchange() -> None:
+        await open_endpoint(server)
+        await open_endpoint(client)
+        for data in expected:
+            client.transport.sendto(data, name_of(server))
+        await server.until_datagrams(4)
+        for protocol in (server, client):
+            protocol.transport.close()
+            await protocol.until_called("connection_lost")
+        await a_tick()
+
+    with contextlib.closing(factory()) as loop:
+        task = loop.create_task(exchange())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        loop.run_until_complete(task)
+    assert server.contents == expected
+
+
+@pytest.mark.parametrize("sleep", BOTH_SLEEPS)
+def test_a_loop_with_an_endpoint_stays_in_its_thread(sleep: Any) -> None:
+    async def close(protocol: Recorder) -> None:
+        protocol.transport.close()
+        await protocol.until_called("connection_lost")
+        await a_tick()
+
+    async def exchange() -> None:
+        server, client = await open_endpoint(Echo()), await open_endpoint()
+        client.transport.sendto(b"x", name_of(server))
+        await client.until_datagrams(1)
+        await close(server)
+        await close(client)
+
+    def elsewhere() -> list[str]:
+        said: list[str] = []
+
+        def run() -> None:
+            try:
+                loop.run_until_complete(turn)
+            except RuntimeError as error:
+                said.append(str(error))
+
+        turn = exchange()
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        turn.close()
+        return said
+
+    with contextlib.closing(uringloop.EventLoop(sleep=sleep)) as loop:
+        protocol = loop.run_until_complete(open_endpoint())
+        (refusal,) = elsewhere()
+        assert "in another thread" in refusal
+        loop.run_until_complete(close(protocol))
+        assert elsewhere() == []
+
+
+def test_a_fork_leaves_the_endpoint_to_the_parent() -> None:
+    printed = script("""
+        import asyncio, os, uringloop
+
+        class Recorder(asyncio.DatagramProtocol):
+            def __init__(self):
+                self.received = asyncio.Queue()
+            def datagram_received(self, data, addr):
+                self.received.put_nowait(data)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
+            own = transport.get_extra_info("sockname")
+            for number in range(3):
+                transport.sendto(b"before", own)
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
+                transport.sendto(b"after", own)
+                print(await protocol.received.get(), await protocol.received.get())
+            transport.close()
+
+        uringloop.run(main())
+    """)
+    assert printed == "b'before' b'after'\n" * 3
