@@ -36,6 +36,8 @@ static int add_block(ul_buffers *group, uint32_t count)
     char *block = map_private((size_t)count * group->size_bytes);
     if (block == NULL)
         return -ENOMEM;
+    if (group->sparse)
+        madvise(block, (size_t)count * group->size_bytes, MADV_NOHUGEPAGE);
     group->blocks[group->block_count++] = block;
     for (uint32_t i = 0; i < count; i++) {
         group->address[group->count] = block + (size_t)i * group->size_bytes;
@@ -52,6 +54,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
         return 0;
     group->count_max = count_max;
     group->size_bytes = size_bytes;
+    group->sparse = group_id == UL_GROUP_DATAGRAM;
     group->entries = map_private(count_max * sizeof(struct io_uring_buf));
     group->address = calloc(count_max, sizeof(*group->address));
     group->blocks = calloc(MAX_BLOCKS, sizeof(*group->blocks));

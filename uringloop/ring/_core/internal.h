@@ -16,6 +16,7 @@ typedef struct {
     char **blocks;                /* what was allocated, one block a growth */
     uint32_t block_count, count, count_max, size_bytes, lent;
     uint16_t tail;
+    uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
 } ul_buffers;
 
 typedef struct {
