@@ -16,6 +16,7 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import select
@@ -24,14 +25,15 @@ import socket
 import ssl
 import threading
 import weakref
-from asyncio import Handle
+from asyncio import Handle, TimerHandle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import hooks, scheduler
+from . import hooks
 from .operations import Operation, Poll
 from .ring import Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
+from .scheduler import Scheduler
 from .sockets import SocketOperations
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
@@ -65,6 +67,9 @@ class EventLoop(SocketOperations):
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
 
+    # Made by set_debug, which asyncio calls while it makes the loop.
+    _scheduler: Scheduler = None  # type: ignore[assignment]
+
     def __init__(
         self,
         *,
@@ -95,6 +100,7 @@ class EventLoop(SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
+        self._wakes = False
         self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
@@ -180,6 +186,7 @@ class EventLoop(SocketOperations):
             fresh.setblocking(False)
             os.dup2(fresh.fileno(), mine.fileno(), inheritable=False)
             fresh.close()
+        self._wakes = False
         ring.close(only_watches=True)
         with witness:
             witness.settimeout(_RING_CLOSE_TIMEOUT_S)
@@ -201,44 +208,31 @@ class EventLoop(SocketOperations):
 
     def _run_once(self) -> None:
         dispatcher = self._dispatcher
+        scheduler = self._scheduler
         if dispatcher.has_events():
             # A callback let KeyboardInterrupt or SystemExit through: first what it left.
             dispatcher.dispatch()
-        ready = self._ready
-        scheduled = self._scheduled
-        if scheduled:
-            self._timer_cancelled_count = scheduler.sweep(scheduled, self._timer_cancelled_count)
-        if ready or self._stopping:
-            timeout_ns = 0
-        elif scheduled:
-            timeout_ns = scheduler.timeout_ns(scheduled, self.time())
-        else:
-            timeout_ns = -1
-        ready_before = len(ready)
+        timeout_ns = 0 if self._stopping else scheduler.timeout_ns()
+        ready_before = len(self._ready)
         if self._sleep_mode == "ring" or (self._sleep_mode == "auto" and not self._watch.get_map()):
             self._sleep_in_ring(timeout_ns)
         else:
             self._sleep_in_selector(timeout_ns)
-        if scheduled:
-            scheduler.pop_due(scheduled, self.time() + self._clock_resolution, ready)
-        ready_after = len(ready)
-        self._run_ready(ready_before)
+        scheduler.pop_due()
+        ready_after = len(self._ready)
+        run = self._run_slowly if self._debug else scheduler.run
+        run(ready_before)
         dispatcher.dispatch()
-        self._run_ready(ready_after - ready_before)
+        run(ready_after - ready_before)
 
-    def _run_ready(self, count: int) -> None:
-        ready = self._ready
+    def _run_slowly(self, count: int) -> None:
+        """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            if self._debug:
-                self._run_slowly(handle)
-            else:
-                handle._run()
+            handle = self._ready.popleft()
+            if not handle._cancelled:
+                self._run_timed(handle)
 
-    def _run_slowly(self, handle: Handle) -> None:
-        """Run a handle in debug mode, and say so if it took long."""
+    def _run_timed(self, handle: Handle) -> None:
         try:
             self._current_handle = handle
             start = self.time()
@@ -248,6 +242,46 @@ class EventLoop(SocketOperations):
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
+
+    # Scheduling
+
+    def set_debug(self, enabled: bool) -> None:
+        """See `asyncio.loop.set_debug`.  Out of debug mode the scheduler's own methods are the loop's."""
+        super().set_debug(enabled)
+        if self._scheduler is None:
+            self._scheduler = Scheduler(self)
+        for name in ("call_soon", "call_later", "call_at"):
+            if enabled:
+                self.__dict__.pop(name, None)
+            else:
+                setattr(self, name, getattr(self._scheduler, name))
+
+    def call_at(  # type: ignore[override]  # the superclass's type variable says no more than Any
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> TimerHandle:
+        """See `asyncio.loop.call_at`; this one checks its arguments and thread, and remembers where it was called."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        self._check_closed()
+        self._check_thread()
+        self._check_callback(callback, "call_at")
+        timer = TimerHandle(when, callback, args, self, context)
+        hooks.drop_last_frame(timer)
+        self._scheduler.schedule(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
+        self._scheduler.timer_cancelled(handle)
+
+    def _write_to_self(self) -> None:
+        """Wake the loop; once is enough until it has woken."""
+        if not self._wakes:
+            self._wakes = True
+            super()._write_to_self()
+
+    def _read_from_self(self) -> None:
+        self._wakes = False
+        super()._read_from_self()
 
     # Sleeping
 
@@ -385,6 +419,7 @@ class EventLoop(SocketOperations):
         self._dispatcher.detach()
         self._ring.close(only_watches=only_watches)
         super().close()
+        self._scheduler.close()
         os.close(self._eventfd)
 
     def _drain(self) -> bool:
