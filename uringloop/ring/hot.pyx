@@ -15,7 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EINTR, EBUSY, EAGAIN, ETIME
+from libc.errno cimport EAGAIN, EBUSY, EINTR, EOWNERDEAD, ETIME
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -33,6 +33,10 @@ cdef enum:
 
 
 cdef raise_errno(int error):
+    if error == -EOWNERDEAD:
+        raise RuntimeError(
+            "this io_uring was made before fork() and belongs to the parent; make a new event loop in the child"
+        )
     raise OSError(-error, strerror(-error))
 
 

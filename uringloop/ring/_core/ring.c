@@ -273,6 +273,8 @@ int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe)
 static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
 {
     int error;
+    if (ring->forgotten)
+        return 0; /* what is in flight is the parent's */
     struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
     if (sqe == NULL)
         return error;

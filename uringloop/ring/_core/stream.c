@@ -490,6 +490,11 @@ int ul_stream_close(ul_stream *stream)
 {
     stream->closing = 1;
     stream->wanted = 0;
+    if (stream->ring->forgotten) {
+        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        stream->receive_token = stream->send_token = 0;
+        drop_queue(stream);
+    }
     int error = cancel_receive(stream);
     return error < 0 ? error : ul_stream_quiet(stream);
 }
