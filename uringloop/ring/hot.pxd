@@ -3,6 +3,10 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
 
 
+cdef extern from "errno.h" nogil:
+    int EOWNERDEAD
+
+
 cdef extern from "core.h" nogil:
     ctypedef struct ul_ring:
         pass
