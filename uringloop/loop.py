@@ -67,6 +67,8 @@ class EventLoop(SocketOperations):
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
 
+    # Until asyncio has made the loop: one that could not be made is not "unclosed".
+    _closed = True
     # Made by set_debug, which asyncio calls while it makes the loop.
     _scheduler: Scheduler = None  # type: ignore[assignment]
 
@@ -399,7 +401,7 @@ class EventLoop(SocketOperations):
 
     def _report(self, error: BaseException, source: Any) -> None:
         """What nobody else hears goes to the exception handler."""
-        self.call_exception_handler({"message": f"Exception in completion of {source!r}", "exception": error})
+        self.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
 
     # Closing
 

@@ -34,6 +34,8 @@ class SocketOperations(PrivateLoop):
         check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
+        if self._transports:
+            self._ensure_fd_no_transport(sock)
 
     def _keep_unread(self, sock: socket.socket, data: bytes) -> None:
         self._unread.setdefault(sock, bytearray()).extend(data)

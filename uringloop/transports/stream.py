@@ -52,7 +52,10 @@ class StreamTransport(PrivateTransport):
     ) -> None:
         self._sock: socket.socket | None = None
         self._sock_fd = sock.fileno()
+        # First what may refuse: a server that was closed meanwhile, a protocol that is none.
         connection_made = protocol.connection_made
+        if server is not None:
+            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
         self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
         super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
@@ -68,8 +71,6 @@ class StreamTransport(PrivateTransport):
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
         self.set_protocol(protocol)
-        if server is not None:
-            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
         loop._transports[self._sock_fd] = self
         loop.call_soon(connection_made, self)
         loop.call_soon(self._stream.start)
