@@ -319,9 +319,9 @@ class EventLoop(SocketOperations):
 
     # Sockets
 
-    def _open_stream(self, fd: int, transport: StreamTransport, receive_size_bytes: int) -> Stream:
+    def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
 
     def _make_socket_transport(
         self,

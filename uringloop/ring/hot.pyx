@@ -300,7 +300,6 @@ cdef class Stream:
         fd: the connected socket, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
-        receive_size_bytes: of one receive where there is no buffer group.
     """
 
     cdef ul_stream *handle
@@ -312,14 +311,14 @@ cdef class Stream:
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot):
         dispatcher.check()
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
         self.context = PyContext_CopyCurrent()
         self.held = []
-        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot, receive_size_bytes)
+        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot)
         if self.handle == NULL:
             raise MemoryError
         dispatcher.streams.add(self)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("asyncio")
 
-#: Of one receive where the kernel has no buffer rings.
-_RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
@@ -56,7 +54,7 @@ class StreamTransport(PrivateTransport):
         connection_made = protocol.connection_made
         if server is not None:
             server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
-        self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
+        self._stream = loop._open_stream(self._sock_fd, self)
         super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
         self._add_names(sock)

@@ -96,7 +96,7 @@ char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
 void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
 
 /* stream.c */
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes);
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot);
 void *ul_stream_owner(ul_stream *stream);
 int ul_stream_receive(ul_stream *stream);
 int ul_stream_hold(ul_stream *stream);

@@ -38,6 +38,7 @@ struct ul_ring {
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */
     ul_chunk *spare_chunks;
+    char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
     ul_statistics statistics;
 };

@@ -24,6 +24,7 @@
 
 #define CHUNK_SIZE (16 * 1024)
 #define SPARE_CHUNKS 256
+#define OWN_BUFFER_SIZE (64 * 1024)
 #define SEND_MAX (1 << 30)
 #define MAX_SLOTS (1U << UL_SLOT_BITS)
 
@@ -49,7 +50,6 @@ struct ul_stream {
     size_t queued, low_water;
 
     char *own_buffer;
-    uint32_t own_size;
 };
 
 uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind)
@@ -74,7 +74,7 @@ static int grow_slots(ul_ring *ring)
     return 0;
 }
 
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
 {
     if (ring->free_slot_count == 0 && ring->slot_count == ring->slot_capacity && grow_slots(ring) < 0)
         return NULL;
@@ -85,7 +85,6 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uin
     stream->owner = owner;
     stream->fd = fd;
     stream->multishot = multishot && ring->buffers.entries != NULL;
-    stream->own_size = receive_size_bytes;
     if (ring->free_slot_count > 0)
         stream->slot = ring->free_slots[--ring->free_slot_count];
     else
@@ -98,15 +97,33 @@ void *ul_stream_owner(ul_stream *stream) { return stream->owner; }
 
 /* --- receiving --- */
 
+/* Own buffers are kept by the ring when their streams go: given back to malloc in thousands they fragment its heap. */
+static int take_own_buffer(ul_stream *stream)
+{
+    ul_ring *ring = stream->ring;
+    if (ring->spare_buffers != NULL) {
+        stream->own_buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, stream->own_buffer, sizeof(char *));
+    } else {
+        stream->own_buffer = malloc(OWN_BUFFER_SIZE);
+    }
+    return stream->own_buffer == NULL ? -ENOMEM : 0;
+}
+
+static void give_own_buffer(ul_stream *stream)
+{
+    if (stream->own_buffer == NULL)
+        return;
+    memcpy(stream->own_buffer, &stream->ring->spare_buffers, sizeof(char *));
+    stream->ring->spare_buffers = stream->own_buffer;
+}
+
 static int stage_receive(ul_stream *stream)
 {
     ul_ring *ring = stream->ring;
     int error;
-    if (!stream->multishot && stream->own_buffer == NULL) {
-        stream->own_buffer = malloc(stream->own_size);
-        if (stream->own_buffer == NULL)
-            return -ENOMEM;
-    }
+    if (!stream->multishot && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
+        return -ENOMEM;
     struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
     if (sqe == NULL)
         return error;
@@ -117,7 +134,7 @@ static int stage_receive(ul_stream *stream)
         sqe->ioprio = IORING_RECV_MULTISHOT;
     } else {
         sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = stream->own_size;
+        sqe->len = OWN_BUFFER_SIZE;
     }
     stream->receive_token = sqe->user_data = ul_stream_token(ring, stream->slot, UL_KIND_RECEIVE);
     stream->cancelling_receive = 0;
@@ -546,7 +563,7 @@ void ul_stream_free(ul_stream *stream)
     ring->free_slots[ring->free_slot_count++] = stream->slot;
     free_chunks(stream->head);
     free_chunks(stream->released);
-    free(stream->own_buffer);
+    give_own_buffer(stream);
     free(stream);
 }
 
@@ -556,6 +573,11 @@ void ul_streams_close(ul_ring *ring)
         if (ring->slots[slot] != NULL)
             ul_stream_free(ring->slots[slot]);
     free_chunks(ring->spare_chunks);
+    while (ring->spare_buffers != NULL) {
+        char *buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, buffer, sizeof(char *));
+        free(buffer);
+    }
     free(ring->slots);
     free(ring->free_slots);
 }
