@@ -103,6 +103,7 @@ cdef class Dispatcher:
         """Forget the ring, which is about to be closed: everything after this is refused."""
         cdef Stream stream
         for stream in self.streams:
+            stream.release_pins()
             stream.handle = NULL
             stream.closing = stream.lost = True
         self.streams.clear()
@@ -162,7 +163,7 @@ cdef class Dispatcher:
         """Ask the kernel to cancel everything in flight, and drop what streams have queued."""
         cdef Stream stream
         for stream in self.streams:
-            stream.closing = True
+            stream.closing = stream.orphaned = True
             ul_stream_abort(stream.handle)
         self.check()
         cdef int error = ul_stage_cancel_all(self.ring)
@@ -307,6 +308,7 @@ cdef class Stream:
     cdef object transport, protocol, context, call_soon
     cdef list held
     cdef bint buffered, eof_written, sendfile_waits
+    cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef readonly bint paused, closing, lost
     cdef public size_t high_water
     cdef int lost_writes
@@ -373,6 +375,10 @@ cdef class Stream:
         cdef void *pin
         if what & UL_STREAM_RELEASED:
             self.release_pins()
+        if self.orphaned:
+            if what & UL_STREAM_DATA:
+                ul_stream_recycle(self.handle, event)
+            return
         if what & UL_STREAM_DATA:
             try:
                 self.receive_data(event)
