@@ -95,6 +95,9 @@ class Operation:
             await self._cancelled(loop)
             raise
         except BaseException:
+            if self.state is State.DONE and not waiter.cancelled():
+                # The coroutine is thrown away before it saw the result.
+                self._discard(*waiter.result())
             self.abandon()
             raise
         if res < 0:
