@@ -51,6 +51,7 @@ cdef extern from "core.h" nogil:
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
+    uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()
     int ul_has_work(ul_ring *ring)

@@ -218,9 +218,11 @@ cdef class Dispatcher:
             interrupted = self.enter(timeout_ns)
             self.cursor = 0
             self.count = self.reap_all()
-            # Sends that end well, and nothing else, are no reason to wake Python.
             if self.count > 0 or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count
+            # Sends that end well, and nothing else, are no reason to wake Python: sleep on, if anything may still come.
+            if ul_in_flight(self.ring) == 0:
+                return 0
             if timeout_ns > 0:
                 timeout_ns = deadline_ns - ul_now_ns()
                 if timeout_ns <= 0:

@@ -68,6 +68,7 @@ int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
 uint32_t ul_staged(ul_ring *ring);
+uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
 int ul_has_work(ul_ring *ring);

@@ -169,6 +169,8 @@ void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
     out->streams = ring->slot_count - ring->free_slot_count;
 }
 
+uint64_t ul_in_flight(ul_ring *ring) { return ring->statistics.in_flight; }
+
 uint64_t ul_completed(ul_ring *ring) { return ring->statistics.completed; }
 
 int64_t ul_now_ns(void)
