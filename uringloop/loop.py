@@ -206,7 +206,8 @@ class EventLoop(SocketOperations):
             yield
         finally:
             if not self._signal_handlers:
-                signal.set_wakeup_fd(previous)
+                # An earlier run may have left its own there, for handlers that are gone now.
+                signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
     def _run_once(self) -> None:
         dispatcher = self._dispatcher
