@@ -122,11 +122,13 @@ class Operation:
 
     def abandon(self) -> None:
         """Nobody waits any more: ask the kernel to cancel, once, and dispose of the result."""
-        if self.abandoned or self.state is not State.IN_FLIGHT:
+        if self.abandoned:
             return
+        # Also while its callback runs between two stagings: then it is not staged again.
         self.abandoned = True
-        assert self._dispatcher is not None
-        self._dispatcher.cancel(self.token)
+        if self.in_flight:
+            assert self._dispatcher is not None
+            self._dispatcher.cancel(self.token)
 
     def complete(self, res: int, flags: int) -> None:
         """A CQE arrived; called by the dispatch."""
