@@ -1,4 +1,4 @@
-"""Flow control both ways: water marks for what is written, pausing for what is read.  No byte is lost or out of order."""
+"""Flow control both ways: water marks for what is written, pausing for what is read.  No byte is lost."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
 
 
 async def fill_kernel(protocol: Recorder) -> int:
-    """Leave the kernel no room for what the transport sends, so that it must queue; returns the number of zeros sent."""
+    """Leave the kernel no room for what the transport sends; returns the number of zeros sent."""
     sock = protocol.transport.get_extra_info("socket")._sock
     zeros = 0
     while added := fill(sock):
