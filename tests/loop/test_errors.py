@@ -245,15 +245,17 @@ async def test_a_reset_and_an_abort_at_once() -> None:
 
 async def test_hundred_resets_at_once() -> None:
     protocols: list[Recorder] = []
+    all_there = asyncio.Event()
 
     def factory() -> Recorder:
         protocols.append(Recorder())
+        if len(protocols) == 100:
+            all_there.set()
         return protocols[-1]
 
     async with serving(factory, backlog=100) as address:
         peers = [socket.create_connection(address) for _ in range(100)]
-        while len(protocols) < 100:
-            await asyncio.sleep(0)
+        await all_there.wait()
         for peer in peers:
             reset(peer)
         for protocol in protocols:

@@ -108,18 +108,13 @@ async def test_datagram_endpoints_exchange_datagrams() -> None:
 async def test_pipes_carry_bytes_both_ways() -> None:
     loop = asyncio.get_running_loop()
     reading_end, writing_end = os.pipe()
-    reader = asyncio.StreamReader()
-    reading, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading_end, "rb", buffering=0)
-    )
-    writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing_end, "wb", buffering=0))
+    _, reader = await loop.connect_read_pipe(Recorder, os.fdopen(reading_end, "rb", buffering=0))
+    writing, writer = await loop.connect_write_pipe(Recorder, os.fdopen(writing_end, "wb", buffering=0))
     writing.write(pattern(500_000))
     writing.close()
-    assert await reader.read() == pattern(500_000)
-    reading.close()
-    # The pipe's end is told to the protocol, and its file is closed, some turns later.
-    while reading._pipe or writing._pipe:  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
+    await reader.until_called("connection_lost")
+    await writer.until_called("connection_lost")
+    assert reader.received == pattern(500_000)
 
 
 async def test_a_subprocess_takes_and_gives_bytes_and_reports_its_end() -> None:

@@ -40,11 +40,13 @@ class BothWays(asyncio.Protocol):
     def __init__(self) -> None:
         self.sent_bytes = self.received_bytes = self.queued_max_bytes = self.pauses = 0
         self.is_paused = False
+        self.made = asyncio.Event()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pause_at_bytes = _MIB
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.made.set()
 
     def start(self) -> None:
         while not self.is_paused and self.sent_bytes < _TRANSFER_BYTES:
@@ -86,8 +88,7 @@ async def test_a_hundred_megabytes_each_way_through_a_slow_reader() -> None:
     ends = [BothWays(), BothWays()]
     async with serving(lambda: ends[1]) as address:
         await loop.create_connection(lambda: ends[0], *address)
-        while not hasattr(ends[1], "transport"):
-            await asyncio.sleep(0)
+        await ends[1].made.wait()
         before_bytes = resident_bytes()
         for end in ends:
             end.start()
@@ -115,6 +116,7 @@ class Counting(asyncio.Protocol):
     """Echoes, and counts what is open."""
 
     open_count = 0
+    all_closed: asyncio.Event
 
     def connection_made(self, transport: Any) -> None:
         Counting.open_count += 1
@@ -125,6 +127,8 @@ class Counting(asyncio.Protocol):
 
     def connection_lost(self, error: BaseException | None) -> None:
         Counting.open_count -= 1
+        if not Counting.open_count:
+            Counting.all_closed.set()
 
 
 class Client(asyncio.Protocol):
@@ -153,6 +157,7 @@ def many_descriptors() -> Iterator[None]:
 
 async def open_echo_and_close() -> None:
     loop = asyncio.get_running_loop()
+    Counting.all_closed = asyncio.Event()
     async with serving(Counting, backlog=_CONNECTIONS) as address:
         clients = []
         for _ in range(_CONNECTIONS):
@@ -171,8 +176,7 @@ async def open_echo_and_close() -> None:
             client.transport.close()
         for client in clients[1::2]:
             client.transport.abort()
-        while Counting.open_count:
-            await asyncio.sleep(0.001)
+        await Counting.all_closed.wait()
 
 
 @pytest.mark.asyncio(loop_factories=("asyncio", "ring", "selector", "selector-plain"))

@@ -212,15 +212,14 @@ def test_no_signal_writes_to_the_descriptors_of_a_closed_loop(factory: LoopFacto
 
 @every_loop
 def test_a_signal_between_two_runs_is_handled_by_the_next(factory: LoopFactory) -> None:
-    caught: list[str] = []
+    caught = asyncio.Event()
     loop = factory()
 
     async def watch() -> None:
-        loop.add_signal_handler(signal.SIGUSR1, caught.append, "caught")
+        loop.add_signal_handler(signal.SIGUSR1, caught.set)
 
     async def until_caught() -> None:
-        while not caught:
-            await asyncio.sleep(0)
+        await caught.wait()
         loop.remove_signal_handler(signal.SIGUSR1)
 
     loop.run_until_complete(watch())
