@@ -41,6 +41,6 @@ async def settle() -> dict[str, Any]:
     for _ in range(5):
         await asyncio.sleep(0)
     # There is no event for "nothing is in flight".
-    while left_over(loop) and loop.time() < deadline:  # noqa: ASYNC110
+    while left_over(loop) and loop.time() < deadline:
         await asyncio.sleep(0.001)
     return left_over(loop)

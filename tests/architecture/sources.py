@@ -21,8 +21,8 @@ def python_files() -> list[Path]:
 
 
 def cython_files() -> list[Path]:
-    """Every Cython module of the package."""
-    return sorted(PACKAGE.rglob("*.pyx"))
+    """Every Cython module of the package, and what they include."""
+    return sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxi")])
 
 
 def c_files() -> list[Path]:
@@ -62,7 +62,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, module) for each module of the package that a source imports, also inside functions."""
     own = module_name(path).split(".")
     package = own if path.stem == "__init__" else own[:-1]
-    for node in ast.walk(_imports_of_cython(path) if path.suffix == ".pyx" else tree(path)):
+    for node in ast.walk(tree(path) if path.suffix == ".py" else _imports_of_cython(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -192,6 +192,6 @@ def test_names_in_the_architecture_exist() -> None:
     package = ROOT / "uringloop"
     core = (package / "ring" / "_core" / "core.h").read_text() + (package / "ring" / "_core" / "internal.h").read_text()
     functions = set(re.findall(r"\bul_\w+", text))
-    files = set(re.findall(r"\b\w+\.(?:pyx|py|c|h)\b", text))
+    files = set(re.findall(r"\b\w+\.(?:pyx|pxi|py|c|h)\b", text))
     assert {name for name in functions if not re.search(rf"\b{name}\b", core)} == set()
     assert files - {path.name for path in package.rglob("*.*")} == set()

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from asyncio import selector_events
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -36,6 +37,27 @@ async def test_call_soon_threadsafe_wakes_a_sleeping_loop() -> None:
         woken = loop.create_future()
         with thread(lambda woken=woken: loop.call_soon_threadsafe(woken.set_result, "awake")):  # type: ignore[misc]
             assert await woken == "awake"
+
+
+async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    read_from_self = selector_events.BaseSelectorEventLoop._read_from_self  # type: ignore[attr-defined]
+
+    def called_meanwhile(loop: asyncio.AbstractEventLoop) -> None:
+        # The worst moment: the byte that this writes is read together with the one that woke the loop.
+        with thread(lambda: loop.call_soon_threadsafe(lambda: None)):
+            pass
+        read_from_self(loop)
+
+    monkeypatch.setattr(selector_events.BaseSelectorEventLoop, "_read_from_self", called_meanwhile)
+    async with asyncio.timeout(2):
+        for _ in range(2):
+            woken = loop.create_future()
+            # Nothing tells a thread that the loop sleeps; if it does not by then, this tests less, and does not fail.
+            later = threading.Timer(0.01, loop.call_soon_threadsafe, (woken.set_result, None))
+            later.start()
+            await woken
+            later.join()
 
 
 async def test_call_soon_threadsafe_keeps_each_thread_s_order() -> None:

@@ -97,7 +97,7 @@ def sources(pattern: str) -> set[str]:
 
 
 def test_sdist_holds_what_the_build_needs(in_sdist: set[str]) -> None:
-    patterns = ("*.py", "*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "py.typed")
+    patterns = ("*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "py.typed")
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE"}.union(*map(sources, patterns))
     assert needed - in_sdist == set()
 
@@ -117,7 +117,7 @@ def test_wheel_holds_all_extensions_and_no_sources(in_wheel: set[str]) -> None:
     assert compiled == {"uringloop/ring/_cffi.abi3.so"} | {
         name.removesuffix(".pyx") + suffix for name in sources("*.pyx")
     }
-    assert {name for name in in_wheel if re.search(r"\.(c|h|pyx|pxd)$", name)} == set()
+    assert {name for name in in_wheel if re.search(r"\.(c|h|pyx|pxd|pxi)$", name)} == set()
 
 
 def test_installs_from_a_clean_clone(fresh_python: Path, clone: Path, tmp_path: Path) -> None:
