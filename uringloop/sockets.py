@@ -40,7 +40,7 @@ class SocketOperations(PrivateLoop):
     def _keep_unread(self, sock: socket.socket, data: bytes) -> None:
         self._unread.setdefault(sock, bytearray()).extend(data)
 
-    def _take_unread(self, sock: socket.socket, size_bytes: int) -> bytes:
+    def _take_unread(self, sock: socket.socket, size_bytes: int | None = None) -> bytes:
         kept = self._unread.get(sock) if self._unread else None
         if not kept:
             return b""

@@ -95,8 +95,8 @@ class Operation:
             await self._cancelled(loop)
             raise
         except BaseException:
-            if self.state is State.DONE and not waiter.cancelled():
-                # The coroutine is thrown away before it saw the result.
+            if self.state is State.DONE and not self.abandoned and not waiter.cancelled():
+                # The coroutine is thrown away before it saw the result.  Abandoned, it was disposed of already.
                 self._discard(*waiter.result())
             self.abandon()
             raise

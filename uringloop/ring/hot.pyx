@@ -13,6 +13,7 @@ from logging import getLogger
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
@@ -251,6 +252,8 @@ cdef class Dispatcher:
         """Hand every event to its operation or stream."""
         cdef ul_event *event
         while self.cursor < self.count:
+            # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
+            PyErr_CheckSignals()
             event = &self.events[self.cursor]
             self.cursor += 1
             if event.stream != NULL:

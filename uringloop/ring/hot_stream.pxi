@@ -55,9 +55,17 @@ cdef class Stream:
     # Receiving
 
     def start(self):
-        """Arm the receive, unless paused or closing meanwhile."""
-        if self.handle != NULL and not self.paused and not self.closing:
+        """Deliver what was received before, and arm the receive, unless paused or closing meanwhile."""
+        if self.handle == NULL or self.paused or self.closing:
+            return
+        if self.held:
+            self._deliver_held()
+        else:
             self.check(ul_stream_receive(self.handle))
+
+    def preload(self, data):
+        """Bytes that were received before the stream was made."""
+        self.held.append(data)
 
     def pause(self):
         """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short."""
@@ -214,9 +222,12 @@ cdef class Stream:
 
     def writelines(self, list_of_data):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
-        for data in list_of_data:
-            if self.may_write(data):
-                self.append(data)
+        pieces = list(list_of_data)
+        for data in pieces:
+            if not self.may_write(data):
+                return
+        for data in pieces:
+            self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
 

@@ -66,6 +66,9 @@ class StreamTransport(PrivateTransport):
         self._empty_waiter: asyncio.Future[None] | None = None
         set_nodelay(sock)
         self._sock = sock
+        unread = loop._take_unread(sock)
+        if unread:
+            self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
         self.set_protocol(protocol)

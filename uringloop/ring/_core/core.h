@@ -63,7 +63,6 @@ int ul_ring_eventfd(ul_ring *ring, int fd);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
-int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe);
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);

@@ -262,16 +262,6 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     return sqe;
 }
 
-int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe)
-{
-    int error;
-    struct io_uring_sqe *slot = ul_next_sqe(ring, &error);
-    if (slot == NULL)
-        return error;
-    *slot = *sqe;
-    return 0;
-}
-
 static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
 {
     int error;

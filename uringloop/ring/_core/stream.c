@@ -45,6 +45,7 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
+    uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
 
     ul_chunk *head, *tail, *released;
     size_t queued, low_water;
@@ -147,8 +148,8 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
-    if (stream->receive_token != 0 || stream->queued_to_receive)
-        return 0;
+    if (stream->receive_token != 0 || stream->queued_to_receive || stream->own_lent)
+        return 0; /* own_lent: ul_stream_recycle goes on */
     return stage_receive(stream);
 }
 
@@ -181,8 +182,11 @@ void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
     if (stream->multishot)
         ul_buffer_recycle(stream->ring, event->buffer_id);
-    else if (stream->wanted && stream->receive_token == 0)
-        queue_to_receive(stream);
+    else {
+        stream->own_lent = 0;
+        if (stream->wanted && stream->receive_token == 0)
+            queue_to_receive(stream);
+    }
 }
 
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
@@ -198,9 +202,10 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
             event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
             event->data = ul_buffer_lend(ring, event->buffer_id);
         }
-        if (!stream->closing)
+        if (!stream->closing) {
             event->what |= UL_STREAM_DATA;
-        else if (stream->multishot)
+            stream->own_lent = !stream->multishot;
+        } else if (stream->multishot)
             ul_buffer_recycle(ring, event->buffer_id);
         if (ended && stream->multishot && stream->wanted) {
             ring->statistics.rearms++;
