@@ -12,7 +12,7 @@ LOCALHOST = "127.0.0.1"
 _KERNEL_BUFFER_BYTES = 64 * 1024
 
 
-class Observed:
+class Observed(asyncio.BaseProtocol):
     """The part that the protocols below share: what was called, in order, and who waits for what."""
 
     def __init__(self) -> None:
@@ -124,8 +124,8 @@ Server = TypeVar("Server", bound=Observed)
 async def connected(client: Client, server: Server) -> AsyncIterator[tuple[Client, Server]]:
     """Two protocols at the ends of one TCP connection, which is gone afterwards."""
     loop = asyncio.get_running_loop()
-    async with serving(lambda: server) as address:  # type: ignore[arg-type,return-value]
-        await loop.create_connection(lambda: client, *address)  # type: ignore[arg-type,return-value]
+    async with serving(lambda: server) as address:
+        await loop.create_connection(lambda: client, *address)
         await server.until_called("connection_made")
         async with ending(client, server):
             yield client, server
@@ -137,7 +137,7 @@ async def facing_socket(protocol: Server) -> AsyncIterator[tuple[Server, socket.
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as sockets:
         peer, accepted = sockets.enter_context(socket_pair())
-        await loop.connect_accepted_socket(lambda: protocol, accepted)  # type: ignore[arg-type,return-value]
+        await loop.connect_accepted_socket(lambda: protocol, accepted)
         async with ending(protocol):
             yield protocol, peer
 

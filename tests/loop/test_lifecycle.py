@@ -120,7 +120,7 @@ def test_system_exit_in_a_callback_ends_the_run_and_loses_nothing(loop: Loop) ->
     loop.run_until_complete(begin())
     for number, peer in enumerate(peers):
         peer.send(b"%d" % number)
-    exits = []
+    exits: list[Any] = []
     while len(exits) < 3:
         # Each run tells one of them, and the next run goes on where it was left.
         try:

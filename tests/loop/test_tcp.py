@@ -371,7 +371,7 @@ async def test_create_connection_takes_a_connected_socket_or_a_local_address() -
             local = free.getsockname()
         for options in ({"sock": sock}, {"host": address[0], "port": address[1], "local_addr": local}):
             client = Recorder()
-            await loop.create_connection(lambda client=client: client, **options)  # type: ignore[call-overload]
+            await loop.create_connection(lambda client=client: client, **options)
             client.transport.write(b"hello")
             await client.until_received(5)
             await close(client)
@@ -417,7 +417,7 @@ async def test_the_second_address_is_tried_when_the_first_refuses() -> None:
                 lambda client=client: client,
                 "two.example",
                 1,
-                happy_eyeballs_delay=delay_s,  # type: ignore[misc]
+                happy_eyeballs_delay=delay_s,
             )
             assert client.transport.get_extra_info("peername") == address
             await close(client)

@@ -45,7 +45,7 @@ def client_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=_CERTIFICATE)
 
 
-async def connect(protocol: Recorder | BufferedRecorder, address: tuple[str, int], **options: Any) -> None:
+async def connect(protocol: Recorder, address: tuple[str, int], **options: Any) -> None:
     options = {"ssl": client_context(), "server_hostname": "localhost"} | options
     await asyncio.get_running_loop().create_connection(lambda: protocol, *address, **options)
 
