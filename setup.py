@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the two extensions over the one C core."""
+"""What pyproject.toml cannot say: the extensions, two of them over the one C core."""
 
 from setuptools import Extension, setup
 
@@ -8,15 +8,16 @@ SOURCES = ("ring.c", "slots.c", "buffers.c", "stream.c", "datagram.c", "watch.c"
 setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
     ext_modules=[
+        Extension("uringloop.scheduler", ["uringloop/scheduler.pyx"], extra_compile_args=["-O2"]),
         Extension(
             "uringloop.ring.hot",
             ["uringloop/ring/hot.pyx", *(f"{CORE}/{name}" for name in SOURCES)],
             include_dirs=[CORE],
             depends=[
                 *(f"{CORE}/{name}" for name in ("abi.h", "core.h", "internal.h")),
-                *(f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_datagram.pxi")),
+                *(f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_stream.pxi", "hot_datagram.pxi")),
             ],
             extra_compile_args=["-std=gnu11", "-O2"],
-        )
+        ),
     ],
 )

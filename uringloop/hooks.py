@@ -7,7 +7,7 @@ the running Python and fails loudly where one has changed.
 
 import asyncio
 import ssl
-from asyncio import base_events, constants, sslproto, transports, trsock
+from asyncio import base_events, constants, format_helpers, sslproto, transports, trsock
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 set_nodelay: Callable[[socket], None] = base_events._set_nodelay  # type: ignore[attr-defined]
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
+describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
 format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]
 TransportSocket = trsock.TransportSocket
 SendfileMode = constants._SendfileMode
 SSL_HANDSHAKE_TIMEOUT_S = constants.SSL_HANDSHAKE_TIMEOUT
 SSL_SHUTDOWN_TIMEOUT_S = constants.SSL_SHUTDOWN_TIMEOUT
+
+
+def drop_last_frame(handle: Any) -> None:
+    """Where a handle was made, as debug mode remembers it, without the frame of the loop's own method."""
+    if handle._source_traceback:
+        del handle._source_traceback[-1]
 
 
 class PrivateLoop(asyncio.SelectorEventLoop):
@@ -30,12 +37,10 @@ class PrivateLoop(asyncio.SelectorEventLoop):
         _ssock: socket
         _csock: socket
         _internal_fds: int
-        _timer_cancelled_count: int
         _current_handle: asyncio.Handle | None
         _clock_resolution: float
         # Read.
         _ready: deque[asyncio.Handle]
-        _scheduled: list[asyncio.TimerHandle]
         _stopping: bool
         _debug: bool
         _signal_handlers: dict[int, asyncio.Handle]
@@ -43,6 +48,10 @@ class PrivateLoop(asyncio.SelectorEventLoop):
 
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _check_callback(self, callback: Any, method: str) -> None: ...
+        def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
+        def _write_to_self(self) -> None: ...
         def _read_from_self(self) -> None: ...
         def _process_events(self, event_list: list[Any]) -> None: ...
         def _stop_serving(self, sock: socket) -> None: ...

@@ -16,6 +16,7 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import select
@@ -24,14 +25,15 @@ import socket
 import ssl
 import threading
 import weakref
-from asyncio import Handle
+from asyncio import Handle, TimerHandle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import hooks, scheduler
+from . import hooks
 from .operations import Operation, Poll
 from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
+from .scheduler import Scheduler
 from .sockets import SocketOperations
 from .transports.datagram import FAMILIES, DatagramTransport
 from .transports.server import ListenerSet
@@ -43,6 +45,7 @@ Sleep = Literal["auto", "selector", "ring"]
 _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
+_BUFFERS_MAX = 32768
 #: Of buffers for datagrams, each 256 KiB of address space.
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
@@ -69,6 +72,11 @@ class EventLoop(SocketOperations):
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
 
+    # Until asyncio has made the loop: one that could not be made is not "unclosed".
+    _closed = True
+    # Made by set_debug, which asyncio calls while it makes the loop.
+    _scheduler: Scheduler = None  # type: ignore[assignment]
+
     def __init__(
         self,
         *,
@@ -82,6 +90,11 @@ class EventLoop(SocketOperations):
     ) -> None:
         if sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
+        for name, count in (("buffer_count", buffer_count), ("buffer_count_max", buffer_count_max)):
+            if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
+                raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
+        if buffer_size_bytes < 1:
+            raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
         self._sleep_mode = sleep
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -99,6 +112,7 @@ class EventLoop(SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
+        self._wakes = False
         self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
@@ -139,7 +153,8 @@ class EventLoop(SocketOperations):
         elif self._ring.is_single_issuer:
             moved = self._leave_thread()
         self._owner_thread = thread
-        self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
+            self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
             self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
@@ -156,10 +171,13 @@ class EventLoop(SocketOperations):
         dispatcher.reap()
         dispatcher.dispatch()
         moved = [
-            operation for operation in dispatcher.operations.values() if operation.may_move and operation.in_flight
+            operation
+            for operation in dispatcher.operations.values()
+            if operation.may_move and operation.in_flight and not operation.abandoned
         ]
-        left = self._ring.statistics()["in_flight"] - len(moved)
-        if left > 0 or self._ring.statistics()["streams"] or self._ring.statistics()["datagrams"]:
+        left = sum(not operation.may_move for operation in dispatcher.operations.values())
+        left += self._ring.statistics()["streams"] + self._ring.statistics()["datagrams"]
+        if left > 0:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
@@ -184,6 +202,7 @@ class EventLoop(SocketOperations):
             fresh.setblocking(False)
             os.dup2(fresh.fileno(), mine.fileno(), inheritable=False)
             fresh.close()
+        self._wakes = False
         ring.close(only_watches=True)
         with witness:
             witness.settimeout(_RING_CLOSE_TIMEOUT_S)
@@ -201,48 +220,36 @@ class EventLoop(SocketOperations):
             yield
         finally:
             if not self._signal_handlers:
-                signal.set_wakeup_fd(previous)
+                # An earlier run may have left its own there, for handlers that are gone now.
+                signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
     def _run_once(self) -> None:
         dispatcher = self._dispatcher
+        scheduler = self._scheduler
         if dispatcher.has_events():
             # A callback let KeyboardInterrupt or SystemExit through: first what it left.
             dispatcher.dispatch()
-        ready = self._ready
-        scheduled = self._scheduled
-        if scheduled:
-            self._timer_cancelled_count = scheduler.sweep(scheduled, self._timer_cancelled_count)
-        if ready or self._stopping:
-            timeout_ns = 0
-        elif scheduled:
-            timeout_ns = scheduler.timeout_ns(scheduled, self.time())
-        else:
-            timeout_ns = -1
-        ready_before = len(ready)
+        timeout_ns = 0 if self._stopping else scheduler.timeout_ns()
+        ready_before = len(self._ready)
         if self._sleep_mode == "ring" or (self._sleep_mode == "auto" and not self._watch.get_map()):
             self._sleep_in_ring(timeout_ns)
         else:
             self._sleep_in_selector(timeout_ns)
-        if scheduled:
-            scheduler.pop_due(scheduled, self.time() + self._clock_resolution, ready)
-        ready_after = len(ready)
-        self._run_ready(ready_before)
+        scheduler.pop_due()
+        ready_after = len(self._ready)
+        run = self._run_slowly if self._debug else scheduler.run
+        run(ready_before)
         dispatcher.dispatch()
-        self._run_ready(ready_after - ready_before)
+        run(ready_after - ready_before)
 
-    def _run_ready(self, count: int) -> None:
-        ready = self._ready
+    def _run_slowly(self, count: int) -> None:
+        """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            if self._debug:
-                self._run_slowly(handle)
-            else:
-                handle._run()
+            handle = self._ready.popleft()
+            if not handle._cancelled:
+                self._run_timed(handle)
 
-    def _run_slowly(self, handle: Handle) -> None:
-        """Run a handle in debug mode, and say so if it took long."""
+    def _run_timed(self, handle: Handle) -> None:
         try:
             self._current_handle = handle
             start = self.time()
@@ -252,6 +259,50 @@ class EventLoop(SocketOperations):
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
+
+    # Scheduling
+
+    def set_debug(self, enabled: bool) -> None:
+        """See `asyncio.loop.set_debug`.  Out of debug mode the scheduler's own methods are the loop's."""
+        super().set_debug(enabled)
+        if self._scheduler is None:
+            self._scheduler = Scheduler(self)
+        for name in ("call_soon", "call_later", "call_at"):
+            if enabled:
+                self.__dict__.pop(name, None)
+            else:
+                setattr(self, name, getattr(self._scheduler, name))
+
+    def call_at(  # type: ignore[override]  # the superclass's type variable says no more than Any
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> TimerHandle:
+        """See `asyncio.loop.call_at`; this one checks its arguments and thread, and remembers where it was called."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        self._check_closed()
+        self._check_thread()
+        self._check_callback(callback, "call_at")
+        timer = TimerHandle(when, callback, args, self, context)
+        hooks.drop_last_frame(timer)
+        self._scheduler.schedule(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
+        self._scheduler.timer_cancelled(handle)
+
+    def _write_to_self(self) -> None:
+        """Wake the loop; once is enough until it has woken."""
+        if not self._wakes:
+            self._wakes = True
+            super()._write_to_self()
+
+    def _read_from_self(self) -> None:
+        try:
+            super()._read_from_self()
+        finally:
+            # Not before: a thread that wrote between the two would have its byte read and the flag left set, and nobody
+            # would write again.  Who calls after the read and before this is in the ready queue already.
+            self._wakes = False
 
     # Sleeping
 
@@ -287,9 +338,9 @@ class EventLoop(SocketOperations):
 
     # Sockets
 
-    def _open_stream(self, fd: int, transport: StreamTransport, receive_size_bytes: int) -> Stream:
+    def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
 
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
@@ -390,7 +441,7 @@ class EventLoop(SocketOperations):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._listeners.stop(sock)
-        if self._owner_thread == threading.get_native_id():
+        if self._owner_thread == threading.get_native_id() and not self.is_closed():
             # The accept holds the address until it is cancelled; the kernel does that in the submit.
             self._dispatcher.submit()
         super()._stop_serving(sock)
@@ -406,7 +457,7 @@ class EventLoop(SocketOperations):
 
     def _report(self, error: BaseException, source: Any) -> None:
         """What nobody else hears goes to the exception handler."""
-        self.call_exception_handler({"message": f"Exception in completion of {source!r}", "exception": error})
+        self.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
 
     # Closing
 
@@ -426,6 +477,7 @@ class EventLoop(SocketOperations):
         self._dispatcher.detach()
         self._ring.close(only_watches=only_watches)
         super().close()
+        self._scheduler.close()
         os.close(self._eventfd)
 
     def _drain(self) -> bool:

@@ -3,6 +3,10 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
 
 
+cdef extern from "errno.h" nogil:
+    int EOWNERDEAD
+
+
 cdef extern from "core.h" nogil:
     ctypedef struct ul_ring:
         pass
@@ -61,6 +65,7 @@ cdef extern from "core.h" nogil:
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
+    uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()
     int ul_has_work(ul_ring *ring)
@@ -75,7 +80,7 @@ cdef extern from "core.h" nogil:
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 
-    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
     int ul_stream_receive(ul_stream *stream)
     int ul_stream_hold(ul_stream *stream)
     void ul_stream_recycle(ul_stream *stream, const ul_event *event)

@@ -1,4 +1,4 @@
-# `Datagram`: what runs once a datagram.  Part of hot.pyx.
+# `Datagram`, the hot half of a datagram transport: a part of hot.pyx.
 
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
@@ -161,6 +161,7 @@ cdef class Datagram(Endpoint):
     cdef list held
     cdef int family
     cdef bint has_peer, has_named_peer, sends_empty
+    cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef readonly bint paused, closing, lost
     cdef public size_t high_water
     cdef int lost_writes
@@ -221,6 +222,10 @@ cdef class Datagram(Endpoint):
 
     cdef receive_event(self, ul_event *event):
         cdef uint32_t what = event.what
+        if self.orphaned:
+            if what & UL_DATAGRAM_DATA:
+                ul_datagram_recycle(self.handle, event)
+            return
         try:
             if what & UL_DATAGRAM_DATA:
                 self.receive_datagram(event)
@@ -245,7 +250,7 @@ cdef class Datagram(Endpoint):
                 self.call_in_context(self.transport.socket_released)
 
     cdef abort_in_core(self):
-        self.closing = True
+        self.closing = self.orphaned = True
         ul_datagram_abort(self.handle)
 
     cdef forget_core(self):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("asyncio")
 
-#: Of one receive where the kernel has no buffer rings.
-_RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
@@ -53,13 +51,17 @@ class StreamTransport(SocketTransport):
         self._empty_waiter: asyncio.Future[None] | None = None
         set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra)
+        unread = loop._take_unread(sock)
+        if unread:
+            self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
-        if server is not None:
-            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
 
     def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
-        self._stream = loop._open_stream(sock.fileno(), self, _RECEIVE_SIZE_BYTES)
+        # First what may refuse: the server may have been closed meanwhile.
+        if self._server is not None:
+            self._server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
+        self._stream = loop._open_stream(sock.fileno(), self)
         return self._stream
 
     def protocol_failed(self, error: BaseException, method: str) -> None:

@@ -12,7 +12,8 @@
 
 #define MAX_BLOCKS 16
 
-static void *map_private(size_t size)
+/* Memory for the kernel to write to, which a forked child does not inherit; NULL if there is none. */
+void *ul_map_private(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
@@ -33,7 +34,7 @@ static void provide(ul_buffers *group, uint32_t buffer_id)
 
 static int add_block(ul_buffers *group, uint32_t count)
 {
-    char *block = map_private((size_t)count * group->size_bytes);
+    char *block = ul_map_private((size_t)count * group->size_bytes);
     if (block == NULL)
         return -ENOMEM;
     if (group->sparse)
@@ -55,7 +56,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
     group->count_max = count_max;
     group->size_bytes = size_bytes;
     group->sparse = group_id == UL_GROUP_DATAGRAM;
-    group->entries = map_private(count_max * sizeof(struct io_uring_buf));
+    group->entries = ul_map_private(count_max * sizeof(struct io_uring_buf));
     group->address = calloc(count_max, sizeof(*group->address));
     group->blocks = calloc(MAX_BLOCKS, sizeof(*group->blocks));
     if (group->entries == NULL || group->address == NULL || group->blocks == NULL) {
@@ -71,11 +72,14 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
     return error;
 }
 
-/* Twice as many buffers; -ENOSPC when the group is as large as it may be. */
+/* Twice as many buffers; -ENOSPC when the group is as large as it may be, or has one for everything in flight: then it
+ * is not many receives that emptied it but one that is fast, which more memory would not slow down. */
 int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
 {
     ul_buffers *group = &ring->buffers[group_id];
     if (group->count * 2 > group->count_max || group->block_count == MAX_BLOCKS)
+        return -ENOSPC;
+    if (group->count >= ring->statistics.in_flight)
         return -ENOSPC;
     return add_block(group, group->count);
 }

@@ -85,11 +85,11 @@ int ul_ring_eventfd(ul_ring *ring, int fd);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
-int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe);
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
 uint32_t ul_staged(ul_ring *ring);
+uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
 int ul_has_work(ul_ring *ring);
@@ -118,7 +118,7 @@ char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 
 /* stream.c */
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes);
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot);
 int ul_stream_receive(ul_stream *stream);
 int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);

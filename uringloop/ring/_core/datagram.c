@@ -3,20 +3,21 @@
  * Receiving: one multishot recvmsg serves the socket; the kernel writes the sender's address before each datagram.  A
  * datagram that does not fit into its buffer is cut off, so the buffers of this group are as large as asyncio's: 256 KiB
  * of address space each, of which only the pages that datagrams touched are ever memory.  They are no multiple of a page
- * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Without a buffer group one
- * receive at a time goes into the socket's own buffer, laid out the same way.  Errors (ECONNREFUSED of a datagram sent
- * earlier) end the multishot receive, but not the receiving.
+ * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Without a buffer group
+ * one receive at a time goes into the socket's own buffer, laid out the same way.  Errors (ECONNREFUSED of a datagram
+ * sent earlier) end the multishot receive, but not the receiving.
  *
- * Sending: at once, by sendto(2), as asyncio does; only what the socket refuses waits here, and then everything behind it,
- * so that the order is kept.  SQEs were measured and gain nothing: 32 clients on one socket, 1 KiB, time of a bare C echo
- * a datagram (Linux 6.18, six runs): sendto 3.5 to 3.7 µs, one SEND SQE each 3.4 to 4.2, one sendmmsg a tick 3.5.  SQEs in
- * one submit also overtake each other when one meets a full socket; linked, which forbids that, they took 4.7 to 5.5.
+ * Sending: at once, by sendto(2), as asyncio does; only what the socket refuses waits here, and then everything behind
+ * it, so that the order is kept.  SQEs were measured and gain nothing: 32 clients on one socket, 1 KiB, CPU time of a
+ * bare C echo a datagram (Linux 6.18, six runs): sendto 3.5 to 4.4 us, a SEND SQE each 3.6 to 4.4, one sendmmsg a tick
+ * 3.5 to 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which forbids
+ * that, they took 4.7 to 5.5.
  *
- * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SENDMSG
- * that waits by itself is no way: where the kernel finds the socket full after it has copied the datagram (unix sockets,
- * fragmented UDP), it sends the rest of the copied bytes on the second attempt, which is nothing (an empty datagram, 6.18).
- * For an unconnected unix socket whose receiver is full poll says that there is room, so what a poll promised and sendto
- * then denied is tried again a little later.
+ * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SEND or
+ * SENDMSG that waits by itself is no way: where the kernel finds the socket full after it has copied the datagram (the
+ * receiver's queue of a unix socket; from its sources also UDP in fragments), its second attempt sends what was not
+ * copied yet, and the receiver gets an empty datagram [measured on 6.18].  For an unconnected unix socket whose receiver
+ * is full poll says that there is room, so what a poll promised and sendto then denied is tried again a little later.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -25,6 +26,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #define RETRY_NS 1000000
@@ -48,6 +50,7 @@ struct ul_datagram {
     ul_datagram *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, notify_low, poll_lied;
+    uint8_t own_lent; /* own_buffer holds a datagram that Python has not taken yet */
 
     ul_packet *head, *tail;
     size_t queued, low_water;
@@ -68,10 +71,11 @@ ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot,
         return NULL;
     datagram->multishot = multishot && ring->buffers[UL_GROUP_DATAGRAM].entries != NULL;
     if (!datagram->multishot)
-        datagram->own_buffer = malloc(UL_DATAGRAM_BUFFER_SIZE);
+        datagram->own_buffer = ul_map_private(UL_DATAGRAM_BUFFER_SIZE);
     if ((!datagram->multishot && datagram->own_buffer == NULL) ||
         ul_slot_take(&ring->datagrams, datagram, &datagram->slot) < 0) {
-        free(datagram->own_buffer);
+        if (datagram->own_buffer != NULL)
+            munmap(datagram->own_buffer, UL_DATAGRAM_BUFFER_SIZE);
         free(datagram);
         return NULL;
     }
@@ -123,8 +127,8 @@ int ul_datagram_receive(ul_datagram *datagram)
     if (datagram->closing)
         return 0;
     datagram->wanted = 1;
-    if (datagram->receive_token != 0 || datagram->queued_to_receive)
-        return 0;
+    if (datagram->receive_token != 0 || datagram->queued_to_receive || datagram->own_lent)
+        return 0; /* own_lent: ul_datagram_recycle goes on */
     return stage_receive(datagram);
 }
 
@@ -155,9 +159,12 @@ static void queue_to_receive(ul_datagram *datagram)
 /* What a UL_DATAGRAM_DATA event brought was taken. */
 void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
 {
-    if (datagram->multishot)
+    if (datagram->multishot) {
         ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id);
-    else if (datagram->receive_token == 0)
+        return;
+    }
+    datagram->own_lent = 0;
+    if (datagram->receive_token == 0)
         queue_to_receive(datagram);
 }
 
@@ -169,6 +176,7 @@ static void take_own_buffer(ul_datagram *datagram, int32_t size, ul_event *event
         .flags = (uint32_t)datagram->receive_message.msg_flags,
     };
     memcpy(datagram->own_buffer, &out, sizeof(out));
+    datagram->own_lent = 1;
     event->data = datagram->own_buffer;
 }
 
@@ -273,8 +281,8 @@ static void drop_queue(ul_datagram *datagram)
         drop_head(datagram);
 }
 
-/* Sends a datagram, or queues a copy of it behind those that wait: 0, 1 if it was queued, or a negative errno.  Without a
- * name (name_size 0) it goes to the peer of a connected socket. */
+/* Sends a datagram, or queues a copy of it behind those that wait: 0, 1 if it was queued, or a negative errno.
+ * Without a name (name_size 0) it goes to the peer of a connected socket. */
 int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
                      int may_queue)
 {
@@ -418,6 +426,11 @@ int ul_datagram_close(ul_datagram *datagram)
 {
     datagram->closing = 1;
     datagram->wanted = 0;
+    if (datagram->ring->forgotten) {
+        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        datagram->receive_token = datagram->send_token = 0;
+        drop_queue(datagram);
+    }
     int error = cancel_receive(datagram);
     return error < 0 ? error : ul_datagram_quiet(datagram);
 }
@@ -457,7 +470,8 @@ void ul_datagram_free(ul_datagram *datagram)
     unlink_datagram(ring, datagram);
     ul_slot_give_back(&ring->datagrams, datagram->slot);
     drop_queue(datagram);
-    free(datagram->own_buffer);
+    if (datagram->own_buffer != NULL && !ring->forgotten)
+        munmap(datagram->own_buffer, UL_DATAGRAM_BUFFER_SIZE);
     free(datagram);
 }
 

@@ -44,9 +44,12 @@ struct ul_ring {
     ul_stream *to_receive; /* streams that found the buffer group empty */
     ul_datagram *datagrams_to_send, *datagrams_to_receive; /* the same of datagram sockets */
     ul_chunk *spare_chunks;
+    char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
     ul_statistics statistics;
 };
+
+void *ul_map_private(size_t size);
 
 int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot);
 void ul_slot_give_back(ul_slots *slots, uint32_t slot);

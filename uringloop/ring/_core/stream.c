@@ -22,6 +22,7 @@
 
 #define CHUNK_SIZE (16 * 1024)
 #define SPARE_CHUNKS 256
+#define OWN_BUFFER_SIZE (64 * 1024)
 #define SEND_MAX (1 << 30)
 
 struct ul_chunk {
@@ -41,15 +42,15 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
+    uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
 
     ul_chunk *head, *tail, *released;
     size_t queued, low_water;
 
     char *own_buffer;
-    uint32_t own_size;
 };
 
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
 {
     ul_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL)
@@ -62,21 +63,38 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uin
     stream->owner = owner;
     stream->fd = fd;
     stream->multishot = multishot && ring->buffers[UL_GROUP_STREAM].entries != NULL;
-    stream->own_size = receive_size_bytes;
     return stream;
 }
 
 /* --- receiving --- */
 
+/* Own buffers are kept by the ring when their streams go: given back to malloc in thousands they fragment its heap. */
+static int take_own_buffer(ul_stream *stream)
+{
+    ul_ring *ring = stream->ring;
+    if (ring->spare_buffers != NULL) {
+        stream->own_buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, stream->own_buffer, sizeof(char *));
+    } else {
+        stream->own_buffer = malloc(OWN_BUFFER_SIZE);
+    }
+    return stream->own_buffer == NULL ? -ENOMEM : 0;
+}
+
+static void give_own_buffer(ul_stream *stream)
+{
+    if (stream->own_buffer == NULL)
+        return;
+    memcpy(stream->own_buffer, &stream->ring->spare_buffers, sizeof(char *));
+    stream->ring->spare_buffers = stream->own_buffer;
+}
+
 static int stage_receive(ul_stream *stream)
 {
     ul_ring *ring = stream->ring;
     int error;
-    if (!stream->multishot && stream->own_buffer == NULL) {
-        stream->own_buffer = malloc(stream->own_size);
-        if (stream->own_buffer == NULL)
-            return -ENOMEM;
-    }
+    if (!stream->multishot && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
+        return -ENOMEM;
     struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
     if (sqe == NULL)
         return error;
@@ -87,7 +105,7 @@ static int stage_receive(ul_stream *stream)
         sqe->ioprio = IORING_RECV_MULTISHOT;
     } else {
         sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = stream->own_size;
+        sqe->len = OWN_BUFFER_SIZE;
     }
     stream->receive_token = sqe->user_data = ul_slot_token(ring, stream->slot, UL_KIND_RECEIVE);
     stream->cancelling_receive = 0;
@@ -100,8 +118,8 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
-    if (stream->receive_token != 0 || stream->queued_to_receive)
-        return 0;
+    if (stream->receive_token != 0 || stream->queued_to_receive || stream->own_lent)
+        return 0; /* own_lent: ul_stream_recycle goes on */
     return stage_receive(stream);
 }
 
@@ -134,8 +152,11 @@ void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
     if (stream->multishot)
         ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id);
-    else if (stream->wanted && stream->receive_token == 0)
-        queue_to_receive(stream);
+    else {
+        stream->own_lent = 0;
+        if (stream->wanted && stream->receive_token == 0)
+            queue_to_receive(stream);
+    }
 }
 
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
@@ -151,9 +172,10 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
             event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
             event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id);
         }
-        if (!stream->closing)
+        if (!stream->closing) {
             event->what |= UL_STREAM_DATA;
-        else if (stream->multishot)
+            stream->own_lent = !stream->multishot;
+        } else if (stream->multishot)
             ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id);
         if (ended && stream->multishot && stream->wanted) {
             ring->statistics.rearms++;
@@ -459,6 +481,11 @@ int ul_stream_close(ul_stream *stream)
 {
     stream->closing = 1;
     stream->wanted = 0;
+    if (stream->ring->forgotten) {
+        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        stream->receive_token = stream->send_token = 0;
+        drop_queue(stream);
+    }
     int error = cancel_receive(stream);
     return error < 0 ? error : ul_stream_quiet(stream);
 }
@@ -509,7 +536,7 @@ void ul_stream_free(ul_stream *stream)
     ul_slot_give_back(&ring->streams, stream->slot);
     free_chunks(stream->head);
     free_chunks(stream->released);
-    free(stream->own_buffer);
+    give_own_buffer(stream);
     free(stream);
 }
 
@@ -519,5 +546,10 @@ void ul_streams_close(ul_ring *ring)
         if (ring->streams.entries[slot] != NULL)
             ul_stream_free(ring->streams.entries[slot]);
     free_chunks(ring->spare_chunks);
+    while (ring->spare_buffers != NULL) {
+        char *buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, buffer, sizeof(char *));
+        free(buffer);
+    }
     ul_slots_close(&ring->streams);
 }
