@@ -88,6 +88,46 @@ def test_an_interrupt_in_a_callback_loses_no_datagram(factory: LoopFactory) -> N
     assert server.contents == expected
 
 
+class Resuming(Recorder):
+    """Has its neighbours pause and go on whenever it receives."""
+
+    def __init__(self, neighbours: list[Recorder]) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        for neighbour in self.neighbours:
+            neighbour.transport.pause_reading()
+            neighbour.transport.resume_reading()
+
+
+@pytest.mark.parametrize("sleep", BOTH_SLEEPS)
+def test_a_receive_waits_until_the_datagram_before_was_taken(sleep: Any) -> None:
+    async def exchange() -> None:
+        receivers: list[Recorder] = []
+        for _ in range(10):
+            receivers.append(await open_endpoint(Resuming(receivers)))
+        sender = await open_endpoint()
+        for count in range(1, 21):
+            for receiver in receivers:
+                for part in (b"a", b"b"):
+                    sender.transport.sendto(part * count, name_of(receiver))
+            for receiver in receivers:
+                await receiver.until_datagrams(2 * count)
+        expected = [part * count for count in range(1, 21) for part in (b"a", b"b")]
+        assert all(receiver.contents == expected for receiver in receivers)
+        for protocol in (sender, *receivers):
+            protocol.transport.close()
+            await protocol.until_called("connection_lost")
+        await a_tick()
+
+    # Without buffer groups each socket has one buffer, and a full queue is submitted on the spot.
+    without = ("multishot_receive", "buffer_rings")
+    with contextlib.closing(uringloop.EventLoop(sleep=sleep, without=without, sq_entries=4)) as loop:
+        loop.run_until_complete(exchange())
+
+
 @pytest.mark.parametrize("sleep", BOTH_SLEEPS)
 def test_a_loop_with_an_endpoint_stays_in_its_thread(sleep: Any) -> None:
     async def close(protocol: Recorder) -> None:
@@ -144,8 +184,9 @@ def test_a_fork_leaves_the_endpoint_to_the_parent() -> None:
                 transport.sendto(b"before", own)
                 child = os.fork()
                 if child == 0:
+                    transport.close() if number else transport.abort()
                     os._exit(0)
-                os.waitpid(child, 0)
+                assert os.waitpid(child, 0)[1] == 0
                 transport.sendto(b"after", own)
                 print(await protocol.received.get(), await protocol.received.get())
             transport.close()
