@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks
-from .operations import Operation, Poll
-from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
+from .operations import Operation, Poll, close_ring
+from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sockets import SocketOperations
@@ -49,9 +49,6 @@ _BUFFERS_MAX = 32768
 #: Of buffers for datagrams, each 256 KiB of address space.
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
-
-#: What was in flight when a loop was closed in a thread that could not cancel it: the kernel may still write there.
-_never_freed: list[Dispatcher] = []
 
 
 class EventLoop(SocketOperations):
@@ -471,32 +468,7 @@ class EventLoop(SocketOperations):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        only_watches = self._ring.forked or self._drain()
-        if not only_watches:
-            _never_freed.append(self._dispatcher)
-        self._dispatcher.detach()
-        self._ring.close(only_watches=only_watches)
+        close_ring(self._ring, self._dispatcher, self._owner_thread)
         super().close()
         self._scheduler.close()
         os.close(self._eventfd)
-
-    def _drain(self) -> bool:
-        """Cancel and wait; whether nothing is left that may write to memory."""
-        dispatcher = self._dispatcher
-        if self._owner_thread is None:
-            return True
-        if self._owner_thread == threading.get_native_id() or not self._ring.is_single_issuer:
-            for operation in list(dispatcher.operations.values()):
-                operation.abandon()
-            dispatcher.cancel_all()
-            while self._ring.statistics()["in_flight"]:
-                dispatcher.wait(-1)
-                dispatcher.dispatch()
-            return True
-        # Only the thread that ran the loop can cancel.  If it has ended, the kernel did, and waited.
-        dispatcher.reap()
-        for operation in list(dispatcher.operations.values()):
-            operation.abandoned = True
-        dispatcher.dispatch()
-        watching = sum(operation.may_move for operation in dispatcher.operations.values())
-        return bool(self._ring.statistics()["in_flight"] == watching)

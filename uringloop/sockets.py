@@ -11,7 +11,7 @@ from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
 from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
-from .ring import Dispatcher, Pin, Ring
+from .ring import Dispatcher, Opcode, Pin, Ring
 
 
 class SocketOperations(PrivateLoop):
@@ -20,6 +20,11 @@ class SocketOperations(PrivateLoop):
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
+
+    @property
+    def opcodes(self) -> frozenset[Opcode]:
+        """The operations that the kernel has."""
+        return self._ring.features.opcodes
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.

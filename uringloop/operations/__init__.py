@@ -2,7 +2,9 @@
 
 from .base import Operation, State
 from .control import Nop, Poll
+from .ending import close_ring
 from .file import Close, Fstat, Open, Read, Write
+from .path import Link, MakeFolder, Rename, Stat, Symlink, Unlink
 from .socket import Accept, AcceptMany, Connect, Receive, ReceiveInto, SendAll
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "Close",
     "Connect",
     "Fstat",
+    "Link",
+    "MakeFolder",
     "Nop",
     "Open",
     "Operation",
@@ -18,7 +22,12 @@ __all__ = [
     "Read",
     "Receive",
     "ReceiveInto",
+    "Rename",
     "SendAll",
+    "Stat",
     "State",
+    "Symlink",
+    "Unlink",
     "Write",
+    "close_ring",
 ]
