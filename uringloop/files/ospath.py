@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import AnyStr
 
 from ..operations.path import Path
-from .base import wrap
+from .wrapping import wrap
 from .paths import Loop, stat
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from ..companion import Submitter, submitter
 from ..operations.path import Path, Stat
 from ..ring import Opcode
-from .base import wrap
+from .wrapping import wrap
 
 Loop = asyncio.AbstractEventLoop | None
 

@@ -12,7 +12,7 @@ from functools import singledispatch
 from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOBase
 from typing import Any
 
-from .base import AsyncBase, AsyncIndirectBase, at_once, attributes, in_thread
+from .wrapping import AsyncBase, AsyncIndirectBase, at_once, attributes, in_thread
 
 __all__ = ["stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes", "wrap"]
 
