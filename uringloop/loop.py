@@ -243,6 +243,7 @@ class EventLoop(SocketOperations):
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
             handle = self._ready.popleft()
+            self._scheduler.begin_slice()
             if not handle._cancelled:
                 self._run_timed(handle)
 
@@ -264,6 +265,7 @@ class EventLoop(SocketOperations):
         super().set_debug(enabled)
         if self._scheduler is None:
             self._scheduler = Scheduler(self)
+            self.may_go_on = self._scheduler.may_go_on
         for name in ("call_soon", "call_later", "call_at"):
             if enabled:
                 self.__dict__.pop(name, None)

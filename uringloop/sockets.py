@@ -6,6 +6,7 @@ next receive on that socket gets them first.
 
 import socket
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ class SocketOperations(PrivateLoop):
 
     _dispatcher: Dispatcher
     _ring: Ring
+    may_go_on: Callable[[], bool]
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
 
     @property
@@ -29,11 +31,15 @@ class SocketOperations(PrivateLoop):
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
 
+        Without suspending if the kernel can do it at once and nobody else is ready; what many ready tasks submit goes
+        to the kernel together.
+
         Raises:
             OSError: what the kernel answered, with the filename if there is one.
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
-        return await operation.run(self, self._dispatcher)
+        at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
+        return await operation.run(self, self._dispatcher, at_once)
 
     def _check_socket(self, sock: socket.socket) -> None:
         check_ssl_socket(sock)

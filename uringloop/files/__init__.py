@@ -1,9 +1,7 @@
 """Files for asyncio, as aiofiles has them, with every read and write in io_uring instead of a thread.
 
-    async with uringloop.files.open("data", "rb") as file:
-        content = await file.read()
-
-So far: binary modes.  Text modes are refused with NotImplementedError.
+async with uringloop.files.open("data", "rb") as file:
+    content = await file.read()
 """
 
 import asyncio
@@ -12,21 +10,32 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from .buffered import BufferedFile, ByteFile, UnbufferedFile
-from .opening import FilePath, Opener, open_raw, parse_buffering, parse_mode, parse_path
+from .base import Submitter
+from .buffered import BufferedRandom, BufferedReader, BufferedWriter
+from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
+from .opening import AnyFile, Layers, Opener, add_layers, open_raw, parse_layers, parse_mode, parse_path
+from .raw import FilePath, RawFile
+from .text import TextFile
 
-__all__ = ["BufferedFile", "UnbufferedFile", "open"]
+__all__ = [
+    "BufferedRandom",
+    "BufferedReader",
+    "BufferedWriter",
+    "RawFile",
+    "TextFile",
+    "open",
+]
 
-_F = TypeVar("_F", bound=ByteFile)
+_F = TypeVar("_F", bound=AnyFile)
 
 
 class Opening(Generic[_F]):
     """A file about to be opened: `await` it, or enter it with `async with`, which closes the file at the end."""
 
-    __slots__ = ("_arguments", "_file", "_kind")
+    __slots__ = ("_arguments", "_file", "_layers")
 
-    def __init__(self, kind: type[_F], arguments: dict[str, Any]) -> None:
-        self._kind = kind
+    def __init__(self, layers: Layers, **arguments: Any) -> None:
+        self._layers = layers
         self._arguments = arguments
         self._file: _F | None = None
 
@@ -35,16 +44,11 @@ class Opening(Generic[_F]):
             self._file = yield from self._open(**self._arguments).__await__()
         return self._file
 
-    async def _open(self, loop: Any, file: FilePath, buffering: int, **arguments: Any) -> _F:
+    async def _open(self, loop: Any, **arguments: Any) -> Any:
         if loop is None:
             loop = asyncio.get_running_loop()
-        if not hasattr(loop, "submit"):
-            raise RuntimeError(
-                f"uringloop.files needs uringloop's event loop, and this is {loop!r}; "
-                "use uringloop.run(), or aiofiles on other loops"
-            )
-        raw = await open_raw(loop, buffered=buffering != 0, **arguments)
-        return self._kind(loop, raw, file, arguments["mode"], buffering)
+        raw = await open_raw(loop, _submitter(loop), buffered=self._layers.buffering != 0, **arguments)
+        return add_layers(loop, raw, self._layers)
 
     async def __aenter__(self) -> _F:
         return await self
@@ -57,11 +61,21 @@ class Opening(Generic[_F]):
             await file.close()
 
 
+def _submitter(loop: Any) -> Submitter:
+    if not hasattr(loop, "submit"):
+        raise RuntimeError(
+            f"uringloop.files needs uringloop's event loop, and this is {loop!r}; "
+            "use uringloop.run(), or aiofiles on other loops"
+        )
+    submitter: Submitter = loop
+    return submitter
+
+
 @overload
 def open(
     file: FilePath,
-    mode: str = "r",
-    buffering: Literal[0] = ...,
+    mode: TextMode = "r",
+    buffering: int = -1,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -70,7 +84,71 @@ def open(
     *,
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
-) -> Opening[UnbufferedFile]: ...
+) -> Opening[TextFile]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: BinaryMode,
+    buffering: Literal[0],
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[RawFile]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: ReadMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedReader]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: WriteMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedWriter]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: UpdateMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedRandom]: ...
 
 
 @overload
@@ -86,7 +164,7 @@ def open(
     *,
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
-) -> Opening[BufferedFile]: ...
+) -> Opening[Any]: ...
 
 
 def open(
@@ -106,34 +184,30 @@ def open(
 
     Args:
         file: a path, or an open descriptor.
-        mode: "rb", "wb", "ab" or "xb", also with "+".  Text modes, which are the default as they are of the built-in,
-            are not there yet.
-        buffering: 0 for none, a size in bytes, or -1 for 64 KiB.
-        encoding: None; as errors and newline it is for text.
-        errors: None.
-        newline: None.
+        mode: "r", "w", "a" or "x", also with "+", "b" or "t".
+        buffering: 0 for none, which only files of bytes can do; 1 to flush text at each newline; a size in bytes; -1
+            for one that adapts, up to 64 KiB.
+        encoding: of text, by default the locale's.
+        errors: what becomes of text that cannot be decoded or encoded; "strict" by default.
+        newline: None to read all kinds of newlines as "\\n" and write os.linesep for it; "" to recognize all kinds;
+            "\\n", "\\r" or "\\r\\n" to know only this kind.
         closefd: close the descriptor with the file; False only for a descriptor that was given.
         opener: called with the path and the flags in a thread, for a descriptor.
         loop: uringloop's event loop, by default the running one.
         executor: whose thread calls the opener.
 
     Returns:
-        Something to be awaited or entered for a `BufferedFile`, or without buffering an `UnbufferedFile`.
+        Something to be awaited or entered for a `TextFile`, `BufferedReader`, `BufferedWriter` or `BufferedRandom`, or
+        without buffering a `RawFile`.
 
     Raises:
-        TypeError, ValueError: what the built-in raises for wrong arguments, here and at once.
-        NotImplementedError: a text mode.
+        LookupError, TypeError, ValueError: what the built-in raises for wrong arguments, here and at once.
         RuntimeError: when awaited; the event loop is not uringloop's.
         OSError: when awaited; as from open(2), with the filename.
     """
-    arguments = {
-        "loop": loop,
-        "file": file,
-        "mode": parse_mode(mode, encoding, errors, newline),
-        "buffering": parse_buffering(buffering),
-        "path": parse_path(file, closefd),
-        "closefd": closefd,
-        "opener": opener,
-        "executor": executor,
-    }
-    return Opening(BufferedFile if arguments["buffering"] else UnbufferedFile, arguments)
+    flags = parse_mode(mode)
+    layers = parse_layers(mode, buffering, encoding, errors, newline)
+    path = parse_path(file, closefd)
+    return Opening(
+        layers, loop=loop, file=file, path=path, mode=flags, closefd=closefd, opener=opener, executor=executor
+    )

@@ -37,6 +37,8 @@ class Operation:
     opcode: ClassVar[Opcode]
     #: It only watches, so it may be staged again on another ring when the loop changes threads.
     may_move: ClassVar[bool] = False
+    #: The kernel often ends it while it is submitted.
+    may_end_at_once: ClassVar[bool] = False
     filename: ClassVar[Any] = None
 
     def __init__(self, fd: int = -1) -> None:
@@ -80,8 +82,13 @@ class Operation:
         """Its ring is gone: it may be submitted again."""
         self.state = State.NEW
 
-    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
+    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, at_once: bool = False) -> Any:
         """Put the operation in flight and wait for its result.
+
+        Args:
+            loop: that the caller runs in.
+            dispatcher: of the ring.
+            at_once: submit it now, and if that ends it do not suspend.
 
         Raises:
             OSError: the kernel's errno, with the filename if there is one.
@@ -89,6 +96,8 @@ class Operation:
         """
         waiter = self._waiter = loop.create_future()
         self.submit(dispatcher)
+        if at_once and (completion := dispatcher.finish_now(self.token)) is not None:
+            self.complete(*completion)
         try:
             res, flags = await waiter
         except asyncio.CancelledError:

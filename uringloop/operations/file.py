@@ -77,6 +77,7 @@ class Open(Operation):
 
     __slots__ = ("_flags", "_mode", "_path", "_pin", "_sqe_flags", "filename")
     opcode = Opcode.OPENAT
+    may_end_at_once = True
 
     def __init__(self, path: str | bytes, flags: int, mode: int = 0o666, in_worker: bool = False) -> None:
         super().__init__(_AT_FDCWD)
@@ -140,6 +141,7 @@ class Write(_Transfer):
 
     __slots__ = ()
     opcode = Opcode.WRITE
+    may_end_at_once = True
 
     def __init__(
         self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
@@ -235,6 +237,7 @@ class Close(FileOperation):
 
     __slots__ = ()
     opcode = Opcode.CLOSE
+    may_end_at_once = True
 
     def stage(self, dispatcher: Dispatcher) -> int:
         token = super().stage(dispatcher)

@@ -76,6 +76,13 @@ cdef extern from "core.h" nogil:
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
 
+    ctypedef struct ul_file_status:
+        uint32_t mode
+        uint32_t block_size_bytes
+        uint64_t size_bytes
+    int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
+    int ul_file_status_now(int fd, ul_file_status *out)
+
     int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)

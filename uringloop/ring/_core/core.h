@@ -101,6 +101,14 @@ int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
 void ul_eventfd_arm(ul_ring *ring);
 void ul_eventfd_disarm(ul_ring *ring);
 
+/* file.c */
+typedef struct {
+    uint32_t mode, block_size_bytes;
+    uint64_t size_bytes;
+} ul_file_status;
+int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset);
+int ul_file_status_now(int fd, ul_file_status *out);
+
 /* watch.c: the epoll set that the selector keeps, waited on with nanoseconds */
 #define UL_WATCH_MAX 256
 typedef struct {

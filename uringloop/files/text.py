@@ -1,0 +1,595 @@
+"""`TextFile`: text over a buffered file, as `io.TextIOWrapper` is.
+
+    from the file:  buffer.read1 -> the decoder -> chars[used:] -> read, readline, iteration
+    to the file:    write -> the encoder -> _pending -> buffer.write
+
+`_snapshot` is what `tell` needs to find the position in bytes of a character: the decoder's flags at a place where it
+held back no bytes, and the bytes that it was given since.
+
+A call that is cancelled or fails while it reads leaves everything as it was: what it took from the buffer is put back.
+"""
+
+import asyncio
+import codecs
+import contextlib
+import io
+import operator
+import os
+from typing import Any
+
+from .base import File, count_of, give_turn
+from .buffered import BufferedFile
+from .cookie import Cookie, find
+from .decoded import Decoded
+from .raw import RawFile
+
+CHUNK_BYTES = 8192
+
+_NEWLINES = (None, "", "\n", "\r", "\r\n")
+
+
+class TextFile(Decoded, File[str]):
+    """A text file.  Made by `uringloop.files.open`.
+
+    Args:
+        loop: in which it is used.
+        buffer: the file below.
+        encoding: such as "utf-8"; as `resolve` gives it.
+        errors: such as "strict".
+        newline: None, "", "\\n", "\\r" or "\\r\\n"; see `open`.
+        line_buffering: flush after each write that has a newline in it.
+        write_through: hand every write to the buffer at once.
+        mode: as it was given to `open`.
+        position: of the buffer, None if it has none.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        buffer: BufferedFile,
+        encoding: str,
+        errors: str,
+        newline: str | None,
+        line_buffering: bool,
+        mode: str,
+        write_through: bool = False,
+    ) -> None:
+        File.__init__(self, loop)
+        self._buffer: BufferedFile | None = buffer
+        raw = buffer.raw
+        self._mode = mode
+        self._snapshot: tuple[int, bytes] | None = None
+        self._decoder: Any = None
+        self._seekable = self._telling = raw.can_seek
+        self._readable = raw.mode_flags.readable
+        self._writable = raw.mode_flags.writable
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._line_buffering = line_buffering
+        self._write_through = write_through
+        at_start = not (self._seekable and self._writable and raw.position())
+        self._configure(encoding, errors, newline, at_start)
+
+    def _configure(self, encoding: str, errors: str, newline: str | None, at_start: bool) -> None:
+        self._encoding = encoding
+        self._errors = errors
+        self._newline = newline
+        self._bytes_per_char = 0.0
+        self._decoder = None
+        if self._readable:
+            decoder = codecs.getincrementaldecoder(encoding)(errors)
+            if not newline:
+                decoder = io.IncrementalNewlineDecoder(decoder, newline is None)  # type: ignore[assignment]
+            self._decoder = decoder
+        self._encoder: Any = codecs.getincrementalencoder(encoding)(errors) if self._writable else None
+        if self._encoder is not None and not at_start:
+            # No byte order mark in the middle of a file.
+            self._encoder.setstate(0)
+        self._written_newline = os.linesep if newline is None else newline or "\n"
+
+    def _below(self) -> BufferedFile:
+        if self._buffer is None:
+            raise ValueError("underlying buffer has been detached")
+        return self._buffer
+
+    def _bottom(self) -> RawFile:
+        return self._below().raw
+
+    # What it is
+
+    @property
+    def buffer(self) -> BufferedFile:
+        """The file below."""
+        return self._below()
+
+    @property
+    def encoding(self) -> str:
+        """Of the text."""
+        return self._encoding
+
+    @property
+    def errors(self) -> str:
+        """What becomes of what cannot be decoded or encoded, such as "strict"."""
+        return self._errors
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The kinds of newlines that were read so far, if they are translated or recognized."""
+        newlines: str | tuple[str, ...] | None = getattr(self._decoder, "newlines", None)
+        return newlines
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether a write with a newline in it is flushed."""
+        return self._line_buffering
+
+    @property
+    def write_through(self) -> bool:
+        """Whether every write is handed to the buffer at once."""
+        return self._write_through
+
+    @property
+    def mode(self) -> str:
+        """As it was given to `open`."""
+        return self._mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is about to be."""
+        return self._is_closed or self._below().closed
+
+    def __repr__(self) -> str:
+        try:
+            name = f" name={self.name!r}"
+        except ValueError:
+            name = ""
+        return f"<uringloop.files.TextFile{name} mode={self._mode!r} encoding={self._encoding!r}>"
+
+    def _check_open(self) -> None:
+        if self._below().closed:
+            self._is_closed = True
+        super()._check_open()
+
+    def _check_decodes(self) -> None:
+        self._check_open()
+        if self._decoder is None:
+            raise io.UnsupportedOperation("not readable")
+
+    def _pause(self) -> None:
+        self.iterating = False
+
+    # Reading
+
+    async def read(self, size: int | None = -1, /) -> str:
+        """Read size characters, fewer only at the end of the file; -1 or None reads to the end.
+
+        Raises:
+            OSError: as from read(2).
+            UnicodeDecodeError: what is there is not of this encoding.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
+        """
+        count = count_of(size)
+        async with self._lock:
+            self._pause()
+            self._check_decodes()
+            await self._write_pending()
+            if count < 0:
+                data = await self._below().read()
+                text = self._take_all() + self._decoder.decode(data, True)
+                self._set_decoded("")
+                self._snapshot = None
+                return text
+            if len(self.chars) - self.used >= count:
+                await self._turn()
+            return await self._transaction(self._read, count)
+
+    async def _read(self, count: int, undo: list[Any]) -> str:
+        text = self._take(count)
+        parts = [text]
+        missing = count - len(text)
+        while missing > 0:
+            if not await self._read_chunk(undo, missing):
+                break
+            parts.append(self._take(missing))
+            missing -= len(parts[-1])
+        return "".join(parts)
+
+    async def _transaction(self, function: Any, argument: int) -> str:
+        """Call something that reads chunks; if it is cancelled or the file cannot be read, nothing was."""
+        before = self.chars, self.used, self._snapshot, self._bytes_per_char
+        # The decoder's state before the first chunk, and the chunks.
+        undo: list[Any] = []
+        try:
+            text: str = await function(argument, undo)
+        except UnicodeError:
+            raise
+        except BaseException:
+            if undo:
+                self._decoder.setstate(undo[0])
+                self._below().put_back(b"".join(undo[1:]))
+            self.chars, self.used, self._snapshot, self._bytes_per_char = before
+            raise
+        return text
+
+    async def _read_chunk(self, undo: list[Any], chars: int = 0) -> bool:
+        """Decode some more; False at the end of the file."""
+        state = self._decoder.getstate()
+        if not undo:
+            undo.append(state)
+        size = max(CHUNK_BYTES, int(chars * self._bytes_per_char))
+        data = await self._below().read1(size)
+        undo.append(data)
+        text = self._decoder.decode(data, not data)
+        self._set_decoded(text)
+        self._bytes_per_char = len(data) / len(text) if text else 0.0
+        if self._telling:
+            held, flags = state
+            self._snapshot = (flags, held + data)
+        return bool(data)
+
+    def _set_decoded(self, text: str) -> None:
+        self.chars = text
+        self.used = 0
+
+    def _take(self, count: int) -> str:
+        text: str = self.chars[self.used : self.used + count]
+        self.used += len(text)
+        return text
+
+    def _take_all(self) -> str:
+        text = self.chars[self.used :]
+        self.used = len(self.chars)
+        return text
+
+    async def _turn(self) -> None:
+        if not self._bottom()._may_go_on():
+            await give_turn()
+
+    # Lines
+
+    async def readline(self, size: int | None = -1, /) -> str:
+        """Read up to and with the end of the line, or the end of the file.
+
+        Args:
+            size: at most this many characters; -1 or None for any number.
+        """
+        limit = count_of(size)
+        async with self._lock:
+            self._pause()
+            self._check_decodes()
+            await self._write_pending()
+            await self._turn()
+            return await self._transaction(self._read_line, limit)
+
+    async def next_line(self) -> str:
+        """The next line of an iteration."""
+        async with self._lock:
+            self._pause()
+            self._check_decodes()
+            await self._write_pending()
+            self._telling = False
+            await self._turn()
+            line = await self._transaction(self._read_line, -1)
+            if not line:
+                self._snapshot = None
+                self._telling = self._seekable
+                raise StopAsyncIteration
+        self.iterating = self._newline in (None, "\n") and not self._lock.locked()
+        return line
+
+    async def _read_line(self, limit: int, undo: list[Any]) -> str:
+        end = self._end_of_line(self.chars, self.used, limit)
+        if end >= 0:
+            return self._take(end - self.used)
+        line = self._take_all()
+        while True:
+            while await self._read_chunk(undo):
+                if self.chars:
+                    break
+            if not self.chars:
+                self._set_decoded("")
+                self._snapshot = None
+                return line
+            # A "\r\n" may be parted.
+            searched = max(len(line) - 1, 0)
+            old = len(line)
+            line += self.chars
+            end = self._end_of_line(line, 0, limit, searched)
+            if end >= 0:
+                self.used = end - old
+                return line[:end]
+            self.used = len(self.chars)
+
+    def _end_of_line(self, text: str, start: int, limit: int, searched: int = 0) -> int:
+        """Where the line ends that starts there: after its newline or limit characters; -1 if neither is here."""
+        end = self._after_newline(text, max(start, searched))
+        if limit >= 0 and (end < 0 or end > start + limit) and len(text) >= start + limit:
+            return start + limit
+        return end
+
+    def _after_newline(self, text: str, start: int) -> int:
+        newline = self._newline
+        if newline:
+            place = text.find(newline, start)
+            return place + len(newline) if place >= 0 else -1
+        line_feed = text.find("\n", start)
+        if newline is None:
+            return line_feed + 1 if line_feed >= 0 else -1
+        carriage_return = text.find("\r", start, line_feed if line_feed >= 0 else len(text))
+        if carriage_return < 0:
+            return line_feed + 1 if line_feed >= 0 else -1
+        # The decoder keeps a "\r" back until it knows what follows.
+        return carriage_return + (2 if line_feed == carriage_return + 1 else 1)
+
+    # Writing
+
+    async def write(self, text: str, /) -> int:
+        """Write text; returns the number of characters.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
+            TypeError: it is not a string.
+            UnicodeEncodeError: the encoding has no such character.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if self._encoder is None:
+                raise io.UnsupportedOperation("not writable")
+            count = len(text)
+            flush = self._line_buffering and ("\n" in text or "\r" in text)
+            if self._written_newline != "\n":
+                text = text.replace("\n", self._written_newline)
+            data = self._encoder.encode(text)
+            if self._pending_bytes + len(data) > CHUNK_BYTES:
+                await self._write_pending()
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes >= CHUNK_BYTES or self._write_through or flush:
+                await self._write_pending()
+            if flush:
+                await self._below().flush()
+            self._set_decoded("")
+            self._snapshot = None
+            if self._decoder is not None:
+                self._decoder.reset()
+            return count
+
+    async def _write_pending(self) -> None:
+        """Hand what is encoded to the buffer."""
+        if self._pending:
+            data = b"".join(self._pending)
+            self._pending = []
+            self._pending_bytes = 0
+            buffer = self._below()
+            before = buffer.accepted_bytes()
+            try:
+                await buffer.write(data)
+            except BaseException:
+                rest = data[buffer.accepted_bytes() - before :]
+                self._pending = [rest]
+                self._pending_bytes = len(rest)
+                raise
+
+    async def _flush(self) -> None:
+        self._telling = self._seekable
+        await self._write_pending()
+        await self._below().flush()
+
+    async def flush(self) -> None:
+        """Hand what is buffered to the kernel.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; what could not be written stays buffered.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            await self._flush()
+
+    # The position
+
+    async def tell(self) -> int:
+        """The position, as a number for `seek` to come back to it.
+
+        Raises:
+            OSError: the file is being iterated over.
+            io.UnsupportedOperation: there is no position.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            return await self._tell()
+
+    async def _tell(self) -> int:
+        if not self._seekable:
+            raise io.UnsupportedOperation("underlying stream is not seekable")
+        if not self._telling:
+            raise OSError("telling position disabled by next() call")
+        await self._write_pending()
+        await self._below().flush()
+        position = await self._below().tell()
+        if self._decoder is None or self._snapshot is None:
+            return position
+        flags, data = self._snapshot
+        position -= len(data)
+        if not self.used:
+            return Cookie(position, flags).pack()
+        return find(self._decoder, position, flags, data, self.used, self._bytes_per_char).pack()
+
+    async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position.
+
+        Args:
+            cookie: 0, or what `tell` returned.
+            whence: os.SEEK_SET; with 0 also SEEK_CUR, which stays, or SEEK_END.
+
+        Returns:
+            The position.
+
+        Raises:
+            ValueError: another whence, or a negative number.
+            io.UnsupportedOperation: another offset, or there is no position.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if not self._seekable:
+                raise io.UnsupportedOperation("underlying stream is not seekable")
+            cookie = operator.index(cookie)
+            if whence == os.SEEK_CUR:
+                if cookie:
+                    raise io.UnsupportedOperation("can't do nonzero cur-relative seeks")
+                cookie = await self._tell()
+            elif whence == os.SEEK_END:
+                if cookie:
+                    raise io.UnsupportedOperation("can't do nonzero end-relative seeks")
+                return await self._seek_end()
+            elif whence != os.SEEK_SET:
+                raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+            if cookie < 0:
+                raise ValueError(f"negative seek position {cookie}")
+            await self._flush()
+            await self._seek(cookie)
+            return cookie
+
+    async def _seek_end(self) -> int:
+        await self._flush()
+        position = await self._below().seek(0, os.SEEK_END)
+        self._set_decoded("")
+        self._snapshot = None
+        if self._decoder is not None:
+            self._decoder.reset()
+        self._reset_encoder(position == 0)
+        return position
+
+    async def _seek(self, packed: int) -> None:
+        cookie = Cookie.unpack(packed)
+        await self._below().seek(cookie.position)
+        self._set_decoded("")
+        self._snapshot = None
+        if self._decoder is not None:
+            if not cookie.position and not cookie.flags:
+                self._decoder.reset()
+            else:
+                self._decoder.setstate((b"", cookie.flags))
+            self._snapshot = (cookie.flags, b"")
+        if cookie.skip_chars:
+            data = await self._below().read(cookie.feed_bytes)
+            self._set_decoded(self._decoder.decode(data, cookie.at_end))
+            self._snapshot = (cookie.flags, data)
+            if len(self.chars) < cookie.skip_chars:
+                raise OSError("can't restore logical file position")
+            self.used = cookie.skip_chars
+        self._reset_encoder(packed == 0)
+
+    def _reset_encoder(self, at_start: bool) -> None:
+        if self._encoder is not None:
+            if at_start:
+                self._encoder.reset()
+            else:
+                self._encoder.setstate(0)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+
+        Raises:
+            OSError: as from ftruncate(2).
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            await self._flush()
+            return await self._below().truncate(size)
+
+    async def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: Any = ...,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
+        """Change how text is written, or before the first read also how it is read; flushes.
+
+        Args:
+            encoding: and the others as `open` takes them; None and ... leave them as they are.
+            errors: "strict" if only the encoding is given.
+            newline: see there.
+            line_buffering: see there.
+            write_through: see there.
+
+        Raises:
+            io.UnsupportedOperation: text was read already.
+        """
+        changes = encoding is not None or errors is not None or newline is not ...
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if changes and self._decoder is not None and (self._snapshot is not None or self.chars):
+                raise io.UnsupportedOperation(
+                    "It is not possible to set the encoding or newline of stream after the first read"
+                )
+            if errors is None:
+                errors = self._errors if encoding is None else "strict"
+            newline = self._newline if newline is ... else newline
+            encoding, errors = resolve(self._encoding if encoding is None else encoding, errors, newline)
+            await self._flush()
+            if changes:
+                position = await self._below().tell() if self._seekable and self._writable else 0
+                self._configure(encoding, errors, newline, not position)
+            if line_buffering is not None:
+                self._line_buffering = bool(line_buffering)
+            if write_through is not None:
+                self._write_through = bool(write_through)
+
+    def detach(self) -> BufferedFile:
+        """The buffered file, from now on on its own.  What is encoded is written first, which may block.
+
+        Raises:
+            ValueError: the file is closed, or was detached.
+        """
+        self._check_open()
+        buffer = self._below()
+        self._pause()
+        self._drop_last()
+        self._buffer = None
+        return buffer
+
+    # Closing
+
+    def _has_pending(self) -> bool:
+        return bool(self._pending) or self._below()._has_pending()
+
+    async def _write_last(self) -> None:
+        await self._write_pending()
+        await self._below().flush()
+
+    async def _close_below(self) -> None:
+        await self._below().close()
+
+    def _drop_last(self) -> None:
+        buffer = self._below()
+        buffer._drop_last()
+        if self._pending:
+            with contextlib.suppress(OSError):
+                self._bottom().write_blocking(b"".join(self._pending))
+            self._pending = []
+
+
+def resolve(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:
+    """The encoding and error handler that `open` takes for these.
+
+    Raises:
+        LookupError: there is no such encoding, or it is not one of text.
+        TypeError, ValueError: what the built-in raises for wrong arguments.
+    """
+    with io.TextIOWrapper(io.BytesIO(), encoding, errors, newline) as probe:
+        return str(probe.encoding), str(probe.errors)
