@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,20 +23,24 @@ from .operations import Operation, close_ring
 from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
 
 _BOUNDED_WORKERS_PER_CPU = 4
+_SLICE_NS = 100_000
 #: Of a loop: its companion, or None if it can have none.
 _ATTRIBUTE = "_uringloop_companion"
 _MISSING: Any = object()
 
 
 class Submitter(Protocol):
-    """What operations can be awaited on: uringloop's own loop, or a `Companion`."""
+    """Where operations go: uringloop's own loop, or a `Companion` beside another one."""
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
         """The operations that the kernel has."""
 
     async def submit(self, operation: Operation) -> Any:
-        """Run one operation and return its result; see `EventLoop.submit`."""
+        """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
+
+    def may_go_on(self) -> bool:
+        """Whether one more thing may be done before the loop turns."""
 
 
 def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
@@ -85,6 +90,7 @@ class Companion:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._is_awake = False
+        self._slice_end_ns = 0
         self._thread = threading.get_native_id()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -110,7 +116,19 @@ class Companion:
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; see `EventLoop.submit`."""
-        return await operation.run(self._loop, self._dispatcher)
+        at_once = operation.may_end_at_once and self.may_go_on()
+        return await operation.run(self._loop, self._dispatcher, at_once)
+
+    def may_go_on(self) -> bool:
+        """Whether one more thing may be done before the loop turns: it may not once every _SLICE_NS.
+
+        How many others are ready is not known here.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns < self._slice_end_ns:
+            return True
+        self._slice_end_ns = now_ns + _SLICE_NS
+        return False
 
     def statistics(self) -> dict[str, int]:
         """Counters of the ring; see `Ring.statistics`."""

@@ -21,9 +21,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from ..companion import Submitter
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
 from ..ring import status_now
-from .base import Submitter
 from .blocking import in_thread
 from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .raw import FilePath, Mode, RawFile

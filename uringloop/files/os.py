@@ -19,9 +19,9 @@ from ..operations.file import Truncate
 from ..operations.path import Link, MakeFolder, Path, Rename, Symlink, Unlink
 from ..ring import Opcode
 from . import ospath as path
-from .wrapping import wrap
 from .blocking import in_thread
 from .paths import Loop, is_descriptor, ring_for, stat
+from .wrapping import wrap
 
 __all__ = [
     "access",

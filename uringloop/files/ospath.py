@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 from typing import AnyStr
 
 from ..operations.path import Path
-from .wrapping import wrap
 from .paths import Loop, stat
+from .wrapping import wrap
 
 __all__ = [
     "abspath",

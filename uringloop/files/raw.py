@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from ..companion import Submitter
 from ..operations.file import CURRENT_POSITION, Close, Descriptor, FileStatus, Fstat, Read, Ready, Truncate, Write
 from ..ring import Opcode, read_into_now, read_now, status_now
-from .base import File, Submitter, bytes_of, count_of, give_turn, space_of
+from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
 
 #: A read at once takes at most this much: some 50 microseconds.

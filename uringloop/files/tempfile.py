@@ -9,52 +9,27 @@ import functools
 import io
 import os
 import tempfile
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from .base import surely
 from .blocking import in_thread
-from .paths import Loop
+from .context import Opening
 from .os import unlink
-from .threadpool import open
+from .paths import Loop
+from .threadpool import open, wrap
 
 __all__ = ["NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile"]
+
+_T = TypeVar("_T")
 
 Name = str | bytes | None
 Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 
-_F = TypeVar("_F")
 
-
-class Making(Generic[_F]):
-    """A temporary file about to be made: `await` it, or enter it with `async with`, which does away with it."""
-
-    __slots__ = ("_make", "_made")
-
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, _F]]) -> None:
-        self._make = make
-        self._made: _F | None = None
-
-    def __await__(self) -> Generator[Any, Any, _F]:
-        if self._made is None:
-            self._made = yield from self._make().__await__()
-        return self._made
-
-    async def __aenter__(self) -> Any:
-        return await self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        made: Any = self._made
-        self._made = None
-        if made is not None:
-            await made.__aexit__(kind, value, traceback)
-
-
-class MakingFolder(Making["AsyncTemporaryDirectory"]):
+class OpeningFolder(Opening["AsyncTemporaryDirectory"]):
     """The same for a folder, of which `async with` gives the name."""
 
     __slots__ = ()
@@ -75,22 +50,36 @@ def TemporaryFile(
     executor: Executor | None = None,
     *,
     errors: str | None = None,
-) -> Making[Any]:
+) -> Opening[Any]:
     """A file without a name, gone when it is closed; see `tempfile.TemporaryFile`."""
     options = {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline}
-    return Making(
-        functools.partial(_nameless, mode, options, (suffix, prefix, dir), {"loop": loop, "executor": executor})
-    )
+    return Opening(_nameless, mode, options, (suffix, prefix, dir), {"loop": loop, "executor": executor})
 
 
 async def _nameless(mode: str, options: dict[str, Any], name: tuple[Any, ...], where: dict[str, Any]) -> Any:
-    loop = where["loop"] or asyncio.get_running_loop()
-    fd = await in_thread(loop, where["executor"], _make_nameless, *name)
+    fd = await _made_in_thread(functools.partial(_make_nameless, *name), os.close, **where)
     try:
         return await open(fd, mode, **options, **where)
     except BaseException:
         os.close(fd)
         raise
+
+
+async def _made_in_thread(make: Callable[[], _T], undo: Callable[[_T], object], loop: Loop, executor: Any) -> _T:
+    """What `make` makes in a thread; undone if nobody waits for it any more."""
+    thread = functools.partial(in_thread, loop or asyncio.get_running_loop(), executor)
+    made: list[_T] = []
+
+    def undo_once() -> None:
+        if made:
+            undo(made.pop())
+
+    try:
+        await thread(lambda: made.append(make()))
+    except BaseException:
+        await surely(functools.partial(thread, undo_once))
+        raise
+    return made[0]
 
 
 def _make_nameless(suffix: Any, prefix: Any, dir: Any) -> int:
@@ -112,7 +101,7 @@ def NamedTemporaryFile(
     executor: Executor | None = None,
     *,
     errors: str | None = None,
-) -> Making["AsyncNamedFile"]:
+) -> Opening["AsyncNamedFile"]:
     """A file with a name, deleted when it is closed; see `tempfile.NamedTemporaryFile`.
 
     Args:
@@ -122,19 +111,17 @@ def NamedTemporaryFile(
     options = {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline}
     where = {"loop": loop, "executor": executor}
     deletes = (delete, delete_on_close)
-    return Making(functools.partial(_named, mode, options, (suffix, prefix, dir), deletes, where))
+    return Opening(_named, mode, options, (suffix, prefix, dir), deletes, where)
 
 
 async def _named(
     mode: str, options: dict[str, Any], name: tuple[Any, ...], deletes: tuple[bool, bool], where: dict[str, Any]
 ) -> "AsyncNamedFile":
-    made = _Made()
-    thread = functools.partial(in_thread, where["loop"] or asyncio.get_running_loop(), where["executor"])
+    made = await _made_in_thread(functools.partial(_Made, *name), _Made.undo, **where)
     try:
-        await thread(made.make, *name)
         file = await open(made.path, mode, **options, opener=made.take, **where)
     except BaseException:
-        await surely(functools.partial(thread, made.undo))
+        made.undo()
         raise
     return AsyncNamedFile(file, made.path, *deletes)
 
@@ -142,23 +129,17 @@ async def _named(
 class _Made:
     """A file that was made, until somebody has its descriptor."""
 
-    def __init__(self) -> None:
-        self.fd = -1
-        self.path: Any = None
-
-    def make(self, *name: Any) -> None:
-        self.fd, self.path = tempfile.mkstemp(*name)
+    def __init__(self, *name: Any) -> None:
+        self._fd, self.path = tempfile.mkstemp(*name)
 
     def take(self, path: Any, flags: int) -> int:
-        fd, self.fd = self.fd, -1
+        fd, self._fd = self._fd, -1
         return fd
 
     def undo(self) -> None:
-        if self.fd >= 0:
-            os.close(self.take(None, 0))
-        if self.path is not None:
-            path, self.path = self.path, None
-            os.unlink(path)
+        if self._fd >= 0:
+            os.close(self._fd)
+        os.unlink(self.path)
 
 
 class AsyncNamedFile:
@@ -236,7 +217,7 @@ def SpooledTemporaryFile(
     executor: Executor | None = None,
     *,
     errors: str | None = None,
-) -> Making["AsyncSpooledTemporaryFile"]:
+) -> Opening["AsyncSpooledTemporaryFile"]:
     """A file that is kept in memory until it is longer than max_size; see `tempfile.SpooledTemporaryFile`.
 
     Args:
@@ -253,7 +234,7 @@ def SpooledTemporaryFile(
     async def make() -> AsyncSpooledTemporaryFile:
         return spooled()
 
-    return Making(make)
+    return Opening(make)
 
 
 class AsyncSpooledTemporaryFile:
@@ -282,7 +263,9 @@ class AsyncSpooledTemporaryFile:
             position = spool.tell()
             if hasattr(spool, "buffer"):
                 spool.flush()
-                await file.buffer.write(spool.buffer.getvalue())
+                # Where there is no ring it is the standard library's.
+                buffer = wrap(file.buffer) if isinstance(file.buffer, io.BufferedIOBase) else file.buffer
+                await buffer.write(spool.buffer.getvalue())
             else:
                 await file.write(spool.getvalue())
             await file.seek(position)
@@ -430,7 +413,7 @@ def TemporaryDirectory(
     loop: Loop = None,
     executor: Executor | None = None,
     **options: Any,
-) -> MakingFolder:
+) -> OpeningFolder:
     """A folder that is removed in the end with what is in it, in a thread; see `tempfile.TemporaryDirectory`.
 
     Args:
@@ -439,10 +422,10 @@ def TemporaryDirectory(
     make = functools.partial(tempfile.TemporaryDirectory, suffix, prefix, dir, **options)
 
     async def make_in_thread() -> AsyncTemporaryDirectory:
-        running = loop or asyncio.get_running_loop()
-        return AsyncTemporaryDirectory(await in_thread(running, executor, make), running, executor)
+        folder = await _made_in_thread(make, tempfile.TemporaryDirectory.cleanup, loop, executor)
+        return AsyncTemporaryDirectory(folder, loop or asyncio.get_running_loop(), executor)
 
-    return MakingFolder(make_in_thread)
+    return OpeningFolder(make_in_thread)
 
 
 class AsyncTemporaryDirectory:

@@ -1,4 +1,6 @@
-"""What blocks and has no operation in io_uring, made awaitable by a thread; see `aiofiles.base`.
+"""What blocks and has no operation in io_uring, made awaitable by a thread: functions, and files of `io`.
+
+The names are those of `aiofiles.base` and `aiofiles.threadpool`'s modules, and so is how these classes are built.
 
 As with aiofiles, a call that is cancelled returns at once, and its thread goes on: nobody could wait for a terminal.
 What works on a descriptor that the caller may close afterwards is awaited by `blocking.in_thread` instead.
@@ -6,8 +8,12 @@ What works on a descriptor that the caller may close afterwards is awaited by `b
 
 import asyncio
 import functools
+from abc import ABCMeta
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from functools import singledispatch
+from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOBase
+from types import TracebackType
 from typing import Any, Concatenate, Self, TypeVar
 
 _T = TypeVar("_T")
@@ -31,7 +37,7 @@ def wrap(func: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
     return run
 
 
-class AsyncBase:
+class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for one is registered
     """A file of the standard library whose methods are called in threads; see `aiofiles.base.AsyncBase`.
 
     Args:
@@ -64,6 +70,14 @@ class AsyncBase:
             return line
         raise StopAsyncIteration
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._loop.run_in_executor(self._executor, self._file.__exit__, kind, value, traceback)
+
     def __repr__(self) -> str:
         return f"{super().__repr__()} wrapping {self._file!r}"
 
@@ -94,7 +108,7 @@ class AsyncIndirectBase(AsyncBase):
         return self._indirect()
 
 
-def in_thread(*names: str) -> Callable[[type[_T]], type[_T]]:
+def delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class methods that call the file's own in a thread."""
 
     def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Coroutine[Any, Any, Any]]:
@@ -107,7 +121,7 @@ def in_thread(*names: str) -> Callable[[type[_T]], type[_T]]:
     return _with_members(names, method)
 
 
-def at_once(*names: str) -> Callable[[type[_T]], type[_T]]:
+def proxy_method_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class methods that are the file's own: they do not block."""
 
     def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Any]:
@@ -116,7 +130,7 @@ def at_once(*names: str) -> Callable[[type[_T]], type[_T]]:
     return _with_members(names, method)
 
 
-def attributes(*names: str) -> Callable[[type[_T]], type[_T]]:
+def proxy_property_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class properties that are the file's attributes."""
     return _with_members(names, lambda name: property(lambda self: getattr(self._file, name)))
 
@@ -132,3 +146,124 @@ def _with_members(names: tuple[str, ...], make: Callable[[str], Any]) -> Callabl
         return kind
 
     return decorate
+
+
+_METHODS = (
+    "close",
+    "flush",
+    "isatty",
+    "read",
+    "readline",
+    "readlines",
+    "seek",
+    "seekable",
+    "tell",
+    "truncate",
+    "writable",
+    "write",
+    "writelines",
+)
+_BYTE_METHODS = (*_METHODS, "read1", "readinto")
+_RAW_METHODS = (*_METHODS, "readall", "readinto")
+_TEXT_METHODS = (*_METHODS, "readable")
+_BYTE_ATTRIBUTES = ("closed", "raw", "name", "mode")
+_RAW_ATTRIBUTES = ("closed", "name", "mode")
+_TEXT_ATTRIBUTES = ("buffer", "closed", "encoding", "errors", "line_buffering", "newlines", "name", "mode")
+
+
+@delegate_to_executor(*_BYTE_METHODS)
+@proxy_method_directly("detach", "fileno", "readable")
+@proxy_property_directly(*_BYTE_ATTRIBUTES)
+class AsyncBufferedIOBase(AsyncBase):
+    """An `io.BufferedIOBase`, such as `io.BufferedWriter`."""
+
+
+@delegate_to_executor("peek")
+class AsyncBufferedReader(AsyncBufferedIOBase):
+    """An `io.BufferedReader` or `io.BufferedRandom`."""
+
+
+@delegate_to_executor(*_RAW_METHODS)
+@proxy_method_directly("fileno", "readable")
+@proxy_property_directly(*_RAW_ATTRIBUTES)
+class AsyncFileIO(AsyncBase):
+    """An `io.FileIO`."""
+
+
+@delegate_to_executor(*_TEXT_METHODS)
+@proxy_method_directly("detach", "fileno")
+@proxy_property_directly(*_TEXT_ATTRIBUTES)
+class AsyncTextIOWrapper(AsyncBase):
+    """An `io.TextIOWrapper`."""
+
+
+@delegate_to_executor(*_BYTE_METHODS)
+@proxy_method_directly("detach", "fileno", "readable")
+@proxy_property_directly(*_BYTE_ATTRIBUTES)
+class AsyncIndirectBufferedIOBase(AsyncIndirectBase):
+    """Whatever `io.BufferedIOBase` a name stands for."""
+
+
+@delegate_to_executor("peek")
+class AsyncIndirectBufferedReader(AsyncIndirectBufferedIOBase):
+    """Whatever `io.BufferedReader` or `io.BufferedRandom` a name stands for."""
+
+
+@delegate_to_executor(*_RAW_METHODS)
+@proxy_method_directly("fileno", "readable")
+@proxy_property_directly(*_RAW_ATTRIBUTES)
+class AsyncIndirectFileIO(AsyncIndirectBase):
+    """Whatever `io.FileIO` a name stands for."""
+
+
+@delegate_to_executor(*_TEXT_METHODS)
+@proxy_method_directly("detach", "fileno")
+@proxy_property_directly(*_TEXT_ATTRIBUTES)
+class AsyncTextIndirectIOWrapper(AsyncIndirectBase):
+    """Whatever `io.TextIOWrapper` a name stands for."""
+
+
+@singledispatch
+def wrap_file(file: Any, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None) -> Any:
+    """An awaitable file around one of the standard library; see `aiofiles.threadpool.wrap`.
+
+    Args:
+        file: an `io` object; further kinds can be registered, as with any `functools.singledispatch`.
+        loop: of asyncio, by default the running one.
+        executor: whose threads call the file's methods, by default the loop's own.
+
+    Raises:
+        TypeError: it is no file.
+    """
+    raise TypeError(f"Unsupported io type: {file}.")
+
+
+@wrap_file.register(TextIOBase)
+def _(
+    file: TextIOBase, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
+) -> AsyncTextIOWrapper:
+    return AsyncTextIOWrapper(file, loop, executor)
+
+
+@wrap_file.register(BufferedWriter)
+@wrap_file.register(BufferedIOBase)
+def _(
+    file: BufferedIOBase, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
+) -> AsyncBufferedIOBase:
+    return AsyncBufferedIOBase(file, loop, executor)
+
+
+@wrap_file.register(BufferedReader)
+@wrap_file.register(BufferedRandom)
+def _(
+    file: BufferedReader | BufferedRandom,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> AsyncBufferedReader:
+    return AsyncBufferedReader(file, loop, executor)
+
+
+@wrap_file.register(FileIO)
+def _(file: FileIO, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None) -> AsyncFileIO:
+    return AsyncFileIO(file, loop, executor)
