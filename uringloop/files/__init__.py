@@ -13,6 +13,17 @@ from .raw import RawFile
 from .replacing import install, uninstall
 from .text import TextFile
 from .threadpool import open, stderr, stderr_bytes, stdin, stdin_bytes, stdout, stdout_bytes
+from .whole import (
+    copy_file,
+    read_bytes,
+    read_many,
+    read_text,
+    replace_bytes,
+    replace_text,
+    walk,
+    write_bytes,
+    write_text,
+)
 
 __all__ = [
     "BufferedRandom",
@@ -20,10 +31,16 @@ __all__ = [
     "BufferedWriter",
     "RawFile",
     "TextFile",
+    "copy_file",
     "install",
     "open",
     "os",
     "ospath",
+    "read_bytes",
+    "read_many",
+    "read_text",
+    "replace_bytes",
+    "replace_text",
     "stderr",
     "stderr_bytes",
     "stdin",
@@ -33,4 +50,7 @@ __all__ = [
     "tempfile",
     "threadpool",
     "uninstall",
+    "walk",
+    "write_bytes",
+    "write_text",
 ]

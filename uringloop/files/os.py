@@ -20,17 +20,40 @@ from ..operations.path import Link, MakeFolder, Path, Rename, Symlink, Unlink
 from ..ring import Opcode
 from . import ospath as path
 from .blocking import in_thread
+from .descriptors import (
+    fdatasync,
+    fstat,
+    fsync,
+    ftruncate,
+    posix_fadvise,
+    posix_fallocate,
+    pread,
+    preadv,
+    pwrite,
+    pwritev,
+)
 from .paths import Loop, is_descriptor, ring_for, stat
 from .wrapping import wrap
 
 __all__ = [
     "access",
+    "fdatasync",
+    "fstat",
+    "fsync",
+    "ftruncate",
     "getcwd",
     "link",
     "listdir",
+    "lstat",
     "makedirs",
     "mkdir",
     "path",
+    "posix_fadvise",
+    "posix_fallocate",
+    "pread",
+    "preadv",
+    "pwrite",
+    "pwritev",
     "readlink",
     "remove",
     "removedirs",
@@ -67,6 +90,15 @@ renames = wrap(os.renames)
 async def getcwd(*, loop: Loop = None, executor: Executor | None = None) -> str:
     """See `os.getcwd`, which does not block."""
     return os.getcwd()
+
+
+async def lstat(
+    path: Path, *, dir_fd: int | None = None, loop: Loop = None, executor: Executor | None = None
+) -> os.stat_result:
+    """See `os.lstat`."""
+    if isinstance(path, int):
+        return await wrap(os.lstat)(path, dir_fd=dir_fd, loop=loop, executor=executor)
+    return await stat(path, dir_fd=dir_fd, follow_symlinks=False, loop=loop, executor=executor)
 
 
 async def mkdir(

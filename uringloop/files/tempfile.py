@@ -130,6 +130,8 @@ class _Made:
     """A file that was made, until somebody has its descriptor."""
 
     def __init__(self, *name: Any) -> None:
+        self._fd: int
+        self.path: Any
         self._fd, self.path = tempfile.mkstemp(*name)
 
     def take(self, path: Any, flags: int) -> int:
