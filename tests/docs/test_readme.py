@@ -1,4 +1,4 @@
-"""Every block of README runs as written, every command of the documents exists.
+"""Every Python block of README and docs/ runs as written, every command of the documents exists.
 
 A python block runs by itself, in an empty folder.  Each line of a sh block must be known to `HANDLERS`: either it is
 run here, or it is what another test or the Makefile runs, and then it is checked as far as is cheap.
@@ -20,7 +20,8 @@ import uringloop
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/files.md")
+WITH_PYTHON = ("README.md", "docs/files.md")
 SERVER = "python examples/echo_server.py"
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
@@ -53,7 +54,7 @@ def shell(command: str) -> str:
 
 
 @needs_ring
-@pytest.mark.parametrize("block", blocks("README.md", "python"), ids=lambda block: block.splitlines()[-1])
+@pytest.mark.parametrize("block", [block for document in WITH_PYTHON for block in blocks(document, "python")])
 def test_python_block_runs(block: str, tmp_path: Path) -> None:
     finished = subprocess.run(
         [sys.executable, "-X", "dev", "-c", block],
@@ -173,7 +174,7 @@ def test_buffer_sizes_are_those_of_the_code() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_are_named_exist(document: str) -> None:
     paths = r"`((?:uringloop|tests|examples|benchmarks|tools|\.ci)/[\w./]*)`"
-    links = r"\]\(([\w.]+\.md)\)"
+    links = r"\]\(([\w./]+\.md)\)"
     named = re.findall(f"{paths}|{links}", (ROOT / document).read_text())
     missing = [path or link for path, link in named if not (ROOT / (path or link)).exists()]
     assert not missing
