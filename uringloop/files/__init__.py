@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from .base import Submitter
-from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import AnyFile, Layers, Opener, add_layers, open_raw, parse_layers, parse_mode, parse_path
 from .raw import FilePath, RawFile
+from .reading import BufferedReader
 from .text import TextFile
+from .writing import BufferedRandom, BufferedWriter
 
 __all__ = [
     "BufferedRandom",

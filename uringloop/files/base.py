@@ -88,6 +88,11 @@ class File(Generic[Data]):
         """Write; returns how much was."""
         raise NotImplementedError
 
+    async def _turn(self) -> None:
+        """Others may be due, after a while of reading from a buffer or writing to it."""
+        if not self._bottom().may_go_on():
+            await give_turn()
+
     # What it is
 
     @property

@@ -25,9 +25,10 @@ from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
 from ..ring import status_now
 from .base import Submitter
 from .blocking import in_thread
-from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .raw import FilePath, Mode, RawFile
+from .reading import BufferedReader
 from .text import TextFile, resolve
+from .writing import BufferedRandom, BufferedWriter
 
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
