@@ -134,6 +134,17 @@ class File(Generic[Data]):
         self._check_open()
         return await self._bottom().isatty()
 
+    def __repr__(self) -> str:
+        kind = f"uringloop.files.{type(self).__name__}"
+        try:
+            return f"<{kind} name={self.name!r}{self._description()}{' closed' if self.closed else ''}>"
+        except ValueError:
+            return f"<{kind} detached>"
+
+    def _description(self) -> str:
+        """What else `repr` says."""
+        return ""
+
     # Lines
 
     def __aiter__(self) -> Self:
@@ -149,7 +160,7 @@ class File(Generic[Data]):
         """Read the lines up to the end of the file.
 
         Args:
-            hint: stop after the line with which they are this long together; None, 0 or less for all.
+            hint: stop after the line with which they are longer than this together; None, 0 or less for all.
         """
         limit = -1 if hint is None else operator.index(hint)
         self._check_open()
@@ -158,7 +169,7 @@ class File(Generic[Data]):
         async for line in self:
             lines.append(line)
             length += len(line)
-            if 0 < limit <= length:
+            if 0 < limit < length:
                 break
         return lines
 
@@ -187,7 +198,7 @@ class File(Generic[Data]):
         Raises:
             OSError: what is buffered could not be written; the file is closed nevertheless.
         """
-        if self._closing is None:
+        if self._closing is None or self._closing.done():
             if self.closed:
                 return
             self._is_closed = True

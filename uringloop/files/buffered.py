@@ -85,12 +85,6 @@ class BufferedFile(File[bytes]):
         """Whether it was closed, or is about to be."""
         return self._is_closed or (self._raw is not None and self._raw.closed)
 
-    def __repr__(self) -> str:
-        try:
-            return f"<uringloop.files.{type(self).__name__} name={self._bottom().name!r}>"
-        except ValueError:
-            return f"<uringloop.files.{type(self).__name__}>"
-
     def _check_open(self) -> None:
         if self._bottom().closed:
             self._is_closed = True

@@ -177,6 +177,7 @@ async def open_raw(
         given = isinstance(path, int)
         raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given)
         if mode.readable and mode.writable and buffered and not raw.can_seek:
+            raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")
     except (Exception, asyncio.CancelledError):
         if descriptor.owned:

@@ -188,9 +188,8 @@ class RawFile(File[bytes]):
         self._check_open()
         return os.isatty(self._descriptor.fd)
 
-    def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"name={self._name!r} mode={self.mode!r} closefd={self.closefd}"
-        return f"<uringloop.files.RawFile {state}>"
+    def _description(self) -> str:
+        return f" mode={self.mode!r} closefd={self.closefd}"
 
     # The position, for the layers above: unlocked
 

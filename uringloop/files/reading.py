@@ -199,7 +199,7 @@ class BufferedReader(BufferedFile):
             return filled
 
     async def _read_once_into(self, target: memoryview, may_fill: bool) -> int:
-        if len(target) > self._size:
+        if len(target) > self._window:
             return await self._bottom().read_some_into(target)
         if not may_fill or not await self._fill():
             return 0

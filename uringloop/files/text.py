@@ -162,12 +162,8 @@ class TextFile(Decoded, File[str]):
         """Whether it is a terminal."""
         return await self._below().isatty()
 
-    def __repr__(self) -> str:
-        try:
-            name = f" name={self.name!r}"
-        except ValueError:
-            name = ""
-        return f"<uringloop.files.TextFile{name} mode={self._mode!r} encoding={self._encoding!r}>"
+    def _description(self) -> str:
+        return f" mode={self._mode!r} encoding={self._encoding!r}"
 
     def _check_open(self) -> None:
         if self._below().closed:
@@ -300,7 +296,8 @@ class TextFile(Decoded, File[str]):
 
     async def _read_line(self, limit: int, undo: list[Any]) -> str:
         end = self._end_of_line(self.chars, self.used, limit)
-        if end >= 0:
+        # If nothing is decoded, also a line of no characters looks at the file.
+        if end >= 0 and self.chars:
             return self._take(end - self.used)
         line = self._take_all()
         while True:
