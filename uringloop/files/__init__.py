@@ -8,8 +8,8 @@ edited.
 """
 
 from . import os, ospath, tempfile, threadpool
-from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .raw import RawFile
+from .reading import BufferedReader
 from .replacing import install, uninstall
 from .text import TextFile
 from .threadpool import open, stderr, stderr_bytes, stdin, stdin_bytes, stdout, stdout_bytes
@@ -24,6 +24,7 @@ from .whole import (
     write_bytes,
     write_text,
 )
+from .writing import BufferedRandom, BufferedWriter
 
 __all__ = [
     "BufferedRandom",

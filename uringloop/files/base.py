@@ -71,6 +71,11 @@ class File(Generic[Data]):
         """Write; returns how much was."""
         raise NotImplementedError
 
+    async def _turn(self) -> None:
+        """Others may be due, after a while of reading from a buffer or writing to it."""
+        if not self._bottom().may_go_on():
+            await give_turn()
+
     # What it is
 
     @property
@@ -112,6 +117,17 @@ class File(Generic[Data]):
         self._check_open()
         return await self._bottom().isatty()
 
+    def __repr__(self) -> str:
+        kind = f"uringloop.files.{type(self).__name__}"
+        try:
+            return f"<{kind} name={self.name!r}{self._description()}{' closed' if self.closed else ''}>"
+        except ValueError:
+            return f"<{kind} detached>"
+
+    def _description(self) -> str:
+        """What else `repr` says."""
+        return ""
+
     # Lines
 
     def __aiter__(self) -> Self:
@@ -127,7 +143,7 @@ class File(Generic[Data]):
         """Read the lines up to the end of the file.
 
         Args:
-            hint: stop after the line with which they are this long together; None, 0 or less for all.
+            hint: stop after the line with which they are longer than this together; None, 0 or less for all.
         """
         limit = -1 if hint is None else operator.index(hint)
         self._check_open()
@@ -136,7 +152,7 @@ class File(Generic[Data]):
         async for line in self:
             lines.append(line)
             length += len(line)
-            if 0 < limit <= length:
+            if 0 < limit < length:
                 break
         return lines
 
@@ -165,7 +181,7 @@ class File(Generic[Data]):
         Raises:
             OSError: what is buffered could not be written; the file is closed nevertheless.
         """
-        if self._closing is None:
+        if self._closing is None or self._closing.done():
             if self.closed:
                 return
             self._is_closed = True

@@ -6,8 +6,9 @@ many bytes, with the end of the file if need be, and skip so many characters of 
 
 from typing import Any, NamedTuple
 
-_BITS = 64
-_MASK = (1 << _BITS) - 1
+_OFFSET_BITS = 64
+#: Of the other parts, as in the standard library, which takes them as signed.
+_BITS = 32
 
 
 class Cookie(NamedTuple):
@@ -20,17 +21,24 @@ class Cookie(NamedTuple):
     at_end: bool = False
 
     def pack(self) -> int:
-        """The number for it."""
+        """The number for it.
+
+        Raises:
+            OverflowError: the decoder has more flags than a position has room for.
+        """
         packed = int(self.at_end)
-        for part in (self.skip_chars, self.feed_bytes, self.flags, self.position):
+        for part in (self.skip_chars, self.feed_bytes, self.flags):
+            if part >> _BITS - 1:
+                raise OverflowError("this encoding has a state that no position can hold")
             packed = packed << _BITS | part
-        return packed
+        return packed << _OFFSET_BITS | self.position
 
     @classmethod
     def unpack(cls, packed: int) -> "Cookie":
         """The position for a number."""
-        position, flags, feed_bytes, skip_chars = (packed >> _BITS * place & _MASK for place in range(4))
-        return cls(position, flags, feed_bytes, skip_chars, bool(packed >> 4 * _BITS))
+        rest, position = divmod(packed, 1 << _OFFSET_BITS)
+        flags, feed_bytes, skip_chars = (rest >> _BITS * place & (1 << _BITS) - 1 for place in range(3))
+        return cls(position, flags, feed_bytes, skip_chars, bool(rest >> 3 * _BITS))
 
 
 def find(decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes_per_char: float) -> Cookie:
@@ -63,7 +71,7 @@ def _safe_start(decoder: Any, flags: int, data: bytes, chars: int, bytes_per_cha
     Returns:
         The place, the decoder's flags there, and the characters that follow.  The decoder is left there.
     """
-    start, step = int(bytes_per_char * chars), 1
+    start, step = min(int(bytes_per_char * chars), len(data)), 1
     while start > 0:
         decoder.setstate((b"", flags))
         count = len(decoder.decode(data[:start]))

@@ -25,9 +25,10 @@ from ..companion import Submitter
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
 from ..ring import status_now
 from .blocking import in_thread
-from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .raw import FilePath, Mode, RawFile
+from .reading import BufferedReader
 from .text import TextFile, resolve
+from .writing import BufferedRandom, BufferedWriter
 
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
@@ -176,6 +177,7 @@ async def open_raw(
         given = isinstance(path, int)
         raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given)
         if mode.readable and mode.writable and buffered and not raw.can_seek:
+            raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")
     except (Exception, asyncio.CancelledError):
         if descriptor.owned:

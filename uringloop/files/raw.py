@@ -89,7 +89,7 @@ class RawFile(File[bytes]):
     ) -> None:
         super().__init__(loop)
         self._submitter = submitter
-        self._may_go_on = submitter.may_go_on
+        self.may_go_on = submitter.may_go_on
         self._descriptor = descriptor
         self._name = name
         self.mode_flags = mode
@@ -189,9 +189,8 @@ class RawFile(File[bytes]):
         self._check_open()
         return os.isatty(self._descriptor.fd)
 
-    def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"name={self._name!r} mode={self.mode!r} closefd={self.closefd}"
-        return f"<uringloop.files.RawFile {state}>"
+    def _description(self) -> str:
+        return f" mode={self.mode!r} closefd={self.closefd}"
 
     # The position, for the layers above: unlocked
 
@@ -253,7 +252,7 @@ class RawFile(File[bytes]):
 
     def read_at_once(self, size: int) -> bytes | None:
         """Up to size bytes if they are cached; None if that takes longer, or others are to have their turn."""
-        if not self._cached or not self._may_go_on():
+        if not self._cached or not self.may_go_on():
             return None
         position = self.position() if self._shared else self._position
         try:
@@ -278,7 +277,7 @@ class RawFile(File[bytes]):
             data, self._unread = self._unread[:size], self._unread[size:]
             return data
         if self._cached:
-            if not self._may_go_on():
+            if not self.may_go_on():
                 await give_turn()
             data_now = self.read_at_once(size)
             if data_now is not None:
@@ -290,7 +289,7 @@ class RawFile(File[bytes]):
     async def read_some_into(self, target: memoryview) -> int:
         """The same into memory; returns the number of bytes."""
         if self._cached and not self._unread:
-            if not self._may_go_on():
+            if not self.may_go_on():
                 await give_turn()
             position = self.position()
             try:
@@ -358,8 +357,12 @@ class RawFile(File[bytes]):
                 content.truncate(filled)
                 content.seek(filled + missing - 1)
                 content.write(b"\0")
-                with content.getbuffer() as space, space[filled:] as target:
-                    count = await self.read_some_into(target)
+                space = content.getbuffer()
+                target = space[filled:]
+                count = await self.read_some_into(target)
+                # Not after an error, whose traceback has the operation, which holds the memory still.
+                target.release()
+                space.release()
                 filled += count
                 if not count or filled == expected_bytes:
                     break
@@ -456,9 +459,13 @@ class RawFile(File[bytes]):
             return await (self.read_to_end() if count < 0 else self.read_some(count))
 
     async def readall(self) -> bytes:
-        """Read to the end of the file."""
+        """Read to the end of the file.
+
+        Raises:
+            OSError: as from read(2): EBADF, the file is not open for reading.
+        """
         async with self._lock:
-            self._check_readable("File not open for reading")
+            self._check_open()
             return await self.read_to_end()
 
     async def readinto(self, buffer: Any, /) -> int:
@@ -478,10 +485,12 @@ class RawFile(File[bytes]):
         """
         limit = count_of(size)
         line = b""
+        if limit == 0:
+            return line
         async with self._lock:
             self._check_readable("File not open for reading")
             try:
-                while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+                while not line.endswith(b"\n") and len(line) != limit:
                     step = _STEP_BYTES if self._positioned else 1
                     data = await self.read_some(step if limit < 0 else min(step, limit - len(line)))
                     if not data:

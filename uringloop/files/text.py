@@ -17,7 +17,7 @@ import operator
 import os
 from typing import Any
 
-from .base import File, count_of, give_turn
+from .base import File, count_of
 from .buffered import BufferedFile
 from .cookie import Cookie, find
 from .decoded import Decoded
@@ -138,12 +138,32 @@ class TextFile(Decoded, File[str]):
         """Whether it was closed, or is about to be."""
         return self._is_closed or self._below().closed
 
-    def __repr__(self) -> str:
-        try:
-            name = f" name={self.name!r}"
-        except ValueError:
-            name = ""
-        return f"<uringloop.files.TextFile{name} mode={self._mode!r} encoding={self._encoding!r}>"
+    def fileno(self) -> int:
+        """The descriptor.  Its position in the kernel is kept right from now on.
+
+        Raises:
+            ValueError: the file is closed.
+        """
+        return self._below().fileno()
+
+    def readable(self) -> bool:
+        """Whether it may be read."""
+        return self._below().readable()
+
+    async def writable(self) -> bool:
+        """Whether it may be written."""
+        return await self._below().writable()
+
+    async def seekable(self) -> bool:
+        """Whether it has a position that can be moved."""
+        return await self._below().seekable()
+
+    async def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return await self._below().isatty()
+
+    def _description(self) -> str:
+        return f" mode={self._mode!r} encoding={self._encoding!r}"
 
     def _check_open(self) -> None:
         if self._below().closed:
@@ -242,19 +262,15 @@ class TextFile(Decoded, File[str]):
         self.used = len(self.chars)
         return text
 
-    async def _turn(self) -> None:
-        if not self._bottom()._may_go_on():
-            await give_turn()
-
     # Lines
 
-    async def readline(self, size: int | None = -1, /) -> str:
+    async def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # as the standard library
         """Read up to and with the end of the line, or the end of the file.
 
         Args:
-            size: at most this many characters; -1 or None for any number.
+            size: at most this many characters; -1 for any number.
         """
-        limit = count_of(size)
+        limit = max(operator.index(size), -1)
         async with self._lock:
             self._pause()
             self._check_decodes()
@@ -266,9 +282,9 @@ class TextFile(Decoded, File[str]):
         """The next line of an iteration."""
         async with self._lock:
             self._pause()
+            self._telling = False
             self._check_decodes()
             await self._write_pending()
-            self._telling = False
             await self._turn()
             line = await self._transaction(self._read_line, -1)
             if not line:
@@ -280,7 +296,8 @@ class TextFile(Decoded, File[str]):
 
     async def _read_line(self, limit: int, undo: list[Any]) -> str:
         end = self._end_of_line(self.chars, self.used, limit)
-        if end >= 0:
+        # If nothing is decoded, also a line of no characters looks at the file.
+        if end >= 0 and self.chars:
             return self._take(end - self.used)
         line = self._take_all()
         while True:

@@ -14,11 +14,11 @@ from concurrent.futures import Executor
 from typing import Any, Literal, overload
 
 from ..companion import submitter
-from .buffered import BufferedRandom, BufferedReader, BufferedWriter
 from .context import Opening
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import Layers, Opener, add_layers, open_raw, parse_layers, parse_mode, parse_path
 from .raw import FilePath, Mode, RawFile
+from .reading import BufferedReader
 from .text import TextFile
 from .wrapping import (
     AsyncBufferedIOBase,
@@ -30,6 +30,7 @@ from .wrapping import (
 )
 from .wrapping import wrap as wrap_function
 from .wrapping import wrap_file as wrap
+from .writing import BufferedRandom, BufferedWriter
 
 __all__ = ["open", "stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes", "sync_open", "wrap"]
 
