@@ -295,8 +295,10 @@ class BufferedFile(File[bytes]):
             await self._bottom().resize(size_bytes)
             return size_bytes
 
-    def detach(self) -> RawFile:
-        """The raw file, from now on on its own.  What is buffered is written first, which blocks: `flush` does not.
+    def detach(self) -> io.FileIO:
+        """The raw file, from now on on its own, as one of the standard library: it is for others than the loop.
+
+        What is buffered is written first, which blocks: `flush` does not.
 
         Raises:
             ValueError: the file is closed, or was detached.
@@ -309,7 +311,7 @@ class BufferedFile(File[bytes]):
         if offset and self._readable and raw.can_seek:
             raw.move(raw.position() - offset)
         self._raw = None
-        return raw
+        return raw.release()
 
     # Closing
 

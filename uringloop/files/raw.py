@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import io
 import operator
 import os
 import select
@@ -437,6 +438,18 @@ class RawFile(File[bytes]):
         if self._descriptor.owned:
             await self._submitter.submit(Close(self._descriptor))
         self._descriptor.fd = -1
+
+    def release(self) -> io.FileIO:
+        """The same file as one of the standard library, which is its owner now; this one is closed."""
+        fd, position = self.fileno(), self.position() if self._seekable else None
+        file = io.FileIO(fd, self.mode, closefd=self.owned)
+        file.name = self._name
+        if position is not None:
+            # To append it has gone to the end.
+            os.lseek(fd, position, os.SEEK_SET)
+        self._descriptor.owned = False
+        self.drop()
+        return file
 
     def drop(self) -> None:
         """Nobody refers to the file any more: the descriptor closes itself when the kernel is done."""

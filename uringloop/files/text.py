@@ -567,8 +567,10 @@ class TextFile(Decoded, File[str]):
             if write_through is not None:
                 self._write_through = bool(write_through)
 
-    def detach(self) -> BufferedFile:
-        """The buffered file, from now on on its own.  What is encoded is written first, which may block.
+    def detach(self) -> io.BufferedReader | io.BufferedWriter | io.BufferedRandom:
+        """The buffered file, from now on on its own, as one of the standard library: it is for others than the loop.
+
+        What is encoded is written first, which may block: `flush` does not.
 
         Raises:
             ValueError: the file is closed, or was detached.
@@ -578,7 +580,10 @@ class TextFile(Decoded, File[str]):
         self._pause()
         self._drop_last()
         self._buffer = None
-        return buffer
+        raw = buffer.detach()
+        if not raw.writable():
+            return io.BufferedReader(raw)
+        return io.BufferedRandom(raw) if raw.readable() else io.BufferedWriter(raw)
 
     # Closing
 
