@@ -37,7 +37,13 @@ async def test_as_the_standard_library(tmp_path: Path, mode: str) -> None:
                 await settled(file.read(4))
         if mode.strip("bt") != "r":
             await settled(file.write(data("new")))
-        below = file.detach()
+        if mode == "rb" and name == "theirs":
+            # The standard library leaves the raw file where the buffer had read ahead to.
+            expected = file.tell()
+            below = file.detach()
+            below.seek(expected)
+        else:
+            below = file.detach()
         position = below.tell()
         with pytest.raises(ValueError, match="detached"):
             await settled(file.read(1) if below.readable() else file.write(data("")))

@@ -573,12 +573,12 @@ class TextFile(Decoded, File[str]):
         What is encoded is written first, which may block: `flush` does not.
 
         Raises:
+            OSError: as from write(2); nothing is detached.
             ValueError: the file is closed, or was detached.
         """
         self._check_open()
         buffer = self._below()
-        self._pause()
-        self._drop_last()
+        self._settle_now()
         self._buffer = None
         raw = buffer.detach()
         if not raw.writable():
@@ -598,12 +598,13 @@ class TextFile(Decoded, File[str]):
         await self._below().close()
 
     def _drop_last(self) -> None:
-        buffer = self._below()
-        buffer._drop_last()
-        if self._pending:
-            with contextlib.suppress(OSError):
-                self._bottom().write_blocking(b"".join(self._pending))
-            self._pending = []
+        with contextlib.suppress(OSError):
+            self._settle_now()
+
+    def _settle_now(self) -> None:
+        self._pause()
+        self._below().settle_now(b"".join(self._pending))
+        self._pending = []
 
 
 def resolve(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:
