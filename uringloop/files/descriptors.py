@@ -71,12 +71,12 @@ async def pread(fd: int, length: int, offset: int, /, *, loop: Loop = None, exec
     return bytes(memoryview(space)[:count])
 
 
-async def pwrite(fd: int, data: Any, offset: int, /, *, loop: Loop = None, executor: Executor | None = None) -> int:
+async def pwrite(fd: int, buffer: Any, offset: int, /, *, loop: Loop = None, executor: Executor | None = None) -> int:
     """See `os.pwrite`: bytes to an offset; returns how many were written.  They must stay as they are until then."""
     ring = _ring_for(loop, Opcode.WRITE, fd, offset)
     if ring is None:
-        return await _thread(loop, executor, os.pwrite, fd, data, offset)
-    return int(await ring.submit(Write(fd, data, offset)))
+        return await _thread(loop, executor, os.pwrite, fd, buffer, offset)
+    return int(await ring.submit(Write(fd, buffer, offset)))
 
 
 async def preadv(
