@@ -1,6 +1,5 @@
 """Opening: arguments and errors are the built-in's; nothing leaks when it fails."""
 
-import asyncio
 import builtins
 import errno
 import io

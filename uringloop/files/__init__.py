@@ -8,6 +8,7 @@ edited.
 """
 
 from . import os, ospath, tempfile, threadpool
+from .path import Path
 from .raw import RawFile
 from .reading import BufferedReader
 from .replacing import install, uninstall
@@ -30,6 +31,7 @@ __all__ = [
     "BufferedRandom",
     "BufferedReader",
     "BufferedWriter",
+    "Path",
     "RawFile",
     "TextFile",
     "copy_file",
