@@ -31,7 +31,7 @@ from typing import Any, Literal
 
 from . import hooks
 from .operations import Operation, Poll
-from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
+from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sockets import SocketOperations

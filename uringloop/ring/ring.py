@@ -250,7 +250,7 @@ class Ring:
         """Close the ring.
 
         Args:
-            only_watches: what is still in flight writes to no memory.  Otherwise no memory that it may write to is freed.
+            only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
         """
         if self._handle is None:
             return
