@@ -76,7 +76,10 @@ def test_modes(run: Run, tmp_path: Path, mode: str, buffering: int) -> None:
 
     async def main() -> None:
         async with files.open(tmp_path / "ours", mode, buffering) as ours:
-            facts = [ours.readable(), *[await fact() for fact in (ours.writable, ours.seekable, ours.isatty, ours.tell)]]
+            facts = [
+                ours.readable(),
+                *[await fact() for fact in (ours.writable, ours.seekable, ours.isatty, ours.tell)],
+            ]
             assert (ours.mode, *facts) == expected
             assert ours.name == tmp_path / "ours"
             assert os.get_inheritable(ours.fileno()) is False
