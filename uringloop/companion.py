@@ -95,7 +95,8 @@ class Companion:
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self._ring = self._make_ring()
-            self._dispatcher = _Dispatcher(self._ring.address, self._ring.entries[1], self._report)
+            self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
+            assert isinstance(self._dispatcher, _Dispatcher)
             self._dispatcher.wake = self._wake
             loop.add_reader(self._eventfd, self._signalled)
         except BaseException:
@@ -152,7 +153,7 @@ class Companion:
                 "run it there, or close its files before it is run elsewhere"
             )
         old, self._ring = self._ring, self._make_ring()
-        self._dispatcher.move(self._ring.address)
+        self._ring.take_dispatcher(old)
         self._thread = thread
         old.close()
 

@@ -6,7 +6,6 @@ next receive on that socket gets them first.
 
 import socket
 import weakref
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,8 +19,11 @@ class SocketOperations(PrivateLoop):
 
     _dispatcher: Dispatcher
     _ring: Ring
-    may_go_on: Callable[[], bool]
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
+
+    def may_go_on(self) -> bool:
+        """Whether the callback that runs may do one more thing at once: the scheduler says."""
+        raise NotImplementedError
 
     @property
     def opcodes(self) -> frozenset[Opcode]:

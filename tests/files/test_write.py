@@ -238,7 +238,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 async def main(path):
     file = await files.open(path, "wb")
     try:
-        await file.write(bytes(150_000))
+        await file.write(bytes(250_000))
     except OSError as error:
         assert (error.errno, error.filename) == (errno.EFBIG, path), error
     else:

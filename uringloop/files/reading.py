@@ -20,6 +20,10 @@ class BufferedReader(BufferedFile):
         """Whether it may be written."""
         return False
 
+    async def flush(self) -> None:
+        """Nothing to do: nothing is written, and what is read ahead stays."""
+        self._check_open()
+
     def _take(self, count: int) -> bytes:
         """The next count bytes of what is read ahead."""
         end = self._pos + count

@@ -61,7 +61,7 @@ def open(
 
 
 @overload
-def open(
+def open(  # type: ignore[overload-overlap]  # 0 is an int, but it is not what the others get
     file: FilePath,
     mode: BinaryMode,
     buffering: Literal[0],

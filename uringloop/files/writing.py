@@ -86,5 +86,6 @@ class BufferedWriter(BufferedFile):
 class BufferedRandom(BufferedReader, BufferedWriter):
     """A file that is read and written; see `io.BufferedRandom`."""
 
+    flush = BufferedFile.flush
     readable = BufferedFile.readable
     writable = BufferedFile.writable

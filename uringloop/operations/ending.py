@@ -8,23 +8,16 @@ import threading
 
 from ..ring import Dispatcher, Ring
 
-#: What was in flight when a ring was closed in a thread that could not cancel it: the kernel may still write there.
-_never_freed: list[Dispatcher] = []
-
 
 def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> None:
     """Cancel what is in flight, wait for it, and close the ring.
 
     Args:
         ring: made before a fork it is only let go of.
-        dispatcher: of the ring; refuses everything from now on.
+        dispatcher: of the ring.
         owner_thread: the native id of the thread that the ring belongs to, None for one that never ran.
     """
-    only_watches = ring.forked or owner_thread is None or _drain(ring, dispatcher, owner_thread)
-    if not only_watches:
-        _never_freed.append(dispatcher)
-    dispatcher.detach()
-    ring.close(only_watches=only_watches)
+    ring.close(only_watches=ring.forked or owner_thread is None or _drain(ring, dispatcher, owner_thread))
 
 
 def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
