@@ -35,6 +35,7 @@ from .ring import Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sockets import SocketOperations
+from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -315,11 +316,36 @@ class EventLoop(SocketOperations):
         self._csock.setblocking(False)
         self._internal_fds += 1
 
-    # Sockets
+    # Sockets and pipes
 
     def _open_stream(self, fd: int, transport: StreamTransport, receive_size_bytes: int) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
+
+    def _open_pipe(self, fd: int, transport: Any, waits: bool, receive_size_bytes: int) -> Stream:
+        """A stream that reads and writes; waits: whether READ and WRITE are known to wait for this kind of file."""
+        enabled = self._ring.features.enabled
+        multishot = waits and "multishot_read" in enabled
+        impatient = waits and "waiting_pipes" not in enabled
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes, True, impatient)
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     def _make_socket_transport(
         self,

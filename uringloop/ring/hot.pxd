@@ -43,6 +43,9 @@ cdef extern from "core.h" nogil:
         UL_STREAM_RELEASED
         UL_STREAM_CLOSED
         UL_STREAM_EMPTY
+        UL_OPEN_MULTISHOT
+        UL_OPEN_PIPE
+        UL_OPEN_IMPATIENT
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
@@ -61,9 +64,10 @@ cdef extern from "core.h" nogil:
     char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
 
-    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes)
     void *ul_stream_owner(ul_stream *stream)
     int ul_stream_receive(ul_stream *stream)
+    void ul_stream_watch(ul_stream *stream, uint32_t events)
     int ul_stream_hold(ul_stream *stream)
     void ul_stream_recycle(ul_stream *stream, const ul_event *event)
     int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)

@@ -255,29 +255,20 @@ cdef class Dispatcher:
             event = &self.events[self.cursor]
             self.cursor += 1
             if event.stream != NULL:
-                self.tell(<Stream>ul_stream_owner(event.stream), event)
+                owner = <Stream>ul_stream_owner(event.stream)
+            elif event.flags & IORING_CQE_F_MORE:
+                owner = self.operations[event.token]
             else:
-                self.complete(event.token, event.res, event.flags)
-
-    cdef tell(self, Stream stream, ul_event *event):
-        try:
-            stream.receive_event(event)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.report(error, stream)
-
-    cdef complete(self, uint64_t token, int res, uint32_t flags):
-        if flags & IORING_CQE_F_MORE:
-            operation = self.operations[token]
-        else:
-            operation = self.operations.pop(token)
-        try:
-            operation.complete(res, flags)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.report(error, operation)
+                owner = self.operations.pop(event.token)
+            try:
+                if event.stream != NULL:
+                    (<Stream>owner).receive_event(event)
+                else:
+                    owner.complete(event.res, event.flags)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.report(error, owner)
 
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
@@ -285,7 +276,7 @@ cdef object EOF = object()
 
 
 cdef class Stream:
-    """One connected socket: bytes in to the protocol, bytes out from `write`.
+    """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
     `stream_failed`, `protocol_failed`, `finish`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
@@ -293,29 +284,34 @@ cdef class Stream:
 
     Args:
         dispatcher: of the loop's ring.
-        fd: the connected socket, non-blocking.
+        fd: the connected socket or the pipe's end, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
         receive_size_bytes: of one receive where there is no buffer group.
+        pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
+        impatient: poll before reading and writing again, as on kernels where the pipe's READ and WRITE do not wait.
     """
 
     cdef ul_stream *handle
     cdef Dispatcher dispatcher
     cdef object transport, protocol, context, call_soon
     cdef list held
-    cdef bint buffered, eof_written, sendfile_waits
+    cdef bint buffered, eof_written, sendfile_waits, pipe
     cdef readonly bint paused, closing, lost
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes,
+                 bint pipe=False, bint impatient=False):
+        cdef uint32_t flags = multishot * UL_OPEN_MULTISHOT | pipe * UL_OPEN_PIPE | impatient * UL_OPEN_IMPATIENT
         dispatcher.check()
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
         self.context = PyContext_CopyCurrent()
         self.held = []
-        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot, receive_size_bytes)
+        self.pipe = pipe
+        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags, receive_size_bytes)
         if self.handle == NULL:
             raise MemoryError
         dispatcher.streams.add(self)
@@ -331,9 +327,16 @@ cdef class Stream:
         if self.handle != NULL and not self.paused and not self.closing:
             self.check(ul_stream_receive(self.handle))
 
+    def watch(self, uint32_t events):
+        """Have `start` receive nothing, but tell of the end when poll(2) reports one of these events or a hang-up."""
+        ul_stream_watch(self.handle, events)
+
     def pause(self):
-        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short."""
+        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short.  But who pauses
+        a pipe may hand it to a child that shall read on."""
         self.paused = True
+        if self.pipe and self.handle != NULL:
+            self.check(ul_stream_hold(self.handle))
 
     def resume(self):
         self.paused = False
@@ -348,7 +351,7 @@ cdef class Stream:
             if item is EOF:
                 self.transport.eof_received_by_stream()
             elif type(item) is int:
-                self.failed(item, "Fatal read error on socket transport")
+                self.failed(item, "read")
             else:
                 self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
         if not self.held:
@@ -367,7 +370,6 @@ cdef class Stream:
 
     cdef receive_event(self, ul_event *event):
         cdef uint32_t what = event.what
-        cdef void *pin
         if what & UL_STREAM_RELEASED:
             self.release_pins()
         if what & UL_STREAM_DATA:
@@ -381,7 +383,7 @@ cdef class Stream:
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            self.failed(event.res, "Fatal write error on socket transport")
+            self.failed(event.res, "write")
         if what & UL_STREAM_LOW:
             self.in_context(self.transport._maybe_resume_protocol)
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
@@ -393,11 +395,11 @@ cdef class Stream:
             self.lost = True
             self.in_context(self.transport.stream_closed)
 
-    cdef failed(self, int res, message):
+    cdef failed(self, int res, direction):
         try:
             raise_errno(res)
         except OSError as error:
-            self.transport.stream_failed(error, message)
+            self.transport.stream_failed(error, direction)
 
     cdef in_context(self, callback):
         PyContext_Enter(self.context)
@@ -511,7 +513,7 @@ cdef class Stream:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         start = <const char *>view.buf
         size = view.len
-        if size >= SEND_NOW_FROM_BYTES:
+        if size >= SEND_NOW_FROM_BYTES or self.pipe:
             size -= ul_stream_send_now(self.handle, start, size)
             start += view.len - size
         if size >= PIN_FROM_BYTES and PyBytes_CheckExact(data):

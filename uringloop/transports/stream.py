@@ -13,8 +13,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..hooks import PrivateTransport, SendfileMode, TransportSocket, set_nodelay
-from .state import Connection, advance
+from ..hooks import SendfileMode, TransportSocket, set_nodelay
+from .base import Reading, Writing, wake
+from .state import Connection
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
@@ -26,7 +27,7 @@ _RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
-class StreamTransport(PrivateTransport):
+class StreamTransport(Reading, Writing):
     """See `asyncio.Transport`.
 
     Args:
@@ -58,10 +59,6 @@ class StreamTransport(PrivateTransport):
         self._extra["socket"] = TransportSocket(sock)
         self._add_names(sock)
         self._server = server
-        self._state = Connection.OPEN
-        self._error: BaseException | None = None
-        self._loses_soon = False
-        self._released = False
         self._empty_waiter: asyncio.Future[None] | None = None
         set_nodelay(sock)
         self._sock = sock
@@ -74,7 +71,7 @@ class StreamTransport(PrivateTransport):
         loop.call_soon(connection_made, self)
         loop.call_soon(self._stream.start)
         if waiter is not None:
-            loop.call_soon(_wake, waiter)
+            loop.call_soon(wake, waiter)
 
     def _add_names(self, sock: socket.socket) -> None:
         for name, get in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
@@ -95,32 +92,7 @@ class StreamTransport(PrivateTransport):
             parts.append(f"write=<{'polling' if size_bytes else 'idle'}, bufsize={size_bytes}>")
         return f"<{' '.join(parts)}>"
 
-    # The protocol
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol: Any = protocol
-        self._stream.set_protocol(protocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self._protocol
-        return protocol
-
     # Reading
-
-    def is_reading(self) -> bool:
-        return self._state is Connection.OPEN and not self._stream.paused
-
-    def pause_reading(self) -> None:
-        if self.is_reading():
-            self._stream.pause()
-            if self._loop.get_debug():
-                _log.debug("%r pauses reading", self)
-
-    def resume_reading(self) -> None:
-        if self._state is Connection.OPEN and self._stream.paused:
-            self._stream.resume()
-            if self._loop.get_debug():
-                _log.debug("%r resumes reading", self)
 
     def eof_received_by_stream(self) -> None:
         """The peer will send no more; called by the stream."""
@@ -145,19 +117,6 @@ class StreamTransport(PrivateTransport):
         if self._state is Connection.OPEN:
             self._stream.write_eof()
 
-    def get_write_buffer_size(self) -> int:
-        """Bytes written that the kernel has not reported sent."""
-        return self._stream.queued()
-
-    def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        super()._set_write_buffer_limits(high, low)
-        self._stream.high_water = self._high_water
-
-    def _maybe_pause_protocol(self) -> None:
-        super()._maybe_pause_protocol()
-        if self._protocol_paused:
-            self._stream.notify_low(self._low_water)
-
     def _make_empty_waiter(self) -> "asyncio.Future[None]":
         """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
         if self._empty_waiter is not None:
@@ -178,71 +137,28 @@ class StreamTransport(PrivateTransport):
 
     # Closing
 
-    def is_closing(self) -> bool:
-        return self._state is not Connection.OPEN
-
-    def close(self) -> None:
-        self._leave(abort=False)
-
-    def abort(self) -> None:
-        self._force_close(None)
-
     def _force_close(self, error: BaseException | None) -> None:
-        if self._loses_soon or self._state is Connection.CLOSED:
-            return
-        if self._error is None:
-            self._error = error
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-        self._leave(abort=True)
-
-    def _leave(self, abort: bool) -> None:
-        if self._state is Connection.OPEN:
-            self._state = advance(self._state, Connection.CLOSING)
-        elif not abort:
-            return
-        self.finish(abort)
-
-    def finish(self, abort: bool = False) -> None:
-        """Have the stream closed, and the protocol told once there is nothing more to be sent."""
-        self._released = self._stream.close(abort)
-        if self._stream.lost and not self._loses_soon:
-            self._loses_soon = True
-            self._loop.call_soon(self._lose_connection)
+        super()._force_close(error)
 
     def _lose_connection(self) -> None:
-        """Tell the protocol; the socket is closed now if the kernel is done with it, else by `stream_closed`."""
-        self._state = advance(self._state, Connection.CLOSED)
         try:
-            self._protocol.connection_lost(self._error)
+            super()._lose_connection()
         finally:
-            if self._stream.is_quiet():
-                self._close_socket()
-            if self._released:
-                self._stream.free()
-            self._protocol = None
             server, self._server = self._server, None
             if server is not None:
                 server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
 
-    def stream_closed(self) -> None:
-        """Nothing of the socket is queued or in flight any more; called by the stream."""
-        self._released = True
-        if self._state is Connection.CLOSED:
-            self._close_socket()
-            self._stream.free()
-        elif not self._loses_soon:
-            self._lose_connection()
-
-    def _close_socket(self) -> None:
+    def _close_file(self) -> None:
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
-    def stream_failed(self, error: OSError, message: str) -> None:
+    def stream_failed(self, error: OSError, direction: str) -> None:
         """A receive or a send was refused; called by the stream."""
         if self._loop.get_debug():
-            _log.debug("%r: %s", self, message, exc_info=error)
+            _log.debug("%r: Fatal %s error on socket transport", self, direction, exc_info=error)
         self._force_close(error)
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
@@ -264,8 +180,3 @@ class StreamTransport(PrivateTransport):
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
             with contextlib.suppress(OSError):
                 self._sock.close()
-
-
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)

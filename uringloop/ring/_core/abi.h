@@ -120,9 +120,13 @@ _Static_assert(sizeof(struct io_uring_buf_reg) == 40, "buf_reg size");
 #define IORING_CQE_F_MORE (1U << 1)
 #define IORING_CQE_BUFFER_SHIFT 16
 
+#define IORING_OP_POLL_ADD 6
 #define IORING_OP_ASYNC_CANCEL 14
+#define IORING_OP_READ 22
+#define IORING_OP_WRITE 23
 #define IORING_OP_SEND 26
 #define IORING_OP_RECV 27
+#define IORING_OP_READ_MULTISHOT 49
 
 #define IORING_REGISTER_EVENTFD 4
 #define IORING_REGISTER_ENABLE_RINGS 12

@@ -96,9 +96,15 @@ char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
 void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
 
 /* stream.c */
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes);
+enum {
+    UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
+    UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
+    UL_OPEN_IMPATIENT = 4, /* a READ or WRITE of a pipe that is not ready fails, as on older kernels */
+};
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes);
 void *ul_stream_owner(ul_stream *stream);
 int ul_stream_receive(ul_stream *stream);
+void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);

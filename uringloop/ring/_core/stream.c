@@ -1,4 +1,5 @@
-/* The stream engine: a connected socket's receive, which arms itself again, and its ordered send queue.
+/* The stream engine: a connected socket's receive, which arms itself again, and its ordered send queue.  A pipe is the
+ * same with READ and WRITE in place of RECV and SEND; so are a FIFO, a tty, and whatever else poll(2) can watch.
  *
  * Receiving: with a buffer group one multishot receive serves the stream until it ends; without, one receive at a time
  * into the stream's own buffer.  A multishot receive ends whenever F_MORE is clear, for whatever reason, and is armed
@@ -9,6 +10,11 @@
  * the ring is about to be entered.  The next send starts from the completion of the last.  MSG_WAITALL, because a large
  * send otherwise returns short; MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE.
  *
+ * Pipes: where the kernel has READ_MULTISHOT (6.7), it serves a pipe as a multishot receive serves a socket.  On 6.18 a
+ * READ or WRITE waits for a non-blocking pipe or tty as it does for a socket; older kernels answer EAGAIN there, and so
+ * does any kernel where two writes to one tty meet.  Then a poll is put in its place, and it is tried again after that.
+ * A pipe that is only written to polls in place of receiving: that tells when the reader has gone.
+ *
  * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
  * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
  *
@@ -18,13 +24,17 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #define CHUNK_SIZE (16 * 1024)
 #define SPARE_CHUNKS 256
 #define SEND_MAX (1 << 30)
+#define CURRENT_POSITION UINT64_MAX
 #define MAX_SLOTS (1U << UL_SLOT_BITS)
 
 struct ul_chunk {
@@ -44,6 +54,8 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
+    uint8_t pipe, impatient, watches, receive_polls, send_polls, poll_receive_first;
+    uint32_t watched_events;
 
     ul_chunk *head, *tail, *released;
     size_t queued, low_water;
@@ -74,7 +86,8 @@ static int grow_slots(ul_ring *ring)
     return 0;
 }
 
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t receive_size_bytes)
+/* flags: UL_OPEN_*. */
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes)
 {
     if (ring->free_slot_count == 0 && ring->slot_count == ring->slot_capacity && grow_slots(ring) < 0)
         return NULL;
@@ -84,7 +97,9 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot, uin
     stream->ring = ring;
     stream->owner = owner;
     stream->fd = fd;
-    stream->multishot = multishot && ring->buffers.entries != NULL;
+    stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers.entries != NULL;
+    stream->pipe = (flags & UL_OPEN_PIPE) != 0;
+    stream->impatient = (flags & UL_OPEN_IMPATIENT) != 0;
     stream->own_size = receive_size_bytes;
     if (ring->free_slot_count > 0)
         stream->slot = ring->free_slots[--ring->free_slot_count];
@@ -98,29 +113,55 @@ void *ul_stream_owner(ul_stream *stream) { return stream->owner; }
 
 /* --- receiving --- */
 
+static int stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token)
+{
+    int error;
+    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    if (sqe == NULL)
+        return error;
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = stream->fd;
+    sqe->op_flags = events;
+    *token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, kind);
+    return 0;
+}
+
+static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
+{
+    sqe->fd = stream->fd;
+    if (stream->multishot) {
+        sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
+        sqe->flags = IOSQE_BUFFER_SELECT;
+        sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
+    } else {
+        sqe->opcode = stream->pipe ? IORING_OP_READ : IORING_OP_RECV;
+        sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
+        sqe->len = stream->own_size;
+        sqe->op_flags = stream->impatient ? RWF_NOWAIT : 0;
+    }
+    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
+}
+
 static int stage_receive(ul_stream *stream)
 {
-    ul_ring *ring = stream->ring;
     int error;
+    stream->cancelling_receive = 0;
+    stream->receive_polls = stream->watches || stream->poll_receive_first;
+    if (stream->receive_polls) {
+        uint32_t events = stream->watches ? stream->watched_events : POLLIN;
+        stream->poll_receive_first = 0;
+        return stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
+    }
     if (!stream->multishot && stream->own_buffer == NULL) {
         stream->own_buffer = malloc(stream->own_size);
         if (stream->own_buffer == NULL)
             return -ENOMEM;
     }
-    struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
+    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
-    sqe->opcode = IORING_OP_RECV;
-    sqe->fd = stream->fd;
-    if (stream->multishot) {
-        sqe->flags = IOSQE_BUFFER_SELECT;
-        sqe->ioprio = IORING_RECV_MULTISHOT;
-    } else {
-        sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = stream->own_size;
-    }
-    stream->receive_token = sqe->user_data = ul_stream_token(ring, stream->slot, UL_KIND_RECEIVE);
-    stream->cancelling_receive = 0;
+    fill_receive(stream, sqe);
+    stream->receive_token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
     return 0;
 }
 
@@ -133,6 +174,14 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->receive_token != 0 || stream->queued_to_receive)
         return 0;
     return stage_receive(stream);
+}
+
+/* Instead of receiving, from ul_stream_receive on: UL_STREAM_EOF comes when poll(2) reports one of the events, or an
+ * error or a hang-up. */
+void ul_stream_watch(ul_stream *stream, uint32_t events)
+{
+    stream->watches = 1;
+    stream->watched_events = events;
 }
 
 static int cancel_receive(ul_stream *stream)
@@ -168,12 +217,29 @@ void ul_stream_recycle(ul_stream *stream, const ul_event *event)
         queue_to_receive(stream);
 }
 
+static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+{
+    if (!stream->watches || cqe->res < 0) {
+        if (stream->wanted)
+            queue_to_receive(stream);
+        return;
+    }
+    stream->wanted = 0;
+    stream->ended = 1;
+    if (!stream->closing)
+        event->what |= UL_STREAM_EOF;
+}
+
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
     ul_ring *ring = stream->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
     if (ended)
         stream->receive_token = 0;
+    if (stream->receive_polls) {
+        complete_poll(stream, cqe, event);
+        return;
+    }
     if (cqe->res > 0) {
         ring->statistics.bytes_received += (uint64_t)cqe->res;
         event->data = stream->own_buffer;
@@ -202,6 +268,7 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
             ring->statistics.no_buffers++;
             ul_buffers_grow(ring);
         }
+        stream->poll_receive_first = stream->pipe && cqe->res == -EAGAIN;
         if (stream->wanted)
             queue_to_receive(stream);
         return;
@@ -277,23 +344,39 @@ static void queue_to_send(ul_stream *stream)
     stream->ring->to_send = stream;
 }
 
-static int stage_send(ul_stream *stream)
+static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
 {
-    int error;
     ul_chunk *chunk = stream->head;
-    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
-    if (sqe == NULL)
-        return error;
     size_t left = chunk->size - chunk->sent;
-    sqe->opcode = IORING_OP_SEND;
     sqe->fd = stream->fd;
     sqe->addr = (uint64_t)(uintptr_t)(chunk->data + chunk->sent);
     sqe->len = left > SEND_MAX ? SEND_MAX : (uint32_t)left;
-    sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    sqe->ioprio = stream->poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+    if (stream->pipe) {
+        sqe->opcode = IORING_OP_WRITE;
+        sqe->off = CURRENT_POSITION;
+        sqe->op_flags = stream->impatient ? RWF_NOWAIT : 0;
+    } else {
+        sqe->opcode = IORING_OP_SEND;
+        sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        sqe->ioprio = stream->poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+    }
+}
+
+static int stage_send(ul_stream *stream)
+{
+    int error;
+    stream->cancelling_send = 0;
+    stream->send_polls = stream->pipe && stream->poll_first;
+    if (stream->send_polls) {
+        stream->poll_first = 0;
+        return stage_poll(stream, POLLOUT, UL_KIND_SEND, &stream->send_token);
+    }
+    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    if (sqe == NULL)
+        return error;
+    fill_send(stream, sqe);
     stream->poll_first = 0;
     stream->send_token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, UL_KIND_SEND);
-    stream->cancelling_send = 0;
     return 0;
 }
 
@@ -340,13 +423,14 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
     return 0;
 }
 
-/* Sends without the ring what an idle stream's socket takes right now; 0 if anything is queued or the send fails, since
- * the queued send then tells why. */
+/* Sends without the ring what an idle stream's socket or (non-blocking) pipe takes right now; 0 if anything is queued or
+ * the send fails, since the queued send then tells why. */
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
 {
     if (stream->head != NULL || stream->closing)
         return 0;
-    ssize_t sent = send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
+                                : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent <= 0)
         return 0;
     stream->ring->statistics.bytes_sent += (uint64_t)sent;
@@ -386,6 +470,10 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     stream->send_token = 0;
     if (stream->aborted) {
         drop_queue(stream);
+        return;
+    }
+    if (stream->send_polls) {
+        queue_to_send(stream);
         return;
     }
     if (cqe->res >= 0) {

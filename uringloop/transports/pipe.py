@@ -1,0 +1,247 @@
+"""`ReadPipeTransport` and `WritePipeTransport`: one end of a pipe, FIFO, socket or tty, as asyncio's pipe transports.
+
+Both hold a `Stream` that reads and writes instead of receiving and sending.  What differs from a connection is asyncio's:
+
+- An exception in `data_received` is told, and reading goes on.
+- `eof_received` cannot keep the pipe open.
+- A write goes out at once as far as the pipe takes it, one write(2) each: other processes may write to the same pipe,
+  and what is no longer than PIPE_BUF must not be torn; what is written to a datagram socket must not be joined.
+- A pipe that is only written to is polled: its protocol learns that the reader has gone without writing.  For a socket
+  data from the other side counts as that too, as it does for asyncio.  A tty is not polled: it has no reader to lose.
+- Whoever pauses reading may hand the descriptor to somebody else, a child that shall read the terminal for a while: so
+  pausing also cancels the read.
+
+A multishot read needs a file that can be polled, so /dev/zero could not have one: character devices are read one READ at
+a time, and so are datagram sockets, whose messages must fit into the buffer.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import stat
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from .base import Reading, Writing, wake
+from .state import Connection
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
+
+_log = logging.getLogger("asyncio")
+
+#: Of one read where there is no multishot read; a pipe holds 64 KiB unless told otherwise (pipe(7)).
+_READ_SIZE_BYTES = 64 * 1024
+#: As much as asyncio takes in one read: a longer datagram would be cut off.
+_DATAGRAM_SIZE_BYTES = 256 * 1024
+_LOST_WRITES_BEFORE_WARNING = 5
+
+
+class _Kind:
+    """What sort of file a pipe transport was given.
+
+    Raises:
+        ValueError: none that a pipe transport can carry.
+    """
+
+    def __init__(self, fd: int, refusal: str) -> None:
+        mode = os.fstat(fd).st_mode
+        self.is_socket = stat.S_ISSOCK(mode)
+        self.is_fifo = stat.S_ISFIFO(mode)
+        if not (self.is_socket or self.is_fifo or stat.S_ISCHR(mode)):
+            raise ValueError(refusal)
+        self.is_stream = self.is_fifo or (self.is_socket and _socket_type(fd) == socket.SOCK_STREAM)
+
+
+def _socket_type(fd: int) -> int:
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return sock.type
+
+
+class _PipeTransport:
+    """What both directions share: the pipe, and how it looks."""
+
+    if TYPE_CHECKING:
+        _state: Connection
+
+    _fileno: int
+    _pipe: Any = None
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__]
+        if self._state is not Connection.OPEN:
+            parts.append(self._state.value)
+        parts.append(f"fd={self._fileno}")
+        if self._state is not Connection.CLOSED:
+            parts += self._activity()
+        return f"<{' '.join(parts)}>"
+
+    def _activity(self) -> list[str]:
+        raise NotImplementedError
+
+    def _close_file(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+
+    def __del__(self) -> None:
+        if self._pipe is not None:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
+            with contextlib.suppress(OSError):
+                self._pipe.close()
+
+
+class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
+    """See `asyncio.ReadTransport` and `asyncio.loop.connect_read_pipe`.
+
+    Args:
+        loop: whose ring reads.
+        pipe: a file object, made non-blocking and owned from now on.
+        protocol: an `asyncio.Protocol`.
+        waiter: done when the protocol's `connection_made` was called.
+        extra: for `get_extra_info`.
+
+    Raises:
+        ValueError: the file is no pipe, socket or character device.
+    """
+
+    #: Looked at by the stream, which knows no difference.
+    _protocol_paused = False
+
+    def __init__(
+        self,
+        loop: "EventLoop",
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(extra)
+        self._fileno = pipe.fileno()
+        kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
+        os.set_blocking(self._fileno, False)
+        size_bytes = _DATAGRAM_SIZE_BYTES if kind.is_socket and not kind.is_stream else _READ_SIZE_BYTES
+        self._stream = loop._open_pipe(self._fileno, self, kind.is_stream, size_bytes)
+        self._loop = loop
+        self._pipe = self._extra["pipe"] = pipe
+        self.set_protocol(protocol)
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self._stream.start)
+        if waiter is not None:
+            loop.call_soon(wake, waiter)
+
+    def _activity(self) -> list[str]:
+        return ["polling" if self.is_reading() else "idle"]
+
+    def eof_received_by_stream(self) -> None:
+        """Nobody can write to the pipe any more; called by the stream."""
+        if self._loop.get_debug():
+            _log.info("%r was closed by peer", self)
+        self._loop.call_soon(self._protocol.eof_received)
+        self.close()
+
+    def stream_failed(self, error: OSError, direction: str) -> None:
+        """A read was refused; called by the stream."""
+        message = f"Fatal {direction} error on pipe transport"
+        if error.errno == errno.EIO:
+            # A terminal whose other side was closed.
+            if self._loop.get_debug():
+                _log.debug("%r: %s", self, message, exc_info=error)
+        else:
+            self._loop.call_exception_handler(
+                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+            )
+        self._force_close(error)
+
+    def protocol_failed(self, error: BaseException, method: str) -> None:
+        """A callback of the protocol raised; called by the stream."""
+        self._loop.call_exception_handler(
+            {
+                "message": f"Exception in callback {type(self._protocol).__name__}.{method}()",
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+
+class WritePipeTransport(_PipeTransport, Writing):
+    """See `asyncio.WriteTransport` and `asyncio.loop.connect_write_pipe`.
+
+    Args:
+        loop: whose ring writes.
+        pipe: a file object, made non-blocking and owned from now on.
+        protocol: an `asyncio.BaseProtocol`.
+        waiter: done when the protocol's `connection_made` was called.
+        extra: for `get_extra_info`.
+
+    Raises:
+        ValueError: the file is no pipe, socket or character device.
+    """
+
+    def __init__(
+        self,
+        loop: "EventLoop",
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self._fileno = pipe.fileno()
+        kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
+        os.set_blocking(self._fileno, False)
+        self._stream = loop._open_pipe(self._fileno, self, kind.is_stream, 0)
+        super().__init__(extra, loop)
+        self._lost_writes = 0
+        self._pipe = self._extra["pipe"] = pipe
+        self.set_protocol(protocol)
+        loop.call_soon(protocol.connection_made, self)
+        if kind.is_socket or kind.is_fifo:
+            self._stream.watch(select.POLLIN if kind.is_socket else 0)
+            loop.call_soon(self._stream.start)
+        if waiter is not None:
+            loop.call_soon(wake, waiter)
+
+    def _activity(self) -> list[str]:
+        size_bytes = self.get_write_buffer_size()
+        return ["polling" if size_bytes else "idle", f"bufsize={size_bytes}"]
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `asyncio.WriteTransport.write`; after `close`, `write_eof` or a hang-up the bytes are dropped.
+
+        Raises:
+            AssertionError: data is not bytes, bytearray or memoryview.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise AssertionError(repr(data))
+        if not data:
+            return
+        if self._state is Connection.OPEN:
+            self._stream.write(data)
+            return
+        if self._lost_writes >= _LOST_WRITES_BEFORE_WARNING:
+            _log.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+        self._lost_writes += 1
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Close the pipe once the queue is written: that is how its reader sees the end."""
+        self.close()
+
+    def eof_received_by_stream(self) -> None:
+        """Nobody reads from the pipe any more; called by the stream."""
+        if self._loop.get_debug():
+            _log.info("%r was closed by peer", self)
+        self._force_close(BrokenPipeError() if self.get_write_buffer_size() else None)
+
+    def stream_failed(self, error: OSError, direction: str) -> None:
+        """A write was refused; called by the stream."""
+        if self._loop.get_debug():
+            _log.debug("%r: Fatal %s error on pipe transport", self, direction, exc_info=error)
+        self._force_close(error)
