@@ -36,6 +36,7 @@ from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENT
 from .scheduler import Scheduler
 from .sockets import SocketOperations
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
+from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -346,6 +347,20 @@ class EventLoop(SocketOperations):
         extra: dict[str, Any] | None = None,
     ) -> WritePipeTransport:
         return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
 
     def _make_socket_transport(
         self,

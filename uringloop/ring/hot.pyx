@@ -262,7 +262,7 @@ cdef class Dispatcher:
                 owner = self.operations.pop(event.token)
             try:
                 if event.stream != NULL:
-                    (<Stream>owner).receive_event(event)
+                    (<Stream>owner).receive_in_context(event)
                 else:
                     owner.complete(event.res, event.flags)
             except (SystemExit, KeyboardInterrupt):
@@ -368,6 +368,13 @@ cdef class Stream:
         self.held.append(item)
         self.check(ul_stream_hold(self.handle))
 
+    cdef receive_in_context(self, ul_event *event):
+        PyContext_Enter(self.context)
+        try:
+            self.receive_event(event)
+        finally:
+            PyContext_Exit(self.context)
+
     cdef receive_event(self, ul_event *event):
         cdef uint32_t what = event.what
         if what & UL_STREAM_RELEASED:
@@ -385,7 +392,7 @@ cdef class Stream:
         elif what & UL_STREAM_SEND_ERROR:
             self.failed(event.res, "write")
         if what & UL_STREAM_LOW:
-            self.in_context(self.transport._maybe_resume_protocol)
+            self.transport._maybe_resume_protocol()
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
                 self.transport.finish()
         if what & UL_STREAM_EMPTY:
@@ -393,7 +400,7 @@ cdef class Stream:
         # Resuming may have queued more, which asyncio sends even in a closing connection.
         if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
             self.lost = True
-            self.in_context(self.transport.stream_closed)
+            self.transport.stream_closed()
 
     cdef failed(self, int res, direction):
         try:
@@ -401,24 +408,13 @@ cdef class Stream:
         except OSError as error:
             self.transport.stream_failed(error, direction)
 
-    cdef in_context(self, callback):
-        PyContext_Enter(self.context)
-        try:
-            callback()
-        finally:
-            PyContext_Exit(self.context)
-
     cdef receive_data(self, ul_event *event):
         if self.closing:
             return
         if self.paused or self.held:
             self.hold(PyBytes_FromStringAndSize(event.data, event.res))
             return
-        PyContext_Enter(self.context)
-        try:
-            self.deliver(event.data, event.res, None)
-        finally:
-            PyContext_Exit(self.context)
+        self.deliver(event.data, event.res, None)
 
     cdef deliver(self, const char *data, Py_ssize_t size, whole):
         cdef Py_ssize_t taken

@@ -67,6 +67,7 @@ class _PipeTransport:
 
     if TYPE_CHECKING:
         _state: Connection
+        _loop: asyncio.AbstractEventLoop
 
     _fileno: int
     _pipe: Any = None
@@ -77,7 +78,7 @@ class _PipeTransport:
             parts.append(self._state.value)
         parts.append(f"fd={self._fileno}")
         if self._state is not Connection.CLOSED:
-            parts += self._activity()
+            parts += ["open"] if self._loop.is_closed() else self._activity()
         return f"<{' '.join(parts)}>"
 
     def _activity(self) -> list[str]:
