@@ -114,6 +114,7 @@ if TYPE_CHECKING:
 
         _loop: Any
         _proc: subprocess.Popen[bytes] | None
+        _pipes: dict[int, Any]
 
         def __init__(
             self,

@@ -323,12 +323,13 @@ class EventLoop(SocketOperations):
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
 
-    def _open_pipe(self, fd: int, transport: Any, waits: bool, receive_size_bytes: int) -> Stream:
-        """A stream that reads and writes; waits: whether READ and WRITE are known to wait for this kind of file."""
+    def _open_pipe(self, fd: int, transport: Any, multishot: bool, receive_size_bytes: int) -> Stream:
         enabled = self._ring.features.enabled
-        multishot = waits and "multishot_read" in enabled
-        impatient = waits and "waiting_pipes" not in enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes, True, impatient)
+        multishot = multishot and "multishot_read" in enabled
+        polls_always = "waiting_pipes" not in enabled
+        return Stream(
+            self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes, True, polls_always
+        )
 
     def _make_read_pipe_transport(
         self,

@@ -43,9 +43,10 @@ cdef extern from "core.h" nogil:
         UL_STREAM_RELEASED
         UL_STREAM_CLOSED
         UL_STREAM_EMPTY
+        UL_STREAM_HANGUP
         UL_OPEN_MULTISHOT
         UL_OPEN_PIPE
-        UL_OPEN_IMPATIENT
+        UL_OPEN_POLL_ALWAYS
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)

@@ -289,7 +289,7 @@ cdef class Stream:
         multishot: receive through the ring's buffer group.
         receive_size_bytes: of one receive where there is no buffer group.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
-        impatient: poll before reading and writing again, as on kernels where the pipe's READ and WRITE do not wait.
+        polls_always: poll before each read and queued write, as kernels need where these do not wait.
     """
 
     cdef ul_stream *handle
@@ -302,8 +302,8 @@ cdef class Stream:
     cdef int lost_writes
 
     def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, int receive_size_bytes,
-                 bint pipe=False, bint impatient=False):
-        cdef uint32_t flags = multishot * UL_OPEN_MULTISHOT | pipe * UL_OPEN_PIPE | impatient * UL_OPEN_IMPATIENT
+                 bint pipe=False, bint polls_always=False):
+        cdef uint32_t flags = multishot * UL_OPEN_MULTISHOT | pipe * UL_OPEN_PIPE | polls_always * UL_OPEN_POLL_ALWAYS
         dispatcher.check()
         self.dispatcher = dispatcher
         self.transport = transport
@@ -328,7 +328,7 @@ cdef class Stream:
             self.check(ul_stream_receive(self.handle))
 
     def watch(self, uint32_t events):
-        """Have `start` receive nothing, but tell of the end when poll(2) reports one of these events or a hang-up."""
+        """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
         ul_stream_watch(self.handle, events)
 
     def pause(self):
@@ -387,6 +387,8 @@ cdef class Stream:
                     ul_stream_recycle(self.handle, event)
         elif what & UL_STREAM_EOF:
             self.end(EOF)
+        elif what & UL_STREAM_HANGUP:
+            self.transport.hung_up(event.res != 0)
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:

@@ -15,6 +15,7 @@ from ._cffi import ffi, lib
 
 _REPORT = struct.Struct("=ii")
 REPORT_SIZE_BYTES = _REPORT.size
+_ID_MAX = (1 << 32) - 1
 #: Fields of a plan that are numbers in the core too.
 _NUMBERS = (
     "input",
@@ -99,7 +100,9 @@ class Spawn:
         plan: what it is to do.
 
     Raises:
-        ValueError: a string of the plan has a NUL in it.
+        ValueError: a string of the plan has a NUL in it, or a group is too large.
+        TypeError: one of its numbers is none.
+        OverflowError: one of its numbers is too large.
         OSError: no memory.
     """
 
@@ -158,6 +161,12 @@ class _CPlan:
     """The plan as the core has it, and what it points to."""
 
     def __init__(self, plan: Plan) -> None:
+        for name in ("uid", "gid"):
+            # The kernel takes the largest number for "as it is".
+            if getattr(plan, name) >= _ID_MAX:
+                raise OverflowError(f"{name} is greater than maximum")
+        if any(group >= _ID_MAX for group in plan.groups or ()):
+            raise ValueError("invalid group id")
         self.pointer = ffi.new("ul_spawn_plan *")
         self._pointed_to: list[Any] = []
         self._add_strings("arguments", plan.arguments)
@@ -171,7 +180,7 @@ class _CPlan:
         self.pointer.groups = self._keep(ffi.new("uint32_t[]", plan.groups or []))
         self.pointer.group_count = -1 if plan.groups is None else len(plan.groups)
         for name in _NUMBERS:
-            setattr(self.pointer, name, int(getattr(plan, name)))
+            setattr(self.pointer, name, getattr(plan, name))
 
     def _keep(self, memory: Any) -> Any:
         self._pointed_to.append(memory)

@@ -195,7 +195,7 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._stream = loop._open_pipe(self._fileno, self, kind.is_stream, 0)
+        self._stream = loop._open_pipe(self._fileno, self, False, 0)
         super().__init__(extra, loop)
         self._lost_writes = 0
         self._pipe = self._extra["pipe"] = pipe
@@ -235,11 +235,11 @@ class WritePipeTransport(_PipeTransport, Writing):
         """Close the pipe once the queue is written: that is how its reader sees the end."""
         self.close()
 
-    def eof_received_by_stream(self) -> None:
+    def hung_up(self, had_queued: bool) -> None:
         """Nobody reads from the pipe any more; called by the stream."""
         if self._loop.get_debug():
             _log.info("%r was closed by peer", self)
-        self._force_close(BrokenPipeError() if self.get_write_buffer_size() else None)
+        self._force_close(BrokenPipeError() if had_queued else None)
 
     def stream_failed(self, error: OSError, direction: str) -> None:
         """A write was refused; called by the stream."""

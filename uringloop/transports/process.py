@@ -117,6 +117,12 @@ class ProcessTransport(PrivateProcessTransport):
         self._proc = child.popen
         child.exited.add_done_callback(lambda exited: self._process_exited(exited.result()))
 
+    def close(self) -> None:
+        if self._loop is not None and self._loop.is_closed():
+            # Their own closing needs the loop; they are closed when they are dropped.
+            self._pipes.clear()
+        super().close()
+
     def send_signal(self, signal: int) -> None:
         """Send a signal; nothing happens if the child has ended.
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from typing import Any, NoReturn
 
 from ..hooks import PrivatePopen
@@ -77,9 +78,9 @@ class Popen(PrivatePopen):
                 output=c2pwrite,
                 error=errwrite,
                 report=report_of_child,
-                close_others=close_fds,
-                restore_signals=restore_signals,
-                new_session=start_new_session,
+                close_others=bool(close_fds),
+                restore_signals=bool(restore_signals),
+                new_session=bool(start_new_session),
                 process_group=process_group,
                 umask=umask,
                 uid=-1 if uid is None else uid,
@@ -103,7 +104,7 @@ class Popen(PrivatePopen):
             if preexec_fn is None:
                 self.pid, self.pidfd = spawn.start()
             else:
-                self.pid = os.fork()
+                self.pid = _fork()
                 if self.pid == 0:
                     _run_in_fork(spawn, preexec_fn)
                 self.pidfd = _open_pidfd(self.pid)
@@ -120,6 +121,13 @@ class Popen(PrivatePopen):
         if report.stage is Stage.PREPARING:
             return OSError(report.error, message)
         return OSError(report.error, message, self._directory if report.stage is Stage.DIRECTORY else self._executable)
+
+
+def _fork() -> int:
+    """os.fork without its warning of threads, which subprocess does not give either."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _open_pidfd(pid: int) -> int:

@@ -47,6 +47,7 @@ enum {
     UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
+    UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
 };
 
 /* ring.c */
@@ -99,7 +100,7 @@ void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
 enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
-    UL_OPEN_IMPATIENT = 4, /* a READ or WRITE of a pipe that is not ready fails, as on older kernels */
+    UL_OPEN_POLL_ALWAYS = 4, /* poll before each READ and WRITE of a pipe */
 };
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes);
 void *ul_stream_owner(ul_stream *stream);

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define CHUNK_SIZE (16 * 1024)
@@ -54,7 +53,7 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
-    uint8_t pipe, impatient, watches, receive_polls, send_polls, poll_receive_first;
+    uint8_t pipe, polls_always, watches, receive_polls, send_polls, poll_receive_first;
     uint32_t watched_events;
 
     ul_chunk *head, *tail, *released;
@@ -99,7 +98,8 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, ui
     stream->fd = fd;
     stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers.entries != NULL;
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
-    stream->impatient = (flags & UL_OPEN_IMPATIENT) != 0;
+    stream->polls_always = (flags & UL_OPEN_POLL_ALWAYS) != 0;
+    stream->poll_receive_first = stream->poll_first = stream->polls_always;
     stream->own_size = receive_size_bytes;
     if (ring->free_slot_count > 0)
         stream->slot = ring->free_slots[--ring->free_slot_count];
@@ -137,7 +137,6 @@ static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
         sqe->opcode = stream->pipe ? IORING_OP_READ : IORING_OP_RECV;
         sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
         sqe->len = stream->own_size;
-        sqe->op_flags = stream->impatient ? RWF_NOWAIT : 0;
     }
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
 }
@@ -176,8 +175,8 @@ int ul_stream_receive(ul_stream *stream)
     return stage_receive(stream);
 }
 
-/* Instead of receiving, from ul_stream_receive on: UL_STREAM_EOF comes when poll(2) reports one of the events, or an
- * error or a hang-up. */
+/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an error
+ * or a hang-up. */
 void ul_stream_watch(ul_stream *stream, uint32_t events)
 {
     stream->watches = 1;
@@ -226,8 +225,10 @@ static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     }
     stream->wanted = 0;
     stream->ended = 1;
-    if (!stream->closing)
-        event->what |= UL_STREAM_EOF;
+    if (!stream->closing) {
+        event->what |= UL_STREAM_HANGUP;
+        event->res = stream->queued > 0;
+    }
 }
 
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
@@ -240,6 +241,7 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
         complete_poll(stream, cqe, event);
         return;
     }
+    stream->poll_receive_first = stream->polls_always || (stream->pipe && cqe->res == -EAGAIN);
     if (cqe->res > 0) {
         ring->statistics.bytes_received += (uint64_t)cqe->res;
         event->data = stream->own_buffer;
@@ -268,7 +270,6 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
             ring->statistics.no_buffers++;
             ul_buffers_grow(ring);
         }
-        stream->poll_receive_first = stream->pipe && cqe->res == -EAGAIN;
         if (stream->wanted)
             queue_to_receive(stream);
         return;
@@ -354,7 +355,6 @@ static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
     if (stream->pipe) {
         sqe->opcode = IORING_OP_WRITE;
         sqe->off = CURRENT_POSITION;
-        sqe->op_flags = stream->impatient ? RWF_NOWAIT : 0;
     } else {
         sqe->opcode = IORING_OP_SEND;
         sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
@@ -476,6 +476,7 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         queue_to_send(stream);
         return;
     }
+    stream->poll_first = stream->polls_always || cqe->res == -EAGAIN;
     if (cqe->res >= 0) {
         ul_chunk *chunk = stream->head;
         stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
@@ -483,9 +484,7 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         stream->queued -= (size_t)cqe->res;
         if (chunk->sent == chunk->size)
             drop_head(stream);
-    } else if (cqe->res == -EAGAIN) {
-        stream->poll_first = 1;
-    } else if (cqe->res != -EINTR) {
+    } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         drop_queue(stream);
         event->what |= UL_STREAM_SEND_ERROR;
         return;
