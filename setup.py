@@ -3,7 +3,7 @@
 from setuptools import Extension, setup
 
 CORE = "uringloop/ring/_core"
-SOURCES = ("ring.c", "buffers.c", "stream.c", "watch.c")
+SOURCES = ("ring.c", "buffers.c", "queue.c", "stream.c", "watch.c")
 
 setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
@@ -13,7 +13,10 @@ setup(
             "uringloop.ring.hot",
             ["uringloop/ring/hot.pyx", *(f"{CORE}/{name}" for name in SOURCES)],
             include_dirs=[CORE],
-            depends=[f"{CORE}/{name}" for name in ("abi.h", "core.h", "internal.h")] + ["uringloop/ring/hot.pxd"],
+            depends=[
+                *(f"{CORE}/{name}" for name in ("abi.h", "core.h", "internal.h")),
+                *(f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_stream.pxi")),
+            ],
             extra_compile_args=["-std=gnu11", "-O2"],
         ),
     ],

@@ -46,6 +46,7 @@ Sleep = Literal["auto", "selector", "ring"]
 _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
+_BUFFERS_MAX = 32768
 
 #: What was in flight when a loop was closed in a thread that could not cancel it: the kernel may still write there.
 _never_freed: list[Dispatcher] = []
@@ -69,6 +70,8 @@ class EventLoop(SocketOperations):
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
 
+    # Until asyncio has made the loop: one that could not be made is not "unclosed".
+    _closed = True
     # Made by set_debug, which asyncio calls while it makes the loop.
     _scheduler: Scheduler = None  # type: ignore[assignment]
 
@@ -85,6 +88,11 @@ class EventLoop(SocketOperations):
     ) -> None:
         if sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
+        for name, count in (("buffer_count", buffer_count), ("buffer_count_max", buffer_count_max)):
+            if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
+                raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
+        if buffer_size_bytes < 1:
+            raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
         self._sleep_mode = sleep
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -143,7 +151,8 @@ class EventLoop(SocketOperations):
         elif self._ring.is_single_issuer:
             moved = self._leave_thread()
         self._owner_thread = thread
-        self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
+            self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
             self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
@@ -160,10 +169,13 @@ class EventLoop(SocketOperations):
         dispatcher.reap()
         dispatcher.dispatch()
         moved = [
-            operation for operation in dispatcher.operations.values() if operation.may_move and operation.in_flight
+            operation
+            for operation in dispatcher.operations.values()
+            if operation.may_move and operation.in_flight and not operation.abandoned
         ]
-        left = self._ring.statistics()["in_flight"] - len(moved)
-        if left > 0 or self._ring.statistics()["streams"]:
+        left = sum(not operation.may_move for operation in dispatcher.operations.values())
+        left += self._ring.statistics()["streams"]
+        if left > 0:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
@@ -206,7 +218,8 @@ class EventLoop(SocketOperations):
             yield
         finally:
             if not self._signal_handlers:
-                signal.set_wakeup_fd(previous)
+                # An earlier run may have left its own there, for handlers that are gone now.
+                signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
     def _run_once(self) -> None:
         dispatcher = self._dispatcher
@@ -282,8 +295,12 @@ class EventLoop(SocketOperations):
             super()._write_to_self()
 
     def _read_from_self(self) -> None:
-        self._wakes = False
-        super()._read_from_self()
+        try:
+            super()._read_from_self()
+        finally:
+            # Not before: a thread that wrote between the two would have its byte read and the flag left set, and nobody
+            # would write again.  Who calls after the read and before this is in the ready queue already.
+            self._wakes = False
 
     # Sleeping
 
@@ -319,16 +336,21 @@ class EventLoop(SocketOperations):
 
     # Sockets and pipes
 
-    def _open_stream(self, fd: int, transport: StreamTransport, receive_size_bytes: int) -> Stream:
+    def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes)
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
 
-    def _open_pipe(self, fd: int, transport: Any, multishot: bool, receive_size_bytes: int) -> Stream:
+    def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
         enabled = self._ring.features.enabled
-        multishot = multishot and "multishot_read" in enabled
-        polls_always = "waiting_pipes" not in enabled
         return Stream(
-            self._dispatcher, fd, transport, self.call_soon, multishot, receive_size_bytes, True, polls_always
+            self._dispatcher,
+            fd,
+            transport,
+            self.call_soon,
+            multishot and "multishot_read" in enabled,
+            pipe=True,
+            polls="waiting_pipes" not in enabled,
+            datagrams=datagrams,
         )
 
     def _make_read_pipe_transport(
@@ -425,7 +447,7 @@ class EventLoop(SocketOperations):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._listeners.stop(sock)
-        if self._owner_thread == threading.get_native_id():
+        if self._owner_thread == threading.get_native_id() and not self.is_closed():
             # The accept holds the address until it is cancelled; the kernel does that in the submit.
             self._dispatcher.submit()
         super()._stop_serving(sock)
@@ -441,7 +463,7 @@ class EventLoop(SocketOperations):
 
     def _report(self, error: BaseException, source: Any) -> None:
         """What nobody else hears goes to the exception handler."""
-        self.call_exception_handler({"message": f"Exception in completion of {source!r}", "exception": error})
+        self.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
 
     # Closing
 

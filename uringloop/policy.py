@@ -39,8 +39,13 @@ def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.A
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: Any) -> _T:
     """Run a coroutine on a new event loop, as `asyncio.run`; options as for `new_event_loop`."""
-    with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(**options)) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(**options)) as runner:
+            return runner.run(main)
+    except RingUnavailableError:
+        # Told by the error, not also by a warning that the coroutine was never awaited.
+        main.close()
+        raise
 
 
 def install() -> None:

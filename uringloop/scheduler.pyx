@@ -272,7 +272,11 @@ cdef class Scheduler:
         context = <object>slot(handle, CONTEXT)[0]
         callback = <object>slot(handle, CALLBACK)[0]
         args = <tuple>slot(handle, ARGS)[0]
-        PyContext_Enter(context)
+        try:
+            PyContext_Enter(context)
+        except BaseException as error:
+            self.report(handle, error)
+            return
         try:
             callback(*args)
         except (SystemExit, KeyboardInterrupt):

@@ -34,11 +34,13 @@ class SocketOperations(PrivateLoop):
         check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
+        if self._transports:
+            self._ensure_fd_no_transport(sock)
 
     def _keep_unread(self, sock: socket.socket, data: bytes) -> None:
         self._unread.setdefault(sock, bytearray()).extend(data)
 
-    def _take_unread(self, sock: socket.socket, size_bytes: int) -> bytes:
+    def _take_unread(self, sock: socket.socket, size_bytes: int | None = None) -> bytes:
         kept = self._unread.get(sock) if self._unread else None
         if not kept:
             return b""

@@ -66,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.compat.cpython", description=__doc__.partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.compat.cpython", description=__doc__.partition("\n")[0])
     parser.add_argument("--loop", default="uringloop", help="asyncio, uvloop, uringloop or MODULE:CALLABLE")
     parser.add_argument("--sleep", default="auto", choices=SLEEPS, help="where uringloop sleeps")
     # Most tests wait more than they work.
@@ -127,9 +125,7 @@ def _try_loop(factory: LoopFactory) -> str:
     return ended.answer
 
 
-def _run(
-    suite: Suite, census: Census, chosen: Sequence[TestId], options: argparse.Namespace
-) -> Iterator[Outcome]:
+def _run(suite: Suite, census: Census, chosen: Sequence[TestId], options: argparse.Namespace) -> Iterator[Outcome]:
     to_run = []
     for test_id in chosen:
         reason = None if options.no_skips else reason_to_skip(options.loop, str(test_id))

@@ -48,9 +48,7 @@ class Ended(Generic[Task]):
 class _Child(Generic[Task]):
     """A forked process that runs one task in its own directory."""
 
-    def __init__(
-        self, task: Task, run: Callable[[Task], str], directory: Path, sibling_pidfds: Iterable[int]
-    ) -> None:
+    def __init__(self, task: Task, run: Callable[[Task], str], directory: Path, sibling_pidfds: Iterable[int]) -> None:
         self.task = task
         self.directory = directory
         self.started = time.monotonic()
@@ -133,9 +131,7 @@ def _wait(running: dict[int, _Child[Task]], timeout_seconds: float) -> Iterator[
             yield child.end(timed_out=timed_out)
 
 
-def _live(
-    task: Task, run: Callable[[Task], str], directory: Path, sibling_pidfds: Iterable[int]
-) -> NoReturn:
+def _live(task: Task, run: Callable[[Task], str], directory: Path, sibling_pidfds: Iterable[int]) -> NoReturn:
     """The child's whole life. It must not return into the parent's code."""
     exit_code = 1
     try:

@@ -29,8 +29,10 @@ def print_report(run: Run, *, verbose: bool) -> None:
     outcomes = run.outcomes
     _print_table(outcomes)
     bad = [outcome for outcome in outcomes if outcome.status.is_bad]
-    for heading, status in (("Skipped by CPython", Status.SKIPPED_BY_CPYTHON),
-                            ("Skipped by tests/compat/skips.py", Status.SKIPPED_BY_LIST)):
+    for heading, status in (
+        ("Skipped by CPython", Status.SKIPPED_BY_CPYTHON),
+        ("Skipped by tests/compat/skips.py", Status.SKIPPED_BY_LIST),
+    ):
         _print_reasons(heading, [outcome for outcome in outcomes if outcome.status is status])
     _print_reasons("Not passed", bad)
     if verbose:
@@ -38,8 +40,11 @@ def print_report(run: Run, *, verbose: bool) -> None:
             _print_output(outcome)
     counts = Counter(outcome.status for outcome in outcomes)
     simulated = sum(1 for outcome in outcomes if outcome.loops_simulated)
-    print(f"\n{run.choice.label} ({run.loop_class}) on Python {platform.python_version()}: "
-          f"{counts[Status.PASSED]} of {len(outcomes)} passed in {run.seconds:.0f} s", end="")
+    print(
+        f"\n{run.choice.label} ({run.loop_class}) on Python {platform.python_version()}: "
+        f"{counts[Status.PASSED]} of {len(outcomes)} passed in {run.seconds:.0f} s",
+        end="",
+    )
     others = (status for status in Status if counts[status] and status is not Status.PASSED)
     print(*(f", {counts[status]} {status.value}" for status in others), sep="")
     if simulated:

@@ -1,7 +1,7 @@
 """Operations: one small class for each thing that the loop asks of the kernel."""
 
 from .base import Operation, State
-from .control import Nop, Poll, PollOnce
+from .control import Nop, Poll
 from .file import Close, Fstat, Open, Read, Write
 from .socket import Accept, AcceptMany, Connect, Receive, ReceiveInto, SendAll
 
@@ -15,7 +15,6 @@ __all__ = [
     "Open",
     "Operation",
     "Poll",
-    "PollOnce",
     "Read",
     "Receive",
     "ReceiveInto",

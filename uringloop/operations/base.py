@@ -95,6 +95,9 @@ class Operation:
             await self._cancelled(loop)
             raise
         except BaseException:
+            if self.state is State.DONE and not self.abandoned and not waiter.cancelled():
+                # The coroutine is thrown away before it saw the result.  Abandoned, it was disposed of already.
+                self._discard(*waiter.result())
             self.abandon()
             raise
         if res < 0:
@@ -119,11 +122,13 @@ class Operation:
 
     def abandon(self) -> None:
         """Nobody waits any more: ask the kernel to cancel, once, and dispose of the result."""
-        if self.abandoned or self.state is not State.IN_FLIGHT:
+        if self.abandoned:
             return
+        # Also while its callback runs between two stagings: then it is not staged again.
         self.abandoned = True
-        assert self._dispatcher is not None
-        self._dispatcher.cancel(self.token)
+        if self.in_flight:
+            assert self._dispatcher is not None
+            self._dispatcher.cancel(self.token)
 
     def complete(self, res: int, flags: int) -> None:
         """A CQE arrived; called by the dispatch."""

@@ -49,30 +49,3 @@ class Poll(Operation):
             if self.state is State.DONE and not self.abandoned:
                 assert dispatcher is not None
                 self.submit(dispatcher)
-
-
-class PollOnce(Operation):
-    """Watches a descriptor until it is ready once, as poll(2); the result is what it is ready for.
-
-    Args:
-        fd: the descriptor.
-        events: poll(2) events, such as select.POLLIN.
-        callback: called without arguments, unless the operation was abandoned.
-    """
-
-    __slots__ = ("_callback", "_events")
-    opcode = Opcode.POLL_ADD
-    may_move = True
-
-    def __init__(self, fd: int, events: int, callback: Callable[[], object] | None = None) -> None:
-        super().__init__(fd)
-        self._events = events
-        self._callback = callback
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, self._events)
-
-    def complete(self, res: int, flags: int) -> None:
-        super().complete(res, flags)
-        if self._callback is not None and not self.abandoned:
-            self._callback()

@@ -1,14 +1,19 @@
 """Operations on files.
 
-Their descriptors are looked up late when a kernel worker runs them, so a file is closed only after its last operation
-has reported.  A read or write that already runs cannot be cancelled: its result is waited for.
+Their descriptors are looked up late when a kernel worker runs them: an operation that is still queued when its
+descriptor is closed and the number is used again hits the wrong file.  So a file is closed only after its last
+operation has reported, and an operation holds on to the `Descriptor` that it works on, which closes itself when nobody
+else does.
+
+A read or write that already runs cannot be cancelled: its result is waited for.
 """
 
+import errno
 import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..ring import Dispatcher, Opcode, Pin
+from ..ring import Dispatcher, Opcode, Pin, SqeFlag
 from .base import Operation
 
 #: The offset that means the file's own position.
@@ -16,9 +21,47 @@ CURRENT_POSITION = 0xFFFFFFFFFFFFFFFF
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _STATX_BASIC_STATS = 0x7FF
-_STATX_SIZE_BYTES = 256
-_STATX_FILE_SIZE = slice(40, 48)
+_STATX_ANSWER_BYTES = 256
+_STATX_BLOCK_SIZE = slice(4, 8)
+_STATX_MODE = slice(28, 30)
+_STATX_SIZE = slice(40, 48)
+_FSYNC_DATASYNC = 1
 _READ_MAX_BYTES = 0x7FFFF000
+
+
+class Descriptor:
+    """A descriptor that is held open by whoever refers to it.
+
+    Args:
+        fd: the descriptor.
+        filename: named in the errors of its operations.
+        owned: close it when the last reference is gone, unless `Close` did.
+
+    Attributes:
+        fd: -1 after it was closed.
+    """
+
+    __slots__ = ("fd", "filename", "owned")
+
+    def __init__(self, fd: int, filename: Any = None, owned: bool = True) -> None:
+        self.fd = fd
+        self.filename = filename
+        self.owned = owned
+
+    def __del__(self) -> None:
+        if self.owned and self.fd >= 0:
+            os.close(self.fd)
+
+
+class FileOperation(Operation):
+    """An operation on an open file, given as its descriptor's number or as a `Descriptor`."""
+
+    __slots__ = ("_descriptor", "filename")
+
+    def __init__(self, file: int | Descriptor) -> None:
+        self._descriptor = file if isinstance(file, Descriptor) else Descriptor(file, owned=False)
+        super().__init__(self._descriptor.fd)
+        self.filename = self._descriptor.filename  # type: ignore[misc]  # an instance's own, over the class's None
 
 
 class Open(Operation):
@@ -28,74 +71,100 @@ class Open(Operation):
         path: relative to the working directory if not absolute.
         flags: os.O_*.
         mode: permissions of a file that is made.
+        in_worker: always in a kernel worker, which may wait for the other end of a FIFO; there are a few workers for
+            all operations.  Otherwise the kernel tries first as if O_NONBLOCK was given.
     """
 
-    __slots__ = ("_flags", "_mode", "_path", "_pin", "filename")
+    __slots__ = ("_flags", "_mode", "_path", "_pin", "_sqe_flags", "filename")
     opcode = Opcode.OPENAT
 
-    def __init__(self, path: str | bytes, flags: int, mode: int = 0o666) -> None:
+    def __init__(self, path: str | bytes, flags: int, mode: int = 0o666, in_worker: bool = False) -> None:
         super().__init__(_AT_FDCWD)
         self.filename = path  # type: ignore[misc]  # an instance's own, over the class's None
         self._path = os.fsencode(path) + b"\0"
         self._pin = Pin(self._path)
         self._flags = flags | os.O_CLOEXEC
         self._mode = mode
+        self._sqe_flags = SqeFlag.ASYNC if in_worker else 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._mode, 0, self._flags)
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._pin.address, self._mode, 0, self._flags, 0, self._sqe_flags
+        )
 
     def dispose(self, res: int, flags: int) -> None:
         os.close(res)
 
 
-class Read(Operation):
+class _Transfer(FileOperation):
+    """Bytes between a file and a buffer, which is used from start_bytes on.
+
+    Attributes:
+        moved_bytes: what the kernel moved, also if nobody awaited it.
+    """
+
+    __slots__ = ("_offset", "_pin", "_start_bytes", "moved_bytes")
+
+    def __init__(self, file: int | Descriptor, pin: Pin, offset: int, start_bytes: int) -> None:
+        super().__init__(file)
+        self._pin = pin
+        self._offset = offset
+        self._start_bytes = start_bytes
+        self.moved_bytes = 0
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        size_bytes = min(self._pin.size_bytes - self._start_bytes, _READ_MAX_BYTES)
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
+        )
+
+    def complete(self, res: int, flags: int) -> None:
+        self.moved_bytes = max(res, 0)
+        super().complete(res, flags)
+
+
+class Read(_Transfer):
     """pread(2) into a buffer that the caller keeps; the result is the number of bytes, 0 at the end of the file."""
 
-    __slots__ = ("_offset", "_pin", "_start_bytes")
+    __slots__ = ()
     opcode = Opcode.READ
 
-    def __init__(self, fd: int, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0) -> None:
-        super().__init__(fd)
-        self._pin = Pin(buffer, writable=True)
-        self._offset = offset
-        self._start_bytes = start_bytes
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        size_bytes = min(self._pin.size_bytes - self._start_bytes, _READ_MAX_BYTES)
-        return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
-        )
+    def __init__(
+        self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
+    ) -> None:
+        super().__init__(file, Pin(buffer, writable=True), offset, start_bytes)
 
 
-class Write(Operation):
+class Write(_Transfer):
     """pwrite(2) of a buffer from start_bytes on; the result is the number of bytes written."""
 
-    __slots__ = ("_offset", "_pin", "_start_bytes")
+    __slots__ = ()
     opcode = Opcode.WRITE
 
-    def __init__(self, fd: int, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0) -> None:
-        super().__init__(fd)
-        self._pin = Pin(buffer)
-        self._offset = offset
-        self._start_bytes = start_bytes
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        size_bytes = min(self._pin.size_bytes - self._start_bytes, _READ_MAX_BYTES)
-        return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
-        )
+    def __init__(
+        self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
+    ) -> None:
+        super().__init__(file, Pin(buffer), offset, start_bytes)
 
 
-class Fstat(Operation):
-    """statx(2) of an open file; the result is its size in bytes."""
+class FileStatus(NamedTuple):
+    """What `Fstat` found: st_mode, st_size and st_blksize of stat(2)."""
 
-    __slots__ = ("_answer", "_path", "_path_pin", "_pin")
+    mode: int
+    size_bytes: int
+    block_size_bytes: int
+
+
+class Fstat(FileOperation):
+    """statx(2) of an open file; the result is a `FileStatus`."""
+
+    __slots__ = ("_answer", "_path_pin", "_pin")
     opcode = Opcode.STATX
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
+    def __init__(self, file: int | Descriptor) -> None:
+        super().__init__(file)
         self._path_pin = Pin(b"\0")
-        self._answer = bytearray(_STATX_SIZE_BYTES)
+        self._answer = bytearray(_STATX_ANSWER_BYTES)
         self._pin = Pin(self._answer, writable=True)
 
     def stage(self, dispatcher: Dispatcher) -> int:
@@ -103,12 +172,81 @@ class Fstat(Operation):
             self, self.opcode, self.fd, self._path_pin.address, _STATX_BASIC_STATS, self._pin.address, _AT_EMPTY_PATH
         )
 
-    def result(self, res: int, flags: int) -> int:
-        return int.from_bytes(self._answer[_STATX_FILE_SIZE], sys.byteorder)
+    def result(self, res: int, flags: int) -> FileStatus:
+        fields = (_STATX_MODE, _STATX_SIZE, _STATX_BLOCK_SIZE)
+        return FileStatus(*(int.from_bytes(self._answer[field], sys.byteorder) for field in fields))
 
 
-class Close(Operation):
-    """close(2), in the ring because closing may write."""
+class Fsync(FileOperation):
+    """fsync(2), or fdatasync(2) if data_only; the result is 0."""
+
+    __slots__ = ("_flags",)
+    opcode = Opcode.FSYNC
+
+    def __init__(self, file: int | Descriptor, data_only: bool = False) -> None:
+        super().__init__(file)
+        self._flags = _FSYNC_DATASYNC if data_only else 0
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, self._flags)
+
+
+class Truncate(FileOperation):
+    """ftruncate(2) to a size in bytes; the result is 0.  Linux 6.9 and newer; older kernels answer EINVAL."""
+
+    __slots__ = ("_size_bytes",)
+    opcode = Opcode.FTRUNCATE
+
+    def __init__(self, file: int | Descriptor, size_bytes: int) -> None:
+        super().__init__(file)
+        if not -(1 << 63) <= size_bytes < 1 << 63:
+            raise OverflowError("a file's size must fit into 63 bits")
+        self._size_bytes = size_bytes
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        # A negative size is the kernel's to refuse.
+        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, self._size_bytes % (1 << 64))
+
+
+class Ready(FileOperation):
+    """poll(2) until a descriptor is ready once; the result is what it is ready for.
+
+    Args:
+        file: the descriptor.
+        events: such as select.POLLIN.
+    """
+
+    __slots__ = ("_events",)
+    opcode = Opcode.POLL_ADD
+
+    def __init__(self, file: int | Descriptor, events: int) -> None:
+        super().__init__(file)
+        self._events = events
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, self._events)
+
+
+class Close(FileOperation):
+    """close(2), in the ring because closing may write.  A cancelled await of it waits all the same, and it closes.
+
+    From staging on the descriptor is no longer its `Descriptor`'s.
+    """
 
     __slots__ = ()
     opcode = Opcode.CLOSE
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        token = super().stage(dispatcher)
+        self._descriptor.fd = -1
+        return token
+
+    def abandon(self) -> None:
+        """Nothing to do: it ends soon, and must not end without having closed."""
+
+    def complete(self, res: int, flags: int) -> None:
+        if res == -errno.ECANCELED:
+            # A closing loop cancels everything in flight.
+            os.close(self.fd)
+            res = 0
+        super().complete(res, flags)

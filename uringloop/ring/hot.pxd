@@ -3,6 +3,10 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
 
 
+cdef extern from "errno.h" nogil:
+    int EOWNERDEAD
+
+
 cdef extern from "core.h" nogil:
     ctypedef struct ul_ring:
         pass
@@ -46,11 +50,13 @@ cdef extern from "core.h" nogil:
         UL_STREAM_HANGUP
         UL_OPEN_MULTISHOT
         UL_OPEN_PIPE
-        UL_OPEN_POLL_ALWAYS
+        UL_OPEN_POLLS
+        UL_OPEN_DATAGRAMS
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
+    uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()
     int ul_has_work(ul_ring *ring)
@@ -65,7 +71,7 @@ cdef extern from "core.h" nogil:
     char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
 
-    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes)
+    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     void *ul_stream_owner(ul_stream *stream)
     int ul_stream_receive(ul_stream *stream)
     void ul_stream_watch(ul_stream *stream, uint32_t events)

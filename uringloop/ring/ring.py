@@ -214,7 +214,7 @@ class Ring:
             result = lib.ul_enter(self.handle, 1, timeout_ns)
             completion = self.peek_cqe()
             if completion is None:
-                _check(-errno.ETIMEDOUT if result == -errno.ETIME else min(result, -errno.EINTR))
+                _check(-errno.ETIMEDOUT if result == -errno.ETIME else result if result < 0 else -errno.EINTR)
                 raise AssertionError("unreachable")
         return completion
 
@@ -298,10 +298,21 @@ def _open(entries: int, cq_entries: int, without: frozenset[str]) -> Any:
             continue
         handle = lib.ul_ring_open(entries, cq_entries, flags, 0, error)
         if handle != ffi.NULL:
-            return handle
+            return _check_calls(handle)
         if error[0] != -errno.EINVAL:
             break
     raise unavailable(-error[0])
+
+
+def _check_calls(handle: Any) -> Any:
+    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it."""
+    entered = lib.ul_enter(handle, 0, -1)
+    registered = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
+    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL)):
+        if error < 0 and error != -harmless:
+            lib.ul_ring_close(handle, 0)
+            raise unavailable(-error)
+    return handle
 
 
 def _probe(fd: int) -> frozenset[Opcode]:

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("asyncio")
 
-#: Of one read where there is no multishot read; a pipe holds 64 KiB unless told otherwise (pipe(7)).
-_READ_SIZE_BYTES = 64 * 1024
-#: As much as asyncio takes in one read: a longer datagram would be cut off.
-_DATAGRAM_SIZE_BYTES = 256 * 1024
 _LOST_WRITES_BEFORE_WARNING = 5
 
 
@@ -54,7 +50,7 @@ class _Kind:
         self.is_fifo = stat.S_ISFIFO(mode)
         if not (self.is_socket or self.is_fifo or stat.S_ISCHR(mode)):
             raise ValueError(refusal)
-        self.is_stream = self.is_fifo or (self.is_socket and _socket_type(fd) == socket.SOCK_STREAM)
+        self.has_datagrams = self.is_socket and _socket_type(fd) != socket.SOCK_STREAM
 
 
 def _socket_type(fd: int) -> int:
@@ -125,8 +121,8 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
         os.set_blocking(self._fileno, False)
-        size_bytes = _DATAGRAM_SIZE_BYTES if kind.is_socket and not kind.is_stream else _READ_SIZE_BYTES
-        self._stream = loop._open_pipe(self._fileno, self, kind.is_stream, size_bytes)
+        multishot = kind.is_fifo or (kind.is_socket and not kind.has_datagrams)
+        self._stream = loop._open_pipe(self._fileno, self, multishot=multishot, datagrams=kind.has_datagrams)
         self._loop = loop
         self._pipe = self._extra["pipe"] = pipe
         self.set_protocol(protocol)
@@ -195,7 +191,7 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._stream = loop._open_pipe(self._fileno, self, False, 0)
+        self._stream = loop._open_pipe(self._fileno, self, multishot=False, datagrams=False)
         super().__init__(extra, loop)
         self._lost_writes = 0
         self._pipe = self._extra["pipe"] = pipe

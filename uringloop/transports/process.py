@@ -20,7 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import PrivateProcessTransport, popen_is_known
-from ..operations import PollOnce
+from ..operations import Poll
+from ..operations.file import Ready
 from ..ring.spawn import REPORT_SIZE_BYTES, Report
 from .spawn import Popen
 
@@ -57,9 +58,11 @@ class Child:
         self._watch()
 
     def _watch(self) -> None:
-        PollOnce(self._pidfd, select.POLLIN, self._ended).submit(self._loop._dispatcher)
+        self._poll = Poll(self._pidfd, select.POLLIN, False, self._ended)
+        self._poll.submit(self._loop._dispatcher)
 
     def _ended(self) -> None:
+        self._poll.abandon()
         try:
             status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
@@ -182,7 +185,7 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
     popen = make()
     child = Child(loop, popen, popen.pidfd)
     try:
-        await loop.submit(PollOnce(popen.report, select.POLLIN))
+        await loop.submit(Ready(popen.report, select.POLLIN))
         data = os.read(popen.report, REPORT_SIZE_BYTES)
     except asyncio.CancelledError:
         child.send_signal(signal.SIGKILL)

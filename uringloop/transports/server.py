@@ -142,11 +142,11 @@ class Listener:
 
 
 class ListenerSet:
-    """The listening sockets of a loop, by descriptor."""
+    """The listening sockets of a loop.  Not by descriptor: the socket may have been closed by its own connection."""
 
     def __init__(self, loop: "EventLoop") -> None:
         self._loop = loop
-        self._by_fd: dict[int, Listener] = {}
+        self._by_socket: dict[socket.socket, Listener] = {}
 
     def start(
         self,
@@ -157,11 +157,11 @@ class ListenerSet:
     ) -> None:
         """Accept on a socket."""
         listener = Listener(self._loop, sock, protocol_factory, server, tls)
-        self._by_fd[sock.fileno()] = listener
+        self._by_socket[sock] = listener
         listener.start()
 
     def stop(self, sock: socket.socket) -> None:
         """Stop accepting on a socket, if it is served at all."""
-        listener = self._by_fd.pop(sock.fileno(), None)
+        listener = self._by_socket.pop(sock, None)
         if listener is not None:
             listener.stop()

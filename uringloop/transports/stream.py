@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("asyncio")
 
-#: Of one receive where the kernel has no buffer rings.
-_RECEIVE_SIZE_BYTES = 64 * 1024
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
@@ -53,8 +51,11 @@ class StreamTransport(Reading, Writing):
     ) -> None:
         self._sock: socket.socket | None = None
         self._sock_fd = sock.fileno()
+        # First what may refuse: a server that was closed meanwhile, a protocol that is none.
         connection_made = protocol.connection_made
-        self._stream = loop._open_stream(self._sock_fd, self, _RECEIVE_SIZE_BYTES)
+        if server is not None:
+            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
+        self._stream = loop._open_stream(self._sock_fd, self)
         super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
         self._add_names(sock)
@@ -62,11 +63,12 @@ class StreamTransport(Reading, Writing):
         self._empty_waiter: asyncio.Future[None] | None = None
         set_nodelay(sock)
         self._sock = sock
+        unread = loop._take_unread(sock)
+        if unread:
+            self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
         self.set_protocol(protocol)
-        if server is not None:
-            server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
         loop._transports[self._sock_fd] = self
         loop.call_soon(connection_made, self)
         loop.call_soon(self._stream.start)

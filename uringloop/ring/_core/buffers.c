@@ -66,11 +66,14 @@ int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t
     return error;
 }
 
-/* Twice as many buffers; -ENOSPC when the group is as large as it may be. */
+/* Twice as many buffers; -ENOSPC when the group is as large as it may be, or has one for everything in flight: then it
+ * is not many receives that emptied it but one that is fast, which more memory would not slow down. */
 int ul_buffers_grow(ul_ring *ring)
 {
     ul_buffers *group = &ring->buffers;
     if (group->count * 2 > group->count_max || group->block_count == MAX_BLOCKS)
+        return -ENOSPC;
+    if (group->count >= ring->statistics.in_flight)
         return -ENOSPC;
     return add_block(group, group->count);
 }

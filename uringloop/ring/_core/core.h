@@ -64,11 +64,11 @@ int ul_ring_eventfd(ul_ring *ring, int fd);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
-int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe);
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
 uint32_t ul_staged(ul_ring *ring);
+uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
 int ul_has_work(ul_ring *ring);
@@ -100,9 +100,10 @@ void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
 enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
-    UL_OPEN_POLL_ALWAYS = 4, /* poll before each READ and WRITE of a pipe */
+    UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
+    UL_OPEN_DATAGRAMS = 8, /* each read must take a whole one */
 };
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes);
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
 void *ul_stream_owner(ul_stream *stream);
 int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);

@@ -18,6 +18,12 @@ typedef struct {
     uint16_t tail;
 } ul_buffers;
 
+/* Bytes that wait to be sent. */
+typedef struct {
+    ul_chunk *head, *tail, *released; /* released: pins that the owner has not been told of */
+    size_t size;
+} ul_queue;
+
 struct ul_ring {
     int fd;
     int forgotten; /* in a forked child: the mappings are not there */
@@ -38,6 +44,7 @@ struct ul_ring {
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */
     ul_chunk *spare_chunks;
+    char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
     ul_statistics statistics;
 };
@@ -47,5 +54,14 @@ int ul_streams_stage(ul_ring *ring);
 int ul_streams_waiting(ul_ring *ring);
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_streams_close(ul_ring *ring);
+
+int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight);
+int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
+const char *ul_queue_head(const ul_queue *queue, size_t *size);
+void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size);
+void ul_queue_drop(ul_ring *ring, ul_queue *queue);
+void *ul_queue_released(ul_queue *queue);
+void ul_queue_free(ul_queue *queue);
+void ul_queue_free_spare(ul_ring *ring);
 
 #endif

@@ -169,6 +169,8 @@ void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
     out->streams = ring->slot_count - ring->free_slot_count;
 }
 
+uint64_t ul_in_flight(ul_ring *ring) { return ring->statistics.in_flight; }
+
 uint64_t ul_completed(ul_ring *ring) { return ring->statistics.completed; }
 
 int64_t ul_now_ns(void)
@@ -260,19 +262,11 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     return sqe;
 }
 
-int ul_stage(ul_ring *ring, const struct io_uring_sqe *sqe)
-{
-    int error;
-    struct io_uring_sqe *slot = ul_next_sqe(ring, &error);
-    if (slot == NULL)
-        return error;
-    *slot = *sqe;
-    return 0;
-}
-
 static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
 {
     int error;
+    if (ring->forgotten)
+        return 0; /* what is in flight is the parent's */
     struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
     if (sqe == NULL)
         return error;

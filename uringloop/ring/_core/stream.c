@@ -30,19 +30,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CHUNK_SIZE (16 * 1024)
-#define SPARE_CHUNKS 256
+#define OWN_BUFFER_SIZE (64 * 1024)
+#define DATAGRAM_SIZE (256 * 1024) /* as much as asyncio reads: the rest of a longer one would be lost */
 #define SEND_MAX (1 << 30)
 #define CURRENT_POSITION UINT64_MAX
 #define MAX_SLOTS (1U << UL_SLOT_BITS)
-
-struct ul_chunk {
-    ul_chunk *next;
-    const char *data;
-    size_t size, sent, capacity; /* capacity 0: pinned memory of the caller */
-    void *pin;
-    char storage[];
-};
 
 struct ul_stream {
     ul_ring *ring;
@@ -53,14 +45,14 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
-    uint8_t pipe, polls_always, watches, receive_polls, send_polls, poll_receive_first;
+    uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
+    uint8_t pipe, datagrams, polls, watches, receive_polls, send_polls, poll_receive_first;
     uint32_t watched_events;
 
-    ul_chunk *head, *tail, *released;
-    size_t queued, low_water;
+    ul_queue queue;
+    size_t low_water;
 
     char *own_buffer;
-    uint32_t own_size;
 };
 
 uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind)
@@ -85,8 +77,8 @@ static int grow_slots(ul_ring *ring)
     return 0;
 }
 
-/* flags: UL_OPEN_*. */
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, uint32_t receive_size_bytes)
+/* flags: UL_OPEN_* */
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
 {
     if (ring->free_slot_count == 0 && ring->slot_count == ring->slot_capacity && grow_slots(ring) < 0)
         return NULL;
@@ -98,9 +90,9 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, ui
     stream->fd = fd;
     stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers.entries != NULL;
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
-    stream->polls_always = (flags & UL_OPEN_POLL_ALWAYS) != 0;
-    stream->poll_receive_first = stream->poll_first = stream->polls_always;
-    stream->own_size = receive_size_bytes;
+    stream->datagrams = (flags & UL_OPEN_DATAGRAMS) != 0;
+    stream->polls = (flags & UL_OPEN_POLLS) != 0;
+    stream->poll_receive_first = stream->poll_first = stream->polls;
     if (ring->free_slot_count > 0)
         stream->slot = ring->free_slots[--ring->free_slot_count];
     else
@@ -112,6 +104,31 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags, ui
 void *ul_stream_owner(ul_stream *stream) { return stream->owner; }
 
 /* --- receiving --- */
+
+/* Own buffers are kept by the ring when their streams go: given back to malloc in thousands they fragment its heap. */
+static int take_own_buffer(ul_stream *stream)
+{
+    ul_ring *ring = stream->ring;
+    if (stream->datagrams) {
+        stream->own_buffer = malloc(DATAGRAM_SIZE);
+    } else if (ring->spare_buffers != NULL) {
+        stream->own_buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, stream->own_buffer, sizeof(char *));
+    } else {
+        stream->own_buffer = malloc(OWN_BUFFER_SIZE);
+    }
+    return stream->own_buffer == NULL ? -ENOMEM : 0;
+}
+
+static void give_own_buffer(ul_stream *stream)
+{
+    if (stream->datagrams)
+        free(stream->own_buffer);
+    if (stream->datagrams || stream->own_buffer == NULL)
+        return;
+    memcpy(stream->own_buffer, &stream->ring->spare_buffers, sizeof(char *));
+    stream->ring->spare_buffers = stream->own_buffer;
+}
 
 static int stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token)
 {
@@ -129,6 +146,7 @@ static int stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_
 static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
 {
     sqe->fd = stream->fd;
+    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
     if (stream->multishot) {
         sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
         sqe->flags = IOSQE_BUFFER_SELECT;
@@ -136,9 +154,8 @@ static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
     } else {
         sqe->opcode = stream->pipe ? IORING_OP_READ : IORING_OP_RECV;
         sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = stream->own_size;
+        sqe->len = stream->datagrams ? DATAGRAM_SIZE : OWN_BUFFER_SIZE;
     }
-    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
 }
 
 static int stage_receive(ul_stream *stream)
@@ -151,11 +168,8 @@ static int stage_receive(ul_stream *stream)
         stream->poll_receive_first = 0;
         return stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
     }
-    if (!stream->multishot && stream->own_buffer == NULL) {
-        stream->own_buffer = malloc(stream->own_size);
-        if (stream->own_buffer == NULL)
-            return -ENOMEM;
-    }
+    if (!stream->multishot && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
+        return -ENOMEM;
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
@@ -170,8 +184,8 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
-    if (stream->receive_token != 0 || stream->queued_to_receive)
-        return 0;
+    if (stream->receive_token != 0 || stream->queued_to_receive || stream->own_lent)
+        return 0; /* own_lent: ul_stream_recycle goes on */
     return stage_receive(stream);
 }
 
@@ -212,8 +226,11 @@ void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
     if (stream->multishot)
         ul_buffer_recycle(stream->ring, event->buffer_id);
-    else if (stream->wanted && stream->receive_token == 0)
-        queue_to_receive(stream);
+    else {
+        stream->own_lent = 0;
+        if (stream->wanted && stream->receive_token == 0)
+            queue_to_receive(stream);
+    }
 }
 
 static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
@@ -227,7 +244,7 @@ static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     stream->ended = 1;
     if (!stream->closing) {
         event->what |= UL_STREAM_HANGUP;
-        event->res = stream->queued > 0;
+        event->res = stream->queue.size > 0;
     }
 }
 
@@ -241,7 +258,7 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
         complete_poll(stream, cqe, event);
         return;
     }
-    stream->poll_receive_first = stream->polls_always || (stream->pipe && cqe->res == -EAGAIN);
+    stream->poll_receive_first = stream->polls || (stream->pipe && cqe->res == -EAGAIN);
     if (cqe->res > 0) {
         ring->statistics.bytes_received += (uint64_t)cqe->res;
         event->data = stream->own_buffer;
@@ -249,9 +266,10 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
             event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
             event->data = ul_buffer_lend(ring, event->buffer_id);
         }
-        if (!stream->closing)
+        if (!stream->closing) {
             event->what |= UL_STREAM_DATA;
-        else if (stream->multishot)
+            stream->own_lent = !stream->multishot;
+        } else if (stream->multishot)
             ul_buffer_recycle(ring, event->buffer_id);
         if (ended && stream->multishot && stream->wanted) {
             ring->statistics.rearms++;
@@ -282,60 +300,6 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
 
 /* --- sending --- */
 
-static ul_chunk *new_chunk(ul_ring *ring, size_t size, int pinned)
-{
-    if (!pinned && size <= CHUNK_SIZE && ring->spare_chunks != NULL) {
-        ul_chunk *chunk = ring->spare_chunks;
-        ring->spare_chunks = chunk->next;
-        ring->spare_chunk_count--;
-        chunk->next = NULL;
-        chunk->size = chunk->sent = 0;
-        return chunk;
-    }
-    size_t capacity = pinned ? 0 : size < CHUNK_SIZE ? CHUNK_SIZE : size;
-    ul_chunk *chunk = malloc(sizeof(*chunk) + capacity);
-    if (chunk == NULL)
-        return NULL;
-    memset(chunk, 0, sizeof(*chunk));
-    chunk->capacity = capacity;
-    chunk->data = chunk->storage;
-    return chunk;
-}
-
-static void drop_chunk(ul_stream *stream, ul_chunk *chunk)
-{
-    ul_ring *ring = stream->ring;
-    stream->queued -= chunk->size - chunk->sent;
-    if (chunk->capacity == 0) {
-        chunk->next = stream->released;
-        stream->released = chunk;
-    } else if (chunk->capacity == CHUNK_SIZE && ring->spare_chunk_count < SPARE_CHUNKS) {
-        chunk->next = ring->spare_chunks;
-        ring->spare_chunks = chunk;
-        ring->spare_chunk_count++;
-    } else {
-        free(chunk);
-    }
-}
-
-static void drop_head(ul_stream *stream)
-{
-    ul_chunk *chunk = stream->head;
-    stream->head = chunk->next;
-    if (stream->head == NULL)
-        stream->tail = NULL;
-    drop_chunk(stream, chunk);
-}
-
-static void append_chunk(ul_stream *stream, ul_chunk *chunk)
-{
-    if (stream->tail != NULL)
-        stream->tail->next = chunk;
-    else
-        stream->head = chunk;
-    stream->tail = chunk;
-}
-
 static void queue_to_send(ul_stream *stream)
 {
     if (stream->queued_to_send || stream->send_token != 0)
@@ -347,11 +311,10 @@ static void queue_to_send(ul_stream *stream)
 
 static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
 {
-    ul_chunk *chunk = stream->head;
-    size_t left = chunk->size - chunk->sent;
+    size_t size;
     sqe->fd = stream->fd;
-    sqe->addr = (uint64_t)(uintptr_t)(chunk->data + chunk->sent);
-    sqe->len = left > SEND_MAX ? SEND_MAX : (uint32_t)left;
+    sqe->addr = (uint64_t)(uintptr_t)ul_queue_head(&stream->queue, &size);
+    sqe->len = size > SEND_MAX ? SEND_MAX : (uint32_t)size;
     if (stream->pipe) {
         sqe->opcode = IORING_OP_WRITE;
         sqe->off = CURRENT_POSITION;
@@ -380,54 +343,29 @@ static int stage_send(ul_stream *stream)
     return 0;
 }
 
-/* Queues a copy of the bytes; small writes share a chunk with those before them that are not yet under way. */
+/* Queues a copy of the bytes. */
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    const char *from = data;
-    ul_chunk *tail = stream->tail;
-    stream->queued += size_bytes;
-    if (tail != NULL && tail->capacity > tail->size && (tail != stream->head || stream->send_token == 0)) {
-        size_t room = tail->capacity - tail->size;
-        size_t part = size_bytes < room ? size_bytes : room;
-        memcpy(tail->storage + tail->size, from, part);
-        tail->size += part;
-        from += part;
-        size_bytes -= part;
-    }
-    if (size_bytes > 0) {
-        ul_chunk *chunk = new_chunk(stream->ring, size_bytes, 0);
-        if (chunk == NULL) {
-            stream->queued -= size_bytes;
-            return -ENOMEM;
-        }
-        memcpy(chunk->storage, from, size_bytes);
-        chunk->size = size_bytes;
-        append_chunk(stream, chunk);
-    }
-    queue_to_send(stream);
-    return 0;
+    int error = ul_queue_copy(stream->ring, &stream->queue, data, size_bytes, stream->send_token != 0);
+    if (error == 0)
+        queue_to_send(stream);
+    return error;
 }
 
 /* Queues the caller's memory, which must not change or move until its pin comes out of ul_stream_released. */
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
 {
-    ul_chunk *chunk = new_chunk(stream->ring, size_bytes, 1);
-    if (chunk == NULL)
-        return -ENOMEM;
-    chunk->data = data;
-    chunk->size = size_bytes;
-    chunk->pin = pin;
-    stream->queued += size_bytes;
-    append_chunk(stream, chunk);
-    queue_to_send(stream);
-    return 0;
+    int error = ul_queue_pin(&stream->queue, data, size_bytes, pin);
+    if (error == 0)
+        queue_to_send(stream);
+    return error;
 }
 
 /* Sends without the ring what an idle stream's socket or (non-blocking) pipe takes right now; 0 if anything is queued or
  * the send fails, since the queued send then tells why. */
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    if (stream->head != NULL || stream->closing)
+    if (stream->queue.size > 0 || stream->closing)
         return 0;
     ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
                                 : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -438,18 +376,9 @@ size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes
 }
 
 /* The next pin whose memory the kernel is done with, or NULL. */
-void *ul_stream_released(ul_stream *stream)
-{
-    ul_chunk *chunk = stream->released;
-    if (chunk == NULL)
-        return NULL;
-    void *pin = chunk->pin;
-    stream->released = chunk->next;
-    free(chunk);
-    return pin;
-}
+void *ul_stream_released(ul_stream *stream) { return ul_queue_released(&stream->queue); }
 
-size_t ul_stream_queued(ul_stream *stream) { return stream->queued; }
+size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 {
@@ -459,11 +388,7 @@ void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 
 void ul_stream_notify_empty(ul_stream *stream) { stream->notify_empty = 1; }
 
-static void drop_queue(ul_stream *stream)
-{
-    while (stream->head != NULL)
-        drop_head(stream);
-}
+static void drop_queue(ul_stream *stream) { ul_queue_drop(stream->ring, &stream->queue); }
 
 static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
@@ -476,20 +401,16 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         queue_to_send(stream);
         return;
     }
-    stream->poll_first = stream->polls_always || cqe->res == -EAGAIN;
+    stream->poll_first = stream->polls || cqe->res == -EAGAIN;
     if (cqe->res >= 0) {
-        ul_chunk *chunk = stream->head;
         stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
-        chunk->sent += (size_t)cqe->res;
-        stream->queued -= (size_t)cqe->res;
-        if (chunk->sent == chunk->size)
-            drop_head(stream);
+        ul_queue_sent(stream->ring, &stream->queue, (size_t)cqe->res);
     } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         drop_queue(stream);
         event->what |= UL_STREAM_SEND_ERROR;
         return;
     }
-    if (stream->head != NULL) {
+    if (stream->queue.size > 0) {
         queue_to_send(stream);
     } else {
         if (stream->eof_wanted)
@@ -498,7 +419,7 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
             event->what |= UL_STREAM_EMPTY;
         stream->notify_empty = 0;
     }
-    if (stream->notify_low && stream->queued <= stream->low_water) {
+    if (stream->notify_low && stream->queue.size <= stream->low_water) {
         stream->notify_low = 0;
         event->what |= UL_STREAM_LOW;
     }
@@ -523,7 +444,7 @@ int ul_streams_stage(ul_ring *ring)
     }
     while (ring->to_send != NULL) {
         ul_stream *stream = ring->to_send;
-        if (stream->head != NULL && stream->send_token == 0) {
+        if (stream->queue.size > 0 && stream->send_token == 0) {
             int error = stage_send(stream);
             if (error < 0)
                 return error;
@@ -536,7 +457,7 @@ int ul_streams_stage(ul_ring *ring)
 
 int ul_stream_quiet(ul_stream *stream)
 {
-    return stream->receive_token == 0 && stream->send_token == 0 && stream->head == NULL;
+    return stream->receive_token == 0 && stream->send_token == 0 && stream->queue.size == 0;
 }
 
 /* One CQE of a stream; 1 if there is something that Python must hear. */
@@ -556,7 +477,7 @@ int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *
         complete_send(stream, cqe, event);
     else
         return 0;
-    if (stream->released != NULL)
+    if (stream->queue.released != NULL)
         event->what |= UL_STREAM_RELEASED;
     if (stream->closing && ul_stream_quiet(stream))
         event->what |= UL_STREAM_CLOSED;
@@ -567,7 +488,7 @@ int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *
 int ul_stream_write_eof(ul_stream *stream)
 {
     stream->eof_wanted = 1;
-    if (stream->head == NULL && shutdown(stream->fd, SHUT_WR) < 0)
+    if (stream->queue.size == 0 && shutdown(stream->fd, SHUT_WR) < 0)
         return -errno;
     return 0;
 }
@@ -577,6 +498,11 @@ int ul_stream_close(ul_stream *stream)
 {
     stream->closing = 1;
     stream->wanted = 0;
+    if (stream->ring->forgotten) {
+        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        stream->receive_token = stream->send_token = 0;
+        drop_queue(stream);
+    }
     int error = cancel_receive(stream);
     return error < 0 ? error : ul_stream_quiet(stream);
 }
@@ -610,15 +536,6 @@ static void unlink_stream(ul_ring *ring, ul_stream *stream)
         *link = stream->next_to_receive;
 }
 
-static void free_chunks(ul_chunk *chunk)
-{
-    while (chunk != NULL) {
-        ul_chunk *next = chunk->next;
-        free(chunk);
-        chunk = next;
-    }
-}
-
 /* Only when nothing of it is in flight. */
 void ul_stream_free(ul_stream *stream)
 {
@@ -626,9 +543,8 @@ void ul_stream_free(ul_stream *stream)
     unlink_stream(ring, stream);
     ring->slots[stream->slot] = NULL;
     ring->free_slots[ring->free_slot_count++] = stream->slot;
-    free_chunks(stream->head);
-    free_chunks(stream->released);
-    free(stream->own_buffer);
+    ul_queue_free(&stream->queue);
+    give_own_buffer(stream);
     free(stream);
 }
 
@@ -637,7 +553,12 @@ void ul_streams_close(ul_ring *ring)
     for (uint32_t slot = 0; slot < ring->slot_count; slot++)
         if (ring->slots[slot] != NULL)
             ul_stream_free(ring->slots[slot]);
-    free_chunks(ring->spare_chunks);
+    ul_queue_free_spare(ring);
+    while (ring->spare_buffers != NULL) {
+        char *buffer = ring->spare_buffers;
+        memcpy(&ring->spare_buffers, buffer, sizeof(char *));
+        free(buffer);
+    }
     free(ring->slots);
     free(ring->free_slots);
 }

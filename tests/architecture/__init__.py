@@ -1,0 +1,1 @@
+"""The house as DESIGN.md draws it: layers, boundaries, sizes, and what is borrowed from asyncio and the kernel."""

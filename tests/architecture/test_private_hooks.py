@@ -1,0 +1,322 @@
+"""Everything private of asyncio (and of `selectors`) that this package relies on: names, signatures, types.
+
+`HOOKS` is the one list.  On a Python that changed one of them the test of that name fails, and says what changed; in a
+package that began to use another, `test_the_list_is_complete` does.
+"""
+
+import ast
+import asyncio
+import collections
+import contextlib
+import inspect
+import re
+import selectors
+import socket
+import ssl
+import sys
+import textwrap
+from asyncio import base_events, constants, format_helpers, selector_events, sslproto, transports, trsock
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+import uringloop
+from uringloop import hooks
+
+from .sources import cython_files, python_files
+
+
+class Hook(NamedTuple):
+    """A private name.
+
+    Attributes:
+        owner: what it is a name of; a key of `OWNERS`.
+        name: the name.
+        shape: of a callable its parameters, "=" after one with a default; of anything else its type.
+    """
+
+    owner: str
+    name: str
+    shape: str | type
+
+
+_SINCE_313 = sys.version_info >= (3, 13)
+_SERVING = "self protocol_factory sock sslcontext= server= backlog= ssl_handshake_timeout= ssl_shutdown_timeout="
+_TLS = (
+    "self rawsock protocol sslcontext waiter= * server_side= server_hostname= extra= server="
+    " ssl_handshake_timeout= ssl_shutdown_timeout="
+)
+_TLS_PROTOCOL = (
+    "self loop app_protocol sslcontext waiter server_side= server_hostname= call_connection_made="
+    " ssl_handshake_timeout= ssl_shutdown_timeout="
+)
+
+#: The scheduler fills in these and no others, so a handle must have just these.
+HANDLE_SLOTS = ("_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context")
+TIMER_SLOTS = ("_scheduled", "_when")
+
+HOOKS = [
+    # Overridden: asyncio calls ours.
+    Hook("loop", "_run_once", "self"),
+    Hook("loop", "_timer_handle_cancelled", "self handle"),
+    Hook("loop", "_make_self_pipe", "self"),
+    Hook("loop", "_read_from_self", "self"),
+    Hook("loop", "_write_to_self", "self"),
+    Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server="),
+    Hook("loop", "_make_ssl_transport", _TLS),
+    Hook("loop", "_start_serving", _SERVING),
+    Hook("loop", "_stop_serving", "self sock"),
+    Hook("policy", "_loop_factory", "*"),
+    # Called.
+    Hook("loop", "_check_closed", "self"),
+    Hook("loop", "_check_running", "self"),
+    Hook("loop", "_check_thread", "self"),
+    Hook("loop", "_check_callback", "self callback method"),
+    Hook("loop", "_process_events", "self event_list"),
+    Hook("loop", "_ensure_fd_no_transport", "self fd"),
+    Hook("loop", "_ensure_resolved", "self address * family= type= proto= flags= loop"),
+    Hook("handle", "_run", "self"),
+    Hook("server", "_attach", "self transport" if _SINCE_313 else "self"),
+    Hook("server", "_detach", "self transport" if _SINCE_313 else "self"),
+    Hook("base_events", "_set_nodelay", "sock"),
+    Hook("base_events", "_check_ssl_socket", "sock"),
+    Hook("base_events", "_format_handle", "handle"),
+    Hook("format_helpers", "_format_callback_source", "func args * debug=" if _SINCE_313 else "func args"),
+    Hook("trsock", "TransportSocket", "self sock"),
+    Hook("sslproto", "SSLProtocol", _TLS_PROTOCOL),
+    Hook("transports", "_FlowControlMixin", "self extra= loop="),
+    Hook("transport", "_set_write_buffer_limits", "self high= low="),
+    Hook("transport", "_maybe_pause_protocol", "self"),
+    Hook("transport", "_maybe_resume_protocol", "self"),
+    # Read, and some of them written.
+    Hook("loop", "_ssock", socket.socket),
+    Hook("loop", "_csock", socket.socket),
+    Hook("loop", "_internal_fds", int),
+    Hook("loop", "_ready", collections.deque),
+    Hook("loop", "_stopping", bool),
+    Hook("loop", "_closed", bool),
+    Hook("loop", "_debug", bool),
+    Hook("loop", "_clock_resolution", float),
+    Hook("loop", "_current_handle", type(None)),
+    Hook("loop", "_signal_handlers", dict),
+    Hook("loop", "_transports", collections.abc.MutableMapping),
+    *(Hook("handle", name, object) for name in (*HANDLE_SLOTS, *TIMER_SLOTS)),
+    Hook("transport", "_extra", dict),
+    Hook("transport", "_loop", asyncio.AbstractEventLoop),
+    Hook("transport", "_high_water", int),
+    Hook("transport", "_low_water", int),
+    Hook("transport", "_protocol_paused", bool),
+    Hook("selector", "_fd_to_key", dict),
+    Hook("constants", "_SendfileMode", type),
+    Hook("constants", "SSL_HANDSHAKE_TIMEOUT", float),
+    Hook("constants", "SSL_SHUTDOWN_TIMEOUT", float),
+]
+
+#: Private attributes of a transport that asyncio's own code reads, by where it does: ours must have them.
+READS = {
+    "base_events.BaseEventLoop.sendfile": {"_sendfile_compatible"},
+    "base_events.BaseEventLoop.start_tls": {"_start_tls_compatible"},
+    "base_events._SendfileFallbackProtocol": {"_loop", "_protocol_paused"},
+    "selector_events.BaseSelectorEventLoop._sendfile_native": {
+        "_make_empty_waiter",
+        "_reset_empty_waiter",
+        "_sock",
+        "_sock_fd",
+    },
+    "sslproto.SSLProtocol": {"_force_close"},
+}
+
+#: Names that asyncio has too, but that are ours and never meet its own.
+COINCIDENCES = {
+    "_protocol_factory": "Listener's; asyncio.Server has one",
+    "_wakeup": "EventLoop's; asyncio.Server has one",
+}
+
+
+@contextlib.contextmanager
+def owners() -> Iterator[dict[str, Any]]:
+    """What the hooks are names of: live objects where only an instance has the attribute."""
+    loop = asyncio.SelectorEventLoop()
+    selector = selectors.EpollSelector()
+    try:
+        yield {
+            "loop": loop,
+            "handle": asyncio.TimerHandle(0.0, print, (), loop),
+            "server": base_events.Server(loop, [], asyncio.Protocol, None, 1, None),
+            "transport": transports._FlowControlMixin(loop=loop),  # type: ignore[attr-defined]
+            "policy": _policy_class(),
+            "selector": selector,
+            "base_events": base_events,
+            "constants": constants,
+            "format_helpers": format_helpers,
+            "sslproto": sslproto,
+            "transports": transports,
+            "trsock": trsock,
+        }
+    finally:
+        selector.close()
+        loop.close()
+
+
+def _policy_class() -> type | None:
+    return next((base for base in uringloop.EventLoopPolicy.__mro__ if base.__module__.startswith("asyncio")), None)
+
+
+def parameters(function: Any) -> str:
+    """The parameters in the form of `Hook.shape`: names, "=" after one with a default, "*" before keywords only."""
+    words = []
+    if isinstance(function, type):
+        function = function.__init__  # type: ignore[misc]
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in words:
+            words.append("*")
+        words.append(parameter.name + ("=" if parameter.default is not inspect.Parameter.empty else ""))
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.owner}.{hook.name}")
+def test_python_still_has_it(hook: Hook) -> None:
+    with owners() as found:
+        owner = found[hook.owner]
+        where = f"{hook.owner}.{hook.name} on Python {sys.version.split()[0]}"
+        assert hasattr(owner, hook.name), f"{where} is gone"
+        value = getattr(owner, hook.name)
+        if isinstance(hook.shape, type):
+            assert isinstance(value, hook.shape), f"{where} is now a {type(value).__name__}"
+        elif hook.shape == "*":
+            assert callable(value), f"{where} cannot be called any more"
+        else:
+            function = getattr(value, "__func__", value)
+            assert parameters(function) == hook.shape, f"{where} has other parameters"
+
+
+OVERRIDDEN = [
+    hook.name
+    for hook in HOOKS
+    if hook.owner == "loop" and isinstance(hook.shape, str) and hook.name in vars(uringloop.EventLoop)
+]
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_the_override_has_the_same_parameters(name: str) -> None:
+    assert parameters(getattr(uringloop.EventLoop, name)) == parameters(getattr(asyncio.SelectorEventLoop, name))
+
+
+@pytest.mark.parametrize(("kind", "slots"), [(asyncio.Handle, HANDLE_SLOTS), (asyncio.TimerHandle, TIMER_SLOTS)])
+def test_handles_have_just_the_slots_that_the_scheduler_fills(kind: type, slots: tuple[str, ...]) -> None:
+    assert {*kind.__slots__} - {"__weakref__"} == {*slots}  # type: ignore[attr-defined]
+    assert all(inspect.ismemberdescriptor(vars(kind)[name]) for name in slots)
+
+
+def test_sendfile_modes() -> None:
+    assert [mode.name for mode in hooks.SendfileMode] == ["UNSUPPORTED", "TRY_NATIVE", "FALLBACK"]
+
+
+def test_tls_protocol_has_a_transport_for_the_application() -> None:
+    loop = asyncio.SelectorEventLoop()
+    try:
+        tls, transport = hooks.make_tls_protocol(
+            loop,
+            asyncio.Protocol(),
+            ssl.create_default_context(),
+            None,
+            server_side=False,
+            server_hostname="localhost",
+            handshake_timeout_s=1.0,
+            shutdown_timeout_s=1.0,
+        )
+        assert isinstance(tls, asyncio.BufferedProtocol)
+        assert isinstance(transport, asyncio.Transport)
+        transport._closed = True  # type: ignore[attr-defined]  # it never opened, and would warn
+    finally:
+        loop.close()
+
+
+# What asyncio reads of our transports
+
+
+@pytest.mark.parametrize("place", READS)
+def test_asyncio_reads_no_more_of_a_transport(place: str) -> None:
+    module, *path = place.split(".")
+    source: Any = {"base_events": base_events, "selector_events": selector_events, "sslproto": sslproto}[module]
+    for name in path:
+        source = getattr(source, name)
+    text = textwrap.dedent(inspect.getsource(source))
+    read = set(re.findall(r"\b(?:self\._transport|transp|transport)\.(_[a-z]\w*)", text))
+    read |= set(re.findall(r"getattr\(transport, '(_\w+)'", text))
+    assert read == READS[place]
+
+
+@pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+def test_our_transport_has_what_asyncio_reads() -> None:
+    wanted = set().union(*READS.values())
+
+    class Lost(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost = asyncio.Event()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost.set()
+
+    async def look() -> set[str]:
+        near, far = socket.socketpair()
+        with far:
+            transport, protocol = await asyncio.get_running_loop().create_connection(Lost, sock=near)
+            missing = {name for name in wanted if not hasattr(transport, name)}
+            # The fallback of sendfile insists on it.
+            if not isinstance(transport, transports._FlowControlMixin):  # type: ignore[attr-defined]
+                missing.add("_FlowControlMixin")
+            transport.abort()
+            await protocol.lost.wait()
+            return missing
+
+    with asyncio.Runner(loop_factory=uringloop.EventLoop) as runner:
+        assert runner.run(look()) == set()
+
+
+# The list itself
+
+
+def _private_names() -> dict[str, set[str]]:
+    """Every private name that the package defines or uses, and where."""
+    found: dict[str, set[str]] = collections.defaultdict(set)
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Attribute(attr=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    found[name].add(path.name)
+                case ast.AnnAssign(target=ast.Name(id=name)) | ast.alias(name=name):
+                    found[name].add(path.name)
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    found[name].add(path.name)
+    for path in cython_files():
+        for name in re.findall(r"\b_[a-z]\w*", path.read_text()):
+            found[name].add(path.name)
+    return {name: where for name, where in found.items() if _is_private(name)}
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_the_list_is_complete() -> None:
+    with owners() as found:
+        theirs = {name for owner in found.values() for name in dir(owner) if _is_private(name)}
+    listed = {hook.name for hook in HOOKS} | set().union(*READS.values()) | COINCIDENCES.keys()
+    used = _private_names()
+    unlisted = {name: sorted(used[name]) for name in used.keys() & theirs - listed}
+    assert not unlisted, "private names of asyncio that HOOKS does not list"
+
+
+def test_the_list_has_nothing_superfluous() -> None:
+    used = _private_names()
+    assert [hook.name for hook in HOOKS if _is_private(hook.name) and hook.name not in used] == []
+
+
+def test_only_hooks_reaches_into_modules() -> None:
+    """Private names of asyncio's modules are taken in hooks.py alone."""
+    modules = "base_events|constants|events|selector_events|sslproto|transports|trsock|unix_events"
+    for path in python_files():
+        if path.name != "hooks.py":
+            assert not re.findall(rf"\b(?:{modules})\._\w+", path.read_text()), path

@@ -1,0 +1,65 @@
+"""What every test gets: the loop variants, and a house that must be as clean afterwards as it was before.
+
+For each async test three fixtures look after that, in this order from the outside in:
+
+`no_descriptor_left`   after the loop was closed, the process has the descriptors that it had before
+`loop_goes_quiet`      before the loop is closed: no task, no stream, nothing in flight, no buffer lent
+`unexpected`           what the loop's exception handler heard; a test that expects something takes it out
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.housekeeping import open_descriptors, settle
+from tests.variants import EVERY, USUAL, LoopFactory, named
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """All variants for a test that names some (pytest-asyncio picks), else the usual ones."""
+    marker = item.get_closest_marker("asyncio")
+    chosen = marker is not None and "loop_factories" in marker.kwargs
+    return named(EVERY if chosen else USUAL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> None:
+    """Every test ends with a full garbage collection; what is there from the start need not be looked at again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def unexpected() -> list[dict[str, Any]]:
+    """Contexts that the loop's exception handler was called with.  What is still here at the end fails the test."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_left() -> Iterator[None]:
+    before = open_descriptors()
+    yield
+    # A transport or socket that was dropped without being closed warns here, and a warning is an error.
+    gc.collect()
+    left = {fd: what for fd, what in open_descriptors().items() if before.get(fd) != what}
+    assert not left, "descriptors were left open"
+
+
+@pytest.fixture(autouse=True)
+def _loop_goes_quiet_if_async(no_descriptor_left: None, request: pytest.FixtureRequest) -> None:
+    # Asked for only here, because an async fixture would give sync tests a loop as well.
+    if request.node.get_closest_marker("asyncio") is not None:
+        request.getfixturevalue("loop_goes_quiet")
+
+
+@pytest_asyncio.fixture
+async def loop_goes_quiet(unexpected: list[dict[str, Any]]) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: unexpected.append(context))
+    yield
+    assert await settle() == {}
+    assert not unexpected, "the loop's exception handler was called"

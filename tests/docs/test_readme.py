@@ -1,0 +1,197 @@
+"""Every block of README runs as written, every command of the documents exists.
+
+A python block runs by itself, in an empty folder.  Each line of a sh block must be known to `HANDLERS`: either it is
+run here, or it is what another test or the Makefile runs, and then it is checked as far as is cheap.
+"""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import uringloop
+from uringloop.ring import ring
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+SERVER = "python examples/echo_server.py"
+
+needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text(), flags=re.M | re.S)
+
+
+def shell_lines(document: str) -> list[str]:
+    return [line for block in blocks(document, "sh") for line in block.splitlines() if line]
+
+
+def environment() -> dict[str, str]:
+    """Such that `python` is the one that runs the tests."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONWARNINGS": "error"}
+
+
+def shell(command: str) -> str:
+    """Run one line as a reader of README would, in the checkout; its standard output."""
+    finished = subprocess.run(
+        command, shell=True, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=100
+    )
+    assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+    return finished.stdout
+
+
+# Python blocks
+
+
+@needs_ring
+@pytest.mark.parametrize("block", blocks("README.md", "python"), ids=lambda block: block.splitlines()[-1])
+def test_python_block_runs(block: str, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", block],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+# Commands
+
+
+def makes(line: str) -> None:
+    """`make TARGET`: the target is there.  What it does is for the reader and for .ci/run."""
+    target = line.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
+
+
+def installs(line: str) -> None:
+    """Shown by tests/packaging, and by tools/venv, which did just that to run these tests."""
+
+
+def runs_in_venv(line: str) -> None:
+    shell(line.removeprefix("venv/bin/"))
+
+
+def runs(line: str) -> None:
+    shell(line)
+
+
+def is_a_server(line: str) -> None:
+    """It waits for a client: `test_echo_server_and_client`."""
+    assert line.startswith(SERVER)
+
+
+def is_a_client(line: str) -> None:
+    """It needs a server: `test_echo_server_and_client`."""
+
+
+def runs_pytest(line: str) -> None:
+    """`$python -m pytest FOLDER`: the folder is there."""
+    assert (ROOT / shlex.split(line)[-1]).is_dir()
+
+
+def prints_a_python(line: str) -> None:
+    assert os.access(ROOT / "tools" / "venv", os.X_OK)
+
+
+HANDLERS: dict[str, Callable[[str], None]] = {
+    r"make \w+( .*)?": makes,
+    r"python3 -m venv venv": installs,
+    r"venv/bin/pip install -e \.": installs,
+    r"venv/bin/python -m uringloop": runs_in_venv,
+    r"python -m uringloop( --json)?": runs,
+    r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
+    r"python examples/echo_server\.py .*": is_a_server,
+    r"python examples/echo_client\.py .*": is_a_client,
+    r"python=\$\(tools/venv\)": prints_a_python,
+    r"\$python -m pytest \S+": runs_pytest,
+}
+
+
+@needs_ring
+@pytest.mark.parametrize("line", [line for document in DOCUMENTS for line in shell_lines(document)])
+def test_command_is_right(line: str) -> None:
+    handlers = [handler for pattern, handler in HANDLERS.items() if re.fullmatch(pattern, line)]
+    assert handlers, "a command that nothing here checks"
+    handlers[0](line)
+
+
+@needs_ring
+def test_echo_server_and_client() -> None:
+    lines = shell_lines("README.md")
+    server = next(line for line in lines if line.startswith(SERVER))
+    client = next(line for line in lines if line.startswith("python examples/echo_client.py"))
+    port = free_port()
+    process = subprocess.Popen(
+        shlex.split(on_port(server, port)), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("listening on")
+            assert re.search(r"messages in .* s: \d+ messages/s", shell(on_port(client, port)))
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.stdout.read().startswith("served 64 connections")
+    assert process.returncode == 0
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def on_port(line: str, port: int) -> str:
+    changed = re.sub(r"--port \d+", f"--port {port}", line)
+    assert changed != line
+    return changed
+
+
+# What is said
+
+
+def test_buffer_sizes_are_those_of_the_code() -> None:
+    text = (ROOT / "README.md").read_text()
+    for count in (ring.BUFFER_COUNT, ring.BUFFER_COUNT_MAX):
+        assert f"{count * ring.BUFFER_SIZE_BYTES >> 20} MiB" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_exist(document: str) -> None:
+    paths = r"`((?:uringloop|tests|examples|benchmarks|tools|\.ci)/[\w./]*)`"
+    links = r"\]\(([\w.]+\.md)\)"
+    named = re.findall(f"{paths}|{links}", (ROOT / document).read_text())
+    missing = [path or link for path, link in named if not (ROOT / (path or link)).exists()]
+    assert not missing
+
+
+def test_every_room_of_the_house_is_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    package = ROOT / "uringloop"
+    rooms = [path.name for path in [*package.glob("*.py"), *package.glob("*.pyx")]]
+    rooms += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}`" not in text] == []
+
+
+def test_names_in_the_architecture_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    package = ROOT / "uringloop"
+    core = (package / "ring" / "_core" / "core.h").read_text() + (package / "ring" / "_core" / "internal.h").read_text()
+    functions = set(re.findall(r"\bul_\w+", text))
+    files = set(re.findall(r"\b\w+\.(?:pyx|pxi|py|c|h)\b", text))
+    assert {name for name in functions if not re.search(rf"\b{name}\b", core)} == set()
+    assert files - {path.name for path in package.rglob("*.*")} == set()

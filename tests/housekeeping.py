@@ -1,0 +1,46 @@
+"""What a test may have left behind: descriptors of the process, and what is still going on in a loop."""
+
+import asyncio
+import os
+from typing import Any
+
+#: How long a loop may need to report what it was told to cancel.  It is never waited for when all is well.
+_SETTLE_SECONDS = 3
+
+
+def open_descriptors() -> dict[int, str]:
+    """The open descriptors of this process, and what each of them is."""
+    descriptors = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            descriptors[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            # The directory that was being listed.
+            continue
+    return descriptors
+
+
+def left_over(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """What is not over yet: tasks but the running one, operations, streams, lent buffers.  Empty when all is quiet."""
+    left: dict[str, Any] = {}
+    if hasattr(loop, "statistics"):
+        left = {name: loop.statistics()[name] for name in ("in_flight", "streams", "buffers_lent")}
+    left["tasks"] = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    return {name: value for name, value in left.items() if value}
+
+
+async def settle() -> dict[str, Any]:
+    """Let the loop finish what was just told to end: tasks, cancels, connections that close.
+
+    Returns:
+        What is left over all the same.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _SETTLE_SECONDS
+    # A callback scheduled by a callback: a few turns also where nothing is counted.
+    for _ in range(5):
+        await asyncio.sleep(0)
+    # There is no event for "nothing is in flight".
+    while left_over(loop) and loop.time() < deadline:
+        await asyncio.sleep(0.001)
+    return left_over(loop)

@@ -1,0 +1,56 @@
+"""The loops that one test body runs on: asyncio's own, and uringloop in every shape that it may be given.
+
+A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import uringloop
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+#: As on a kernel that has none of the newer ways: one SQE a receive, an accept, a poll.
+_PLAIN = ("multishot_receive", "multishot_accept", "multishot_poll", "buffer_rings")
+#: Everything runs out all the time: both queues overflow, and the receive buffers are gone after two.
+_TINY: dict[str, Any] = {
+    "sq_entries": 4,
+    "cq_entries": 8,
+    "buffer_count": 2,
+    "buffer_count_max": 2,
+    "buffer_size_bytes": 64,
+}
+#: A few bytes take many completions, so that those of several connections mix.
+_SMALL: dict[str, Any] = {"buffer_count": 256, "buffer_size_bytes": 64}
+
+
+def _uringloop(**options: Any) -> LoopFactory:
+    return lambda: uringloop.EventLoop(**options)
+
+
+FACTORIES: dict[str, LoopFactory] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "auto": _uringloop(),
+    "ring": _uringloop(sleep="ring"),
+    "selector": _uringloop(sleep="selector"),
+    "ring-plain": _uringloop(sleep="ring", without=_PLAIN),
+    "selector-plain": _uringloop(sleep="selector", without=_PLAIN),
+    "ring-interrupting": _uringloop(sleep="ring", without=("defer_taskrun",)),
+    "selector-interrupting": _uringloop(sleep="selector", without=("defer_taskrun",)),
+    "ring-small": _uringloop(sleep="ring", **_SMALL),
+    "ring-tiny": _uringloop(sleep="ring", **_TINY),
+    "selector-tiny": _uringloop(sleep="selector", **_TINY),
+}
+
+USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain")
+EVERY = tuple(FACTORIES)
+RINGS = tuple(name for name in FACTORIES if name != "asyncio")
+#: Two ways to sleep, everything else at its best.
+BOTH_SLEEPS = ("ring", "selector")
+TINY = ("ring-tiny", "selector-tiny")
+
+
+def named(names: Iterable[str]) -> dict[str, LoopFactory]:
+    """The factories of some variants, in this order."""
+    return {name: FACTORIES[name] for name in names}

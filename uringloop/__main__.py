@@ -1,0 +1,236 @@
+"""The doctor, `python -m uringloop [--json]`: what this kernel offers, what the loop will use, and what is in the way.
+
+The exit code is 0 where io_uring can be used and 1 where it cannot.  Facts are gathered first and printed afterwards,
+and nothing that is refused ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks
+first.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import enum
+import errno
+import json
+import os
+import platform
+import resource
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .policy import FALLBACK_VARIABLE
+from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
+from .ring.errors import DISABLE_VARIABLE, disabled_by_variable, kernel_switch, unavailable
+from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
+
+_GROUP = Path("/proc/sys/kernel/io_uring_group")
+_LIMITS = {"memlock_bytes": resource.RLIMIT_MEMLOCK, "nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+_WIDTH = 100
+
+
+@dataclasses.dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        usable: whether a ring could be made, and did something.
+        error: the kernel's answer, such as "EPERM", if it refused.
+        cause: why it cannot be used.
+        remedy: what to do about it.
+        setup: IORING_SETUP_* flags that the ring was made with.
+        features: IORING_FEAT_* flags of this kernel.
+        features_missing: those that it does not have.
+        operations: IORING_OP_* that it supports.
+        operations_missing: those that it does not.
+        optional: for each optional feature of the loop, whether it will be used.
+        limits: soft and hard limits, None for unlimited, and the kernel's switch for io_uring.
+    """
+
+    uringloop: str
+    python: str
+    kernel: str
+    machine: str
+    usable: bool = False
+    error: str | None = None
+    cause: str | None = None
+    remedy: str | None = None
+    setup: list[str] = dataclasses.field(default_factory=list)
+    features: list[str] = dataclasses.field(default_factory=list)
+    features_missing: list[str] = dataclasses.field(default_factory=list)
+    operations: list[str] = dataclasses.field(default_factory=list)
+    operations_missing: list[str] = dataclasses.field(default_factory=list)
+    optional: dict[str, bool] = dataclasses.field(default_factory=dict)
+    limits: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def examine() -> Report:
+    """Gather everything; never raises for what is refused."""
+    report = Report(
+        uringloop=__version__,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        kernel=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        limits=_limits(),
+    )
+    try:
+        _survive()
+        features = _features()
+    except RingUnavailableError as error:
+        _refuse(report, error)
+    except OSError as error:
+        # A filter that lets io_uring_setup pass and refuses the other two system calls.
+        _refuse(report, unavailable(error.errno or errno.EIO))
+    else:
+        report.usable = True
+        _describe(report, features)
+    return report
+
+
+def _survive() -> None:
+    """Let a child ask for a ring first.
+
+    Raises:
+        RingUnavailableError: the child was killed for it.
+    """
+    if disabled_by_variable():
+        return
+    try:
+        child = os.fork()
+    except OSError:
+        # No process to spare: ask ourselves.
+        return
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            _features()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        raise RingUnavailableError(
+            0,
+            f"A sandbox kills the process that asks for it (signal {os.WTERMSIG(status)}).",
+            f"Allow the system calls io_uring_setup, io_uring_enter and io_uring_register, or set {DISABLE_VARIABLE}=1 "
+            "so that uringloop never asks.",
+        )
+
+
+def _features() -> Features:
+    """Make a ring as the loop does, and have it do nothing once."""
+    with Ring() as ring:
+        ring.open_buffers(BUFFER_COUNT, BUFFER_SIZE_BYTES, BUFFER_COUNT_MAX)
+        ring.get_sqe().prep_nop()
+        ring.submit(wait_for=1)
+        return ring.features
+
+
+def _refuse(report: Report, error: RingUnavailableError) -> None:
+    report.error = errno.errorcode.get(error.errno or 0)
+    report.cause = error.cause
+    report.remedy = error.remedy
+
+
+def _describe(report: Report, features: Features) -> None:
+    report.setup, _ = _split(Setup, features.setup)
+    report.features, report.features_missing = _split(Feature, features.kernel)
+    report.operations = [op.name for op in Opcode if op in features.opcodes]
+    report.operations_missing = [op.name for op in Opcode if op not in features.opcodes]
+    report.optional = {name: name in features.enabled for name in OPTIONAL}
+
+
+def _split(kind: type[enum.IntFlag], flags: enum.IntFlag) -> tuple[list[str], list[str]]:
+    """The names of the flags that are set, and of those that are not."""
+    names = [(str(flag.name), bool(flags & flag)) for flag in kind]
+    return [name for name, there in names if there], [name for name, there in names if not there]
+
+
+def _limits() -> dict[str, Any]:
+    limits: dict[str, Any] = {name: _or_none(_limit, which) for name, which in _LIMITS.items()}
+    limits["kernel.io_uring_disabled"] = kernel_switch()
+    limits["kernel.io_uring_group"] = _or_none(_number, _GROUP)
+    limits[DISABLE_VARIABLE] = disabled_by_variable()
+    return limits
+
+
+def _limit(which: int) -> list[int | None]:
+    return [None if value == resource.RLIM_INFINITY else value for value in resource.getrlimit(which)]
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _or_none(read: Callable[[Any], Any], what: Any) -> Any:
+    try:
+        return read(what)
+    except (OSError, ValueError):
+        return None
+
+
+def write_text(report: Report) -> str:
+    """The report for people."""
+    lines = [
+        f"uringloop {report.uringloop} on {report.python}, {report.kernel}, {report.machine}",
+        "",
+        f"io_uring can{'' if report.usable else 'not'} be used here.",
+    ]
+    if not report.usable:
+        lines += _entry("why", f"{report.cause}{f' ({report.error})' if report.error else ''}")
+        lines += _entry("what to do", str(report.remedy))
+        lines += _entry(
+            "until then", f"new_event_loop(fallback=True) or {FALLBACK_VARIABLE}=1 gives asyncio's own loop"
+        )
+    if report.optional:
+        lines += ["", "The loop"]
+        for name, used in report.optional.items():
+            lines += _entry(f"{'uses' if used else 'lacks'} {name}", OPTIONAL[name], 26)
+    if report.usable:
+        lines += ["", "The kernel"]
+        lines += _entry("setup flags", " ".join(report.setup))
+        lines += _entry("features", " ".join(report.features))
+        lines += _entry("... missing", " ".join(report.features_missing) or "none")
+        lines += _entry("operations", " ".join(report.operations))
+        lines += _entry("... missing", " ".join(report.operations_missing) or "none")
+    lines += ["", "Limits"]
+    for name, value in report.limits.items():
+        lines += _entry(name, _limit_text(name, value), 26)
+    return "\n".join(lines)
+
+
+def _entry(name: str, text: str, column: int = 14) -> list[str]:
+    """A name, and beside it a text of as many lines as it takes."""
+    head = f"  {name:{column}}"
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    ) or [head.rstrip()]
+
+
+_SWITCH_TEXTS = {0: "0, everyone may", 1: "1, only root and kernel.io_uring_group may", 2: "2, nobody may"}
+
+
+def _limit_text(name: str, value: Any) -> str:
+    if name == "kernel.io_uring_disabled":
+        return _SWITCH_TEXTS.get(value, "this kernel has no such switch" if value is None else str(value))
+    if name == DISABLE_VARIABLE:
+        return "set" if value else "not set"
+    if isinstance(value, list):
+        soft, hard = ("unlimited" if limit is None else str(limit) for limit in value)
+        return f"{soft} (hard limit {hard})"
+    return "not known" if value is None else str(value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m uringloop", description="What this kernel offers to uringloop, and what is in the way."
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    options = parser.parse_args(arguments)
+    report = examine()
+    print(json.dumps(dataclasses.asdict(report), indent=2) if options.json else write_text(report))
+    return 0 if report.usable else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
