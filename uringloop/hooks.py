@@ -148,11 +148,13 @@ else:
     PrivateProcessTransport = base_subprocess.BaseSubprocessTransport
     PrivatePopen = subprocess.Popen
 
-#: The parameters of `Popen._execute_child` that ours takes over.
-EXECUTE_CHILD_PARAMETERS = (
-    "self args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell p2cread p2cwrite c2pread"
-    " c2pwrite errread errwrite restore_signals gid gids uid umask start_new_session process_group"
-).split()
+
+#: The parameters of `Popen._execute_child`, which ours takes over.
+_EXECUTE_CHILD = (
+    "self args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell"
+    " p2cread p2cwrite c2pread c2pwrite errread errwrite"
+    " restore_signals gid gids uid umask start_new_session process_group"
+)
 
 
 def popen_is_known() -> bool:
@@ -160,4 +162,4 @@ def popen_is_known() -> bool:
     if subprocess.Popen is not PrivatePopen:
         return False
     code = PrivatePopen._execute_child.__code__  # type: ignore[attr-defined]
-    return list(code.co_varnames[: code.co_argcount]) == EXECUTE_CHILD_PARAMETERS
+    return " ".join(code.co_varnames[: code.co_argcount]) == _EXECUTE_CHILD

@@ -1,7 +1,7 @@
 """`Spawn`: a child process whose start stalls nobody; see _core/spawn.c for how and why.
 
-The child runs on the memory of its `Spawn` until it has reported.  Nothing but `release` frees that memory, not even the
-end of the interpreter.
+The child runs on the memory of its `Spawn` until it has reported.  Nothing but `release` frees that memory, not even
+the end of the interpreter.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """`ReadPipeTransport` and `WritePipeTransport`: one end of a pipe, FIFO, socket or tty, as asyncio's pipe transports.
 
-Both hold a `Stream` that reads and writes instead of receiving and sending.  What differs from a connection is asyncio's:
+Both hold a `Stream` that reads and writes instead of receiving and sending.  What differs from a connection is as in
+asyncio:
 
 - An exception in `data_received` is told, and reading goes on.
 - `eof_received` cannot keep the pipe open.
@@ -11,8 +12,8 @@ Both hold a `Stream` that reads and writes instead of receiving and sending.  Wh
 - Whoever pauses reading may hand the descriptor to somebody else, a child that shall read the terminal for a while: so
   pausing also cancels the read.
 
-A multishot read needs a file that can be polled, so /dev/zero could not have one: character devices are read one READ at
-a time, and so are datagram sockets, whose messages must fit into the buffer.
+A multishot read needs a file that can be polled, so /dev/zero could not have one: character devices are read one READ
+at a time, and so are datagram sockets, whose messages must fit into the buffer.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class _PipeTransport:
     if TYPE_CHECKING:
         _state: Connection
         _loop: asyncio.AbstractEventLoop
+        _extra: dict[str, Any]
 
     _fileno: int
     _pipe: Any = None

@@ -1,9 +1,9 @@
 """Child processes: started without stalling the loop, their end noticed without a thread or a signal.
 
-Starting has two parts: `Popen` makes the child, at once; that its program runs, or cannot, is heard through a pipe that is
-polled on the ring.  A pidfd (pidfd_open(2)) polled on the ring tells of the child's end, from before it can have ended, so
-whatever becomes of who started it, there is no zombie.  It also names the child for signals: a process id may be another
-process's already when someone else has waited for ours.
+Starting has two parts: `Popen` makes the child, at once; that its program runs, or cannot, is heard through a pipe that
+is polled on the ring.  A pidfd (pidfd_open(2)) polled on the ring tells of the child's end, from before it can have
+ended, so whatever becomes of who started it, there is no zombie.  It also names the child for signals: a process id may
+be another process's already when someone else has waited for ours.
 
 On 3.11 to 3.13 asyncio would ask its policy for a child watcher; none is used.
 """
@@ -164,7 +164,8 @@ async def start_process(
     if popen_is_known():
         child = await _start(loop, partial(Popen, args, **options))
     else:
-        child = await _start_elsewhere(loop, partial(subprocess.Popen, args, **options))
+        make: Any = partial(subprocess.Popen, args, **options)
+        child = await _start_elsewhere(loop, make)
     waiter = loop.create_future()
     transport = ProcessTransport(
         loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter, extra, child=child
@@ -204,7 +205,7 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
 
 
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:
-    """Make the child by a Popen that somebody has put in the place of the standard one: in a thread, it waits for exec."""
+    """Make the child by a Popen that is not the standard one: in a thread, since it waits for exec."""
     making = loop.run_in_executor(None, _make_with_pidfd, make)
     try:
         return Child(loop, *await asyncio.shield(making))

@@ -4,8 +4,8 @@ The standard library's checks the arguments, makes the pipes and closes their ot
 exec and the wait for exec, is done here, by a `Spawn`.  What the child reports about exec is heard later, by `Start`.
 
 A child with a preexec_fn is forked, on this thread as asyncio does: the function then sees the thread that it would see
-there, locks are in the state that it knows, and Linux does not take the end of a helping thread for the end of the parent
-(PR_SET_PDEATHSIG).  Only the fork itself is waited for.
+there, locks are in the state that it knows, and Linux does not take the end of a helping thread for the end of the
+parent (PR_SET_PDEATHSIG).  Only the fork itself is waited for.
 """
 
 import os
