@@ -3,7 +3,7 @@
 from setuptools import Extension, setup
 
 CORE = "uringloop/ring/_core"
-SOURCES = ("ring.c", "buffers.c", "queue.c", "stream.c", "watch.c")
+SOURCES = ("ring.c", "slots.c", "buffers.c", "queue.c", "stream.c", "datagram.c", "watch.c")
 
 setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
@@ -15,7 +15,7 @@ setup(
             include_dirs=[CORE],
             depends=[
                 *(f"{CORE}/{name}" for name in ("abi.h", "core.h", "internal.h")),
-                *(f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_stream.pxi")),
+                *(f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_stream.pxi", "hot_datagram.pxi")),
             ],
             extra_compile_args=["-std=gnu11", "-O2"],
         ),

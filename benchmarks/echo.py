@@ -9,7 +9,7 @@ generator is busy all the time (marked with *), it bounds the rate, and the CPU 
 import argparse
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,8 @@ CONTENDERS = {
 }
 REFERENCE = "uvloop"
 SATURATED = 0.95
+
+Measure = Callable[[str, int, argparse.Namespace], dict[str, "Outcome"]]
 
 
 @dataclass
@@ -47,18 +49,28 @@ class Outcome:
 
 
 def measure(mode: str, connections: int, options: argparse.Namespace) -> dict[str, Outcome]:
+    script = str(runner.ROOT / "examples" / "echo_server.py")
+    return compare(
+        lambda loop: [sys.executable, script, "--mode", mode, "--loop", CONTENDERS[loop], "--port", "0"],
+        connections,
+        options,
+    )
+
+
+def compare(
+    command: Callable[[str], Sequence[str]], connections: int, options: argparse.Namespace, *, datagrams: bool = False
+) -> dict[str, Outcome]:
+    """Drive the echo server that each loop's command starts."""
     server_cpu, load_cpu = runner.server_and_load_cpu()
     outcomes = {loop: Outcome() for loop in options.loops}
     for number, loop in runner.interleaved(options.loops, options.rounds):
         outcome = outcomes[loop]
         if outcome.disqualified:
             continue
-        script = str(runner.ROOT / "examples" / "echo_server.py")
-        command = [sys.executable, script, "--mode", mode, "--loop", CONTENDERS[loop], "--port", "0"]
         try:
-            with runner.serving(command, server_cpu) as server:
+            with runner.serving(command(loop), server_cpu) as server:
                 outcome.samples[number] = runner.drive(
-                    server, load_cpu, connections, options.size, options.depth, options.seconds
+                    server, load_cpu, connections, options.size, options.depth, options.seconds, datagrams=datagrams
                 )
         except Disqualified as reason:
             outcome.disqualified = str(reason)
@@ -84,27 +96,26 @@ def importable(loop: str) -> bool:
     return importlib.util.find_spec(CONTENDERS[loop].partition(":")[0]) is not None
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parser(description: str, connections: Sequence[int]) -> argparse.ArgumentParser:
+    """The options that the echo benchmarks share, with the numbers of connections that they try by default."""
     available = [loop for loop in CONTENDERS if importable(loop)]
-    modes = ["protocol", "streams", "sock"]
-    parser = argparse.ArgumentParser(description="TCP echo: how do event loops compare?")
-    parser.add_argument("--modes", nargs="+", choices=modes, default=modes)
-    parser.add_argument("--connections", nargs="+", type=int, default=[1, 64, 1000])
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--connections", nargs="+", type=int, default=connections)
     parser.add_argument("--size", type=int, default=1024, help="of a message, in bytes")
     parser.add_argument("--depth", type=int, default=1, help="messages outstanding on each connection")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured; a quarter more is warm-up")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loops", nargs="+", choices=available, default=available)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+def report(benchmark: str, modes: Sequence[str], options: argparse.Namespace, measure: Measure) -> None:
+    """Measure each mode with each number of connections, print the tables, and write the record if asked for."""
     runner.allow_many_files()
     results: list[dict[str, Any]] = []
     record = {
-        "benchmark": "echo",
+        "benchmark": benchmark,
         "machine": runner.machine(),
         "versions": runner.versions(options.loops),
         "reference": REFERENCE,
@@ -113,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seconds": options.seconds,
         "results": results,
     }
-    for mode in options.modes:
+    for mode in modes:
         for connections in options.connections:
             outcomes = measure(mode, connections, options)
             reference = outcomes[REFERENCE].rates() if REFERENCE in outcomes else {}
@@ -123,6 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 results.append({"mode": mode, "connections": connections, "loop": loop, **summary})
     if options.json:
         runner.write_json(options.json, record)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    modes = ["protocol", "streams", "sock"]
+    options_parser = parser("TCP echo: how do event loops compare?", [1, 64, 1000])
+    options_parser.add_argument("--modes", nargs="+", choices=modes, default=modes)
+    options = options_parser.parse_args(arguments)
+    report("echo", options.modes, options, measure)
 
 
 if __name__ == "__main__":

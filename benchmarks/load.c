@@ -1,5 +1,5 @@
 /*
- * A TCP load generator on io_uring: every connection keeps a number of messages outstanding at an echo
+ * A TCP or UDP load generator on io_uring: every connection keeps a number of messages outstanding at an echo
  * server, and every byte that comes back is compared with what was sent.
  *
  * A generator on epoll is exhausted before the fast servers are, and then all of them look alike. So this
@@ -10,6 +10,7 @@
  *
  * A connection's content is an endless stream: a window that slides over one random pattern, and that
  * starts at another place for each connection. Bytes lost, doubled, reordered or misdirected never match.
+ * Over UDP (-u) each message is a datagram of its own, and a lost one counts as an error like any other loss.
  *
  * It writes "begin" and "end" to stderr around the measured time, and one line of JSON to stdout.
  */
@@ -118,6 +119,7 @@ struct connection {
 
 static struct {
     int port, connections, depth;
+    bool datagrams;
     size_t size;
     double seconds, warmup;
 } option = {.connections = 1, .depth = 1, .size = 1024, .seconds = 2.0, .warmup = 0.5};
@@ -287,15 +289,17 @@ static void arm_receive(struct connection *c) {
 static void send_messages(struct connection *c, uint64_t count, uint64_t now) {
     uint64_t first = c->sent_bytes / option.size;
     for (uint64_t i = first; i < first + count; i++) c->sent_at_ns[i % (uint64_t)option.depth] = now;
-    struct sqe *sqe = stage();
-    sqe->opcode = OP_SEND;
-    sqe->flags = SQE_CQE_SKIP_SUCCESS;
-    sqe->fd = c->fd;
-    sqe->addr = (uintptr_t)content(c, c->sent_bytes);
-    sqe->len = (uint32_t)(count * option.size);
-    sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    sqe->user_data = (uint64_t)(c - connections) << 1 | 1;
-    c->sent_bytes += count * option.size;
+    for (uint64_t sends = option.datagrams ? count : 1, size = count / sends * option.size; sends > 0; sends--) {
+        struct sqe *sqe = stage();
+        sqe->opcode = OP_SEND;
+        sqe->flags = SQE_CQE_SKIP_SUCCESS;
+        sqe->fd = c->fd;
+        sqe->addr = (uintptr_t)content(c, c->sent_bytes);
+        sqe->len = (uint32_t)size;
+        sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        sqe->user_data = (uint64_t)(c - connections) << 1 | 1;
+        c->sent_bytes += size;
+    }
     outstanding += count;
 }
 
@@ -347,10 +351,10 @@ static void connect_all(void) {
     for (int i = 0; i < option.connections; i++) {
         struct connection *c = &connections[i];
         c->sent_at_ns = calloc((size_t)option.depth, sizeof *c->sent_at_ns);
-        c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        c->fd = socket(AF_INET, (option.datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
         if (!c->sent_at_ns || c->fd < 0) die("connection %d: %m", i);
         if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0) die("connection %d: %m", i);
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        if (!option.datagrams) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     }
     alive = option.connections;
 }
@@ -383,14 +387,15 @@ static void drain(void) {
 
 static void read_options(int argc, char **argv) {
     static const char usage[] =
-        "usage: load -p PORT [-c CONNECTIONS] [-s SIZE] [-d DEPTH] [-t SECONDS] [-w WARM_UP_SECONDS]";
-    for (int letter; (letter = getopt(argc, argv, "p:c:s:d:t:w:")) != -1;) {
+        "usage: load -p PORT [-u] [-c CONNECTIONS] [-s SIZE] [-d DEPTH] [-t SECONDS] [-w WARM_UP_SECONDS]";
+    for (int letter; (letter = getopt(argc, argv, "p:c:s:d:t:w:u")) != -1;) {
         if (letter == 'p') option.port = atoi(optarg);
         else if (letter == 'c') option.connections = atoi(optarg);
         else if (letter == 's') option.size = strtoul(optarg, NULL, 10);
         else if (letter == 'd') option.depth = atoi(optarg);
         else if (letter == 't') option.seconds = atof(optarg);
         else if (letter == 'w') option.warmup = atof(optarg);
+        else if (letter == 'u') option.datagrams = true;
         else die(usage);
     }
     if (option.port <= 0 || option.connections <= 0 || option.depth <= 0) die(usage);

@@ -128,11 +128,13 @@ def _port(process: "subprocess.Popen[str]", complaints: IO[str]) -> int:
     raise Disqualified("did not start: " + (complaints.read().strip().rpartition("\n")[2] or "no output"))
 
 
-def drive(server: Server, cpu: int, connections: int, size: int, depth: int, seconds: float) -> Sample:
+def drive(
+    server: Server, cpu: int, connections: int, size: int, depth: int, seconds: float, *, datagrams: bool = False
+) -> Sample:
     """Loads an echo server and takes its CPU time over exactly the measured part of the run."""
     program = compile_c(ROOT / "benchmarks" / "load.c")
     options = {"p": server.port, "c": connections, "s": size, "d": depth, "t": seconds, "w": seconds / 4}
-    command = [str(program), *(f"-{letter}{value}" for letter, value in options.items())]
+    command = [str(program), *(f"-{letter}{value}" for letter, value in options.items()), *(["-u"] * datagrams)]
     marks: dict[str, CpuTime] = {}
     complaints: list[str] = []
     with pinned(cpu):

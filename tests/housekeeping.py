@@ -21,10 +21,13 @@ def open_descriptors() -> dict[int, str]:
 
 
 def left_over(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """What is not over yet: tasks but the running one, operations, streams, lent buffers.  Empty when all is quiet."""
+    """What is not over yet: tasks but the running one, operations, streams, datagram sockets, lent buffers.
+
+    Empty when all is quiet.
+    """
     left: dict[str, Any] = {}
     if hasattr(loop, "statistics"):
-        left = {name: loop.statistics()[name] for name in ("in_flight", "streams", "buffers_lent")}
+        left = {name: loop.statistics()[name] for name in ("in_flight", "streams", "datagrams", "buffers_lent")}
     left["tasks"] = asyncio.all_tasks(loop) - {asyncio.current_task()}
     return {name: value for name, value in left.items() if value}
 

@@ -31,10 +31,11 @@ from typing import Any, Literal
 
 from . import hooks
 from .operations import Operation, Poll
-from .ring import Dispatcher, Ring, Stream, WatchSelector
+from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sockets import SocketOperations
+from .transports.datagram import FAMILIES, DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
@@ -47,6 +48,9 @@ _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
 _BUFFERS_MAX = 32768
+#: Of buffers for datagrams, each 256 KiB of address space.
+_DATAGRAM_BUFFER_COUNT = 64
+_DATAGRAM_BUFFER_COUNT_MAX = 512
 
 #: What was in flight when a loop was closed in a thread that could not cancel it: the kernel may still write there.
 _never_freed: list[Dispatcher] = []
@@ -61,9 +65,9 @@ class EventLoop(SocketOperations):
         without: optional features of the kernel to do without (keys of `uringloop.ring.OPTIONAL`).
         sq_entries: of the submission queue.
         cq_entries: of the completion queue.
-        buffer_count: receive buffers at first; a power of two.
-        buffer_count_max: they double up to this many.
-        buffer_size_bytes: of one receive buffer.
+        buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
+        buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
+        buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
 
     Raises:
         RingUnavailableError: io_uring cannot be used here; it says why and what to do.
@@ -174,7 +178,7 @@ class EventLoop(SocketOperations):
             if operation.may_move and operation.in_flight and not operation.abandoned
         ]
         left = sum(not operation.may_move for operation in dispatcher.operations.values())
-        left += self._ring.statistics()["streams"]
+        left += self._ring.statistics()["streams"] + self._ring.statistics()["datagrams"]
         if left > 0:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations are in flight: "
@@ -384,6 +388,43 @@ class EventLoop(SocketOperations):
         **kwargs: Any,
     ) -> ProcessTransport:
         return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
+
+    def _open_datagram(
+        self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
+    ) -> Datagram:
+        count, _, count_max = self._buffer_options
+        multishot = self._ring.open_datagram_buffers(
+            min(count, _DATAGRAM_BUFFER_COUNT), min(count_max, _DATAGRAM_BUFFER_COUNT_MAX)
+        )
+        peer = None
+        with contextlib.suppress(OSError):
+            peer = sock.getpeername()
+        return Datagram(
+            self._dispatcher,
+            sock.fileno(),
+            sock.family,
+            transport,
+            self.call_soon,
+            multishot,
+            remote,
+            peer,
+            sends_empty,
+            overhead_bytes,
+        )
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport:
+        """asyncio's own transport for the families whose addresses ours does not know."""
+        if sock.family not in FAMILIES:
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     def _make_socket_transport(
         self,

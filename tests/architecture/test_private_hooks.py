@@ -82,6 +82,7 @@ HOOKS = [
     Hook("loop", "_write_to_self", "self"),
     Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server="),
     Hook("loop", "_make_ssl_transport", _TLS),
+    Hook("loop", "_make_datagram_transport", "self sock protocol address= waiter= extra="),
     Hook("loop", "_start_serving", _SERVING),
     Hook("loop", "_stop_serving", "self sock"),
     Hook("loop", "_make_read_pipe_transport", "self pipe protocol waiter= extra="),

@@ -6,7 +6,7 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
 from .errors import RingUnavailableError
 from .features import OPTIONAL, Features
-from .hot import Dispatcher, Pin, Stream
+from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream
 from .memory import Vector
 from .ring import Completion, Ring, Sqe, is_available
 from .watch import WatchSelector
@@ -17,7 +17,9 @@ __all__ = [
     "POLL_ADD_MULTI",
     "Completion",
     "CqeFlag",
+    "Datagram",
     "Dispatcher",
+    "Endpoint",
     "Feature",
     "Features",
     "Opcode",

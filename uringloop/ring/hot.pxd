@@ -12,6 +12,13 @@ cdef extern from "core.h" nogil:
         pass
     ctypedef struct ul_stream:
         pass
+    ctypedef struct ul_datagram:
+        pass
+    struct io_uring_recvmsg_out:
+        uint32_t namelen
+        uint32_t controllen
+        uint32_t payloadlen
+        uint32_t flags
     struct io_uring_sqe:
         uint8_t opcode
         uint8_t flags
@@ -30,7 +37,7 @@ cdef extern from "core.h" nogil:
         uint64_t token
         int32_t res
         uint32_t flags
-        ul_stream *stream
+        void *owner
         uint32_t what
         uint32_t buffer_id
         const char *data
@@ -52,6 +59,13 @@ cdef extern from "core.h" nogil:
         UL_OPEN_PIPE
         UL_OPEN_POLLS
         UL_OPEN_DATAGRAMS
+        UL_DATAGRAM_DATA
+        UL_DATAGRAM_RECEIVE_ERROR
+        UL_DATAGRAM_SEND_ERROR
+        UL_DATAGRAM_LOW
+        UL_DATAGRAM_CLOSED
+        UL_GROUP_STREAM
+        UL_NAME_SIZE
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
@@ -67,12 +81,11 @@ cdef extern from "core.h" nogil:
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
 
-    int ul_buffers_grow(ul_ring *ring)
-    char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
-    void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
+    int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
+    char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
+    void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 
     ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
-    void *ul_stream_owner(ul_stream *stream)
     int ul_stream_receive(ul_stream *stream)
     void ul_stream_watch(ul_stream *stream, uint32_t events)
     int ul_stream_hold(ul_stream *stream)
@@ -89,3 +102,16 @@ cdef extern from "core.h" nogil:
     int ul_stream_close(ul_stream *stream)
     int ul_stream_abort(ul_stream *stream)
     void ul_stream_free(ul_stream *stream)
+
+    ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
+    int ul_datagram_receive(ul_datagram *datagram)
+    int ul_datagram_hold(ul_datagram *datagram)
+    void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
+    int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name,
+                         uint32_t name_size, int may_queue)
+    size_t ul_datagram_queued(ul_datagram *datagram)
+    void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
+    int ul_datagram_quiet(ul_datagram *datagram)
+    int ul_datagram_close(ul_datagram *datagram)
+    int ul_datagram_abort(ul_datagram *datagram)
+    void ul_datagram_free(ul_datagram *datagram)

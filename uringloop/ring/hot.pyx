@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, and `Stream` (hot_stream.pxi), compiled over the C core that cffi binds too.
+"""The hot half: the tick with its dispatch, `Stream` (hot_stream.pxi) and `Datagram` (hot_datagram.pxi), compiled over
+the C core that cffi binds too.
 
 What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
@@ -62,6 +63,21 @@ cdef class Pin:
         return self.view.len
 
 
+cdef class Endpoint:
+    """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""
+
+    cdef receive_event(self, ul_event *event):
+        raise NotImplementedError
+
+    cdef abort_in_core(self):
+        """Have everything of it in flight cancelled: the loop is closing."""
+        raise NotImplementedError
+
+    cdef forget_core(self):
+        """The core's half is about to be freed with the ring."""
+        raise NotImplementedError
+
+
 cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
@@ -76,8 +92,9 @@ cdef class Dispatcher:
     cdef int count, cursor, capacity
     cdef uint64_t next_token
     cdef object report
-    cdef set streams
+    cdef set endpoints
     cdef readonly dict operations
+    cdef AddressCache addresses
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
@@ -86,20 +103,19 @@ cdef class Dispatcher:
         if self.events == NULL:
             raise MemoryError
         self.report = report
-        self.streams = set()
+        self.endpoints = set()
         self.operations = {}
+        self.addresses = AddressCache()
 
     def __dealloc__(self):
         free(self.events)
 
     def detach(self):
         """Forget the ring, which is about to be closed: everything after this is refused."""
-        cdef Stream stream
-        for stream in self.streams:
-            stream.release_pins()
-            stream.handle = NULL
-            stream.closing = stream.lost = True
-        self.streams.clear()
+        cdef Endpoint endpoint
+        for endpoint in self.endpoints:
+            endpoint.forget_core()
+        self.endpoints.clear()
         self.ring = NULL
         self.count = self.cursor = 0
 
@@ -137,13 +153,13 @@ cdef class Dispatcher:
         """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
         try:
-            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, buffer_id), size_bytes)
+            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id), size_bytes)
         finally:
-            ul_buffer_recycle(self.ring, buffer_id)
+            ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id)
 
     def grow_buffers(self):
         """Add to the buffer group, if it may grow: a receive found it empty."""
-        ul_buffers_grow(self.ring)
+        ul_buffers_grow(self.ring, UL_GROUP_STREAM)
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes."""
@@ -153,11 +169,10 @@ cdef class Dispatcher:
             raise_errno(error)
 
     def cancel_all(self):
-        """Ask the kernel to cancel everything in flight, and drop what streams have queued."""
-        cdef Stream stream
-        for stream in self.streams:
-            stream.closing = stream.orphaned = True
-            ul_stream_abort(stream.handle)
+        """Ask the kernel to cancel everything in flight, and drop what is queued to be sent."""
+        cdef Endpoint endpoint
+        for endpoint in self.endpoints:
+            endpoint.abort_in_core()
         self.check()
         cdef int error = ul_stage_cancel_all(self.ring)
         if error < 0:
@@ -237,8 +252,8 @@ cdef class Dispatcher:
             self.count = ul_reap_ready(self.ring, self.events, self.capacity)
 
     def move(self, uintptr_t ring_address):
-        """Go on with another ring.  No stream is open; operations are to be submitted again."""
-        assert not self.streams
+        """Go on with another ring.  No stream or datagram socket is open; operations are to be submitted again."""
+        assert not self.endpoints
         self.ring = <ul_ring *>ring_address
         self.operations.clear()
 
@@ -249,28 +264,28 @@ cdef class Dispatcher:
         ul_eventfd_disarm(self.ring)
 
     def dispatch(self):
-        """Hand every event to its operation or stream."""
+        """Hand every event to its operation or endpoint."""
         cdef ul_event *event
-        cdef Stream stream
+        cdef Endpoint endpoint
         while self.cursor < self.count:
             # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
             PyErr_CheckSignals()
             event = &self.events[self.cursor]
             self.cursor += 1
-            if event.stream != NULL:
-                # Held: the stream's last event lets go of it.
-                stream = <Stream>ul_stream_owner(event.stream)
-                self.tell(stream, event)
+            if event.owner != NULL:
+                # Held: the endpoint's last event lets go of it.
+                endpoint = <Endpoint>event.owner
+                self.tell(endpoint, event)
             else:
                 self.complete(event.token, event.res, event.flags)
 
-    cdef tell(self, Stream stream, ul_event *event):
+    cdef tell(self, Endpoint endpoint, ul_event *event):
         try:
-            stream.receive_event(event)
+            endpoint.receive_event(event)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self.report(error, stream)
+            self.report(error, endpoint)
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:
@@ -286,3 +301,4 @@ cdef class Dispatcher:
 
 
 include "hot_stream.pxi"
+include "hot_datagram.pxi"

@@ -12,12 +12,12 @@ cdef enum:
 cdef object EOF = object()
 
 
-cdef class Stream:
+cdef class Stream(Endpoint):
     """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `protocol_failed`, `finish`, `stream_closed`, `queue_emptied` and asyncio's `_maybe_pause_protocol` and
-    `_maybe_resume_protocol`.
+    `stream_failed`, `protocol_failed`, `finish`, `file_released`, `queue_emptied` and asyncio's `_maybe_pause_protocol`
+    and `_maybe_resume_protocol`.
 
     Args:
         dispatcher: of the loop's ring.
@@ -60,7 +60,7 @@ cdef class Stream:
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
             raise MemoryError
-        dispatcher.streams.add(self)
+        dispatcher.endpoints.add(self)
 
     def set_protocol(self, protocol):
         self.protocol = protocol
@@ -160,7 +160,16 @@ cdef class Stream:
         # Resuming may have queued more, which asyncio sends even in a closing connection.
         if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
             self.lost = True
-            self.transport.stream_closed()
+            self.transport.file_released()
+
+    cdef abort_in_core(self):
+        self.closing = self.orphaned = True
+        ul_stream_abort(self.handle)
+
+    cdef forget_core(self):
+        self.release_pins()
+        self.handle = NULL
+        self.closing = self.lost = True
 
     cdef failed(self, int res, direction):
         try:
@@ -326,7 +335,7 @@ cdef class Stream:
         are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
 
         Returns:
-            Whether nothing is in flight either; otherwise `stream_closed` is called later.
+            Whether nothing is in flight either; otherwise `file_released` is called later.
         """
         cdef int result
         self.closing = True
@@ -351,7 +360,7 @@ cdef class Stream:
         self.release_pins()
         ul_stream_free(self.handle)
         self.handle = NULL
-        self.dispatcher.streams.discard(self)
+        self.dispatcher.endpoints.discard(self)
         self.transport = self.protocol = None
 
     cdef int check(self, int result) except -1:

@@ -136,11 +136,27 @@ class Ring:
         """
         if "buffer_rings" in self._without:
             return
-        result = lib.ul_buffers_open(self.handle, count, size_bytes, count_max)
+        self._has_buffers = self._open_group(lib.UL_GROUP_STREAM, count, size_bytes, count_max)
+        self.features = self._features()
+
+    def open_datagram_buffers(self, count: int, count_max: int) -> bool:
+        """Make the buffer group of datagram sockets, unless it is there; whether it is.
+
+        A buffer has room for the largest datagram, so this is left until there is a socket that needs it.
+
+        Args:
+            count: buffers at first, a power of two.
+            count_max: the group doubles up to this many when the kernel runs out; a power of two, at most 32768.
+        """
+        if "multishot_receive" not in self.features.enabled:
+            return False
+        return self._open_group(lib.UL_GROUP_DATAGRAM, count, lib.UL_DATAGRAM_BUFFER_SIZE, count_max)
+
+    def _open_group(self, group_id: int, count: int, size_bytes: int, count_max: int) -> bool:
+        result = lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max)
         if result == -errno.ENOMEM:
             _check(result)
-        self._has_buffers = result == 0
-        self.features = self._features()
+        return bool(result == 0)
 
     @property
     def has_buffers(self) -> bool:
@@ -169,7 +185,8 @@ class Ring:
         """Counters since the start, and what is in flight now.
 
         submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
-        streams) only grow; in_flight, streams, buffers and buffers_lent are of this moment.
+        streams and datagrams) only grow; in_flight, streams, datagrams (sockets), buffers and buffers_lent are of this
+        moment.
         """
         counters = ffi.new("ul_statistics *")
         lib.ul_ring_statistics(self.handle, counters)

@@ -17,17 +17,15 @@ at a time, and so are datagram sockets, whose messages must fit into the buffer.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 import select
 import socket
 import stat
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from .base import Reading, Writing, wake
+from .base import EndpointTransport, Reading, Writing
 from .state import Connection
 
 if TYPE_CHECKING:
@@ -59,16 +57,10 @@ def _socket_type(fd: int) -> int:
         return sock.type
 
 
-class _PipeTransport:
-    """What both directions share: the pipe, and how it looks."""
-
-    if TYPE_CHECKING:
-        _state: Connection
-        _loop: asyncio.AbstractEventLoop
-        _extra: dict[str, Any]
+class _PipeTransport(EndpointTransport):
+    """What both directions share: how they look."""
 
     _fileno: int
-    _pipe: Any = None
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]
@@ -81,17 +73,6 @@ class _PipeTransport:
 
     def _activity(self) -> list[str]:
         raise NotImplementedError
-
-    def _close_file(self) -> None:
-        pipe, self._pipe = self._pipe, None
-        if pipe is not None:
-            pipe.close()
-
-    def __del__(self) -> None:
-        if self._pipe is not None:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
-            with contextlib.suppress(OSError):
-                self._pipe.close()
 
 
 class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
@@ -124,14 +105,10 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
         os.set_blocking(self._fileno, False)
         multishot = kind.is_fifo or (kind.is_socket and not kind.has_datagrams)
-        self._stream = loop._open_pipe(self._fileno, self, multishot=multishot, datagrams=kind.has_datagrams)
+        self._endpoint = loop._open_pipe(self._fileno, self, multishot=multishot, datagrams=kind.has_datagrams)
         self._loop = loop
-        self._pipe = self._extra["pipe"] = pipe
-        self.set_protocol(protocol)
-        loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(self._stream.start)
-        if waiter is not None:
-            loop.call_soon(wake, waiter)
+        self._file = self._extra["pipe"] = pipe
+        self._begin(protocol, waiter)
 
     def _activity(self) -> list[str]:
         return ["polling" if self.is_reading() else "idle"]
@@ -193,17 +170,14 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._stream = loop._open_pipe(self._fileno, self, multishot=False, datagrams=False)
+        self._endpoint = self._stream = loop._open_pipe(self._fileno, self, multishot=False, datagrams=False)
         super().__init__(extra, loop)
         self._lost_writes = 0
-        self._pipe = self._extra["pipe"] = pipe
-        self.set_protocol(protocol)
-        loop.call_soon(protocol.connection_made, self)
-        if kind.is_socket or kind.is_fifo:
+        self._file = self._extra["pipe"] = pipe
+        watches = kind.is_socket or kind.is_fifo
+        if watches:
             self._stream.watch(select.POLLIN if kind.is_socket else 0)
-            loop.call_soon(self._stream.start)
-        if waiter is not None:
-            loop.call_soon(wake, waiter)
+        self._begin(protocol, waiter, starts=watches)
 
     def _activity(self) -> list[str]:
         size_bytes = self.get_write_buffer_size()

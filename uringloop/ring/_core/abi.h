@@ -76,6 +76,11 @@ struct io_uring_buf_reg {
     uint64_t resv[3];
 };
 
+/* Before what a multishot recvmsg received: this, room for the sender's address, the datagram. */
+struct io_uring_recvmsg_out {
+    uint32_t namelen, controllen, payloadlen, flags;
+};
+
 _Static_assert(sizeof(struct io_uring_sqe) == 64, "SQE size");
 _Static_assert(offsetof(struct io_uring_sqe, user_data) == 32, "SQE user_data");
 _Static_assert(offsetof(struct io_uring_sqe, splice_fd_in) == 44, "SQE splice_fd_in");
@@ -85,6 +90,7 @@ _Static_assert(offsetof(struct io_uring_params, sq_off) == 40, "params sq_off");
 _Static_assert(sizeof(struct io_uring_getevents_arg) == 24, "getevents_arg size");
 _Static_assert(sizeof(struct io_uring_buf) == 16, "buf size");
 _Static_assert(sizeof(struct io_uring_buf_reg) == 40, "buf_reg size");
+_Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 
 #define IORING_OFF_SQ_RING 0ULL
 #define IORING_OFF_SQES 0x10000000ULL
@@ -121,6 +127,8 @@ _Static_assert(sizeof(struct io_uring_buf_reg) == 40, "buf_reg size");
 #define IORING_CQE_BUFFER_SHIFT 16
 
 #define IORING_OP_POLL_ADD 6
+#define IORING_OP_RECVMSG 10
+#define IORING_OP_TIMEOUT 11
 #define IORING_OP_ASYNC_CANCEL 14
 #define IORING_OP_READ 22
 #define IORING_OP_WRITE 23

@@ -1,4 +1,4 @@
-/* The buffer group of the streams: memory that the kernel fills in its own order, one buffer a receive.
+/* Buffer groups: memory that the kernel fills in its own order, one buffer a receive.
  *
  * A buffer is lent from its CQE until it is recycled; recycling puts it at the tail of the ring that the kernel takes
  * from.  The ring is registered at its largest size; buffers are added in blocks, each as large as all before it. */
@@ -12,7 +12,8 @@
 
 #define MAX_BLOCKS 16
 
-static void *map_private(size_t size)
+/* Memory for the kernel to write to, which a forked child does not inherit; NULL if there is none. */
+void *ul_map_private(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
@@ -33,9 +34,11 @@ static void provide(ul_buffers *group, uint32_t buffer_id)
 
 static int add_block(ul_buffers *group, uint32_t count)
 {
-    char *block = map_private((size_t)count * group->size_bytes);
+    char *block = ul_map_private((size_t)count * group->size_bytes);
     if (block == NULL)
         return -ENOMEM;
+    if (group->sparse)
+        madvise(block, (size_t)count * group->size_bytes, MADV_NOHUGEPAGE);
     group->blocks[group->block_count++] = block;
     for (uint32_t i = 0; i < count; i++) {
         group->address[group->count] = block + (size_t)i * group->size_bytes;
@@ -45,32 +48,35 @@ static int add_block(ul_buffers *group, uint32_t count)
 }
 
 /* count_max is a power of two, at most 32768; count divides it. */
-int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max)
 {
-    ul_buffers *group = &ring->buffers;
+    ul_buffers *group = &ring->buffers[group_id];
+    if (group->entries != NULL)
+        return 0;
     group->count_max = count_max;
     group->size_bytes = size_bytes;
-    group->entries = map_private(count_max * sizeof(struct io_uring_buf));
+    group->sparse = group_id == UL_GROUP_DATAGRAM;
+    group->entries = ul_map_private(count_max * sizeof(struct io_uring_buf));
     group->address = calloc(count_max, sizeof(*group->address));
     group->blocks = calloc(MAX_BLOCKS, sizeof(*group->blocks));
     if (group->entries == NULL || group->address == NULL || group->blocks == NULL) {
-        ul_buffers_close(ring);
+        ul_buffers_close(ring, group_id);
         return -ENOMEM;
     }
-    struct io_uring_buf_reg reg = {(uint64_t)(uintptr_t)group->entries, count_max, 0, 0, {0}};
+    struct io_uring_buf_reg reg = {(uint64_t)(uintptr_t)group->entries, count_max, (uint16_t)group_id, 0, {0}};
     int error = ul_ring_register(ring->fd, IORING_REGISTER_PBUF_RING, &reg, 1);
     if (error == 0)
         error = add_block(group, count);
     if (error < 0)
-        ul_buffers_close(ring);
+        ul_buffers_close(ring, group_id);
     return error;
 }
 
 /* Twice as many buffers; -ENOSPC when the group is as large as it may be, or has one for everything in flight: then it
  * is not many receives that emptied it but one that is fast, which more memory would not slow down. */
-int ul_buffers_grow(ul_ring *ring)
+int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
 {
-    ul_buffers *group = &ring->buffers;
+    ul_buffers *group = &ring->buffers[group_id];
     if (group->count * 2 > group->count_max || group->block_count == MAX_BLOCKS)
         return -ENOSPC;
     if (group->count >= ring->statistics.in_flight)
@@ -78,22 +84,24 @@ int ul_buffers_grow(ul_ring *ring)
     return add_block(group, group->count);
 }
 
-char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id)
+char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 {
-    ring->buffers.lent++;
-    return ring->buffers.address[buffer_id];
+    ul_buffers *group = &ring->buffers[group_id];
+    group->lent++;
+    return group->address[buffer_id];
 }
 
-void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id)
+void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 {
-    ring->buffers.lent--;
-    provide(&ring->buffers, buffer_id);
+    ul_buffers *group = &ring->buffers[group_id];
+    group->lent--;
+    provide(group, buffer_id);
 }
 
 /* After the ring fd is closed and nothing is in flight. */
-void ul_buffers_close(ul_ring *ring)
+void ul_buffers_close(ul_ring *ring, uint32_t group_id)
 {
-    ul_buffers *group = &ring->buffers;
+    ul_buffers *group = &ring->buffers[group_id];
     uint32_t count = group->count;
     while (group->block_count > 0) {
         count = group->block_count > 1 ? count / 2 : count;

@@ -1,4 +1,4 @@
-/* The C core: one io_uring with its queues, and the stream engine on top of it.
+/* The C core: one io_uring with its queues, and the engines for streams and datagrams on top of it.
  *
  * Everything here runs on the ring's own thread, never calls Python, and allocates with malloc.  Functions that can be
  * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by ring/hot.pyx.
@@ -14,6 +14,8 @@ enum {
     UL_KIND_RECEIVE = 1,   /* a stream's receive */
     UL_KIND_SEND = 2,      /* a stream's send */
     UL_KIND_CANCEL = 3,    /* a cancel: its own result says nothing that the target's does not */
+    UL_KIND_DATAGRAM_RECEIVE = 4,
+    UL_KIND_DATAGRAM_SEND = 5,
 };
 #define UL_KIND_BITS 4
 #define UL_SLOT_BITS 20
@@ -21,21 +23,22 @@ enum {
 typedef struct ul_ring ul_ring;
 typedef struct ul_stream ul_stream;
 typedef struct ul_chunk ul_chunk;
+typedef struct ul_datagram ul_datagram;
 
 typedef struct {
     uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
-    uint64_t buffers, buffers_lent, bytes_received, bytes_sent;
+    uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent;
 } ul_statistics;
 
-/* What Python hears of: a CQE of an operation, or what became of a stream. */
+/* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
 typedef struct {
-    uint64_t token; /* of the operation; unused for a stream */
+    uint64_t token; /* of the operation; unused otherwise */
     int32_t res;
-    uint32_t flags;    /* CQE flags of the operation */
-    ul_stream *stream; /* NULL for an operation */
-    uint32_t what;     /* UL_STREAM_* bits */
+    uint32_t flags; /* CQE flags of the operation */
+    void *owner;    /* as given to ul_stream_open or ul_datagram_open; NULL for an operation */
+    uint32_t what;  /* UL_STREAM_* or UL_DATAGRAM_* bits */
     uint32_t buffer_id;
-    const char *data; /* UL_STREAM_DATA: res bytes, lent until ul_stream_recycle */
+    const char *data; /* UL_STREAM_DATA: res bytes; UL_DATAGRAM_DATA: see there; lent until recycled */
 } ul_event;
 
 enum {
@@ -49,6 +52,25 @@ enum {
     UL_STREAM_SEND_ERROR = 128,
     UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
 };
+
+enum {
+    UL_DATAGRAM_DATA = 1, /* event data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, the datagram */
+    UL_DATAGRAM_RECEIVE_ERROR = 2, /* res is the negative errno; receiving goes on */
+    UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
+    UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
+    UL_DATAGRAM_CLOSED = 16,       /* the kernel has let go of the socket: it may be closed */
+};
+
+/* Groups of receive buffers. */
+enum {
+    UL_GROUP_STREAM = 0,
+    UL_GROUP_DATAGRAM = 1,
+    UL_GROUPS = 2,
+};
+
+#define UL_NAME_SIZE 128             /* room for the address of any family */
+#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
+#define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 /* ring.c */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
@@ -90,11 +112,11 @@ int ul_watch_edge(int epoll_fd, int fd);
 int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t timeout_ns);
 
 /* buffers.c */
-int ul_buffers_open(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
-int ul_buffers_grow(ul_ring *ring);
-void ul_buffers_close(ul_ring *ring);
-char *ul_buffer_lend(ul_ring *ring, uint32_t buffer_id);
-void ul_buffer_recycle(ul_ring *ring, uint32_t buffer_id);
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_grow(ul_ring *ring, uint32_t group_id);
+void ul_buffers_close(ul_ring *ring, uint32_t group_id);
+char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
+void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 
 /* stream.c */
 enum {
@@ -104,7 +126,6 @@ enum {
     UL_OPEN_DATAGRAMS = 8, /* each read must take a whole one */
 };
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
-void *ul_stream_owner(ul_stream *stream);
 int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
@@ -121,6 +142,20 @@ int ul_stream_write_eof(ul_stream *stream);
 int ul_stream_close(ul_stream *stream);
 int ul_stream_abort(ul_stream *stream);
 void ul_stream_free(ul_stream *stream);
+
+/* datagram.c */
+ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes);
+int ul_datagram_receive(ul_datagram *datagram);
+int ul_datagram_hold(ul_datagram *datagram);
+void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event);
+int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
+                     int may_queue);
+size_t ul_datagram_queued(ul_datagram *datagram);
+void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes);
+int ul_datagram_quiet(ul_datagram *datagram);
+int ul_datagram_close(ul_datagram *datagram);
+int ul_datagram_abort(ul_datagram *datagram);
+void ul_datagram_free(ul_datagram *datagram);
 
 /* spawn.c: a child process whose start stalls nobody */
 typedef struct {

@@ -16,6 +16,7 @@ typedef struct {
     char **blocks;                /* what was allocated, one block a growth */
     uint32_t block_count, count, count_max, size_bytes, lent;
     uint16_t tail;
+    uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
 } ul_buffers;
 
 /* Bytes that wait to be sent. */
@@ -23,6 +24,12 @@ typedef struct {
     ul_chunk *head, *tail, *released; /* released: pins that the owner has not been told of */
     size_t size;
 } ul_queue;
+
+typedef struct {
+    void **entries;
+    uint32_t *free_slots;
+    uint32_t count, capacity, free_count;
+} ul_slots;
 
 struct ul_ring {
     int fd;
@@ -36,20 +43,26 @@ struct ul_ring {
     void *ring_map, *sqe_map;
     size_t ring_map_size, sqe_map_size;
 
-    ul_buffers buffers;
-    ul_stream **slots;
-    uint32_t slot_count, slot_capacity;
-    uint32_t *free_slots, free_slot_count;
+    ul_buffers buffers[UL_GROUPS];
     uint64_t next_serial;
+    ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */
+    ul_datagram *datagrams_to_send, *datagrams_to_receive; /* the same of datagram sockets */
     ul_chunk *spare_chunks;
     char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
     ul_statistics statistics;
 };
 
-uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind);
+void *ul_map_private(size_t size);
+
+int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot);
+void ul_slot_give_back(ul_slots *slots, uint32_t slot);
+void *ul_slot_find(const ul_slots *slots, uint64_t token);
+uint64_t ul_slot_token(ul_ring *ring, uint32_t slot, uint32_t kind);
+void ul_slots_close(ul_slots *slots);
+
 int ul_streams_stage(ul_ring *ring);
 int ul_streams_waiting(ul_ring *ring);
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
@@ -63,5 +76,10 @@ void ul_queue_drop(ul_ring *ring, ul_queue *queue);
 void *ul_queue_released(ul_queue *queue);
 void ul_queue_free(ul_queue *queue);
 void ul_queue_free_spare(ul_ring *ring);
+
+int ul_datagrams_stage(ul_ring *ring);
+int ul_datagrams_waiting(ul_ring *ring);
+int ul_datagram_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
+void ul_datagrams_close(ul_ring *ring);
 
 #endif

@@ -131,9 +131,10 @@ void ul_ring_close(ul_ring *ring, int only_watches)
     }
     if (ring->statistics.in_flight > 0 && !only_watches && !ring->forgotten)
         return;
-    if (!ring->forgotten)
-        ul_buffers_close(ring);
+    for (uint32_t group_id = 0; group_id < UL_GROUPS && !ring->forgotten; group_id++)
+        ul_buffers_close(ring, group_id);
     ul_streams_close(ring);
+    ul_datagrams_close(ring);
     free(ring);
 }
 
@@ -164,9 +165,12 @@ int ul_ring_eventfd(ul_ring *ring, int fd)
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
 {
     *out = ring->statistics;
-    out->buffers = ring->buffers.count;
-    out->buffers_lent = ring->buffers.lent;
-    out->streams = ring->slot_count - ring->free_slot_count;
+    for (uint32_t group_id = 0; group_id < UL_GROUPS; group_id++) {
+        out->buffers += ring->buffers[group_id].count;
+        out->buffers_lent += ring->buffers[group_id].lent;
+    }
+    out->streams = ring->streams.count - ring->streams.free_count;
+    out->datagrams = ring->datagrams.count - ring->datagrams.free_count;
 }
 
 uint64_t ul_in_flight(ul_ring *ring) { return ring->statistics.in_flight; }
@@ -191,7 +195,8 @@ static uint32_t deferred_work(ul_ring *ring)
 
 int ul_has_work(ul_ring *ring)
 {
-    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring);
+    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring) ||
+           ul_datagrams_waiting(ring);
 }
 
 /* The system call; submits all that is staged.  timeout_ns < 0: none. */
@@ -221,13 +226,15 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     return (int)result;
 }
 
-/* Before an enter: stages what the streams have queued, and makes the timeout 0 if a completion is at hand, or work that
+/* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at hand, or work that
  * may bring one.  1 if there is something to enter for. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
         return -EOWNERDEAD;
     int error = ul_streams_stage(ring);
+    if (error == 0)
+        error = ul_datagrams_stage(ring);
     if (error < 0)
         return error;
     if (cqes_ready(ring) || deferred_work(ring))
@@ -311,8 +318,10 @@ int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
             event->token = cqe.user_data;
             event->res = cqe.res;
             event->flags = cqe.flags;
-            event->stream = NULL;
+            event->owner = NULL;
             count++;
+        } else if (kind >= UL_KIND_DATAGRAM_RECEIVE) {
+            count += (uint32_t)ul_datagram_complete(ring, &cqe, event);
         } else if (kind != UL_KIND_CANCEL) {
             count += (uint32_t)ul_stream_complete(ring, &cqe, event);
         }

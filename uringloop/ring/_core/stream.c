@@ -17,8 +17,6 @@
  *
  * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
  * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
- *
- * A slot names the stream in a token together with a serial number, so no token comes twice.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -34,7 +32,6 @@
 #define DATAGRAM_SIZE (256 * 1024) /* as much as asyncio reads: the rest of a longer one would be lost */
 #define SEND_MAX (1 << 30)
 #define CURRENT_POSITION UINT64_MAX
-#define MAX_SLOTS (1U << UL_SLOT_BITS)
 
 struct ul_stream {
     ul_ring *ring;
@@ -55,53 +52,26 @@ struct ul_stream {
     char *own_buffer;
 };
 
-uint64_t ul_stream_token(ul_ring *ring, uint32_t slot, uint32_t kind)
-{
-    return ring->next_serial++ << (UL_KIND_BITS + UL_SLOT_BITS) | (uint64_t)slot << UL_KIND_BITS | kind;
-}
-
-static int grow_slots(ul_ring *ring)
-{
-    uint32_t capacity = ring->slot_capacity ? ring->slot_capacity * 2 : 64;
-    if (capacity > MAX_SLOTS)
-        return -EMFILE;
-    ul_stream **slots = realloc(ring->slots, capacity * sizeof(*slots));
-    if (slots == NULL)
-        return -ENOMEM;
-    ring->slots = slots;
-    uint32_t *free_slots = realloc(ring->free_slots, capacity * sizeof(*free_slots));
-    if (free_slots == NULL)
-        return -ENOMEM;
-    ring->free_slots = free_slots;
-    ring->slot_capacity = capacity;
-    return 0;
-}
-
 /* flags: UL_OPEN_* */
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
 {
-    if (ring->free_slot_count == 0 && ring->slot_count == ring->slot_capacity && grow_slots(ring) < 0)
-        return NULL;
     ul_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL)
         return NULL;
+    if (ul_slot_take(&ring->streams, stream, &stream->slot) < 0) {
+        free(stream);
+        return NULL;
+    }
     stream->ring = ring;
     stream->owner = owner;
     stream->fd = fd;
-    stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers.entries != NULL;
+    stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers[UL_GROUP_STREAM].entries != NULL;
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
     stream->datagrams = (flags & UL_OPEN_DATAGRAMS) != 0;
     stream->polls = (flags & UL_OPEN_POLLS) != 0;
     stream->poll_receive_first = stream->poll_first = stream->polls;
-    if (ring->free_slot_count > 0)
-        stream->slot = ring->free_slots[--ring->free_slot_count];
-    else
-        stream->slot = ring->slot_count++;
-    ring->slots[stream->slot] = stream;
     return stream;
 }
-
-void *ul_stream_owner(ul_stream *stream) { return stream->owner; }
 
 /* --- receiving --- */
 
@@ -139,7 +109,7 @@ static int stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = stream->fd;
     sqe->op_flags = events;
-    *token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, kind);
+    *token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, kind);
     return 0;
 }
 
@@ -174,7 +144,7 @@ static int stage_receive(ul_stream *stream)
     if (sqe == NULL)
         return error;
     fill_receive(stream, sqe);
-    stream->receive_token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
+    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
     return 0;
 }
 
@@ -225,7 +195,7 @@ static void queue_to_receive(ul_stream *stream)
 void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
     if (stream->multishot)
-        ul_buffer_recycle(stream->ring, event->buffer_id);
+        ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id);
     else {
         stream->own_lent = 0;
         if (stream->wanted && stream->receive_token == 0)
@@ -264,13 +234,13 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
         event->data = stream->own_buffer;
         if (stream->multishot) {
             event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-            event->data = ul_buffer_lend(ring, event->buffer_id);
+            event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id);
         }
         if (!stream->closing) {
             event->what |= UL_STREAM_DATA;
             stream->own_lent = !stream->multishot;
         } else if (stream->multishot)
-            ul_buffer_recycle(ring, event->buffer_id);
+            ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id);
         if (ended && stream->multishot && stream->wanted) {
             ring->statistics.rearms++;
             queue_to_receive(stream);
@@ -278,15 +248,15 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
         return;
     }
     if (stream->multishot && cqe->flags & IORING_CQE_F_BUFFER) {
-        ul_buffer_lend(ring, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-        ul_buffer_recycle(ring, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        ul_buffer_lend(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        ul_buffer_recycle(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     }
     if (!ended)
         return;
     if (cqe->res == -ENOBUFS || cqe->res == -EINTR || cqe->res == -EAGAIN || cqe->res == -ECANCELED) {
         if (cqe->res == -ENOBUFS) {
             ring->statistics.no_buffers++;
-            ul_buffers_grow(ring);
+            ul_buffers_grow(ring, UL_GROUP_STREAM);
         }
         if (stream->wanted)
             queue_to_receive(stream);
@@ -339,7 +309,7 @@ static int stage_send(ul_stream *stream)
         return error;
     fill_send(stream, sqe);
     stream->poll_first = 0;
-    stream->send_token = sqe->user_data = ul_stream_token(stream->ring, stream->slot, UL_KIND_SEND);
+    stream->send_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_SEND);
     return 0;
 }
 
@@ -463,14 +433,13 @@ int ul_stream_quiet(ul_stream *stream)
 /* One CQE of a stream; 1 if there is something that Python must hear. */
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event)
 {
-    uint32_t slot = cqe->user_data >> UL_KIND_BITS & (MAX_SLOTS - 1);
-    ul_stream *stream = slot < ring->slot_count ? ring->slots[slot] : NULL;
+    ul_stream *stream = ul_slot_find(&ring->streams, cqe->user_data);
     if (stream == NULL)
         return 0;
     event->what = 0;
     event->res = cqe->res;
     event->flags = cqe->flags;
-    event->stream = stream;
+    event->owner = stream->owner;
     if (cqe->user_data == stream->receive_token)
         complete_receive(stream, cqe, event);
     else if (cqe->user_data == stream->send_token)
@@ -541,8 +510,7 @@ void ul_stream_free(ul_stream *stream)
 {
     ul_ring *ring = stream->ring;
     unlink_stream(ring, stream);
-    ring->slots[stream->slot] = NULL;
-    ring->free_slots[ring->free_slot_count++] = stream->slot;
+    ul_slot_give_back(&ring->streams, stream->slot);
     ul_queue_free(&stream->queue);
     give_own_buffer(stream);
     free(stream);
@@ -550,15 +518,14 @@ void ul_stream_free(ul_stream *stream)
 
 void ul_streams_close(ul_ring *ring)
 {
-    for (uint32_t slot = 0; slot < ring->slot_count; slot++)
-        if (ring->slots[slot] != NULL)
-            ul_stream_free(ring->slots[slot]);
+    for (uint32_t slot = 0; slot < ring->streams.count; slot++)
+        if (ring->streams.entries[slot] != NULL)
+            ul_stream_free(ring->streams.entries[slot]);
     ul_queue_free_spare(ring);
     while (ring->spare_buffers != NULL) {
         char *buffer = ring->spare_buffers;
         memcpy(&ring->spare_buffers, buffer, sizeof(char *));
         free(buffer);
     }
-    free(ring->slots);
-    free(ring->free_slots);
+    ul_slots_close(&ring->streams);
 }

@@ -1,0 +1,110 @@
+"""`DatagramTransport`: a datagram socket as an `asyncio.DatagramTransport`.
+
+The hot half is the `Datagram`, whose `sendto` is this object's own attribute.  Here is what is rare: addresses that are
+no literals, and errors.  Only sockets whose addresses are known here (see `FAMILIES`) come to this transport.
+"""
+
+import asyncio
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..operations import address
+from ..ring import Endpoint
+from .base import SocketTransport
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
+
+FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
+
+#: Since 3.13 asyncio sends empty datagrams, and counts eight bytes for the header of each that it queues.
+_SENDS_EMPTY = sys.version_info >= (3, 13)
+_OVERHEAD_BYTES = 8 if _SENDS_EMPTY else 0
+
+
+class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
+    """See `asyncio.DatagramTransport`.
+
+    Args:
+        loop: whose ring carries the datagrams.
+        sock: a non-blocking socket of one of `FAMILIES`; owned from now on.
+        protocol: an `asyncio.DatagramProtocol`.
+        remote: the only address that may be sent to; None for any.
+        waiter: done when the protocol's `connection_made` was called.
+        extra: for `get_extra_info`.
+    """
+
+    def __init__(
+        self,
+        loop: "EventLoop",
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        remote: Any = None,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self._family = sock.family
+        self._remote = remote or None
+        super().__init__(loop, sock, protocol, waiter, extra)
+        self.sendto = self._datagram.sendto  # type: ignore[method-assign]
+
+    def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
+        self._datagram = loop._open_datagram(sock, self, self._remote, _SENDS_EMPTY, _OVERHEAD_BYTES)
+        return self._datagram
+
+    def pack_address(self, target: Any) -> bytes | None:
+        """A unix address in the kernel's form; None if it is none, or the empty one; called by the datagram."""
+        if not isinstance(target, (str, bytes)) or not target:
+            return None
+        try:
+            return address.pack(self._family, target)
+        except OSError:
+            return None
+
+    def unpack_address(self, raw: bytes) -> Any:
+        """A unix address as `socket.recvfrom` gives it; called by the datagram."""
+        return address.unpack(raw)
+
+    def send_slowly(self, data: bytes | bytearray | memoryview, target: Any) -> None:
+        """Send to an address that is no literal, or is wrong: the socket resolves it, as asyncio's does."""
+        assert self._sock is not None
+        try:
+            if not self._datagram.queued():
+                try:
+                    self._sock.sendto(data, target)
+                    return
+                except (BlockingIOError, InterruptedError):
+                    pass
+            name = self._resolve(target)
+        except OSError as error:
+            self._protocol.error_received(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal write error on datagram transport")
+        else:
+            self._datagram.send_packed(data, name)
+
+    def _resolve(self, target: Any) -> bytes:
+        if self._family == socket.AF_UNIX:
+            target = target if isinstance(target, str) else bytes(memoryview(target))
+        else:
+            host, port, *rest = target
+            host = {"": None, "<broadcast>": "255.255.255.255"}.get(host, host)
+            found = socket.getaddrinfo(host, port, self._family, socket.SOCK_DGRAM)
+            target = (*found[0][4][:2], *(rest or found[0][4][2:]))
+        name = address.pack(self._family, target)
+        assert name is not None
+        return name
+
+    def protocol_failed(self, error: BaseException, method: str) -> None:
+        """As with asyncio, an exception in a callback does not close the endpoint."""
+        self._loop.call_exception_handler(
+            {
+                "message": f"Exception in {method}() of a datagram protocol",
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
