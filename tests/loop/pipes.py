@@ -5,9 +5,12 @@ import contextlib
 import os
 import pty
 import socket
+import tempfile
 import tty
 from collections.abc import AsyncIterator, Callable
 from typing import Any, BinaryIO
+
+import pytest
 
 from .helpers import Observed, Recorder
 
@@ -30,13 +33,11 @@ def a_pipe() -> Ends:
 
 
 def a_fifo() -> Ends:
-    path = f"fifo-{os.getpid()}"
-    os.mkfifo(path)
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/fifo"
+        os.mkfifo(path)
         read_fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return files(read_fd, os.open(path, os.O_WRONLY))
-    finally:
-        os.unlink(path)
 
 
 def a_socket() -> Ends:
@@ -56,6 +57,12 @@ def a_terminal_input() -> Ends:
     master, slave = pty.openpty()
     tty.setraw(slave)
     return files(slave, master)
+
+
+LASTING = [a_pipe, a_fifo, a_socket]
+EACH = [*LASTING, a_terminal, a_terminal_input]
+each_kind = pytest.mark.parametrize("make", EACH)
+each_lasting_kind = pytest.mark.parametrize("make", LASTING)
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,7 @@ class EndpointTransport:
 
     if TYPE_CHECKING:
         _loop: Any
+        _extra: dict[str, Any]
         _endpoint: Endpoint
         _protocol: Any
 
