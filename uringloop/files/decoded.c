@@ -1272,11 +1272,42 @@ static int __Pyx_init_tpflags_variables(void) {
 #include <stdio.h>
 #include <stddef.h>
 
-    /* What `await` and `async for` use where it is there; Cython has no name for it. */
-    static void install_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **))
+    static PyObject *spare_stop;
+
+    /* Raises StopIteration(value), without the traceback that Cython would add. */
+    static void raise_stop(PyObject *value)
     {
-        type->tp_as_async->am_send = (sendfunc)send;
-        PyType_Modified(type);
+        PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
+        if (stop == NULL || Py_REFCNT(stop) != 1) {
+            /* Somebody keeps the last one. */
+            PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (fresh == NULL)
+                return;
+            Py_XSETREF(spare_stop, fresh);
+            stop = (PyStopIterationObject *)fresh;
+        } else {
+            PyObject *old = stop->value;
+            Py_INCREF(value);
+            stop->value = value;
+            Py_XDECREF(old);
+        }
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(Py_NewRef(stop));
+    #else
+        PyErr_SetObject(PyExc_StopIteration, (PyObject *)stop);
+    #endif
+    }
+
+    static void raise_spent(void)
+    {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    }
+
+    static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
+
+    static void take_anext(PyTypeObject *type, PyTypeObject *base)
+    {
+        type->tp_as_async->am_anext = base->tp_as_async->am_anext;
     }
     
 #ifdef _OPENMP
@@ -1678,7 +1709,7 @@ static const char* const __pyx_f[] = {
 struct __pyx_obj_9uringloop_5files_7decoded_Ready;
 struct __pyx_obj_9uringloop_5files_7decoded_Decoded;
 
-/* "uringloop/files/decoded.pyx":30
+/* "uringloop/files/decoded.pyx":61
  * 
  * 
  * @cython.final             # <<<<<<<<<<<<<<
@@ -1687,12 +1718,11 @@ struct __pyx_obj_9uringloop_5files_7decoded_Decoded;
 */
 struct __pyx_obj_9uringloop_5files_7decoded_Ready {
   PyObject_HEAD
-  struct __pyx_vtabstruct_9uringloop_5files_7decoded_Ready *__pyx_vtab;
   PyObject *value;
 };
 
 
-/* "uringloop/files/decoded.pyx":95
+/* "uringloop/files/decoded.pyx":106
  * 
  * 
  * cdef class Decoded:             # <<<<<<<<<<<<<<
@@ -1706,21 +1736,6 @@ struct __pyx_obj_9uringloop_5files_7decoded_Decoded {
   int iterating;
 };
 
-
-
-/* "uringloop/files/decoded.pyx":30
- * 
- * 
- * @cython.final             # <<<<<<<<<<<<<<
- * @cython.freelist(32)
- * @cython.no_gc
-*/
-
-struct __pyx_vtabstruct_9uringloop_5files_7decoded_Ready {
-  PyObject *(*take)(struct __pyx_obj_9uringloop_5files_7decoded_Ready *);
-};
-static struct __pyx_vtabstruct_9uringloop_5files_7decoded_Ready *__pyx_vtabptr_9uringloop_5files_7decoded_Ready;
-static PyObject *__pyx_f_9uringloop_5files_7decoded_5Ready_take(struct __pyx_obj_9uringloop_5files_7decoded_Ready *);
 /* #### Code section: utility_code_proto ### */
 
 /* --- Runtime support code (head) --- */
@@ -1874,7 +1889,7 @@ static CYTHON_INLINE int __Pyx_PyObject_CompareBoolEq_str_str(PyObject *op1, PyO
 #define __Pyx_ArgsSlice_FASTCALL __Pyx_ArgsSlice_VARARGS
 #endif
 
-/* FastTypeChecks.proto (used by PyStopIteration_Check) */
+/* FastTypeChecks.proto (used by PyNotImplementedError_Check) */
 #if CYTHON_COMPILING_IN_CPYTHON
 #define __Pyx_TypeCheck(obj, type) __Pyx_IsSubtype(Py_TYPE(obj), (PyTypeObject *)type)
 #define __Pyx_TypeCheck2(obj, type1, type2) __Pyx_IsAnySubtype2(Py_TYPE(obj), (PyTypeObject *)type1, (PyTypeObject *)type2)
@@ -1887,24 +1902,8 @@ static CYTHON_INLINE int __Pyx_IsAnySubtype2(PyTypeObject *cls, PyTypeObject *a,
 #define __Pyx_PyAnySet_Check(obj)  PyAnySet_Check(obj)
 #endif
 
-/* PyStopIteration_Check.proto */
-#define __Pyx_PyExc_StopIteration_Check(obj)  __Pyx_TypeCheck(obj, PyExc_StopIteration)
-
-/* PyObjectCall.proto (used by PyObjectFastCall) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE PyObject* __Pyx_PyObject_Call(PyObject *func, PyObject *arg, PyObject *kw);
-#else
-#define __Pyx_PyObject_Call(func, arg, kw) PyObject_Call(func, arg, kw)
-#endif
-
-/* PyObjectCallMethO.proto (used by PyObjectFastCall) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE PyObject* __Pyx_PyObject_CallMethO(PyObject *func, PyObject *arg);
-#endif
-
-/* PyObjectFastCall.proto */
-#define __Pyx_PyObject_FastCall(func, args, nargs)  __Pyx_PyObject_FastCallDict(func, args, (size_t)(nargs), NULL)
-static CYTHON_INLINE PyObject* __Pyx_PyObject_FastCallDict(PyObject *func, PyObject * const*args, size_t nargsf, PyObject *kwargs);
+/* PyNotImplementedError_Check.proto */
+#define __Pyx_PyExc_NotImplementedError_Check(obj)  __Pyx_TypeCheck(obj, PyExc_NotImplementedError)
 
 /* PyThreadStateGet.proto (used by PyErrFetchRestore) */
 #if CYTHON_FAST_THREAD_STATE
@@ -1952,6 +1951,73 @@ static CYTHON_INLINE void __Pyx_ErrFetchInState(PyThreadState *tstate, PyObject 
 /* RaiseException.export */
 static void __Pyx_Raise(PyObject *type, PyObject *value, PyObject *tb, PyObject *cause);
 
+/* GivenExceptionMatches.proto (used by IterNext) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches(PyObject *err, PyObject *type);
+static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *type1, PyObject *type2);
+#else
+#define __Pyx_PyErr_GivenExceptionMatches(err, type) PyErr_GivenExceptionMatches(err, type)
+static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *type1, PyObject *type2) {
+    return PyErr_GivenExceptionMatches(err, type1) || PyErr_GivenExceptionMatches(err, type2);
+}
+#endif
+#define __Pyx_PyErr_ExceptionMatches2(err1, err2)  __Pyx_PyErr_GivenExceptionMatches2(__Pyx_PyErr_CurrentExceptionType(), err1, err2)
+
+/* PyErrExceptionMatches.proto (used by PyObjectGetAttrStrNoError) */
+#if CYTHON_FAST_THREAD_STATE
+#define __Pyx_PyErr_ExceptionMatches(err) __Pyx_PyErr_ExceptionMatchesInState(__pyx_tstate, err)
+static CYTHON_INLINE int __Pyx_PyErr_ExceptionMatchesInState(PyThreadState* tstate, PyObject* err);
+#else
+#define __Pyx_PyErr_ExceptionMatches(err)  PyErr_ExceptionMatches(err)
+#endif
+
+/* PyObjectGetAttrStr.proto (used by PyObjectGetAttrStrNoError) */
+#if CYTHON_USE_TYPE_SLOTS
+static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStr(PyObject* obj, PyObject* attr_name);
+#else
+#define __Pyx_PyObject_GetAttrStr(o,n) PyObject_GetAttr(o,n)
+#endif
+
+/* PyObjectGetAttrStrNoError.proto (used by GetBuiltinName) */
+static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStrNoError(PyObject* obj, PyObject* attr_name);
+
+/* GetBuiltinName.proto (used by IterNext) */
+static PyObject *__Pyx_GetBuiltinName(PyObject *name);
+
+/* IterNextPlain.proto (used by IterNext) */
+static CYTHON_INLINE PyObject *__Pyx_PyIter_Next_Plain(PyObject *iterator);
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
+static PyObject *__Pyx_GetBuiltinNext_LimitedAPI(void);
+#endif
+
+/* FormatTypeName.proto (used by RaiseErrorWithObjectType) */
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX >= 0x030d0000
+typedef PyObject *__Pyx_TypeName;
+#define __Pyx_FMT_TYPENAME "%N"
+#define __Pyx_PyType_GetFullyQualifiedName(tp) Py_NewRef((PyObject*)tp)
+#define __Pyx_DECREF_TypeName(obj) Py_DECREF(obj)
+#elif CYTHON_COMPILING_IN_LIMITED_API
+typedef PyObject *__Pyx_TypeName;
+#define __Pyx_FMT_TYPENAME "%U"
+#define __Pyx_DECREF_TypeName(obj) Py_XDECREF(obj)
+static __Pyx_TypeName __Pyx_PyType_GetFullyQualifiedName(PyTypeObject* tp);
+#else  // !LIMITED_API
+typedef const char *__Pyx_TypeName;
+#define __Pyx_FMT_TYPENAME "%.200s"
+#define __Pyx_PyType_GetFullyQualifiedName(tp) ((tp)->tp_name)
+#define __Pyx_DECREF_TypeName(obj)
+#endif
+
+/* RaiseErrorWithObjectType.proto (used by IterNext) */
+#define __Pyx_RaiseTypeErrorWithObjectType(message, obj)  __Pyx_RaiseErrorWithObjectType(PyExc_TypeError, message, obj)
+#define __Pyx_RaiseErrorWithObjectType(exc_type, message, obj)  __Pyx_RaiseErrorWithType(exc_type, message, Py_TYPE(obj))
+CYTHON_UNUSED
+static void __Pyx_RaiseErrorWithType(PyObject* exc_type, const char* message, PyTypeObject *type_obj);
+
+/* IterNext.proto */
+#define __Pyx_PyIter_Next(obj) __Pyx_PyIter_Next2(obj, NULL)
+static CYTHON_INLINE PyObject *__Pyx_PyIter_Next2(PyObject *, PyObject *);
+
 /* py_dict_items.proto (used by OwnedDictNext) */
 #define __Pyx_PyDict_items_TypePtr  (&PyDictKeys_Type)
 #define __Pyx_PyDict_items_Check(obj)  PyObject_TypeCheck((obj), __Pyx_PyDictItems_TypePtr)
@@ -1967,6 +2033,22 @@ static CYTHON_INLINE PyObject* __Pyx_PyDict_Items(PyObject* d);
     ((__Pyx_PyCFunctionFast)(void(*)(void))(PyCFunction)(cfunc)->func)(self, args, nargs)
 #define __Pyx_CallCFunctionFastWithKeywords(cfunc, self, args, nargs, kwnames)\
     ((__Pyx_PyCFunctionFastWithKeywords)(void(*)(void))(PyCFunction)(cfunc)->func)(self, args, nargs, kwnames)
+
+/* PyObjectCall.proto (used by PyObjectFastCall) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE PyObject* __Pyx_PyObject_Call(PyObject *func, PyObject *arg, PyObject *kw);
+#else
+#define __Pyx_PyObject_Call(func, arg, kw) PyObject_Call(func, arg, kw)
+#endif
+
+/* PyObjectCallMethO.proto (used by PyObjectFastCall) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE PyObject* __Pyx_PyObject_CallMethO(PyObject *func, PyObject *arg);
+#endif
+
+/* PyObjectFastCall.proto (used by PyObjectCallOneArg) */
+#define __Pyx_PyObject_FastCall(func, args, nargs)  __Pyx_PyObject_FastCallDict(func, args, (size_t)(nargs), NULL)
+static CYTHON_INLINE PyObject* __Pyx_PyObject_FastCallDict(PyObject *func, PyObject * const*args, size_t nargsf, PyObject *kwargs);
 
 /* PyObjectCallOneArg.proto (used by CallUnboundCMethod0) */
 static CYTHON_INLINE PyObject* __Pyx_PyObject_CallOneArg(PyObject *func, PyObject *arg);
@@ -1986,13 +2068,6 @@ typedef struct {
 /* IgnoreException.proto (used by UnpackUnboundCMethod_impl) */
 static CYTHON_INLINE int __Pyx_IgnoreGivenException(PyObject *given_exception, PyObject *ignorable_exception);
 #define __Pyx_IgnoreException(ignorable_exception) __Pyx_IgnoreGivenException(NULL, ignorable_exception)
-
-/* PyObjectGetAttrStr.proto (used by UnpackUnboundCMethod_impl) */
-#if CYTHON_USE_TYPE_SLOTS
-static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStr(PyObject* obj, PyObject* attr_name);
-#else
-#define __Pyx_PyObject_GetAttrStr(o,n) PyObject_GetAttr(o,n)
-#endif
 
 /* UnpackUnboundCMethod_impl.export */
 static int __Pyx_TryUnpackUnboundCMethod(__Pyx_CachedCFunction* target);
@@ -2050,37 +2125,8 @@ static void __Pyx_RejectKeywords(const char* function_name, PyObject *kwds);
 static void __Pyx_RaiseArgtupleInvalid(const char* func_name, int exact,
     Py_ssize_t num_min, Py_ssize_t num_max, Py_ssize_t num_found);
 
-/* PyRuntimeError_Check.proto */
-#define __Pyx_PyExc_RuntimeError_Check(obj)  __Pyx_TypeCheck(obj, PyExc_RuntimeError)
-
-/* GivenExceptionMatches.proto (used by PyErrExceptionMatches) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches(PyObject *err, PyObject *type);
-static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *type1, PyObject *type2);
-#else
-#define __Pyx_PyErr_GivenExceptionMatches(err, type) PyErr_GivenExceptionMatches(err, type)
-static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *type1, PyObject *type2) {
-    return PyErr_GivenExceptionMatches(err, type1) || PyErr_GivenExceptionMatches(err, type2);
-}
-#endif
-#define __Pyx_PyErr_ExceptionMatches2(err1, err2)  __Pyx_PyErr_GivenExceptionMatches2(__Pyx_PyErr_CurrentExceptionType(), err1, err2)
-
-/* PyErrExceptionMatches.proto (used by GetAttr3) */
-#if CYTHON_FAST_THREAD_STATE
-#define __Pyx_PyErr_ExceptionMatches(err) __Pyx_PyErr_ExceptionMatchesInState(__pyx_tstate, err)
-static CYTHON_INLINE int __Pyx_PyErr_ExceptionMatchesInState(PyThreadState* tstate, PyObject* err);
-#else
-#define __Pyx_PyErr_ExceptionMatches(err)  PyErr_ExceptionMatches(err)
-#endif
-
 /* GetAttr3.proto */
 static CYTHON_INLINE PyObject *__Pyx_GetAttr3(PyObject *, PyObject *, PyObject *);
-
-/* PyObjectGetAttrStrNoError.proto (used by GetBuiltinName) */
-static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStrNoError(PyObject* obj, PyObject* attr_name);
-
-/* GetBuiltinName.proto (used by GetModuleGlobalName) */
-static PyObject *__Pyx_GetBuiltinName(PyObject *name);
 
 /* PyDictVersioning.proto (used by GetModuleGlobalName) */
 #if CYTHON_USE_DICT_VERSIONS && CYTHON_USE_TYPE_SLOTS
@@ -2180,24 +2226,6 @@ static CYTHON_INLINE int __Pyx_ParseKeywords(
     int ignore_unknown_kwargs
 );
 
-/* FormatTypeName.proto (used by RaiseErrorWithObjectType1) */
-#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX >= 0x030d0000
-typedef PyObject *__Pyx_TypeName;
-#define __Pyx_FMT_TYPENAME "%N"
-#define __Pyx_PyType_GetFullyQualifiedName(tp) Py_NewRef((PyObject*)tp)
-#define __Pyx_DECREF_TypeName(obj) Py_DECREF(obj)
-#elif CYTHON_COMPILING_IN_LIMITED_API
-typedef PyObject *__Pyx_TypeName;
-#define __Pyx_FMT_TYPENAME "%U"
-#define __Pyx_DECREF_TypeName(obj) Py_XDECREF(obj)
-static __Pyx_TypeName __Pyx_PyType_GetFullyQualifiedName(PyTypeObject* tp);
-#else  // !LIMITED_API
-typedef const char *__Pyx_TypeName;
-#define __Pyx_FMT_TYPENAME "%.200s"
-#define __Pyx_PyType_GetFullyQualifiedName(tp) ((tp)->tp_name)
-#define __Pyx_DECREF_TypeName(obj)
-#endif
-
 /* RaiseErrorWithObjectType1.proto (used by RaiseUnexpectedTypeError) */
 #define __Pyx_RaiseTypeErrorWithObjectType1(message, arg, obj) __Pyx_RaiseErrorWithObjectType1(PyExc_TypeError, message, arg, obj)
 #define __Pyx_RaiseErrorWithObjectType1(exc_type, message, arg, obj) __Pyx_RaiseErrorWithType1(exc_type, message, arg, Py_TYPE(obj))
@@ -2210,9 +2238,6 @@ static int __Pyx_RaiseUnexpectedTypeError(const char *expected, PyObject *obj);
 
 /* KeywordStringCheck.proto */
 static CYTHON_INLINE int __Pyx_CheckKeywordStrings(PyObject *kw);
-
-/* PyNotImplementedError_Check.proto */
-#define __Pyx_PyExc_NotImplementedError_Check(obj)  __Pyx_TypeCheck(obj, PyExc_NotImplementedError)
 
 /* PyObjectFastCallMethod.proto */
 #if CYTHON_VECTORCALL
@@ -2253,12 +2278,6 @@ typedef PyObject * (*__Pyx_tpnewvectorcallfunc)(PyTypeObject* o, PyObject *const
 static PyObject * __Pyx_CallTpnewAsVectorcall(__Pyx_tpnewvectorcallfunc f, PyTypeObject* o, PyObject *a, PyObject *k);
 #endif
 
-/* RaiseErrorWithObjectType.proto (used by CallNewInitFromVectorcall) */
-#define __Pyx_RaiseTypeErrorWithObjectType(message, obj)  __Pyx_RaiseErrorWithObjectType(PyExc_TypeError, message, obj)
-#define __Pyx_RaiseErrorWithObjectType(exc_type, message, obj)  __Pyx_RaiseErrorWithType(exc_type, message, Py_TYPE(obj))
-CYTHON_UNUSED
-static void __Pyx_RaiseErrorWithType(PyObject* exc_type, const char* message, PyTypeObject *type_obj);
-
 /* CallNewInitFromVectorcall.proto */
 #if CYTHON_VECTORCALL_TPNEW
 static PyObject *__Pyx_CallNewInitFromVectorcall(PyTypeObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames);
@@ -2279,22 +2298,6 @@ static int __Pyx_validate_bases_tuple(const char *type_name, int has_dictoffset,
 
 /* PyType_Ready.export */
 CYTHON_UNUSED static int __Pyx_PyType_Ready(PyTypeObject *t);
-
-/* GetVTable.proto (used by MergeVTables) */
-static int __Pyx_GetVtable(PyTypeObject *type, void** table);
-
-/* RaiseErrorWithObjectTypes.proto (used by MergeVTables) */
-#define __Pyx_RaiseErrorWithObjectTypes1(exc_type, message, arg, obj1, obj2) __Pyx_RaiseErrorWithTypes1(exc_type, message, arg, Py_TYPE(obj1), Py_TYPE(obj2))
-#define __Pyx_RaiseTypeErrorWithObjectTypes(message, obj1, obj2) __Pyx_RaiseTypeErrorWithTypes(message, Py_TYPE(obj1), Py_TYPE(obj2))
-#define __Pyx_RaiseTypeErrorWithTypes(message, type_obj1, type_obj2) __Pyx_RaiseErrorWithTypes1(PyExc_TypeError, "%.1s" message, "", type_obj1, type_obj2)
-CYTHON_UNUSED
-static void __Pyx_RaiseErrorWithTypes1(PyObject* exc_type, const char *message, const char *arg, PyTypeObject *type_obj1, PyTypeObject *type_obj2);
-
-/* MergeVTables.proto (used by SetVTable) */
-static int __Pyx_MergeVtables(PyTypeObject *type);
-
-/* SetVTable.export */
-static int __Pyx_SetVtable(PyTypeObject* typeptr , void* vtable);
 
 /* LimitedApiGetTypeTypeDict.proto (used by DelItemOnTypeDict) */
 #if CYTHON_COMPILING_IN_LIMITED_API
@@ -2681,7 +2684,6 @@ static int __Pyx_State_RemoveModule(void*);
 #define __PYX_ABI_MODULE_NAME "_cython_" CYTHON_ABI
 #define __PYX_TYPE_MODULE_PREFIX __PYX_ABI_MODULE_NAME "."
 
-static PyObject *__pyx_f_9uringloop_5files_7decoded_5Ready_take(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto*/
 
 /* Module declarations from "cython" */
 
@@ -2697,16 +2699,12 @@ static PyObject *__pyx_f_9uringloop_5files_7decoded_5Ready_take(struct __pyx_obj
 
 /* Module declarations from "cpython.object" */
 
-/* Module declarations from "cpython.ref" */
-
 /* Module declarations from "libc.stddef" */
 
 /* Module declarations from "cpython.unicode" */
 
 /* Module declarations from "uringloop.files.decoded" */
-static int __pyx_f_9uringloop_5files_7decoded_send_ready(PyObject *, PyObject *, PyObject **); /*proto*/
-static int __pyx_f_9uringloop_5files_7decoded_send_spent(PyObject *); /*proto*/
-static void __pyx_f_9uringloop_5files_7decoded_raise_spent(struct __pyx_obj_9uringloop_5files_7decoded_Ready *); /*proto*/
+static PyObject *__pyx_f_9uringloop_5files_7decoded_next_of_ready(PyObject *); /*proto*/
 static PyObject *__pyx_f_9uringloop_5files_7decoded___pyx_unpickle_Ready__set_state(struct __pyx_obj_9uringloop_5files_7decoded_Ready *, PyObject *); /*proto*/
 /* #### Code section: typeinfo ### */
 /* #### Code section: before_global_var ### */
@@ -2718,12 +2716,11 @@ int __pyx_module_is_main_uringloop__files__decoded = 0;
 /* #### Code section: global_var ### */
 /* #### Code section: string_decls ### */
 static const char __pyx_k_value[] = "value";
-static const char __pyx_k_Decoded_the_characters_of_a_tex[] = "`Decoded`: the characters of a text file that are decoded and not yet read, and its iteration; compiled, because it\nruns once for each line.\n\nA line that is there already is handed out without a coroutine: as a `Ready`, of which `async for` takes the value without\nan exception being raised for it.\n";
-static const char __pyx_k_cannot_reuse_already_awaited_cor[] = "cannot reuse already awaited coroutine";
+static const char __pyx_k_Decoded_the_characters_of_a_tex[] = "`Decoded`: the characters of a text file that are decoded and not yet read, and its iteration; compiled, because it\nruns once for each line.\n\nA line that is there already is handed out without a coroutine, as a `Ready`.  What `async for` takes from that is the\nvalue of a StopIteration.  One is kept for all of them, because making one each time would take longer than all the rest.\n";
 /* #### Code section: decls ### */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready___await__(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_2__iter__(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_4__next__(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_4__next__(CYTHON_UNUSED struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_6send(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v_value); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_8throw(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self, PyObject *__pyx_v_kind, PyObject *__pyx_v_value, CYTHON_UNUSED PyObject *__pyx_v_traceback); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_10close(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self); /* proto */
@@ -2742,7 +2739,8 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_9iterating___get__
 static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_9iterating_2__set__(struct __pyx_obj_9uringloop_5files_7decoded_Decoded *__pyx_v_self, PyObject *__pyx_v_value); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_8__reduce_cython__(CYTHON_UNUSED struct __pyx_obj_9uringloop_5files_7decoded_Decoded *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_10__setstate_cython__(CYTHON_UNUSED struct __pyx_obj_9uringloop_5files_7decoded_Decoded *__pyx_v_self, CYTHON_UNUSED PyObject *__pyx_v___pyx_state); /* proto */
-static PyObject *__pyx_pf_9uringloop_5files_7decoded___pyx_unpickle_Ready(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state); /* proto */
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_iterated(CYTHON_UNUSED PyObject *__pyx_self, PyTypeObject *__pyx_v_kind); /* proto */
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_2__pyx_unpickle_Ready(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state); /* proto */
 static PyObject *__pyx_tp_new__initialisation_9uringloop_5files_7decoded_Ready(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
@@ -2800,10 +2798,15 @@ namespace {
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_pop;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_values;
     PyObject *__pyx_tuple[1];
-    PyObject *__pyx_codeobj_tab[9];
-    PyObject *__pyx_string_tab[77];
+    PyObject *__pyx_codeobj_tab[10];
+    PyObject *__pyx_string_tab[78];
     PyObject *__pyx_number_tab[1];
 /* #### Code section: module_state_contents ### */
+/* IterNextPlain.module_state_decls */
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
+PyObject *__Pyx_GetBuiltinNext_LimitedAPI_cache;
+#endif
+
 
 #if CYTHON_USE_FREELISTS
 struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_freelist_9uringloop_5files_7decoded_Ready[32];
@@ -2857,55 +2860,55 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_kp_u_ __pyx_string_tab[3]
 #define __pyx_kp_u_Note_that_Cython_is_deliberately __pyx_string_tab[4]
 #define __pyx_kp_u_add_note __pyx_string_tab[5]
-#define __pyx_kp_u_cannot_reuse_already_awaited_cor __pyx_string_tab[6]
-#define __pyx_kp_u_disable __pyx_string_tab[7]
-#define __pyx_kp_u_enable __pyx_string_tab[8]
-#define __pyx_kp_u_gc __pyx_string_tab[9]
-#define __pyx_kp_u_isenabled __pyx_string_tab[10]
-#define __pyx_kp_u_no_default___reduce___due_to_non __pyx_string_tab[11]
-#define __pyx_kp_u_uringloop_files_decoded_pyx __pyx_string_tab[12]
-#define __pyx_n_u_Coroutine __pyx_string_tab[13]
-#define __pyx_n_u_Decoded __pyx_string_tab[14]
-#define __pyx_n_u_Decoded___reduce_cython __pyx_string_tab[15]
-#define __pyx_n_u_Decoded___setstate_cython __pyx_string_tab[16]
-#define __pyx_n_u_Decoded_next_line __pyx_string_tab[17]
-#define __pyx_n_u_Ready __pyx_string_tab[18]
-#define __pyx_n_u_Ready___reduce_cython __pyx_string_tab[19]
-#define __pyx_n_u_Ready___setstate_cython __pyx_string_tab[20]
-#define __pyx_n_u_Ready_close __pyx_string_tab[21]
-#define __pyx_n_u_Ready_send __pyx_string_tab[22]
-#define __pyx_n_u_Ready_throw __pyx_string_tab[23]
-#define __pyx_n_u_Pyx_PyDict_NextRef __pyx_string_tab[24]
-#define __pyx_n_u_annotate __pyx_string_tab[25]
-#define __pyx_n_u_dict __pyx_string_tab[26]
-#define __pyx_n_u_func __pyx_string_tab[27]
-#define __pyx_n_u_getstate __pyx_string_tab[28]
-#define __pyx_n_u_main __pyx_string_tab[29]
-#define __pyx_n_u_module __pyx_string_tab[30]
-#define __pyx_n_u_name __pyx_string_tab[31]
-#define __pyx_n_u_new __pyx_string_tab[32]
-#define __pyx_n_u_pyx_checksum __pyx_string_tab[33]
-#define __pyx_n_u_pyx_result __pyx_string_tab[34]
-#define __pyx_n_u_pyx_state __pyx_string_tab[35]
-#define __pyx_n_u_pyx_type __pyx_string_tab[36]
-#define __pyx_n_u_pyx_unpickle_Ready __pyx_string_tab[37]
-#define __pyx_n_u_pyx_vtable __pyx_string_tab[38]
-#define __pyx_n_u_qualname __pyx_string_tab[39]
-#define __pyx_n_u_reduce __pyx_string_tab[40]
-#define __pyx_n_u_reduce_cython __pyx_string_tab[41]
-#define __pyx_n_u_reduce_ex __pyx_string_tab[42]
-#define __pyx_n_u_set_name __pyx_string_tab[43]
-#define __pyx_n_u_setstate __pyx_string_tab[44]
-#define __pyx_n_u_setstate_cython __pyx_string_tab[45]
-#define __pyx_n_u_test __pyx_string_tab[46]
-#define __pyx_n_u_dict_2 __pyx_string_tab[47]
-#define __pyx_n_u_is_coroutine __pyx_string_tab[48]
-#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[49]
-#define __pyx_n_u_cline_in_traceback __pyx_string_tab[50]
-#define __pyx_n_u_close __pyx_string_tab[51]
-#define __pyx_n_u_collections_abc __pyx_string_tab[52]
-#define __pyx_n_u_items __pyx_string_tab[53]
-#define __pyx_n_u_kind __pyx_string_tab[54]
+#define __pyx_kp_u_disable __pyx_string_tab[6]
+#define __pyx_kp_u_enable __pyx_string_tab[7]
+#define __pyx_kp_u_gc __pyx_string_tab[8]
+#define __pyx_kp_u_isenabled __pyx_string_tab[9]
+#define __pyx_kp_u_no_default___reduce___due_to_non __pyx_string_tab[10]
+#define __pyx_kp_u_uringloop_files_decoded_pyx __pyx_string_tab[11]
+#define __pyx_n_u_Coroutine __pyx_string_tab[12]
+#define __pyx_n_u_Decoded __pyx_string_tab[13]
+#define __pyx_n_u_Decoded___reduce_cython __pyx_string_tab[14]
+#define __pyx_n_u_Decoded___setstate_cython __pyx_string_tab[15]
+#define __pyx_n_u_Decoded_next_line __pyx_string_tab[16]
+#define __pyx_n_u_Ready __pyx_string_tab[17]
+#define __pyx_n_u_Ready___reduce_cython __pyx_string_tab[18]
+#define __pyx_n_u_Ready___setstate_cython __pyx_string_tab[19]
+#define __pyx_n_u_Ready_close __pyx_string_tab[20]
+#define __pyx_n_u_Ready_send __pyx_string_tab[21]
+#define __pyx_n_u_Ready_throw __pyx_string_tab[22]
+#define __pyx_n_u_Pyx_PyDict_NextRef __pyx_string_tab[23]
+#define __pyx_n_u_annotate __pyx_string_tab[24]
+#define __pyx_n_u_dict __pyx_string_tab[25]
+#define __pyx_n_u_func __pyx_string_tab[26]
+#define __pyx_n_u_getstate __pyx_string_tab[27]
+#define __pyx_n_u_main __pyx_string_tab[28]
+#define __pyx_n_u_module __pyx_string_tab[29]
+#define __pyx_n_u_name __pyx_string_tab[30]
+#define __pyx_n_u_new __pyx_string_tab[31]
+#define __pyx_n_u_pyx_checksum __pyx_string_tab[32]
+#define __pyx_n_u_pyx_result __pyx_string_tab[33]
+#define __pyx_n_u_pyx_state __pyx_string_tab[34]
+#define __pyx_n_u_pyx_type __pyx_string_tab[35]
+#define __pyx_n_u_pyx_unpickle_Ready __pyx_string_tab[36]
+#define __pyx_n_u_qualname __pyx_string_tab[37]
+#define __pyx_n_u_reduce __pyx_string_tab[38]
+#define __pyx_n_u_reduce_cython __pyx_string_tab[39]
+#define __pyx_n_u_reduce_ex __pyx_string_tab[40]
+#define __pyx_n_u_set_name __pyx_string_tab[41]
+#define __pyx_n_u_setstate __pyx_string_tab[42]
+#define __pyx_n_u_setstate_cython __pyx_string_tab[43]
+#define __pyx_n_u_test __pyx_string_tab[44]
+#define __pyx_n_u_dict_2 __pyx_string_tab[45]
+#define __pyx_n_u_is_coroutine __pyx_string_tab[46]
+#define __pyx_n_u_asyncio_coroutines __pyx_string_tab[47]
+#define __pyx_n_u_cline_in_traceback __pyx_string_tab[48]
+#define __pyx_n_u_close __pyx_string_tab[49]
+#define __pyx_n_u_collections_abc __pyx_string_tab[50]
+#define __pyx_n_u_items __pyx_string_tab[51]
+#define __pyx_n_u_iterated __pyx_string_tab[52]
+#define __pyx_n_u_kind __pyx_string_tab[53]
+#define __pyx_n_u_next __pyx_string_tab[54]
 #define __pyx_n_u_next_line __pyx_string_tab[55]
 #define __pyx_n_u_pop __pyx_string_tab[56]
 #define __pyx_n_u_register __pyx_string_tab[57]
@@ -2922,12 +2925,13 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_u_values __pyx_string_tab[68]
 #define __pyx_kp_b_iso88591_Q __pyx_string_tab[69]
 #define __pyx_kp_b_iso88591_1F __pyx_string_tab[70]
-#define __pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1 __pyx_string_tab[71]
-#define __pyx_kp_b_iso88591_Q_q_l_vWE_Q_q_t7_q_d_7_WA_d_7_Q __pyx_string_tab[72]
-#define __pyx_kp_b_iso88591_A_IQ __pyx_string_tab[73]
-#define __pyx_kp_b_iso88591_A_m1D_Q __pyx_string_tab[74]
+#define __pyx_kp_b_iso88591_a_v_5Q_1 __pyx_string_tab[71]
+#define __pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1 __pyx_string_tab[72]
+#define __pyx_kp_b_iso88591_Q_q_l_vWE_Q_q_t7_q_d_7_WA_d_7_Q __pyx_string_tab[73]
+#define __pyx_kp_b_iso88591_A_IQ __pyx_string_tab[74]
 #define __pyx_kp_b_iso88591_A_a __pyx_string_tab[75]
-#define __pyx_kp_b_iso88591_0_IQ_hfCz __pyx_string_tab[76]
+#define __pyx_kp_b_iso88591_A_t1A __pyx_string_tab[76]
+#define __pyx_kp_b_iso88591_0_IQ_hfCz __pyx_string_tab[77]
 #define __pyx_int_215229444 __pyx_number_tab[0]
 /* #### Code section: module_state_clear ### */
 #if CYTHON_USE_MODULE_STATE
@@ -2952,8 +2956,8 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_tuple[i]); }
-  for (int i=0; i<9; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<77; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<10; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
+  for (int i=0; i<78; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<1; ++i) { Py_CLEAR(clear_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_clear_contents ### */
 /* CommonTypesMetaclass.module_state_clear */
@@ -2986,8 +2990,8 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_tuple[i]); }
-  for (int i=0; i<9; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<77; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<10; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
+  for (int i=0; i<78; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<1; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_traverse_contents ### */
 /* CommonTypesMetaclass.module_state_traverse */
@@ -3002,7 +3006,7 @@ return 0;
 #endif
 /* #### Code section: module_code ### */
 
-/* "uringloop/files/decoded.pyx":38
+/* "uringloop/files/decoded.pyx":69
  *     cdef str value
  * 
  *     def __await__(self):             # <<<<<<<<<<<<<<
@@ -3030,7 +3034,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready___await__(struct __p
   __Pyx_RefNannyDeclarations
   __Pyx_RefNannySetupContext("__await__", 0);
 
-  /* "uringloop/files/decoded.pyx":39
+  /* "uringloop/files/decoded.pyx":70
  * 
  *     def __await__(self):
  *         return self             # <<<<<<<<<<<<<<
@@ -3048,7 +3052,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready___await__(struct __p
   }
   goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":38
+  /* "uringloop/files/decoded.pyx":69
  *     cdef str value
  * 
  *     def __await__(self):             # <<<<<<<<<<<<<<
@@ -3063,7 +3067,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready___await__(struct __p
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":41
+/* "uringloop/files/decoded.pyx":72
  *         return self
  * 
  *     def __iter__(self):             # <<<<<<<<<<<<<<
@@ -3091,7 +3095,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_2__iter__(struct __p
   __Pyx_RefNannyDeclarations
   __Pyx_RefNannySetupContext("__iter__", 0);
 
-  /* "uringloop/files/decoded.pyx":42
+  /* "uringloop/files/decoded.pyx":73
  * 
  *     def __iter__(self):
  *         return self             # <<<<<<<<<<<<<<
@@ -3109,7 +3113,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_2__iter__(struct __p
   }
   goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":41
+  /* "uringloop/files/decoded.pyx":72
  *         return self
  * 
  *     def __iter__(self):             # <<<<<<<<<<<<<<
@@ -3124,11 +3128,11 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_2__iter__(struct __p
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":44
+/* "uringloop/files/decoded.pyx":75
  *         return self
  * 
  *     def __next__(self):             # <<<<<<<<<<<<<<
- *         raise StopIteration(self.take())
+ *         raise NotImplementedError  # replaced below
  * 
 */
 
@@ -3147,54 +3151,34 @@ static PyObject *__pyx_pw_9uringloop_5files_7decoded_5Ready_5__next__(PyObject *
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_4__next__(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self) {
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_4__next__(CYTHON_UNUSED struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self) {
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
-  PyObject *__pyx_t_1 = NULL;
-  PyObject *__pyx_t_2 = NULL;
-  PyObject *__pyx_t_3 = NULL;
-  size_t __pyx_t_4;
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__next__", 0);
 
-  /* "uringloop/files/decoded.pyx":45
+  /* "uringloop/files/decoded.pyx":76
  * 
  *     def __next__(self):
- *         raise StopIteration(self.take())             # <<<<<<<<<<<<<<
+ *         raise NotImplementedError  # replaced below             # <<<<<<<<<<<<<<
  * 
  *     def send(self, value, /):
 */
-  __pyx_t_2 = NULL;
-  __pyx_t_3 = __pyx_f_9uringloop_5files_7decoded_5Ready_take(__pyx_v_self); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 45, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_3);
-  __pyx_t_4 = 1;
-  {
-    PyObject *__pyx_callargs[2] = {__pyx_t_2, __pyx_t_3};
-    __pyx_t_1 = __Pyx_PyObject_FastCall((PyObject*)(((PyTypeObject*)PyExc_StopIteration)), __pyx_callargs+__pyx_t_4, (2-__pyx_t_4) | (__pyx_t_4*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-    __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 45, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_1);
-  }
-  __Pyx_Raise(__pyx_t_1, 0, 0, 0);
-  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __PYX_ERR(0, 45, __pyx_L1_error)
+  __Pyx_Raise(((PyObject *)(((PyTypeObject*)PyExc_NotImplementedError))), 0, 0, 0);
+  __PYX_ERR(0, 76, __pyx_L1_error)
 
-  /* "uringloop/files/decoded.pyx":44
+  /* "uringloop/files/decoded.pyx":75
  *         return self
  * 
  *     def __next__(self):             # <<<<<<<<<<<<<<
- *         raise StopIteration(self.take())
+ *         raise NotImplementedError  # replaced below
  * 
 */
 
   /* function exit code */
   __pyx_L1_error:;
-  __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_XDECREF(__pyx_t_2);
-  __Pyx_XDECREF(__pyx_t_3);
   __Pyx_AddTraceback("uringloop.files.decoded.Ready.__next__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __Pyx_XGIVEREF(__pyx_r);
@@ -3202,17 +3186,18 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_4__next__(struct __p
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":47
- *         raise StopIteration(self.take())
+/* "uringloop/files/decoded.pyx":78
+ *         raise NotImplementedError  # replaced below
  * 
  *     def send(self, value, /):             # <<<<<<<<<<<<<<
- *         raise StopIteration(self.take())
- * 
+ *         """See `generator.send`: there is nobody to get it."""
+ *         return next(self)
 */
 
 /* Python wrapper */
 static PyObject *__pyx_pw_9uringloop_5files_7decoded_5Ready_7send(PyObject *__pyx_v_self, PyObject *__pyx_v_value); /*proto*/
-static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_7send = {"send", (PyCFunction)__pyx_pw_9uringloop_5files_7decoded_5Ready_7send, METH_O, 0};
+PyDoc_STRVAR(__pyx_doc_9uringloop_5files_7decoded_5Ready_6send, "See `generator.send`: there is nobody to get it.");
+static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_7send = {"send", (PyCFunction)__pyx_pw_9uringloop_5files_7decoded_5Ready_7send, METH_O, __pyx_doc_9uringloop_5files_7decoded_5Ready_6send};
 static PyObject *__pyx_pw_9uringloop_5files_7decoded_5Ready_7send(PyObject *__pyx_v_self, PyObject *__pyx_v_value) {
   CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
   PyObject *__pyx_r = 0;
@@ -3230,63 +3215,56 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_6send(struct __pyx_o
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
-  PyObject *__pyx_t_2 = NULL;
-  PyObject *__pyx_t_3 = NULL;
-  size_t __pyx_t_4;
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("send", 0);
 
-  /* "uringloop/files/decoded.pyx":48
- * 
+  /* "uringloop/files/decoded.pyx":80
  *     def send(self, value, /):
- *         raise StopIteration(self.take())             # <<<<<<<<<<<<<<
+ *         """See `generator.send`: there is nobody to get it."""
+ *         return next(self)             # <<<<<<<<<<<<<<
  * 
  *     def throw(self, kind, value=None, traceback=None, /):
 */
-  __pyx_t_2 = NULL;
-  __pyx_t_3 = __pyx_f_9uringloop_5files_7decoded_5Ready_take(__pyx_v_self); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 48, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_3);
-  __pyx_t_4 = 1;
+  __pyx_t_1 = __Pyx_PyIter_Next(((PyObject *)__pyx_v_self)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 80, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_1);
   {
-    PyObject *__pyx_callargs[2] = {__pyx_t_2, __pyx_t_3};
-    __pyx_t_1 = __Pyx_PyObject_FastCall((PyObject*)(((PyTypeObject*)PyExc_StopIteration)), __pyx_callargs+__pyx_t_4, (2-__pyx_t_4) | (__pyx_t_4*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-    __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 48, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_1);
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __pyx_r = __pyx_t_1;
+    }
+    __Pyx_XDECREF(__pyx_temp);
   }
-  __Pyx_Raise(__pyx_t_1, 0, 0, 0);
-  __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __PYX_ERR(0, 48, __pyx_L1_error)
+  __pyx_t_1 = 0;
+  goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":47
- *         raise StopIteration(self.take())
+  /* "uringloop/files/decoded.pyx":78
+ *         raise NotImplementedError  # replaced below
  * 
  *     def send(self, value, /):             # <<<<<<<<<<<<<<
- *         raise StopIteration(self.take())
- * 
+ *         """See `generator.send`: there is nobody to get it."""
+ *         return next(self)
 */
 
   /* function exit code */
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_XDECREF(__pyx_t_2);
-  __Pyx_XDECREF(__pyx_t_3);
   __Pyx_AddTraceback("uringloop.files.decoded.Ready.send", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
+  __pyx_L0:;
   __Pyx_XGIVEREF(__pyx_r);
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":50
- *         raise StopIteration(self.take())
+/* "uringloop/files/decoded.pyx":82
+ *         return next(self)
  * 
  *     def throw(self, kind, value=None, traceback=None, /):             # <<<<<<<<<<<<<<
+ *         """See `generator.throw`."""
  *         self.value = None
- *         raise kind if value is None else value
 */
 
 /* Python wrapper */
@@ -3297,7 +3275,8 @@ PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_9throw = {"throw", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+PyDoc_STRVAR(__pyx_doc_9uringloop_5files_7decoded_5Ready_8throw, "See `generator.throw`.");
+static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_9throw = {"throw", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9uringloop_5files_7decoded_5Ready_8throw};
 static PyObject *__pyx_pw_9uringloop_5files_7decoded_5Ready_9throw(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
@@ -3329,22 +3308,22 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
   {
     const Py_ssize_t __pyx_kwds_len = unlikely(__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 50, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 82, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
-      __Pyx_RejectKeywords("throw", __pyx_kwds); __PYX_ERR(0, 50, __pyx_L3_error)
+      __Pyx_RejectKeywords("throw", __pyx_kwds); __PYX_ERR(0, 82, __pyx_L3_error)
     } else {
       switch (__pyx_nargs) {
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 50, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 82, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 50, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 82, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 50, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 82, __pyx_L3_error)
         break;
         default: goto __pyx_L5_argtuple_error;
       }
@@ -3357,7 +3336,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("throw", 0, 1, 3, __pyx_nargs); __PYX_ERR(0, 50, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("throw", 0, 1, 3, __pyx_nargs); __PYX_ERR(0, 82, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -3388,9 +3367,9 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_8throw(struct __pyx_
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("throw", 0);
 
-  /* "uringloop/files/decoded.pyx":51
- * 
+  /* "uringloop/files/decoded.pyx":84
  *     def throw(self, kind, value=None, traceback=None, /):
+ *         """See `generator.throw`."""
  *         self.value = None             # <<<<<<<<<<<<<<
  *         raise kind if value is None else value
  * 
@@ -3400,8 +3379,8 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_8throw(struct __pyx_
   __Pyx_GOTREF(__pyx_v_self->value);
   __Pyx_DECREF_SET(__pyx_v_self->value, ((PyObject*)Py_None));
 
-  /* "uringloop/files/decoded.pyx":52
- *     def throw(self, kind, value=None, traceback=None, /):
+  /* "uringloop/files/decoded.pyx":85
+ *         """See `generator.throw`."""
  *         self.value = None
  *         raise kind if value is None else value             # <<<<<<<<<<<<<<
  * 
@@ -3418,14 +3397,14 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_8throw(struct __pyx_
 
   __Pyx_Raise(__pyx_t_1, 0, 0, 0);
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-  __PYX_ERR(0, 52, __pyx_L1_error)
+  __PYX_ERR(0, 85, __pyx_L1_error)
 
-  /* "uringloop/files/decoded.pyx":50
- *         raise StopIteration(self.take())
+  /* "uringloop/files/decoded.pyx":82
+ *         return next(self)
  * 
  *     def throw(self, kind, value=None, traceback=None, /):             # <<<<<<<<<<<<<<
+ *         """See `generator.throw`."""
  *         self.value = None
- *         raise kind if value is None else value
 */
 
   /* function exit code */
@@ -3438,12 +3417,12 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_8throw(struct __pyx_
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":54
+/* "uringloop/files/decoded.pyx":87
  *         raise kind if value is None else value
  * 
  *     def close(self):             # <<<<<<<<<<<<<<
+ *         """See `generator.close`."""
  *         self.value = None
- * 
 */
 
 /* Python wrapper */
@@ -3454,7 +3433,8 @@ PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_11close = {"close", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_11close, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+PyDoc_STRVAR(__pyx_doc_9uringloop_5files_7decoded_5Ready_10close, "See `generator.close`.");
+static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_5Ready_11close = {"close", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_11close, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9uringloop_5files_7decoded_5Ready_10close};
 static PyObject *__pyx_pw_9uringloop_5files_7decoded_5Ready_11close(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
@@ -3493,152 +3473,28 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_10close(struct __pyx
   __Pyx_RefNannyDeclarations
   __Pyx_RefNannySetupContext("close", 0);
 
-  /* "uringloop/files/decoded.pyx":55
- * 
+  /* "uringloop/files/decoded.pyx":89
  *     def close(self):
+ *         """See `generator.close`."""
  *         self.value = None             # <<<<<<<<<<<<<<
  * 
- *     cdef str take(self):
+ * 
 */
   __Pyx_INCREF(Py_None);
   __Pyx_GIVEREF(Py_None);
   __Pyx_GOTREF(__pyx_v_self->value);
   __Pyx_DECREF_SET(__pyx_v_self->value, ((PyObject*)Py_None));
 
-  /* "uringloop/files/decoded.pyx":54
+  /* "uringloop/files/decoded.pyx":87
  *         raise kind if value is None else value
  * 
  *     def close(self):             # <<<<<<<<<<<<<<
+ *         """See `generator.close`."""
  *         self.value = None
- * 
 */
 
   /* function exit code */
   __pyx_r = Py_None; __Pyx_INCREF(Py_None);
-  __Pyx_XGIVEREF(__pyx_r);
-  __Pyx_RefNannyFinishContext();
-  return __pyx_r;
-}
-
-/* "uringloop/files/decoded.pyx":57
- *         self.value = None
- * 
- *     cdef str take(self):             # <<<<<<<<<<<<<<
- *         value = self.value
- *         if value is None:
-*/
-
-static PyObject *__pyx_f_9uringloop_5files_7decoded_5Ready_take(struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_self) {
-  PyObject *__pyx_v_value = NULL;
-  PyObject *__pyx_r = NULL;
-  __Pyx_RefNannyDeclarations
-  PyObject *__pyx_t_1 = NULL;
-  int __pyx_t_2;
-  PyObject *__pyx_t_3 = NULL;
-  size_t __pyx_t_4;
-  int __pyx_lineno = 0;
-  const char *__pyx_filename = NULL;
-  int __pyx_clineno = 0;
-  __Pyx_RefNannySetupContext("take", 0);
-
-  /* "uringloop/files/decoded.pyx":58
- * 
- *     cdef str take(self):
- *         value = self.value             # <<<<<<<<<<<<<<
- *         if value is None:
- *             raise RuntimeError("cannot reuse already awaited coroutine")
-*/
-  __pyx_t_1 = __pyx_v_self->value;
-  __Pyx_INCREF(__pyx_t_1);
-  __pyx_v_value = ((PyObject*)__pyx_t_1);
-  __pyx_t_1 = 0;
-
-  /* "uringloop/files/decoded.pyx":59
- *     cdef str take(self):
- *         value = self.value
- *         if value is None:             # <<<<<<<<<<<<<<
- *             raise RuntimeError("cannot reuse already awaited coroutine")
- *         self.value = None
-*/
-  __pyx_t_2 = (__pyx_v_value == ((PyObject*)Py_None));
-  if (unlikely(__pyx_t_2)) {
-
-
-    /* "uringloop/files/decoded.pyx":60
- *         value = self.value
- *         if value is None:
- *             raise RuntimeError("cannot reuse already awaited coroutine")             # <<<<<<<<<<<<<<
- *         self.value = None
- *         return value
-*/
-    __pyx_t_3 = NULL;
-    __pyx_t_4 = 1;
-    {
-      PyObject *__pyx_callargs[2] = {__pyx_t_3, __pyx_mstate_global->__pyx_kp_u_cannot_reuse_already_awaited_cor};
-      __pyx_t_1 = __Pyx_PyObject_FastCall((PyObject*)(((PyTypeObject*)PyExc_RuntimeError)), __pyx_callargs+__pyx_t_4, (2-__pyx_t_4) | (__pyx_t_4*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
-      __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
-      if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 60, __pyx_L1_error)
-      __Pyx_GOTREF(__pyx_t_1);
-    }
-    __Pyx_Raise(__pyx_t_1, 0, 0, 0);
-    __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-    __PYX_ERR(0, 60, __pyx_L1_error)
-
-    /* "uringloop/files/decoded.pyx":59
- *     cdef str take(self):
- *         value = self.value
- *         if value is None:             # <<<<<<<<<<<<<<
- *             raise RuntimeError("cannot reuse already awaited coroutine")
- *         self.value = None
-*/
-  }
-
-  /* "uringloop/files/decoded.pyx":61
- *         if value is None:
- *             raise RuntimeError("cannot reuse already awaited coroutine")
- *         self.value = None             # <<<<<<<<<<<<<<
- *         return value
- * 
-*/
-  __Pyx_INCREF(Py_None);
-  __Pyx_GIVEREF(Py_None);
-  __Pyx_GOTREF(__pyx_v_self->value);
-  __Pyx_DECREF_SET(__pyx_v_self->value, ((PyObject*)Py_None));
-
-  /* "uringloop/files/decoded.pyx":62
- *             raise RuntimeError("cannot reuse already awaited coroutine")
- *         self.value = None
- *         return value             # <<<<<<<<<<<<<<
- * 
- * 
-*/
-  {
-    PyObject *__pyx_temp;
-    {
-      __pyx_temp = __pyx_r;
-      __Pyx_INCREF(__pyx_v_value);
-      __pyx_r = __pyx_v_value;
-    }
-    __Pyx_XDECREF(__pyx_temp);
-  }
-  goto __pyx_L0;
-
-  /* "uringloop/files/decoded.pyx":57
- *         self.value = None
- * 
- *     cdef str take(self):             # <<<<<<<<<<<<<<
- *         value = self.value
- *         if value is None:
-*/
-
-  /* function exit code */
-  __pyx_L1_error:;
-  __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_XDECREF(__pyx_t_3);
-  __Pyx_AddTraceback("uringloop.files.decoded.Ready.take", __pyx_clineno, __pyx_lineno, __pyx_filename);
-  __pyx_r = 0;
-  __pyx_L0:;
-  __Pyx_XDECREF(__pyx_v_value);
   __Pyx_XGIVEREF(__pyx_r);
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
@@ -4108,125 +3964,107 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_5Ready_14__setstate_cython_
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":65
+/* "uringloop/files/decoded.pyx":92
  * 
  * 
- * cdef int send_ready(PyObject *ready, PyObject *sent, PyObject **result) noexcept:             # <<<<<<<<<<<<<<
- *     # The reference goes over to the caller.
- *     result[0] = NULL
-*/
-
-static int __pyx_f_9uringloop_5files_7decoded_send_ready(PyObject *__pyx_v_ready, CYTHON_UNUSED PyObject *__pyx_v_sent, PyObject **__pyx_v_result) {
-  PyObject *__pyx_v_value = NULL;
-  int __pyx_r;
-  __Pyx_RefNannyDeclarations
-  PyObject *__pyx_t_1 = NULL;
-  int __pyx_t_2;
-  __Pyx_RefNannySetupContext("send_ready", 0);
-
-  /* "uringloop/files/decoded.pyx":67
- * cdef int send_ready(PyObject *ready, PyObject *sent, PyObject **result) noexcept:
- *     # The reference goes over to the caller.
- *     result[0] = NULL             # <<<<<<<<<<<<<<
+ * cdef PyObject *next_of_ready(PyObject *ready) noexcept:             # <<<<<<<<<<<<<<
  *     value = (<Ready>ready).value
  *     if value is None:
 */
-  (__pyx_v_result[0]) = NULL;
 
-  /* "uringloop/files/decoded.pyx":68
- *     # The reference goes over to the caller.
- *     result[0] = NULL
+static PyObject *__pyx_f_9uringloop_5files_7decoded_next_of_ready(PyObject *__pyx_v_ready) {
+  PyObject *__pyx_v_value = NULL;
+  PyObject *__pyx_r;
+  __Pyx_RefNannyDeclarations
+  PyObject *__pyx_t_1 = NULL;
+  int __pyx_t_2;
+  __Pyx_RefNannySetupContext("next_of_ready", 0);
+
+  /* "uringloop/files/decoded.pyx":93
+ * 
+ * cdef PyObject *next_of_ready(PyObject *ready) noexcept:
  *     value = (<Ready>ready).value             # <<<<<<<<<<<<<<
  *     if value is None:
- *         return send_spent(ready)
+ *         raise_spent()
 */
   __pyx_t_1 = ((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready)->value;
   __Pyx_INCREF(__pyx_t_1);
   __pyx_v_value = ((PyObject*)__pyx_t_1);
   __pyx_t_1 = 0;
 
-  /* "uringloop/files/decoded.pyx":69
- *     result[0] = NULL
+  /* "uringloop/files/decoded.pyx":94
+ * cdef PyObject *next_of_ready(PyObject *ready) noexcept:
  *     value = (<Ready>ready).value
  *     if value is None:             # <<<<<<<<<<<<<<
- *         return send_spent(ready)
- *     (<Ready>ready).value = None
+ *         raise_spent()
+ *     else:
 */
   __pyx_t_2 = (__pyx_v_value == ((PyObject*)Py_None));
   if (__pyx_t_2) {
 
 
-    /* "uringloop/files/decoded.pyx":70
+    /* "uringloop/files/decoded.pyx":95
  *     value = (<Ready>ready).value
  *     if value is None:
- *         return send_spent(ready)             # <<<<<<<<<<<<<<
- *     (<Ready>ready).value = None
- *     Py_INCREF(value)
+ *         raise_spent()             # <<<<<<<<<<<<<<
+ *     else:
+ *         (<Ready>ready).value = None
 */
-    {
+    raise_spent();
 
-      __pyx_r = __pyx_f_9uringloop_5files_7decoded_send_spent(__pyx_v_ready);
-    }
-    goto __pyx_L0;
-
-    /* "uringloop/files/decoded.pyx":69
- *     result[0] = NULL
+    /* "uringloop/files/decoded.pyx":94
+ * cdef PyObject *next_of_ready(PyObject *ready) noexcept:
  *     value = (<Ready>ready).value
  *     if value is None:             # <<<<<<<<<<<<<<
- *         return send_spent(ready)
- *     (<Ready>ready).value = None
+ *         raise_spent()
+ *     else:
 */
+    goto __pyx_L3;
   }
 
-  /* "uringloop/files/decoded.pyx":71
- *     if value is None:
- *         return send_spent(ready)
- *     (<Ready>ready).value = None             # <<<<<<<<<<<<<<
- *     Py_INCREF(value)
- *     result[0] = <PyObject *>value
+  /* "uringloop/files/decoded.pyx":97
+ *         raise_spent()
+ *     else:
+ *         (<Ready>ready).value = None             # <<<<<<<<<<<<<<
+ *         raise_stop(value)
+ *     return NULL
 */
-  __Pyx_INCREF(Py_None);
-  __Pyx_GIVEREF(Py_None);
-  __Pyx_GOTREF(((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready)->value);
-  __Pyx_DECREF_SET(((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready)->value, ((PyObject*)Py_None));
+  /*else*/ {
+    __Pyx_INCREF(Py_None);
+    __Pyx_GIVEREF(Py_None);
+    __Pyx_GOTREF(((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready)->value);
+    __Pyx_DECREF_SET(((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready)->value, ((PyObject*)Py_None));
 
-  /* "uringloop/files/decoded.pyx":72
- *         return send_spent(ready)
- *     (<Ready>ready).value = None
- *     Py_INCREF(value)             # <<<<<<<<<<<<<<
- *     result[0] = <PyObject *>value
- *     return PYGEN_RETURN
-*/
-  Py_INCREF(__pyx_v_value);
-
-  /* "uringloop/files/decoded.pyx":73
- *     (<Ready>ready).value = None
- *     Py_INCREF(value)
- *     result[0] = <PyObject *>value             # <<<<<<<<<<<<<<
- *     return PYGEN_RETURN
+    /* "uringloop/files/decoded.pyx":98
+ *     else:
+ *         (<Ready>ready).value = None
+ *         raise_stop(value)             # <<<<<<<<<<<<<<
+ *     return NULL
  * 
 */
-  (__pyx_v_result[0]) = ((PyObject *)__pyx_v_value);
+    raise_stop(__pyx_v_value);
+  }
+  __pyx_L3:;
 
-  /* "uringloop/files/decoded.pyx":74
- *     Py_INCREF(value)
- *     result[0] = <PyObject *>value
- *     return PYGEN_RETURN             # <<<<<<<<<<<<<<
+  /* "uringloop/files/decoded.pyx":99
+ *         (<Ready>ready).value = None
+ *         raise_stop(value)
+ *     return NULL             # <<<<<<<<<<<<<<
  * 
  * 
 */
   {
 
-    __pyx_r = PYGEN_RETURN;
+    __pyx_r = NULL;
   }
   goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":65
+  /* "uringloop/files/decoded.pyx":92
  * 
  * 
- * cdef int send_ready(PyObject *ready, PyObject *sent, PyObject **result) noexcept:             # <<<<<<<<<<<<<<
- *     # The reference goes over to the caller.
- *     result[0] = NULL
+ * cdef PyObject *next_of_ready(PyObject *ready) noexcept:             # <<<<<<<<<<<<<<
+ *     value = (<Ready>ready).value
+ *     if value is None:
 */
 
   /* function exit code */
@@ -4237,85 +4075,7 @@ static int __pyx_f_9uringloop_5files_7decoded_send_ready(PyObject *__pyx_v_ready
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":77
- * 
- * 
- * cdef int send_spent(PyObject *ready) noexcept:             # <<<<<<<<<<<<<<
- *     raise_spent(<Ready>ready)
- *     return PYGEN_ERROR
-*/
-
-static int __pyx_f_9uringloop_5files_7decoded_send_spent(PyObject *__pyx_v_ready) {
-  int __pyx_r;
-
-  /* "uringloop/files/decoded.pyx":78
- * 
- * cdef int send_spent(PyObject *ready) noexcept:
- *     raise_spent(<Ready>ready)             # <<<<<<<<<<<<<<
- *     return PYGEN_ERROR
- * 
-*/
-  __pyx_f_9uringloop_5files_7decoded_raise_spent(((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_v_ready));
-
-  /* "uringloop/files/decoded.pyx":79
- * cdef int send_spent(PyObject *ready) noexcept:
- *     raise_spent(<Ready>ready)
- *     return PYGEN_ERROR             # <<<<<<<<<<<<<<
- * 
- * 
-*/
-  {
-
-    __pyx_r = PYGEN_ERROR;
-  }
-  goto __pyx_L0;
-
-  /* "uringloop/files/decoded.pyx":77
- * 
- * 
- * cdef int send_spent(PyObject *ready) noexcept:             # <<<<<<<<<<<<<<
- *     raise_spent(<Ready>ready)
- *     return PYGEN_ERROR
-*/
-
-  /* function exit code */
-  __pyx_L0:;
-
-  return __pyx_r;
-}
-
-/* "uringloop/files/decoded.pyx":87
- * 
- * 
- * cdef void raise_spent(Ready ready) noexcept:             # <<<<<<<<<<<<<<
- *     PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine")
- * 
-*/
-
-static void __pyx_f_9uringloop_5files_7decoded_raise_spent(CYTHON_UNUSED struct __pyx_obj_9uringloop_5files_7decoded_Ready *__pyx_v_ready) {
-
-  /* "uringloop/files/decoded.pyx":88
- * 
- * cdef void raise_spent(Ready ready) noexcept:
- *     PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine")             # <<<<<<<<<<<<<<
- * 
- * 
-*/
-  PyErr_SetString(PyExc_RuntimeError, __pyx_k_cannot_reuse_already_awaited_cor);
-
-  /* "uringloop/files/decoded.pyx":87
- * 
- * 
- * cdef void raise_spent(Ready ready) noexcept:             # <<<<<<<<<<<<<<
- *     PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine")
- * 
-*/
-
-  /* function exit code */
-
-}
-
-/* "uringloop/files/decoded.pyx":108
+/* "uringloop/files/decoded.pyx":119
  *     cdef public bint iterating
  * 
  *     def __cinit__(self, *args, **kwargs):             # <<<<<<<<<<<<<<
@@ -4360,7 +4120,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded___cinit__(struct __pyx_o
   __Pyx_RefNannyDeclarations
   __Pyx_RefNannySetupContext("__cinit__", 0);
 
-  /* "uringloop/files/decoded.pyx":109
+  /* "uringloop/files/decoded.pyx":120
  * 
  *     def __cinit__(self, *args, **kwargs):
  *         self.chars = ""             # <<<<<<<<<<<<<<
@@ -4372,7 +4132,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded___cinit__(struct __pyx_o
   __Pyx_GOTREF(__pyx_v_self->chars);
   __Pyx_DECREF_SET(__pyx_v_self->chars, __pyx_mstate_global->__pyx_kp_u__2);
 
-  /* "uringloop/files/decoded.pyx":108
+  /* "uringloop/files/decoded.pyx":119
  *     cdef public bint iterating
  * 
  *     def __cinit__(self, *args, **kwargs):             # <<<<<<<<<<<<<<
@@ -4387,7 +4147,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded___cinit__(struct __pyx_o
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":111
+/* "uringloop/files/decoded.pyx":122
  *         self.chars = ""
  * 
  *     def next_line(self):             # <<<<<<<<<<<<<<
@@ -4446,7 +4206,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_2next_line(CYTHON_
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("next_line", 0);
 
-  /* "uringloop/files/decoded.pyx":113
+  /* "uringloop/files/decoded.pyx":124
  *     def next_line(self):
  *         """A coroutine for the next line, when it is not here."""
  *         raise NotImplementedError             # <<<<<<<<<<<<<<
@@ -4454,9 +4214,9 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_2next_line(CYTHON_
  *     def __aiter__(self):
 */
   __Pyx_Raise(((PyObject *)(((PyTypeObject*)PyExc_NotImplementedError))), 0, 0, 0);
-  __PYX_ERR(0, 113, __pyx_L1_error)
+  __PYX_ERR(0, 124, __pyx_L1_error)
 
-  /* "uringloop/files/decoded.pyx":111
+  /* "uringloop/files/decoded.pyx":122
  *         self.chars = ""
  * 
  *     def next_line(self):             # <<<<<<<<<<<<<<
@@ -4473,7 +4233,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_2next_line(CYTHON_
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":115
+/* "uringloop/files/decoded.pyx":126
  *         raise NotImplementedError
  * 
  *     def __aiter__(self):             # <<<<<<<<<<<<<<
@@ -4501,7 +4261,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_4__aiter__(struct 
   __Pyx_RefNannyDeclarations
   __Pyx_RefNannySetupContext("__aiter__", 0);
 
-  /* "uringloop/files/decoded.pyx":116
+  /* "uringloop/files/decoded.pyx":127
  * 
  *     def __aiter__(self):
  *         return self             # <<<<<<<<<<<<<<
@@ -4519,7 +4279,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_4__aiter__(struct 
   }
   goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":115
+  /* "uringloop/files/decoded.pyx":126
  *         raise NotImplementedError
  * 
  *     def __aiter__(self):             # <<<<<<<<<<<<<<
@@ -4534,7 +4294,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_4__aiter__(struct 
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":118
+/* "uringloop/files/decoded.pyx":129
  *         return self
  * 
  *     def __anext__(self):             # <<<<<<<<<<<<<<
@@ -4573,7 +4333,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("__anext__", 0);
 
-  /* "uringloop/files/decoded.pyx":121
+  /* "uringloop/files/decoded.pyx":132
  *         cdef Py_ssize_t end
  *         cdef Ready ready
  *         if self.iterating:             # <<<<<<<<<<<<<<
@@ -4582,7 +4342,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
 */
   if (__pyx_v_self->iterating) {
 
-    /* "uringloop/files/decoded.pyx":122
+    /* "uringloop/files/decoded.pyx":133
  *         cdef Ready ready
  *         if self.iterating:
  *             end = PyUnicode_FindChar(self.chars, 10, self.used, len(self.chars), 1)             # <<<<<<<<<<<<<<
@@ -4595,16 +4355,16 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
     __Pyx_INCREF(__pyx_t_2);
     if (unlikely(__pyx_t_2 == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-      __PYX_ERR(0, 122, __pyx_L1_error)
+      __PYX_ERR(0, 133, __pyx_L1_error)
     }
-    __pyx_t_3 = __Pyx_PyUnicode_GET_LENGTH(__pyx_t_2); if (unlikely(__pyx_t_3 == ((Py_ssize_t)-1))) __PYX_ERR(0, 122, __pyx_L1_error)
+    __pyx_t_3 = __Pyx_PyUnicode_GET_LENGTH(__pyx_t_2); if (unlikely(__pyx_t_3 == ((Py_ssize_t)-1))) __PYX_ERR(0, 133, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __pyx_t_4 = PyUnicode_FindChar(__pyx_t_1, 10, __pyx_v_self->used, __pyx_t_3, 1); if (unlikely(__pyx_t_4 == ((Py_ssize_t)-2L))) __PYX_ERR(0, 122, __pyx_L1_error)
+    __pyx_t_4 = PyUnicode_FindChar(__pyx_t_1, 10, __pyx_v_self->used, __pyx_t_3, 1); if (unlikely(__pyx_t_4 == ((Py_ssize_t)-2L))) __PYX_ERR(0, 133, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
     __pyx_v_end = __pyx_t_4;
 
-    /* "uringloop/files/decoded.pyx":123
+    /* "uringloop/files/decoded.pyx":134
  *         if self.iterating:
  *             end = PyUnicode_FindChar(self.chars, 10, self.used, len(self.chars), 1)
  *             if end >= 0:             # <<<<<<<<<<<<<<
@@ -4616,19 +4376,19 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
     if (__pyx_t_5) {
 
 
-      /* "uringloop/files/decoded.pyx":124
+      /* "uringloop/files/decoded.pyx":135
  *             end = PyUnicode_FindChar(self.chars, 10, self.used, len(self.chars), 1)
  *             if end >= 0:
  *                 ready = Ready.__new__(Ready)             # <<<<<<<<<<<<<<
  *                 ready.value = PyUnicode_Substring(self.chars, self.used, end + 1)
  *                 self.used = end + 1
 */
-      __pyx_t_1 = ((PyObject *)__pyx_tp_new_9uringloop_5files_7decoded_Ready(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready), __pyx_mstate_global->__pyx_empty_tuple, NULL)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 124, __pyx_L1_error)
+      __pyx_t_1 = ((PyObject *)__pyx_tp_new_9uringloop_5files_7decoded_Ready(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready), __pyx_mstate_global->__pyx_empty_tuple, NULL)); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 135, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_1);
       __pyx_v_ready = ((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)__pyx_t_1);
       __pyx_t_1 = 0;
 
-      /* "uringloop/files/decoded.pyx":125
+      /* "uringloop/files/decoded.pyx":136
  *             if end >= 0:
  *                 ready = Ready.__new__(Ready)
  *                 ready.value = PyUnicode_Substring(self.chars, self.used, end + 1)             # <<<<<<<<<<<<<<
@@ -4637,7 +4397,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
 */
       __pyx_t_1 = __pyx_v_self->chars;
       __Pyx_INCREF(__pyx_t_1);
-      __pyx_t_2 = PyUnicode_Substring(__pyx_t_1, __pyx_v_self->used, (__pyx_v_end + 1)); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 125, __pyx_L1_error)
+      __pyx_t_2 = PyUnicode_Substring(__pyx_t_1, __pyx_v_self->used, (__pyx_v_end + 1)); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 136, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_2);
       __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
       __Pyx_GIVEREF(__pyx_t_2);
@@ -4645,7 +4405,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
       __Pyx_DECREF_SET(__pyx_v_ready->value, ((PyObject*)__pyx_t_2));
       __pyx_t_2 = 0;
 
-      /* "uringloop/files/decoded.pyx":126
+      /* "uringloop/files/decoded.pyx":137
  *                 ready = Ready.__new__(Ready)
  *                 ready.value = PyUnicode_Substring(self.chars, self.used, end + 1)
  *                 self.used = end + 1             # <<<<<<<<<<<<<<
@@ -4654,11 +4414,12 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
 */
       __pyx_v_self->used = (__pyx_v_end + 1);
 
-      /* "uringloop/files/decoded.pyx":127
+      /* "uringloop/files/decoded.pyx":138
  *                 ready.value = PyUnicode_Substring(self.chars, self.used, end + 1)
  *                 self.used = end + 1
  *                 return ready             # <<<<<<<<<<<<<<
  *         return self.next_line()
+ * 
 */
       {
         PyObject *__pyx_temp;
@@ -4671,7 +4432,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
       }
       goto __pyx_L0;
 
-      /* "uringloop/files/decoded.pyx":123
+      /* "uringloop/files/decoded.pyx":134
  *         if self.iterating:
  *             end = PyUnicode_FindChar(self.chars, 10, self.used, len(self.chars), 1)
  *             if end >= 0:             # <<<<<<<<<<<<<<
@@ -4680,7 +4441,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
 */
     }
 
-    /* "uringloop/files/decoded.pyx":121
+    /* "uringloop/files/decoded.pyx":132
  *         cdef Py_ssize_t end
  *         cdef Ready ready
  *         if self.iterating:             # <<<<<<<<<<<<<<
@@ -4689,10 +4450,12 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
 */
   }
 
-  /* "uringloop/files/decoded.pyx":128
+  /* "uringloop/files/decoded.pyx":139
  *                 self.used = end + 1
  *                 return ready
  *         return self.next_line()             # <<<<<<<<<<<<<<
+ * 
+ * 
 */
   __pyx_t_1 = ((PyObject *)__pyx_v_self);
   __Pyx_INCREF(__pyx_t_1);
@@ -4701,7 +4464,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
     PyObject *__pyx_callargs[2] = {__pyx_t_1, NULL};
     __pyx_t_2 = __Pyx_PyObject_FastCallMethod((PyObject*)__pyx_mstate_global->__pyx_n_u_next_line, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (1*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_1); __pyx_t_1 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 128, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 139, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
   {
@@ -4715,7 +4478,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
   __pyx_t_2 = 0;
   goto __pyx_L0;
 
-  /* "uringloop/files/decoded.pyx":118
+  /* "uringloop/files/decoded.pyx":129
  *         return self
  * 
  *     def __anext__(self):             # <<<<<<<<<<<<<<
@@ -4737,7 +4500,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_6__anext__(struct 
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":104
+/* "uringloop/files/decoded.pyx":115
  *     """
  * 
  *     cdef public str chars             # <<<<<<<<<<<<<<
@@ -4836,7 +4599,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_5chars_2__set__(struct _
       /*try:*/ {
         __pyx_t_2 = __pyx_v_value;
         __Pyx_INCREF(__pyx_t_2);
-        if (!(likely(PyUnicode_CheckExact(__pyx_t_2))||((__pyx_t_2) == Py_None) || __Pyx_RaiseUnexpectedTypeError("str", __pyx_t_2))) __PYX_ERR(0, 104, __pyx_L4_error)
+        if (!(likely(PyUnicode_CheckExact(__pyx_t_2))||((__pyx_t_2) == Py_None) || __Pyx_RaiseUnexpectedTypeError("str", __pyx_t_2))) __PYX_ERR(0, 115, __pyx_L4_error)
         __Pyx_GIVEREF(__pyx_t_2);
         __Pyx_GOTREF(__pyx_v_self->chars);
         __Pyx_DECREF_SET(__pyx_v_self->chars, ((PyObject*)__pyx_t_2));
@@ -4918,7 +4681,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_5chars_4__del__(struct _
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":105
+/* "uringloop/files/decoded.pyx":116
  * 
  *     cdef public str chars
  *     cdef public Py_ssize_t used             # <<<<<<<<<<<<<<
@@ -4957,7 +4720,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_4used___get__(stru
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = PyLong_FromSsize_t(__pyx_v_self->used); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 105, __pyx_L4_error)
+        __pyx_t_2 = PyLong_FromSsize_t(__pyx_v_self->used); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 116, __pyx_L4_error)
         __Pyx_GOTREF(__pyx_t_2);
         {
           PyObject *__pyx_temp;
@@ -5030,7 +4793,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_4used_2__set__(struct __
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyIndex_AsSsize_t(__pyx_v_value); if (unlikely((__pyx_t_2 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 105, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyIndex_AsSsize_t(__pyx_v_value); if (unlikely((__pyx_t_2 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 116, __pyx_L4_error)
         __pyx_v_self->used = __pyx_t_2;
       }
       /*finally:*/ {
@@ -5060,7 +4823,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_4used_2__set__(struct __
   return __pyx_r;
 }
 
-/* "uringloop/files/decoded.pyx":106
+/* "uringloop/files/decoded.pyx":117
  *     cdef public str chars
  *     cdef public Py_ssize_t used
  *     cdef public bint iterating             # <<<<<<<<<<<<<<
@@ -5099,7 +4862,7 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_9iterating___get__
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyBool_FromLong(__pyx_v_self->iterating); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 106, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyBool_FromLong(__pyx_v_self->iterating); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 117, __pyx_L4_error)
         __Pyx_GOTREF(__pyx_t_2);
         {
           PyObject *__pyx_temp;
@@ -5172,7 +4935,7 @@ static int __pyx_pf_9uringloop_5files_7decoded_7Decoded_9iterating_2__set__(stru
       __Pyx_INCREF(__pyx_t_1);
       __Pyx_PyCriticalSection_Begin(&__pyx_cs, (PyObject*)__pyx_t_1);
       /*try:*/ {
-        __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_v_value); if (unlikely((__pyx_t_2 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 106, __pyx_L4_error)
+        __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_v_value); if (unlikely((__pyx_t_2 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 117, __pyx_L4_error)
         __pyx_v_self->iterating = __pyx_t_2;
       }
       /*finally:*/ {
@@ -5406,6 +5169,154 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_10__setstate_cytho
   return __pyx_r;
 }
 
+/* "uringloop/files/decoded.pyx":142
+ * 
+ * 
+ * def iterated(type kind):             # <<<<<<<<<<<<<<
+ *     """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+ *     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)
+*/
+
+/* Python wrapper */
+static PyObject *__pyx_pw_9uringloop_5files_7decoded_1iterated(PyObject *__pyx_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+); /*proto*/
+PyDoc_STRVAR(__pyx_doc_9uringloop_5files_7decoded_iterated, "A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time.");
+static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_1iterated = {"iterated", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_1iterated, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9uringloop_5files_7decoded_iterated};
+static PyObject *__pyx_pw_9uringloop_5files_7decoded_1iterated(PyObject *__pyx_self, 
+#if CYTHON_VECTORCALL
+PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
+#else
+PyObject *__pyx_args, PyObject *__pyx_kwds
+#endif
+) {
+  PyTypeObject *__pyx_v_kind = 0;
+  #if !CYTHON_VECTORCALL
+  CYTHON_UNUSED Py_ssize_t __pyx_nargs;
+  #endif
+  CYTHON_UNUSED PyObject *const *__pyx_kwvalues;
+  PyObject* values[1] = {0};
+  int __pyx_lineno = 0;
+  const char *__pyx_filename = NULL;
+  int __pyx_clineno = 0;
+  PyObject *__pyx_r = 0;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("iterated (wrapper)", 0);
+  #if !CYTHON_VECTORCALL
+  #if CYTHON_ASSUME_SAFE_SIZE
+  __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
+  #else
+  __pyx_nargs = PyTuple_Size(__pyx_args); if (unlikely(__pyx_nargs < 0)) return NULL;
+  #endif
+  #endif
+  __pyx_kwvalues = __Pyx_KwValues_FASTCALL(__pyx_args, __pyx_nargs);
+  {
+    PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_kind,0};
+    const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 142, __pyx_L3_error)
+    if (__pyx_kwds_len > 0) {
+      switch (__pyx_nargs) {
+        case  1:
+        values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 142, __pyx_L3_error)
+        CYTHON_FALLTHROUGH;
+        case  0: break;
+        default: goto __pyx_L5_argtuple_error;
+      }
+      const Py_ssize_t kwd_pos_args = __pyx_nargs;
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "iterated", 0) < (0)) __PYX_ERR(0, 142, __pyx_L3_error)
+      for (Py_ssize_t i = __pyx_nargs; i < 1; i++) {
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("iterated", 1, 1, 1, i); __PYX_ERR(0, 142, __pyx_L3_error) }
+      }
+    } else if (unlikely(__pyx_nargs != 1)) {
+      goto __pyx_L5_argtuple_error;
+    } else {
+      values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 142, __pyx_L3_error)
+    }
+    __pyx_v_kind = ((PyTypeObject*)values[0]);
+  }
+  goto __pyx_L6_skip;
+  __pyx_L5_argtuple_error:;
+  __Pyx_RaiseArgtupleInvalid("iterated", 1, 1, 1, __pyx_nargs); __PYX_ERR(0, 142, __pyx_L3_error)
+  __pyx_L6_skip:;
+  goto __pyx_L4_argument_unpacking_done;
+  __pyx_L3_error:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __Pyx_AddTraceback("uringloop.files.decoded.iterated", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_RefNannyFinishContext();
+  return NULL;
+  __pyx_L4_argument_unpacking_done:;
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_kind), (&PyType_Type), 1, "kind", 1))) __PYX_ERR(0, 142, __pyx_L1_error)
+  __pyx_r = __pyx_pf_9uringloop_5files_7decoded_iterated(__pyx_self, __pyx_v_kind);
+
+  /* function exit code */
+  goto __pyx_L0;
+  __pyx_L1_error:;
+  __pyx_r = NULL;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  goto __pyx_L7_cleaned_up;
+  __pyx_L0:;
+  for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
+    Py_XDECREF(values[__pyx_temp]);
+  }
+  __pyx_L7_cleaned_up:;
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_iterated(CYTHON_UNUSED PyObject *__pyx_self, PyTypeObject *__pyx_v_kind) {
+  PyObject *__pyx_r = NULL;
+  __Pyx_RefNannyDeclarations
+  __Pyx_RefNannySetupContext("iterated", 0);
+
+  /* "uringloop/files/decoded.pyx":144
+ * def iterated(type kind):
+ *     """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+ *     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)             # <<<<<<<<<<<<<<
+ *     return kind
+*/
+  take_anext(((PyTypeObject *)__pyx_v_kind), ((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Decoded));
+
+  /* "uringloop/files/decoded.pyx":145
+ *     """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+ *     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)
+ *     return kind             # <<<<<<<<<<<<<<
+*/
+  {
+    PyObject *__pyx_temp;
+    {
+      __pyx_temp = __pyx_r;
+      __Pyx_INCREF((PyObject *)__pyx_v_kind);
+      __pyx_r = ((PyObject *)__pyx_v_kind);
+    }
+    __Pyx_XDECREF(__pyx_temp);
+  }
+  goto __pyx_L0;
+
+  /* "uringloop/files/decoded.pyx":142
+ * 
+ * 
+ * def iterated(type kind):             # <<<<<<<<<<<<<<
+ *     """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+ *     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)
+*/
+
+  /* function exit code */
+  __pyx_L0:;
+  __Pyx_XGIVEREF(__pyx_r);
+  __Pyx_RefNannyFinishContext();
+  return __pyx_r;
+}
+
 /* "(tree fragment)":4
  *     int __Pyx_CheckUnpickleChecksum(long, long, long, long, const char*) except -1
  *     int __Pyx_UpdateUnpickledDict(object, object, Py_ssize_t) except -1
@@ -5415,15 +5326,15 @@ static PyObject *__pyx_pf_9uringloop_5files_7decoded_7Decoded_10__setstate_cytho
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_9uringloop_5files_7decoded_1__pyx_unpickle_Ready(PyObject *__pyx_self, 
+static PyObject *__pyx_pw_9uringloop_5files_7decoded_3__pyx_unpickle_Ready(PyObject *__pyx_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_1__pyx_unpickle_Ready = {"__pyx_unpickle_Ready", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_1__pyx_unpickle_Ready, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_9uringloop_5files_7decoded_1__pyx_unpickle_Ready(PyObject *__pyx_self, 
+static PyMethodDef __pyx_mdef_9uringloop_5files_7decoded_3__pyx_unpickle_Ready = {"__pyx_unpickle_Ready", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_3__pyx_unpickle_Ready, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_9uringloop_5files_7decoded_3__pyx_unpickle_Ready(PyObject *__pyx_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -5506,7 +5417,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return NULL;
   __pyx_L4_argument_unpacking_done:;
   if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v___pyx_state), (&PyTuple_Type), 1, "__pyx_state", 1))) __PYX_ERR(1, 4, __pyx_L1_error)
-  __pyx_r = __pyx_pf_9uringloop_5files_7decoded___pyx_unpickle_Ready(__pyx_self, __pyx_v___pyx_type, __pyx_v___pyx_checksum, __pyx_v___pyx_state);
+  __pyx_r = __pyx_pf_9uringloop_5files_7decoded_2__pyx_unpickle_Ready(__pyx_self, __pyx_v___pyx_type, __pyx_v___pyx_checksum, __pyx_v___pyx_state);
 
   /* function exit code */
   goto __pyx_L0;
@@ -5526,7 +5437,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_9uringloop_5files_7decoded___pyx_unpickle_Ready(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state) {
+static PyObject *__pyx_pf_9uringloop_5files_7decoded_2__pyx_unpickle_Ready(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state) {
   PyObject *__pyx_v___pyx_result = 0;
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
@@ -5705,7 +5616,6 @@ static PyObject *__pyx_f_9uringloop_5files_7decoded___pyx_unpickle_Ready__set_st
   return __pyx_r;
 }
 /* #### Code section: module_exttypes ### */
-static struct __pyx_vtabstruct_9uringloop_5files_7decoded_Ready __pyx_vtable_9uringloop_5files_7decoded_Ready;
 
 static PyObject *__pyx_tp_new__initialisation_9uringloop_5files_7decoded_Ready(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
@@ -5715,7 +5625,6 @@ static PyObject *__pyx_tp_new__initialisation_9uringloop_5files_7decoded_Ready(P
 #endif
 ) {
   struct __pyx_obj_9uringloop_5files_7decoded_Ready *p = ((struct __pyx_obj_9uringloop_5files_7decoded_Ready *)o);
-  p->__pyx_vtab = __pyx_vtabptr_9uringloop_5files_7decoded_Ready;
   p->value = ((PyObject*)Py_None); Py_INCREF(Py_None);
   return o;
 }
@@ -5810,9 +5719,9 @@ static PyObject *__pyx_specialmethod___pyx_pw_9uringloop_5files_7decoded_5Ready_
 static PyMethodDef __pyx_methods_9uringloop_5files_7decoded_Ready[] = {
   {"__await__", (PyCFunction)__pyx_specialmethod___pyx_pw_9uringloop_5files_7decoded_5Ready_1__await__, METH_NOARGS|METH_COEXIST, 0},
   {"__next__", (PyCFunction)__pyx_specialmethod___pyx_pw_9uringloop_5files_7decoded_5Ready_5__next__, METH_NOARGS|METH_COEXIST, 0},
-  {"send", (PyCFunction)__pyx_pw_9uringloop_5files_7decoded_5Ready_7send, METH_O, 0},
-  {"throw", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
-  {"close", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_11close, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {"send", (PyCFunction)__pyx_pw_9uringloop_5files_7decoded_5Ready_7send, METH_O, __pyx_doc_9uringloop_5files_7decoded_5Ready_6send},
+  {"throw", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9uringloop_5files_7decoded_5Ready_8throw},
+  {"close", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_11close, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_9uringloop_5files_7decoded_5Ready_10close},
   {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_13__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_9uringloop_5files_7decoded_5Ready_15__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {0, 0, 0, 0}
@@ -6198,17 +6107,15 @@ static int __Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Ready(__py
   CYTHON_UNUSED_VAR(__pyx_mstate);
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Ready", 0);
   /*--- Exttype __pyx_obj_9uringloop_5files_7decoded_Ready ---*/
-  __pyx_vtabptr_9uringloop_5files_7decoded_Ready = &__pyx_vtable_9uringloop_5files_7decoded_Ready;
-  __pyx_vtable_9uringloop_5files_7decoded_Ready.take = (PyObject *(*)(struct __pyx_obj_9uringloop_5files_7decoded_Ready *))__pyx_f_9uringloop_5files_7decoded_5Ready_take;
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9uringloop_5files_7decoded_Ready_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready)) __PYX_ERR(0, 30, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9uringloop_5files_7decoded_Ready_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready)) __PYX_ERR(0, 61, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready = &__pyx_type_9uringloop_5files_7decoded_Ready;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 30, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 61, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready);
@@ -6218,9 +6125,8 @@ static int __Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Ready(__py
     __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_vtabptr_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 30, __pyx_L1_error)
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Ready, (PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 30, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 30, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Ready, (PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 61, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Ready) < (0)) __PYX_ERR(0, 61, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -6237,14 +6143,14 @@ static int __Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Decoded(__
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Decoded", 0);
   /*--- Exttype __pyx_obj_9uringloop_5files_7decoded_Decoded ---*/
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9uringloop_5files_7decoded_Decoded_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded)) __PYX_ERR(0, 95, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_9uringloop_5files_7decoded_Decoded_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded)) __PYX_ERR(0, 106, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded = &__pyx_type_9uringloop_5files_7decoded_Decoded;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 95, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 106, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded);
@@ -6254,8 +6160,8 @@ static int __Pyx_modinit_Exttype___pyx_obj_9uringloop_5files_7decoded_Decoded(__
     __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Decoded, (PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 95, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 95, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Decoded, (PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 106, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_9uringloop_5files_7decoded_Decoded) < (0)) __PYX_ERR(0, 106, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -6621,50 +6527,50 @@ __Pyx_RefNannySetupContext("PyInit_decoded", 0);
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "uringloop/files/decoded.pyx":47
- *         raise StopIteration(self.take())
+  /* "uringloop/files/decoded.pyx":78
+ *         raise NotImplementedError  # replaced below
  * 
  *     def send(self, value, /):             # <<<<<<<<<<<<<<
- *         raise StopIteration(self.take())
- * 
+ *         """See `generator.send`: there is nobody to get it."""
+ *         return next(self)
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_7send, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_send, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 47, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_7send, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_send, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 78, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_send, __pyx_t_2) < (0)) __PYX_ERR(0, 47, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_send, __pyx_t_2) < (0)) __PYX_ERR(0, 78, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "uringloop/files/decoded.pyx":50
- *         raise StopIteration(self.take())
+  /* "uringloop/files/decoded.pyx":82
+ *         return next(self)
  * 
  *     def throw(self, kind, value=None, traceback=None, /):             # <<<<<<<<<<<<<<
+ *         """See `generator.throw`."""
  *         self.value = None
- *         raise kind if value is None else value
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_throw, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 50, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_9throw, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_throw, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 82, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
   __Pyx_CyFunction_SetDefaultsTuple(__pyx_t_2, __pyx_mstate_global->__pyx_tuple[0]);
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_throw, __pyx_t_2) < (0)) __PYX_ERR(0, 50, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_throw, __pyx_t_2) < (0)) __PYX_ERR(0, 82, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "uringloop/files/decoded.pyx":54
+  /* "uringloop/files/decoded.pyx":87
  *         raise kind if value is None else value
  * 
  *     def close(self):             # <<<<<<<<<<<<<<
+ *         """See `generator.close`."""
  *         self.value = None
- * 
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_11close, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_close, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 54, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_5Ready_11close, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Ready_close, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 87, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_close, __pyx_t_2) < (0)) __PYX_ERR(0, 54, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_close, __pyx_t_2) < (0)) __PYX_ERR(0, 87, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -6694,26 +6600,26 @@ __Pyx_RefNannySetupContext("PyInit_decoded", 0);
   if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 17, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "uringloop/files/decoded.pyx":91
+  /* "uringloop/files/decoded.pyx":102
  * 
  * 
- * install_send(<PyTypeObject *>Ready, send_ready)             # <<<<<<<<<<<<<<
+ * set_next(<PyTypeObject *>Ready, next_of_ready)             # <<<<<<<<<<<<<<
  * Coroutine.register(Ready)
  * 
 */
-  install_send(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready), __pyx_f_9uringloop_5files_7decoded_send_ready);
+  set_next(((PyTypeObject *)__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Ready), __pyx_f_9uringloop_5files_7decoded_next_of_ready);
 
-  /* "uringloop/files/decoded.pyx":92
+  /* "uringloop/files/decoded.pyx":103
  * 
- * install_send(<PyTypeObject *>Ready, send_ready)
+ * set_next(<PyTypeObject *>Ready, next_of_ready)
  * Coroutine.register(Ready)             # <<<<<<<<<<<<<<
  * 
  * 
 */
   __pyx_t_4 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_Coroutine); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 92, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_Coroutine); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
-  __pyx_t_6 = __Pyx_PyObject_GetAttrStr(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_register); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 92, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyObject_GetAttrStr(__pyx_t_5, __pyx_mstate_global->__pyx_n_u_register); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_6);
   __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
   __pyx_t_7 = 1;
@@ -6722,24 +6628,24 @@ __Pyx_RefNannySetupContext("PyInit_decoded", 0);
     __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_6, __pyx_callargs+__pyx_t_7, (2-__pyx_t_7) | (__pyx_t_7*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 92, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "uringloop/files/decoded.pyx":111
+  /* "uringloop/files/decoded.pyx":122
  *         self.chars = ""
  * 
  *     def next_line(self):             # <<<<<<<<<<<<<<
  *         """A coroutine for the next line, when it is not here."""
  *         raise NotImplementedError
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_7Decoded_3next_line, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Decoded_next_line, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 111, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_7Decoded_3next_line, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Decoded_next_line, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 122, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Decoded, __pyx_mstate_global->__pyx_n_u_next_line, __pyx_t_2) < (0)) __PYX_ERR(0, 111, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_9uringloop_5files_7decoded_Decoded, __pyx_mstate_global->__pyx_n_u_next_line, __pyx_t_2) < (0)) __PYX_ERR(0, 122, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -6769,6 +6675,21 @@ __Pyx_RefNannySetupContext("PyInit_decoded", 0);
   if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 3, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
+  /* "uringloop/files/decoded.pyx":142
+ * 
+ * 
+ * def iterated(type kind):             # <<<<<<<<<<<<<<
+ *     """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+ *     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)
+*/
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_1iterated, 0, __pyx_mstate_global->__pyx_n_u_iterated, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[8])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 142, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_2);
+  #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
+  PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
+  #endif
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_iterated, __pyx_t_2) < (0)) __PYX_ERR(0, 142, __pyx_L1_error)
+  __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
+
   /* "(tree fragment)":4
  *     int __Pyx_CheckUnpickleChecksum(long, long, long, long, const char*) except -1
  *     int __Pyx_UpdateUnpickledDict(object, object, Py_ssize_t) except -1
@@ -6776,7 +6697,7 @@ __Pyx_RefNannySetupContext("PyInit_decoded", 0);
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xcd42404, 0xf32b67c, 0x2063c16, b'value')
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_1__pyx_unpickle_Ready, 0, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Ready, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[8])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 4, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_9uringloop_5files_7decoded_3__pyx_unpickle_Ready, 0, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Ready, NULL, __pyx_mstate_global->__pyx_n_u_uringloop_files_decoded, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[9])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 4, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
@@ -6853,16 +6774,16 @@ static int __Pyx_InitCachedConstants(__pyx_mstatetype *__pyx_mstate) {
   CYTHON_UNUSED_VAR(__pyx_mstate);
   __Pyx_RefNannySetupContext("__Pyx_InitCachedConstants", 0);
 
-  /* "uringloop/files/decoded.pyx":50
- *         raise StopIteration(self.take())
+  /* "uringloop/files/decoded.pyx":82
+ *         return next(self)
  * 
  *     def throw(self, kind, value=None, traceback=None, /):             # <<<<<<<<<<<<<<
+ *         """See `generator.throw`."""
  *         self.value = None
- *         raise kind if value is None else value
 */
   {
     PyObject* __pyx_temp[2] = {Py_None, Py_None};
-    __pyx_mstate_global->__pyx_tuple[0] = __Pyx_PyTuple_FromArray(__pyx_temp, 2); if (unlikely(!__pyx_mstate_global->__pyx_tuple[0])) __PYX_ERR(0, 50, __pyx_L1_error)
+    __pyx_mstate_global->__pyx_tuple[0] = __Pyx_PyTuple_FromArray(__pyx_temp, 2); if (unlikely(!__pyx_mstate_global->__pyx_tuple[0])) __PYX_ERR(0, 82, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_mstate_global->__pyx_tuple[0]);
   }
   __Pyx_GIVEREF(__pyx_mstate_global->__pyx_tuple[0]);
@@ -6903,31 +6824,31 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{0},{15},{1},{1},{179},{8},{38},{7},{6},{2},{9},{50},{27},{9},{7},{25},{27},{17},{5},{23},{25},{11},{10},{11},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{14},{12},{10},{17},{13},{12},{12},{19},{8},{5},{13},{18},{18},{5},{15},{5},{4},{9},{3},{8},{4},{4},{10},{5},{5},{9},{6},{23},{12},{5},{6}};
-    const struct { const unsigned int length: 7; } bytes_length_index[] = {{9},{11},{55},{102},{9},{15},{7},{28}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{0},{15},{1},{1},{179},{8},{7},{6},{2},{9},{50},{27},{9},{7},{25},{27},{17},{5},{23},{25},{11},{10},{11},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{12},{10},{17},{13},{12},{12},{19},{8},{5},{13},{18},{18},{5},{15},{5},{8},{4},{4},{9},{3},{8},{4},{4},{10},{5},{5},{9},{6},{23},{12},{5},{6}};
+    const struct { const unsigned int length: 7; } bytes_length_index[] = {{9},{11},{22},{55},{102},{9},{7},{11},{28}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (724 bytes) */
-static const char cstring[] = "x\332eS?O\0331\024o\244\264DPAi\221:t\250Q\245\246\025\342(\022\025\225:T\210?\022\013\",\214\226c\277K\3348vr\366\205\244\352\2201\343\2157\336\230\221\221\221\217\300\230\221\217\320\217\320\347\273\344J\025K\347\367\374\376\277\337{\367\311E\000$\214X\253\013\332}\016~\\\030\007\304\265\231#\307#\3276\232HK\004(\331\204\2109P#b]$\271\203\310\033iryz\271{\360\355\2000-H\004?\201;Kl\334\344\212Y\013\226\230\2204c\251\234\324\304\215z`\003r\036\222\221\211\211\006\020\304\031\322C\273\247\016\256\r\232Xp\236!u\246\265q\314I\243)\272K\335\252\023!#L\"\007\340\275\317\230\262\0200!(\332\001\317\315\261\214\330\002a*\002&F\204\3350\3510\0277\221\211\261\016\020\322\262\246\002\320\376nqi\013Nh\203}\206,V\216P\032\201\2109PJD\234\047\322F\357b\337\003\311\024j\271\324\322Q\032GX\2212\246\267\027J\005vO\0007\002D\320\033\r\217\027\331N\n\331\234\004ed\236\203K\351?\0056m\261\327e\225\206\241\243\nc]\371\206\362k9\316B\274\024\245Ppel\341\037`\277\242\340\\;27\224^\216\206\370\235\340P\351\005\246\272\202\220\3229\360\210\000\245\302k\360\204\261\346\236\266\026)\360t\231\32495\"V\271D\263nA\341\306\023\304\202\3626\360\216\215\273\305+\002\213\030\027\374<\216g\375z\024\\\254{\222w0Z^e!\0338?#\037\260\0373\265\310\261\230\322\022\032\245\000\206\376\201\240\224u\331\047\325/\201E\251\003\353\026=KK\313\255av\244\2714A)\260\334\217\204b\373.b\034\232\214wr\220\271Q\312/\250\3216`M\216\273\327\265\035\251E9\305\236\351E\320\222\026\177!\013*\364\343\300:\346\253\227\227\223\317\245\214\032\367\004\312\312]\013\362]\013\346\273\206\233^v1`*..;\256\314\252\253\223\235\244\341\231\017\331~v6\335\036W\036\253\357\323\376\003\371r\273v\367\375\276\363\320\270\232U\337$_\323ZV\3116g\325\225\361\357\3440\335\236\325\352Y\177Z\273]\277c\263\352\332d\177\\\371S{\266\372\316+6\223\255\2441\253\275JV\222~\372\"U\323m\3575\230\\\047\247\351V\212\232\327\tZ\275M\372\217x\271\3640\253O\363\270\375Ym\343a\343c&\246\333\323\303\333\235\273\353\373\243\307\377%\215\361\321\254\366rr\236""\344\314\372\244\233\356\247\047\331\363\014\237\217\370d\017U\342\353\256\314\215\274I;\t\323\343\364\327t\363/\355\367\333\331";
-    PyObject *data = __Pyx_DecompressString(cstring, 724, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (713 bytes) */
+static const char cstring[] = "x\332eS\275N\033A\020\016\222\025,\210pH\220R\244`\255(q\"\304\021$\020\221RD\210\037\211\006a\032\312\325zw\316\336x\275k\337\356\031;J\341\322\345\225W\272t\351\222\222Gp\351\222G\310#d\366\316v\210|\322\315\314\315\37773\367\331E\000$\214X\275\005\332}\t~\\\033\007\3045\230#g}\3270\232HK\004(Y\203\2109P}b]$\271\203\310;irsq\263\177\364\355\2100-H\004?\201;Kl\\\343\212Y\013\226\230\220\324b\251\234\324\304\365\333`\003r\025\222\276\211\211\006\020\304\031\322F\277\347\001\256\001\232Xp^ \025\246\265q\314I\243)\206K]\257\020!#,\"\273\340\243/\231\262\0200!(\372\201\220\226\325\024\200\366\264\316\245\315%\241\r\"\010Y\254\034\2414\002\021s\240\224\2108K\241\215\336GD]\311\024Z\271\324\322Q\032GXK\031\323>\010\245\002{ \200\033\001\"h\367{g&21\342\201\363\\7g\30123\317\306F\351?\003\302\261\210b\325\244\241\347\250\302\\\267\300D?#\253y\026\352\225,\271\201+c\363\370\000\361\212\\r\215\310\334Sz\323\357\341{\216\353\242\327X\352\026BJ\347#\305\tP*\274\005\2370\326\334\363\372\242\004>-&u\306\215\210U\246\321\254\225s\270\367\014gAy\003x\323\306\255\374+\002\2133\316\345y\036/\372\305\347R\254\333\22271[\326%\245\235\230\251E\326\305^V\360/\025\320\363\0378\206e\047\366Y\277+\343\241\324\201u\013\224\322R\276\330\034\263}\315\245\t\226\n\313\375\022(\002v\021\343Pc\274\231\215\225\033\245\374\261\031m\003V\343\322A\313\"\361?\202hJ-\374\376\226;l\233v\004ui\321nA\205~\031\330\323\374\360\262\326\262\255,+\304m\201\272\345\245\005\331\245\005\363K\213-,\021u\231\212sb\007k\263\302\306p/\251z\341\303\350pt9.\017\326\236\n[C6-\355\246\335\351\307\343IuV\330\034\036z\355n\332\231\222\257\223\315\207\357\217\315i\365vVx\233\034\247\305\321\332h{VX\037\374NN\322\362\254X\031u\306\305\311\326\003\233\207\375)\276\330x\357\r\333\311NR\235\025_\047\353I\047}\231\252q\331Gu\207w\311E\272\223\242\345M\202^\357\222\316\023\022\227\236\214*\343,ogV,MK\237Fb\\\036\237L\366\036\356\036O\237\376\327T\007\250y5\274J2\001{\367\2544t\311ar:-\020\337\363\332\334a\206\346F\022\246g\351""\257\361\366_\207l\323\032";
+    PyObject *data = __Pyx_DecompressString(cstring, 713, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (929 bytes) */
-static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\346%\000ec*\002\204\000use\377 already\277 awaiti\000c\357orou\205\000edi\177sableen\002\001\357gcis\004\003dno\376\345\000fault _\377_reduce_\357_ dud\002non\275-\365\000vial\033\000c\377init__ur\376\217\000loop/fi\377les/deco\377ded.pyxCRf\005D\016\003\000\004.Q\006c\330\"\323__\017\007\362\000s\351\000e_\376\013\rnext_li\007neR\315\001\000\0026\017\017\0055\016^*\003clos:\003.\355\000\375d?\003throw_\257_Pyx\001\000D\322@_}Nh\000Ref__\362$\356\377\000__d\026\001___\357func\004\000_geyt\243\003\021\000main\020\001\337modul)\002na\265m\002\003eX\000__\211 _\377checksum\016\010\003res\341 \024\003A\004!\001\374\233a)\003unpick\230K\000\353\002=\003vt\260Az\001q\207ual\\\005\236E\305.\270Fe)x\256\001\315`_\220\005s\263\010\342.\237__tes\327@\356\003i\373s_\255fasync\267io.\276fsc\217A_\376\374\000traceba{ck\340\"coll\235\204\001\177ons.abc\371`\277mskind\275Fp\377opregist\277erself\213As\017etde\366b\375B\223BM\006\277update\343f.z\347b.\345duse_\261e\337value\000\002s\200\377\001\330\004\n\210+\220Q\376\005\001#\2401\240F\250!\377\200\001\340\004\037\230q\320\377 0\260\013\270;\300k\377\320QR\330\004\023\2205\377\230\010\240\001\240\021\330\004\377\007\200|\2207\230!\330\377\010\047\240q\250\010\260\016\377\270a\330\004\013\2101\200\277\001\360\010\000\n\033\025\001\021\377\220\024\220Q\330\010\020\220\377\007\220q\230\006\230l\250\375!2\001v\210W\220E\230\333\024\230\027\000\022\220<\000\027\220\377q\340\010\027\220t\2307\367\240\047\250S\002q\330\010\017\377\320\017&\240d\250!\250\3777\260+\270W\300A\340\376\004\013Q\200A\330\010\014\210\373I\220\004\002\016\210m\2301\337\230D\240\005\240\025\000\340\010\277\016\210a\320\004 \264\001\001\372\036\004\330\021\000h\220f""\230C\017\230z\250\021";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 929, 1218);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (917 bytes) */
+static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\356\004\003dno\277\000fau\377lt __red\377uce__ du\336>\002non-\317\000vi\373al\033\000cinit\357__uri\000loo\377p/files/\377decoded.\377pyxCorou\246\315\000eD\016\003\000\004.Q\006c\246\262\"__\017\007\314\000s\303\000e\375_\013\rnext_l\377ineReady\340\000\0026\017\017\0055\016*\003clo\325s:\003.\355\000d?\003th\377row__Pyx\332\001\000D\254@_Nh\000Re\347f__\314$\377\000__d\376\026\001___func\236\004\000_get\243\003\021\000m\367ain\020\001modu]l)\002nam\002\003eX\000\373__\211 _chec\357ksum\010\003res\300\341 \024\003A\004!\001\365A)\003un\317pickK\000\353\002__\017qualN\005\220E\267.\252FSex\240\001\231`_\202\005s\245\010>\324.__tes\311@\340\003\357is_c\262Easy\337ncio.\010\006sc\372\201A_\356\000trace\357back\322\"col\375l\351aons.ab?citems\002\000\205\205\001\237dkind\274A\273Fp\377opregist\277erself\211As\017etde\364b\373B\221BY\006\277update\341f.z\345b.\343duse_\257e\337value\000\002s\200\377\001\330\004\n\210+\220Q\376\005\001#\2401\240F\250!\377\200\001\340\004\016\210a\320\377\017\037\230v\320%5\260\277Q\330\004\013\2101\022\001\037\377\230q\320 0\260\013\270\377;\300k\320QR\330\004\377\023\2205\230\010\240\001\240\377\021\330\004\007\200|\2207\377\230!\330\010\047\240q\250\337\010\260\016\270a0\004\360\010\367\000\n\033\025\001\021\220\024\220\377Q\330\010\020\220\007\220q\277\230\006\230l\250!2\001v\177\210W\220E\230\024\230\027\000\373\022\220<\000\027\220q\340\010\377\027\220t\2307\240\047\250\376S\002q\330\010\017\320\017&\377\240d\250!\2507\260+\337\270W\300A\340\004\013Q\200\036\017\000\014\210I\220\004\002\271\000\014\001\377\017\210t\2201\220A\320\273\004 \260\001\001\340\010\034\002\330\377\010\016\210h\220f\230C\017""\230z\250\021";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 917, 1196);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (1218 bytes) */
-static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notecannot reuse already awaited coroutinedisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__uringloop/files/decoded.pyxCoroutineDecodedDecoded.__reduce_cython__Decoded.__setstate_cython__Decoded.next_lineReadyReady.__reduce_cython__Ready.__setstate_cython__Ready.closeReady.sendReady.throw__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Ready__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_is_coroutineasyncio.coroutinescline_in_tracebackclosecollections.abcitemskindnext_linepopregisterselfsendsetdefaultstatethrowtracebackupdateuringloop.files.decodeduse_setstatevaluevalues\200\001\330\004\n\210+\220Q\200\001\330\004#\2401\240F\250!\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220Q\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2307\240\047\250\021\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\200A\330\010\014\210I\220Q\200A\330\010\016\210m\2301\230D\240\005\240Q\200A\340\010\016\210a\320\004 \320 0\260\001\330\010\014\210I\220Q\330\010\016\210h\220f\230C\230z\250\021";
+    #else /* compression: none (1196 bytes) */
+static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenabledno default __reduce__ due to non-trivial __cinit__uringloop/files/decoded.pyxCoroutineDecodedDecoded.__reduce_cython__Decoded.__setstate_cython__Decoded.next_lineReadyReady.__reduce_cython__Ready.__setstate_cython__Ready.closeReady.sendReady.throw__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Ready__qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_is_coroutineasyncio.coroutinescline_in_tracebackclosecollections.abcitemsiteratedkindnextnext_linepopregisterselfsendsetdefaultstatethrowtracebackupdateuringloop.files.decodeduse_setstatevaluevalues\200\001\330\004\n\210+\220Q\200\001\330\004#\2401\240F\250!\200\001\340\004\016\210a\320\017\037\230v\320%5\260Q\330\004\013\2101\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220Q\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2307\240\047\250\021\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\200A\340\010\014\210I\220Q\200A\340\010\016\210a\200A\340\010\017\210t\2201\220A\320\004 \320 0\260\001\340\010\014\210I\220Q\330\010\016\210h\220f\230C\230z\250\021";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
@@ -6937,7 +6858,7 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
     for (int i = 0; i < 69; i++) {
       Py_ssize_t bytes_length = str_length_index[i].length;
       PyObject *string = PyUnicode_DecodeUTF8(bytes + pos, bytes_length, NULL);
-      if (likely(string) && i >= 13) PyUnicode_InternInPlace(&string);
+      if (likely(string) && i >= 12) PyUnicode_InternInPlace(&string);
       if (unlikely(!string)) {
         Py_XDECREF(data);
         __PYX_ERR(0, 1, __pyx_L1_error)
@@ -6945,7 +6866,7 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       stringtab[i] = string;
       pos += bytes_length;
     }
-    for (int i = 69; i < 77; i++) {
+    for (int i = 69; i < 78; i++) {
       Py_ssize_t bytes_length = bytes_length_index[i-69].length;
       PyObject *string = PyBytes_FromStringAndSize(bytes + pos, bytes_length);
       stringtab[i] = string;
@@ -6956,7 +6877,7 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       }
     }
     Py_XDECREF(data);
-    for (Py_ssize_t i = 0; i < 77; i++) {
+    for (Py_ssize_t i = 0; i < 78; i++) {
       if (unlikely(PyObject_Hash(stringtab[i]) == -1)) {
         __PYX_ERR(0, 1, __pyx_L1_error)
       }
@@ -6964,7 +6885,7 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
     #if CYTHON_IMMORTAL_CONSTANTS
     {
       PyObject **table = stringtab + 69;
-      for (Py_ssize_t i=0; i<8; ++i) {
+      for (Py_ssize_t i=0; i<9; ++i) {
         #if PY_VERSION_HEX >= 0x030F0000
         PyUnstable_SetImmortal(table[i]);
         #elif CYTHON_COMPILING_IN_CPYTHON_FREETHREADING
@@ -7030,7 +6951,7 @@ typedef struct {
     unsigned int num_kwonly_args : 1;
     unsigned int nlocals : 3;
     unsigned int flags : 10;
-    unsigned int first_line : 7;
+    unsigned int first_line : 8;
 } __Pyx_PyCode_New_function_description;
 #ifdef __cplusplus
 } /* anonymous namespace */
@@ -7050,17 +6971,17 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
   PyObject* tuple_dedup_map = PyDict_New();
   if (unlikely(!tuple_dedup_map)) return -1;
   {
-    const __Pyx_PyCode_New_function_description descr = {2, 2, 0, 2, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 47};
+    const __Pyx_PyCode_New_function_description descr = {2, 2, 0, 2, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 78};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_value};
-    __pyx_mstate_global->__pyx_codeobj_tab[0] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_send, __pyx_mstate->__pyx_kp_b_iso88591_A_m1D_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[0])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[0] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_send, __pyx_mstate->__pyx_kp_b_iso88591_A_t1A, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[0])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {4, 4, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 50};
+    const __Pyx_PyCode_New_function_description descr = {4, 4, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 82};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_kind, __pyx_mstate->__pyx_n_u_value, __pyx_mstate->__pyx_n_u_traceback};
     __pyx_mstate_global->__pyx_codeobj_tab[1] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_throw, __pyx_mstate->__pyx_kp_b_iso88591_0_IQ_hfCz, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[1])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 54};
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 87};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self};
     __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_close, __pyx_mstate->__pyx_kp_b_iso88591_A_IQ, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
   }
@@ -7075,7 +6996,7 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[4] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_1F, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[4])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 111};
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 122};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self};
     __pyx_mstate_global->__pyx_codeobj_tab[5] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_next_line, __pyx_mstate->__pyx_kp_b_iso88591_A_a, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[5])) goto bad;
   }
@@ -7090,9 +7011,14 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[7] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_Q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[7])) goto bad;
   }
   {
+    const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 142};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_kind};
+    __pyx_mstate_global->__pyx_codeobj_tab[8] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_uringloop_files_decoded_pyx, __pyx_mstate->__pyx_n_u_iterated, __pyx_mstate->__pyx_kp_b_iso88591_a_v_5Q_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[8])) goto bad;
+  }
+  {
     const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 4};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_pyx_type, __pyx_mstate->__pyx_n_u_pyx_checksum, __pyx_mstate->__pyx_n_u_pyx_state, __pyx_mstate->__pyx_n_u_pyx_result};
-    __pyx_mstate_global->__pyx_codeobj_tab[8] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_pyx_unpickle_Ready, __pyx_mstate->__pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[8])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[9] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_pyx_unpickle_Ready, __pyx_mstate->__pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[9])) goto bad;
   }
   Py_DECREF(tuple_dedup_map);
   return 0;
@@ -7331,7 +7257,7 @@ bad:
 #endif
 #endif
 
-/* FastTypeChecks (used by PyStopIteration_Check) */
+/* FastTypeChecks (used by PyNotImplementedError_Check) */
 #if CYTHON_COMPILING_IN_CPYTHON
 static int __Pyx_InBases(PyTypeObject *a, PyTypeObject *b) {
     while (a) {
@@ -7373,123 +7299,6 @@ static CYTHON_INLINE int __Pyx_IsAnySubtype2(PyTypeObject *cls, PyTypeObject *a,
     return __Pyx_InBases(cls, a) || __Pyx_InBases(cls, b);
 }
 #endif
-
-/* PyObjectCall (used by PyObjectFastCall) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE PyObject* __Pyx_PyObject_Call(PyObject *func, PyObject *arg, PyObject *kw) {
-    PyObject *result;
-    ternaryfunc call = Py_TYPE(func)->tp_call;
-    if (unlikely(!call))
-        return PyObject_Call(func, arg, kw);
-    if (unlikely(Py_EnterRecursiveCall(" while calling a Python object")))
-        return NULL;
-    result = (*call)(func, arg, kw);
-    Py_LeaveRecursiveCall();
-    if (unlikely(!result) && unlikely(!PyErr_Occurred())) {
-        PyErr_SetString(
-            PyExc_SystemError,
-            "NULL result without error in PyObject_Call");
-    }
-    return result;
-}
-#endif
-
-/* PyObjectCallMethO (used by PyObjectFastCall) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE PyObject* __Pyx_PyObject_CallMethO(PyObject *func, PyObject *arg) {
-    PyObject *self, *result;
-    PyCFunction cfunc;
-    cfunc = __Pyx_CyOrPyCFunction_GET_FUNCTION(func);
-    self = __Pyx_CyOrPyCFunction_GET_SELF(func);
-    if (unlikely(Py_EnterRecursiveCall(" while calling a Python object")))
-        return NULL;
-    result = cfunc(self, arg);
-    Py_LeaveRecursiveCall();
-    if (unlikely(!result) && unlikely(!PyErr_Occurred())) {
-        PyErr_SetString(
-            PyExc_SystemError,
-            "NULL result without error in PyObject_Call");
-    }
-    return result;
-}
-#endif
-
-/* PyObjectFastCall */
-#if CYTHON_COMPILING_IN_LIMITED_API
-static PyObject* __Pyx_PyObject_FastCall_fallback(PyObject *func, PyObject * const*args, size_t nargs, PyObject *kwargs) {
-    PyObject *argstuple;
-    PyObject *result = 0;
-    size_t i;
-    argstuple = PyTuple_New((Py_ssize_t)nargs);
-    if (unlikely(!argstuple)) return NULL;
-    for (i = 0; i < nargs; i++) {
-        Py_INCREF(args[i]);
-        if (__Pyx_PyTuple_SET_ITEM(argstuple, (Py_ssize_t)i, args[i]) != (0)) goto bad;
-    }
-    result = __Pyx_PyObject_Call(func, argstuple, kwargs);
-  bad:
-    Py_DECREF(argstuple);
-    return result;
-}
-#endif
-#if CYTHON_VECTORCALL && !(CYTHON_COMPILING_IN_LIMITED_API || CYTHON_COMPILING_IN_PYPY)
-  #if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE vectorcallfunc __Pyx_PyVectorcall_Function(PyObject *callable) {
-    PyTypeObject *tp = Py_TYPE(callable);
-    #if defined(__Pyx_CyFunction_USED)
-    if (__Pyx_CyFunction_CheckExact(callable)) {
-        return __Pyx_CyFunction_func_vectorcall(callable);
-    }
-    #endif
-    if (!PyType_HasFeature(tp, Py_TPFLAGS_HAVE_VECTORCALL)) {
-        return NULL;
-    }
-    assert(PyCallable_Check(callable));
-    Py_ssize_t offset = tp->tp_vectorcall_offset;
-    assert(offset > 0);
-    vectorcallfunc ptr;
-    memcpy(&ptr, (char *) callable + offset, sizeof(ptr));
-    return ptr;
-}
-  #else
-    #define __Pyx_PyVectorcall_Function(callable) PyVectorcall_Function(callable)
-  #endif
-#endif
-static CYTHON_INLINE PyObject* __Pyx_PyObject_FastCallDict(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwargs) {
-    Py_ssize_t nargs = __Pyx_PyVectorcall_NARGS(nargsf);
-#if CYTHON_COMPILING_IN_CPYTHON
-    if (nargs == 0 && kwargs == NULL) {
-        if (__Pyx_CyOrPyCFunction_Check(func) && likely( __Pyx_CyOrPyCFunction_GET_FLAGS(func) & METH_NOARGS))
-            return __Pyx_PyObject_CallMethO(func, NULL);
-    }
-    else if (nargs == 1 && kwargs == NULL) {
-        if (__Pyx_CyOrPyCFunction_Check(func) && likely( __Pyx_CyOrPyCFunction_GET_FLAGS(func) & METH_O))
-            return __Pyx_PyObject_CallMethO(func, args[0]);
-    }
-#endif
-    if (kwargs == NULL) {
-        #if CYTHON_VECTORCALL
-          #if CYTHON_COMPILING_IN_LIMITED_API || CYTHON_COMPILING_IN_PYPY
-            return PyObject_Vectorcall(func, args, nargsf, NULL);
-          #else
-            vectorcallfunc f = __Pyx_PyVectorcall_Function(func);
-            if (f) {
-                return f(func, args, nargsf, NULL);
-            }
-          #endif
-        #endif
-    }
-    if (nargs == 0) {
-        return __Pyx_PyObject_Call(func, __pyx_mstate_global->__pyx_empty_tuple, kwargs);
-    }
-    #if CYTHON_COMPILING_IN_LIMITED_API
-    return __Pyx_PyObject_FastCall_fallback(func, args, (size_t)nargs, kwargs);
-    #elif CYTHON_COMPILING_IN_PYPY
-    return PyObject_VectorcallDict(func, args, (size_t) nargs, kwargs);
-    #else
-    return PyObject_VectorcallDict(func, args, nargsf, kwargs);
-    #endif
-}
 
 /* PyErrFetchRestore (used by RaiseException) */
 #if CYTHON_FAST_THREAD_STATE
@@ -7658,6 +7467,385 @@ bad:
     return;
 }
 
+/* GivenExceptionMatches (used by IterNext) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE int __Pyx_inner_PyErr_GivenExceptionMatches2(PyObject *err, PyObject* exc_type1, PyObject *exc_type2) {
+    if (exc_type1) {
+        return __Pyx_IsAnySubtype2((PyTypeObject*)err, (PyTypeObject*)exc_type1, (PyTypeObject*)exc_type2);
+    } else {
+        return __Pyx_IsSubtype((PyTypeObject*)err, (PyTypeObject*)exc_type2);
+    }
+}
+static int __Pyx_PyErr_GivenExceptionMatchesTuple(PyObject *exc_type, PyObject *tuple) {
+    Py_ssize_t i, n;
+    assert(PyExceptionClass_Check(exc_type));
+    n = PyTuple_GET_SIZE(tuple);
+    for (i=0; i<n; i++) {
+        if (exc_type == PyTuple_GET_ITEM(tuple, i)) return 1;
+    }
+    for (i=0; i<n; i++) {
+        PyObject *t = PyTuple_GET_ITEM(tuple, i);
+        if (likely(PyExceptionClass_Check(t))) {
+            if (__Pyx_inner_PyErr_GivenExceptionMatches2(exc_type, NULL, t)) return 1;
+        } else {
+        }
+    }
+    return 0;
+}
+static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches(PyObject *err, PyObject* exc_type) {
+    if (likely(err == exc_type)) return 1;
+    if (likely(PyExceptionClass_Check(err))) {
+        if (likely(PyExceptionClass_Check(exc_type))) {
+            return __Pyx_inner_PyErr_GivenExceptionMatches2(err, NULL, exc_type);
+        } else if (likely(PyTuple_Check(exc_type))) {
+            return __Pyx_PyErr_GivenExceptionMatchesTuple(err, exc_type);
+        } else {
+        }
+    }
+    return PyErr_GivenExceptionMatches(err, exc_type);
+}
+static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *exc_type1, PyObject *exc_type2) {
+    assert(PyExceptionClass_Check(exc_type1));
+    assert(PyExceptionClass_Check(exc_type2));
+    if (likely(err == exc_type1 || err == exc_type2)) return 1;
+    if (likely(PyExceptionClass_Check(err))) {
+        return __Pyx_inner_PyErr_GivenExceptionMatches2(err, exc_type1, exc_type2);
+    }
+    return (PyErr_GivenExceptionMatches(err, exc_type1) || PyErr_GivenExceptionMatches(err, exc_type2));
+}
+#endif
+
+/* PyErrExceptionMatches (used by PyObjectGetAttrStrNoError) */
+#if CYTHON_FAST_THREAD_STATE
+static int __Pyx_PyErr_ExceptionMatchesTuple(PyObject *exc_type, PyObject *tuple) {
+    Py_ssize_t i, n;
+    n = PyTuple_GET_SIZE(tuple);
+    for (i=0; i<n; i++) {
+        if (exc_type == PyTuple_GET_ITEM(tuple, i)) return 1;
+    }
+    for (i=0; i<n; i++) {
+        if (__Pyx_PyErr_GivenExceptionMatches(exc_type, PyTuple_GET_ITEM(tuple, i))) return 1;
+    }
+    return 0;
+}
+static CYTHON_INLINE int __Pyx_PyErr_ExceptionMatchesInState(PyThreadState* tstate, PyObject* err) {
+    int result;
+    PyObject *exc_type;
+#if PY_VERSION_HEX >= 0x030C00A6
+    PyObject *current_exception = tstate->current_exception;
+    if (unlikely(!current_exception)) return 0;
+    exc_type = (PyObject*) Py_TYPE(current_exception);
+    if (exc_type == err) return 1;
+#else
+    exc_type = tstate->curexc_type;
+    if (exc_type == err) return 1;
+    if (unlikely(!exc_type)) return 0;
+#endif
+    #if CYTHON_AVOID_BORROWED_REFS
+    Py_INCREF(exc_type);
+    #endif
+    if (unlikely(PyTuple_Check(err))) {
+        result = __Pyx_PyErr_ExceptionMatchesTuple(exc_type, err);
+    } else {
+        result = __Pyx_PyErr_GivenExceptionMatches(exc_type, err);
+    }
+    #if CYTHON_AVOID_BORROWED_REFS
+    Py_DECREF(exc_type);
+    #endif
+    return result;
+}
+#endif
+
+/* PyObjectGetAttrStr (used by PyObjectGetAttrStrNoError) */
+#if CYTHON_USE_TYPE_SLOTS
+static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStr(PyObject* obj, PyObject* attr_name) {
+    PyTypeObject* tp = Py_TYPE(obj);
+    if (likely(tp->tp_getattro))
+        return tp->tp_getattro(obj, attr_name);
+    return PyObject_GetAttr(obj, attr_name);
+}
+#endif
+
+/* PyObjectGetAttrStrNoError (used by GetBuiltinName) */
+#if __PYX_LIMITED_VERSION_HEX < 0x030d0000
+static void __Pyx_PyObject_GetAttrStr_ClearAttributeError(void) {
+    __Pyx_PyThreadState_declare
+    __Pyx_PyThreadState_assign
+    if (likely(__Pyx_PyErr_ExceptionMatches(PyExc_AttributeError)))
+        __Pyx_PyErr_Clear();
+}
+#endif
+static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStrNoError(PyObject* obj, PyObject* attr_name) {
+    PyObject *result;
+#if __PYX_LIMITED_VERSION_HEX >= 0x030d0000
+    (void) PyObject_GetOptionalAttr(obj, attr_name, &result);
+    return result;
+#else
+#if CYTHON_COMPILING_IN_CPYTHON && CYTHON_USE_TYPE_SLOTS
+    PyTypeObject* tp = Py_TYPE(obj);
+    if (likely(tp->tp_getattro == PyObject_GenericGetAttr)) {
+        return _PyObject_GenericGetAttrWithDict(obj, attr_name, NULL, 1);
+    }
+#endif
+    result = __Pyx_PyObject_GetAttrStr(obj, attr_name);
+    if (unlikely(!result)) {
+        __Pyx_PyObject_GetAttrStr_ClearAttributeError();
+    }
+    return result;
+#endif
+}
+
+/* GetBuiltinName (used by IterNext) */
+static PyObject *__Pyx_GetBuiltinName(PyObject *name) {
+    PyObject* result = __Pyx_PyObject_GetAttrStrNoError(__pyx_mstate_global->__pyx_b, name);
+    if (unlikely(!result) && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_NameError,
+            "name '%U' is not defined", name);
+    }
+    return result;
+}
+
+/* IterNextPlain (used by IterNext) */
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
+static PyObject *__Pyx_GetBuiltinNext_LimitedAPI(void) {
+    if (unlikely(!__pyx_mstate_global->__Pyx_GetBuiltinNext_LimitedAPI_cache))
+        __pyx_mstate_global->__Pyx_GetBuiltinNext_LimitedAPI_cache = __Pyx_GetBuiltinName(__pyx_mstate_global->__pyx_n_u_next);
+    return __pyx_mstate_global->__Pyx_GetBuiltinNext_LimitedAPI_cache;
+}
+#endif
+static CYTHON_INLINE PyObject *__Pyx_PyIter_Next_Plain(PyObject *iterator) {
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
+    PyObject *result;
+    PyObject *next = __Pyx_GetBuiltinNext_LimitedAPI();
+    if (unlikely(!next)) return NULL;
+    result = PyObject_CallFunctionObjArgs(next, iterator, NULL);
+    return result;
+#else
+    (void)&__Pyx_GetBuiltinName; // only for early limited API
+    iternextfunc iternext = __Pyx_PyObject_GetIterNextFunc(iterator);
+    assert(iternext);
+    return iternext(iterator);
+#endif
+}
+
+/* FormatTypeName (used by RaiseErrorWithObjectType) */
+#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
+static __Pyx_TypeName
+__Pyx_PyType_GetFullyQualifiedName(PyTypeObject* tp)
+{
+    PyObject *module = NULL, *name = NULL, *result = NULL;
+    #if __PYX_LIMITED_VERSION_HEX < 0x030b0000
+    name = __Pyx_PyObject_GetAttrStr((PyObject *)tp,
+                                               __pyx_mstate_global->__pyx_n_u_qualname);
+    #else
+    name = PyType_GetQualName(tp);
+    #endif
+    if (unlikely(name == NULL) || unlikely(!PyUnicode_Check(name))) goto bad;
+    module = __Pyx_PyObject_GetAttrStr((PyObject *)tp,
+                                               __pyx_mstate_global->__pyx_n_u_module);
+    if (unlikely(module == NULL) || unlikely(!PyUnicode_Check(module))) goto bad;
+    if (PyUnicode_CompareWithASCIIString(module, "builtins") == 0) {
+        result = name;
+        name = NULL;
+        goto done;
+    }
+    result = PyUnicode_FromFormat("%U.%U", module, name);
+    if (unlikely(result == NULL)) goto bad;
+  done:
+    Py_XDECREF(name);
+    Py_XDECREF(module);
+    return result;
+  bad:
+    PyErr_Clear();
+    if (name) {
+        result = name;
+        name = NULL;
+    } else {
+        result = __Pyx_NewRef(__pyx_mstate_global->__pyx_kp_u_);
+    }
+    goto done;
+}
+#endif
+
+/* RaiseErrorWithObjectType (used by IterNext) */
+static void __Pyx_RaiseErrorWithType(PyObject* exc_type, const char* message, PyTypeObject *type_obj) {
+    __Pyx_TypeName type_name = __Pyx_PyType_GetFullyQualifiedName(type_obj);
+    #if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
+    if (unlikely(!type_name)) return;
+    #endif
+    PyErr_Format(exc_type, message, type_name);
+    __Pyx_DECREF_TypeName(type_name);
+}
+
+/* IterNext */
+static PyObject *__Pyx_PyIter_Next2Default(PyObject* defval) {
+    PyObject* exc_type;
+    __Pyx_PyThreadState_declare
+    __Pyx_PyThreadState_assign
+    exc_type = __Pyx_PyErr_CurrentExceptionType();
+    if (unlikely(exc_type)) {
+        if (!defval || unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration)))
+            return NULL;
+        __Pyx_PyErr_Clear();
+        Py_INCREF(defval);
+        return defval;
+    }
+    if (defval) {
+        Py_INCREF(defval);
+        return defval;
+    }
+    __Pyx_PyErr_SetNone(PyExc_StopIteration);
+    return NULL;
+}
+static void __Pyx_PyIter_Next_ErrorNoIterator(PyObject *iterator) {
+    __Pyx_RaiseTypeErrorWithObjectType(
+        __Pyx_FMT_TYPENAME " object is not an iterator", iterator);
+}
+static CYTHON_INLINE PyObject *__Pyx_PyIter_Next2(PyObject* iterator, PyObject* defval) {
+    PyObject* next;
+#if !CYTHON_COMPILING_IN_LIMITED_API
+    iternextfunc iternext = __Pyx_PyObject_TryGetSlot(iterator, tp_iternext, iternextfunc);
+    if (likely(iternext)) {
+        next = iternext(iterator);
+        if (likely(next))
+            return next;
+    #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX < 0x030d0000
+        if (unlikely(iternext == &_PyObject_NextNotImplemented))
+            return NULL;
+    #endif
+    } else if (CYTHON_USE_TYPE_SLOTS) {
+        __Pyx_PyIter_Next_ErrorNoIterator(iterator);
+        return NULL;
+    } else
+#endif
+    if (unlikely(!PyIter_Check(iterator))) {
+        __Pyx_PyIter_Next_ErrorNoIterator(iterator);
+        return NULL;
+    } else {
+        next = defval ? PyIter_Next(iterator) : __Pyx_PyIter_Next_Plain(iterator);
+        if (likely(next))
+            return next;
+    }
+    return __Pyx_PyIter_Next2Default(defval);
+}
+
+/* PyObjectCall (used by PyObjectFastCall) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE PyObject* __Pyx_PyObject_Call(PyObject *func, PyObject *arg, PyObject *kw) {
+    PyObject *result;
+    ternaryfunc call = Py_TYPE(func)->tp_call;
+    if (unlikely(!call))
+        return PyObject_Call(func, arg, kw);
+    if (unlikely(Py_EnterRecursiveCall(" while calling a Python object")))
+        return NULL;
+    result = (*call)(func, arg, kw);
+    Py_LeaveRecursiveCall();
+    if (unlikely(!result) && unlikely(!PyErr_Occurred())) {
+        PyErr_SetString(
+            PyExc_SystemError,
+            "NULL result without error in PyObject_Call");
+    }
+    return result;
+}
+#endif
+
+/* PyObjectCallMethO (used by PyObjectFastCall) */
+#if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE PyObject* __Pyx_PyObject_CallMethO(PyObject *func, PyObject *arg) {
+    PyObject *self, *result;
+    PyCFunction cfunc;
+    cfunc = __Pyx_CyOrPyCFunction_GET_FUNCTION(func);
+    self = __Pyx_CyOrPyCFunction_GET_SELF(func);
+    if (unlikely(Py_EnterRecursiveCall(" while calling a Python object")))
+        return NULL;
+    result = cfunc(self, arg);
+    Py_LeaveRecursiveCall();
+    if (unlikely(!result) && unlikely(!PyErr_Occurred())) {
+        PyErr_SetString(
+            PyExc_SystemError,
+            "NULL result without error in PyObject_Call");
+    }
+    return result;
+}
+#endif
+
+/* PyObjectFastCall (used by PyObjectCallOneArg) */
+#if CYTHON_COMPILING_IN_LIMITED_API
+static PyObject* __Pyx_PyObject_FastCall_fallback(PyObject *func, PyObject * const*args, size_t nargs, PyObject *kwargs) {
+    PyObject *argstuple;
+    PyObject *result = 0;
+    size_t i;
+    argstuple = PyTuple_New((Py_ssize_t)nargs);
+    if (unlikely(!argstuple)) return NULL;
+    for (i = 0; i < nargs; i++) {
+        Py_INCREF(args[i]);
+        if (__Pyx_PyTuple_SET_ITEM(argstuple, (Py_ssize_t)i, args[i]) != (0)) goto bad;
+    }
+    result = __Pyx_PyObject_Call(func, argstuple, kwargs);
+  bad:
+    Py_DECREF(argstuple);
+    return result;
+}
+#endif
+#if CYTHON_VECTORCALL && !(CYTHON_COMPILING_IN_LIMITED_API || CYTHON_COMPILING_IN_PYPY)
+  #if CYTHON_COMPILING_IN_CPYTHON
+static CYTHON_INLINE vectorcallfunc __Pyx_PyVectorcall_Function(PyObject *callable) {
+    PyTypeObject *tp = Py_TYPE(callable);
+    #if defined(__Pyx_CyFunction_USED)
+    if (__Pyx_CyFunction_CheckExact(callable)) {
+        return __Pyx_CyFunction_func_vectorcall(callable);
+    }
+    #endif
+    if (!PyType_HasFeature(tp, Py_TPFLAGS_HAVE_VECTORCALL)) {
+        return NULL;
+    }
+    assert(PyCallable_Check(callable));
+    Py_ssize_t offset = tp->tp_vectorcall_offset;
+    assert(offset > 0);
+    vectorcallfunc ptr;
+    memcpy(&ptr, (char *) callable + offset, sizeof(ptr));
+    return ptr;
+}
+  #else
+    #define __Pyx_PyVectorcall_Function(callable) PyVectorcall_Function(callable)
+  #endif
+#endif
+static CYTHON_INLINE PyObject* __Pyx_PyObject_FastCallDict(PyObject *func, PyObject *const *args, size_t nargsf, PyObject *kwargs) {
+    Py_ssize_t nargs = __Pyx_PyVectorcall_NARGS(nargsf);
+#if CYTHON_COMPILING_IN_CPYTHON
+    if (nargs == 0 && kwargs == NULL) {
+        if (__Pyx_CyOrPyCFunction_Check(func) && likely( __Pyx_CyOrPyCFunction_GET_FLAGS(func) & METH_NOARGS))
+            return __Pyx_PyObject_CallMethO(func, NULL);
+    }
+    else if (nargs == 1 && kwargs == NULL) {
+        if (__Pyx_CyOrPyCFunction_Check(func) && likely( __Pyx_CyOrPyCFunction_GET_FLAGS(func) & METH_O))
+            return __Pyx_PyObject_CallMethO(func, args[0]);
+    }
+#endif
+    if (kwargs == NULL) {
+        #if CYTHON_VECTORCALL
+          #if CYTHON_COMPILING_IN_LIMITED_API || CYTHON_COMPILING_IN_PYPY
+            return PyObject_Vectorcall(func, args, nargsf, NULL);
+          #else
+            vectorcallfunc f = __Pyx_PyVectorcall_Function(func);
+            if (f) {
+                return f(func, args, nargsf, NULL);
+            }
+          #endif
+        #endif
+    }
+    if (nargs == 0) {
+        return __Pyx_PyObject_Call(func, __pyx_mstate_global->__pyx_empty_tuple, kwargs);
+    }
+    #if CYTHON_COMPILING_IN_LIMITED_API
+    return __Pyx_PyObject_FastCall_fallback(func, args, (size_t)nargs, kwargs);
+    #elif CYTHON_COMPILING_IN_PYPY
+    return PyObject_VectorcallDict(func, args, (size_t) nargs, kwargs);
+    #else
+    return PyObject_VectorcallDict(func, args, nargsf, kwargs);
+    #endif
+}
+
 /* PyObjectCallOneArg (used by CallUnboundCMethod0) */
 static CYTHON_INLINE PyObject* __Pyx_PyObject_CallOneArg(PyObject *func, PyObject *arg) {
     PyObject *args[2] = {NULL, arg};
@@ -7672,16 +7860,6 @@ static CYTHON_INLINE int __Pyx_IgnoreGivenException(PyObject *given_exception, P
     }
     return 0;
 }
-
-/* PyObjectGetAttrStr (used by UnpackUnboundCMethod_impl) */
-#if CYTHON_USE_TYPE_SLOTS
-static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStr(PyObject* obj, PyObject* attr_name) {
-    PyTypeObject* tp = Py_TYPE(obj);
-    if (likely(tp->tp_getattro))
-        return tp->tp_getattro(obj, attr_name);
-    return PyObject_GetAttr(obj, attr_name);
-}
-#endif
 
 /* UnpackUnboundCMethod_impl (used by UnpackUnboundCMethod) */
 #if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030C0000
@@ -7916,95 +8094,6 @@ static void __Pyx_RaiseArgtupleInvalid(
                  (num_expected == 1) ? "" : "s", num_found);
 }
 
-/* GivenExceptionMatches (used by PyErrExceptionMatches) */
-#if CYTHON_COMPILING_IN_CPYTHON
-static CYTHON_INLINE int __Pyx_inner_PyErr_GivenExceptionMatches2(PyObject *err, PyObject* exc_type1, PyObject *exc_type2) {
-    if (exc_type1) {
-        return __Pyx_IsAnySubtype2((PyTypeObject*)err, (PyTypeObject*)exc_type1, (PyTypeObject*)exc_type2);
-    } else {
-        return __Pyx_IsSubtype((PyTypeObject*)err, (PyTypeObject*)exc_type2);
-    }
-}
-static int __Pyx_PyErr_GivenExceptionMatchesTuple(PyObject *exc_type, PyObject *tuple) {
-    Py_ssize_t i, n;
-    assert(PyExceptionClass_Check(exc_type));
-    n = PyTuple_GET_SIZE(tuple);
-    for (i=0; i<n; i++) {
-        if (exc_type == PyTuple_GET_ITEM(tuple, i)) return 1;
-    }
-    for (i=0; i<n; i++) {
-        PyObject *t = PyTuple_GET_ITEM(tuple, i);
-        if (likely(PyExceptionClass_Check(t))) {
-            if (__Pyx_inner_PyErr_GivenExceptionMatches2(exc_type, NULL, t)) return 1;
-        } else {
-        }
-    }
-    return 0;
-}
-static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches(PyObject *err, PyObject* exc_type) {
-    if (likely(err == exc_type)) return 1;
-    if (likely(PyExceptionClass_Check(err))) {
-        if (likely(PyExceptionClass_Check(exc_type))) {
-            return __Pyx_inner_PyErr_GivenExceptionMatches2(err, NULL, exc_type);
-        } else if (likely(PyTuple_Check(exc_type))) {
-            return __Pyx_PyErr_GivenExceptionMatchesTuple(err, exc_type);
-        } else {
-        }
-    }
-    return PyErr_GivenExceptionMatches(err, exc_type);
-}
-static CYTHON_INLINE int __Pyx_PyErr_GivenExceptionMatches2(PyObject *err, PyObject *exc_type1, PyObject *exc_type2) {
-    assert(PyExceptionClass_Check(exc_type1));
-    assert(PyExceptionClass_Check(exc_type2));
-    if (likely(err == exc_type1 || err == exc_type2)) return 1;
-    if (likely(PyExceptionClass_Check(err))) {
-        return __Pyx_inner_PyErr_GivenExceptionMatches2(err, exc_type1, exc_type2);
-    }
-    return (PyErr_GivenExceptionMatches(err, exc_type1) || PyErr_GivenExceptionMatches(err, exc_type2));
-}
-#endif
-
-/* PyErrExceptionMatches (used by GetAttr3) */
-#if CYTHON_FAST_THREAD_STATE
-static int __Pyx_PyErr_ExceptionMatchesTuple(PyObject *exc_type, PyObject *tuple) {
-    Py_ssize_t i, n;
-    n = PyTuple_GET_SIZE(tuple);
-    for (i=0; i<n; i++) {
-        if (exc_type == PyTuple_GET_ITEM(tuple, i)) return 1;
-    }
-    for (i=0; i<n; i++) {
-        if (__Pyx_PyErr_GivenExceptionMatches(exc_type, PyTuple_GET_ITEM(tuple, i))) return 1;
-    }
-    return 0;
-}
-static CYTHON_INLINE int __Pyx_PyErr_ExceptionMatchesInState(PyThreadState* tstate, PyObject* err) {
-    int result;
-    PyObject *exc_type;
-#if PY_VERSION_HEX >= 0x030C00A6
-    PyObject *current_exception = tstate->current_exception;
-    if (unlikely(!current_exception)) return 0;
-    exc_type = (PyObject*) Py_TYPE(current_exception);
-    if (exc_type == err) return 1;
-#else
-    exc_type = tstate->curexc_type;
-    if (exc_type == err) return 1;
-    if (unlikely(!exc_type)) return 0;
-#endif
-    #if CYTHON_AVOID_BORROWED_REFS
-    Py_INCREF(exc_type);
-    #endif
-    if (unlikely(PyTuple_Check(err))) {
-        result = __Pyx_PyErr_ExceptionMatchesTuple(exc_type, err);
-    } else {
-        result = __Pyx_PyErr_GivenExceptionMatches(exc_type, err);
-    }
-    #if CYTHON_AVOID_BORROWED_REFS
-    Py_DECREF(exc_type);
-    #endif
-    return result;
-}
-#endif
-
 /* GetAttr3 */
 #if __PYX_LIMITED_VERSION_HEX < 0x030d0000
 static PyObject *__Pyx_GetAttr3Default(PyObject *d) {
@@ -8035,45 +8124,6 @@ static CYTHON_INLINE PyObject *__Pyx_GetAttr3(PyObject *o, PyObject *n, PyObject
     r = PyObject_GetAttr(o, n);
     return (likely(r)) ? r : __Pyx_GetAttr3Default(d);
 #endif
-}
-
-/* PyObjectGetAttrStrNoError (used by GetBuiltinName) */
-#if __PYX_LIMITED_VERSION_HEX < 0x030d0000
-static void __Pyx_PyObject_GetAttrStr_ClearAttributeError(void) {
-    __Pyx_PyThreadState_declare
-    __Pyx_PyThreadState_assign
-    if (likely(__Pyx_PyErr_ExceptionMatches(PyExc_AttributeError)))
-        __Pyx_PyErr_Clear();
-}
-#endif
-static CYTHON_INLINE PyObject* __Pyx_PyObject_GetAttrStrNoError(PyObject* obj, PyObject* attr_name) {
-    PyObject *result;
-#if __PYX_LIMITED_VERSION_HEX >= 0x030d0000
-    (void) PyObject_GetOptionalAttr(obj, attr_name, &result);
-    return result;
-#else
-#if CYTHON_COMPILING_IN_CPYTHON && CYTHON_USE_TYPE_SLOTS
-    PyTypeObject* tp = Py_TYPE(obj);
-    if (likely(tp->tp_getattro == PyObject_GenericGetAttr)) {
-        return _PyObject_GenericGetAttrWithDict(obj, attr_name, NULL, 1);
-    }
-#endif
-    result = __Pyx_PyObject_GetAttrStr(obj, attr_name);
-    if (unlikely(!result)) {
-        __Pyx_PyObject_GetAttrStr_ClearAttributeError();
-    }
-    return result;
-#endif
-}
-
-/* GetBuiltinName (used by GetModuleGlobalName) */
-static PyObject *__Pyx_GetBuiltinName(PyObject *name) {
-    PyObject* result = __Pyx_PyObject_GetAttrStrNoError(__pyx_mstate_global->__pyx_b, name);
-    if (unlikely(!result) && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_NameError,
-            "name '%U' is not defined", name);
-    }
-    return result;
 }
 
 /* PyDictVersioning (used by GetModuleGlobalName) */
@@ -8597,45 +8647,6 @@ static int __Pyx_ParseKeywords(
         return __Pyx_ParseKeywordDict(kwds, argnames, values, num_pos_args, num_kwargs, function_name, ignore_unknown_kwargs);
 }
 
-/* FormatTypeName (used by RaiseErrorWithObjectType1) */
-#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
-static __Pyx_TypeName
-__Pyx_PyType_GetFullyQualifiedName(PyTypeObject* tp)
-{
-    PyObject *module = NULL, *name = NULL, *result = NULL;
-    #if __PYX_LIMITED_VERSION_HEX < 0x030b0000
-    name = __Pyx_PyObject_GetAttrStr((PyObject *)tp,
-                                               __pyx_mstate_global->__pyx_n_u_qualname);
-    #else
-    name = PyType_GetQualName(tp);
-    #endif
-    if (unlikely(name == NULL) || unlikely(!PyUnicode_Check(name))) goto bad;
-    module = __Pyx_PyObject_GetAttrStr((PyObject *)tp,
-                                               __pyx_mstate_global->__pyx_n_u_module);
-    if (unlikely(module == NULL) || unlikely(!PyUnicode_Check(module))) goto bad;
-    if (PyUnicode_CompareWithASCIIString(module, "builtins") == 0) {
-        result = name;
-        name = NULL;
-        goto done;
-    }
-    result = PyUnicode_FromFormat("%U.%U", module, name);
-    if (unlikely(result == NULL)) goto bad;
-  done:
-    Py_XDECREF(name);
-    Py_XDECREF(module);
-    return result;
-  bad:
-    PyErr_Clear();
-    if (name) {
-        result = name;
-        name = NULL;
-    } else {
-        result = __Pyx_NewRef(__pyx_mstate_global->__pyx_kp_u_);
-    }
-    goto done;
-}
-#endif
-
 /* RaiseErrorWithObjectType1 (used by RaiseUnexpectedTypeError) */
 static void __Pyx_RaiseErrorWithType1(PyObject* exc_type, const char* message, const char *arg, PyTypeObject *type_obj) {
     __Pyx_TypeName type_name = __Pyx_PyType_GetFullyQualifiedName(type_obj);
@@ -8862,16 +8873,6 @@ static PyObject * __Pyx_CallTpnewAsVectorcall(__Pyx_tpnewvectorcallfunc f, PyTyp
     return result;
 }
 #endif
-
-/* RaiseErrorWithObjectType (used by CallNewInitFromVectorcall) */
-static void __Pyx_RaiseErrorWithType(PyObject* exc_type, const char* message, PyTypeObject *type_obj) {
-    __Pyx_TypeName type_name = __Pyx_PyType_GetFullyQualifiedName(type_obj);
-    #if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
-    if (unlikely(!type_name)) return;
-    #endif
-    PyErr_Format(exc_type, message, type_name);
-    __Pyx_DECREF_TypeName(type_name);
-}
 
 /* CallNewInitFromVectorcall */
 #if CYTHON_VECTORCALL_TPNEW
@@ -9146,172 +9147,6 @@ static int __Pyx_PyType_Ready(PyTypeObject *t) {
     }
     return r;
 #endif
-}
-
-/* GetVTable (used by MergeVTables) */
-static int __Pyx_GetVtable(PyTypeObject *type, void** table) {
-    void* ptr;
-    *table = NULL;
-#if CYTHON_COMPILING_IN_LIMITED_API
-    PyObject *ob = PyObject_GetAttr((PyObject *)type, __pyx_mstate_global->__pyx_n_u_pyx_vtable);
-#else
-    PyObject *ob = PyObject_GetItem(type->tp_dict, __pyx_mstate_global->__pyx_n_u_pyx_vtable);
-#endif
-    if (!ob)
-        goto no_attr;
-    ptr = PyCapsule_GetPointer(ob, 0);
-    if (!ptr && !PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "invalid vtable found for imported type");
-    Py_DECREF(ob);
-    *table = ptr;
-    return 1;
-no_attr:
-    if (PyErr_ExceptionMatches(CYTHON_COMPILING_IN_LIMITED_API ? PyExc_AttributeError : PyExc_KeyError)) {
-        return 0;
-    }
-    Py_XDECREF(ob);
-    return -1;
-}
-
-/* RaiseErrorWithObjectTypes (used by MergeVTables) */
-static void __Pyx_RaiseErrorWithTypes1(PyObject* exc_type, const char *message, const char *arg, PyTypeObject *type_obj1, PyTypeObject *type_obj2) {
-    __Pyx_TypeName type_name1 = __Pyx_PyType_GetFullyQualifiedName(type_obj1);
-    #if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
-    if (unlikely(!type_name1)) return;
-    #endif
-    __Pyx_TypeName type_name2 = __Pyx_PyType_GetFullyQualifiedName(type_obj2);
-    #if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
-    if (unlikely(!type_name2)) goto type2_failed;
-    #endif
-    PyErr_Format(exc_type, message, arg, type_name1, type_name2);
-    __Pyx_DECREF_TypeName(type_name2);
-#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030d0000
-type2_failed:
-#endif
-    __Pyx_DECREF_TypeName(type_name1);
-}
-
-/* MergeVTables (used by SetVTable) */
-static int __Pyx_MergeVtables(PyTypeObject *type) {
-    int i=0;
-    Py_ssize_t size;
-    void** base_vtables;
-    void* unknown = (void*)-1;
-    PyObject* bases = __Pyx_PyType_GetSlot(type, tp_bases, PyObject*);
-    int base_depth = 0;
-    {
-        PyTypeObject* base = __Pyx_PyType_GetSlot(type, tp_base, PyTypeObject*);
-        while (base) {
-            base_depth += 1;
-            base = __Pyx_PyType_TryGetSlot(base, tp_base, PyTypeObject*);
-        }
-    }
-    base_vtables = (void**) PyMem_Malloc(sizeof(void*) * (size_t)(base_depth + 1));
-    if (unlikely(!base_vtables)) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    base_vtables[0] = unknown;
-#if CYTHON_COMPILING_IN_LIMITED_API
-    size = PyTuple_Size(bases);
-    if (size < 0) goto other_failure;
-#else
-    size = PyTuple_GET_SIZE(bases);
-#endif
-    for (i = 1; i < size; i++) {
-        PyObject *basei;
-        void* base_vtable;
-#if CYTHON_AVOID_BORROWED_REFS
-        basei = PySequence_GetItem(bases, i);
-        if (unlikely(!basei)) goto other_failure;
-#elif !CYTHON_ASSUME_SAFE_MACROS
-        basei = PyTuple_GetItem(bases, i);
-        if (unlikely(!basei)) goto other_failure;
-#else
-        basei = PyTuple_GET_ITEM(bases, i);
-#endif
-        int get_vtable_result = __Pyx_GetVtable((PyTypeObject*)basei, &base_vtable);
-#if CYTHON_AVOID_BORROWED_REFS
-        Py_DECREF(basei);
-#endif
-        if (get_vtable_result != 1) {
-            if (get_vtable_result == -1) {
-                goto other_failure;
-            }
-            PyErr_Clear(); // Class doesn't have a vtable.
-        } else {
-            assert(base_vtable != NULL);
-            int j;
-            PyTypeObject* base = __Pyx_PyType_TryGetSlot(type, tp_base, PyTypeObject*);
-#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
-            if (!base) goto bad;
-#endif
-            for (j = 0; j < base_depth; j++) {
-                if (base_vtables[j] == unknown) {
-                    switch (__Pyx_GetVtable(base, &base_vtables[j])) {
-                        case 1:
-                            assert(base_vtables[j] == NULL);
-                            break;
-                        case 0:
-                            goto bad;
-                        case -1:
-                        default:
-                            goto other_failure;
-                    }
-                    base_vtables[j + 1] = unknown;
-                }
-                if (base_vtables[j] == base_vtable) {
-                    break;
-                }
-                base = __Pyx_PyType_TryGetSlot(base, tp_base, PyTypeObject*);
-#if CYTHON_COMPILING_IN_LIMITED_API && __PYX_LIMITED_VERSION_HEX < 0x030A0000
-                if (!base) goto bad;
-#endif
-            }
-        }
-    }
-    PyMem_Free(base_vtables);
-    return 0;
-bad:
-    {
-        PyTypeObject* tp_base = __Pyx_PyType_GetSlot(type, tp_base, PyTypeObject*);
-        PyTypeObject* basei;
-#if CYTHON_AVOID_BORROWED_REFS
-        basei = (PyTypeObject*)PySequence_GetItem(bases, i);
-        if (unlikely(!basei)) goto other_failure;
-#elif !CYTHON_ASSUME_SAFE_MACROS
-        basei = (PyTypeObject*)PyTuple_GetItem(bases, i);
-        if (unlikely(!basei)) goto other_failure;
-#else
-        basei = (PyTypeObject*)PyTuple_GET_ITEM(bases, i);
-#endif
-    __Pyx_RaiseTypeErrorWithTypes(
-        "multiple bases have vtable conflict: '" __Pyx_FMT_TYPENAME "' and '" __Pyx_FMT_TYPENAME "'", tp_base, basei);
-#if CYTHON_AVOID_BORROWED_REFS
-        Py_DECREF(basei);
-#endif
-    }
-other_failure:
-    PyMem_Free(base_vtables);
-    return -1;
-}
-
-/* SetVTable */
-static int __Pyx_SetVtable(PyTypeObject *type, void *vtable) {
-    PyObject *ob = PyCapsule_New(vtable, 0, 0);
-    if (unlikely(!ob))
-        goto bad;
-#if CYTHON_COMPILING_IN_LIMITED_API
-    if (unlikely(PyObject_SetAttr((PyObject *) type, __pyx_mstate_global->__pyx_n_u_pyx_vtable, ob) < 0))
-#else
-    if (unlikely(PyDict_SetItem(type->tp_dict, __pyx_mstate_global->__pyx_n_u_pyx_vtable, ob) < 0))
-#endif
-        goto bad;
-    Py_DECREF(ob);
-    return __Pyx_MergeVtables(type);
-bad:
-    Py_XDECREF(ob);
-    return -1;
 }
 
 /* LimitedApiGetTypeTypeDict (used by DelItemOnTypeDict) */

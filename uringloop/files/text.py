@@ -15,10 +15,12 @@ from typing import Any
 from .base import File
 from .buffered import BufferedFile
 from .cookie import Cookie, find
+from .decoded import iterated
 from .decoding import CHUNK_BYTES, DecodingFile
 from .raw import RawFile
 
 
+@iterated
 class TextFile(DecodingFile):
     """A text file.  Made by `uringloop.files.open`.
 
