@@ -40,8 +40,11 @@ class SocketOperations(PrivateLoop):
             OSError: what the kernel answered, with the filename if there is one.
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
+        dispatcher = self._dispatcher
         at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
-        return await operation.run(self, self._dispatcher, at_once)
+        if at_once and operation.run_at_once(dispatcher):
+            return operation.outcome()
+        return await operation.run(self, dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> None:
         check_ssl_socket(sock)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from .base import Submitter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
-from .opening import AnyFile, Layers, Opener, add_layers, open_raw, parse_layers, parse_mode, parse_path
+from .opening import AnyFile, Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
 from .raw import FilePath, RawFile
 from .reading import BufferedReader
 from .text import TextFile
@@ -48,11 +48,16 @@ class Opening(Generic[_F]):
     async def _open(self, loop: Any, **arguments: Any) -> Any:
         if loop is None:
             loop = asyncio.get_running_loop()
-        raw = await open_raw(loop, _submitter(loop), buffered=self._layers.buffering != 0, **arguments)
+        submitter = _submitter(loop)
+        raw = open_at_once(loop, submitter, **arguments)
+        if raw is None:
+            raw = await open_raw(loop, submitter, buffered=self._layers.buffering != 0, **arguments)
         return add_layers(loop, raw, self._layers)
 
     async def __aenter__(self) -> _F:
-        return await self
+        if self._file is None:
+            self._file = await self._open(**self._arguments)
+        return self._file
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

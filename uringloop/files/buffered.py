@@ -110,7 +110,7 @@ class BufferedFile(File[bytes]):
 
     def _serve(self) -> None:
         """Let the next calls go by the buffer alone, for a while."""
-        if type(self._buffer) is bytes and self._read_end > self._pos and not self._lock.locked():
+        if type(self._buffer) is bytes and self._read_end > self._pos and not self._lock.locked:
             self._read_limit = min(self._read_end, self._pos + SERVED_AT_ONCE_BYTES)
 
     def put_back(self, data: bytes) -> None:

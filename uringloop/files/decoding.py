@@ -170,7 +170,7 @@ class DecodingFile(Decoded, File[str]):
                 self._snapshot = None
                 self._telling = self._seekable
                 raise StopAsyncIteration
-        self.iterating = self._newline in (None, "\n") and not self._lock.locked()
+        self.iterating = self._newline in (None, "\n") and not self._lock.locked
         return line
 
     async def _read_line(self, limit: int, undo: list[Any]) -> str:

@@ -9,6 +9,8 @@ file.
 
 import asyncio
 import errno
+import fcntl
+import functools
 import io
 import operator
 import os
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
-from ..ring import status_now
+from ..ring import open_now, status_now
 from .base import Submitter
 from .blocking import in_thread
 from .raw import FilePath, Mode, RawFile
@@ -33,6 +35,7 @@ from .writing import BufferedRandom, BufferedWriter
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
 
+_CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
@@ -55,6 +58,7 @@ class Layers:
     newline: str | None = None
 
 
+@functools.lru_cache(maxsize=256, typed=True)
 def parse_mode(mode: str) -> Mode:
     """The mode that a string such as "rb+" means.
 
@@ -144,6 +148,30 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
     return path
 
 
+def open_at_once(
+    loop: asyncio.AbstractEventLoop,
+    submitter: Submitter,
+    file: FilePath,
+    path: int | str | bytes,
+    mode: Mode,
+    closefd: bool,
+    opener: Opener | None,
+    executor: Executor | None,
+) -> RawFile | None:
+    """Open a regular file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
+
+    What is wrong, if anything, is told by `open_raw`.
+    """
+    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
+        return None
+    opened = open_now(os.fsencode(path), mode.flags)
+    if opened is None:
+        return None
+    sys.audit("open", path, mode.name, mode.flags)
+    descriptor = Descriptor(opened[0], path)
+    return RawFile(loop, submitter, descriptor, FileStatus(*opened[1:]), mode, file, shared=False, direct=False)
+
+
 async def open_raw(
     loop: asyncio.AbstractEventLoop,
     submitter: Submitter,
@@ -175,7 +203,8 @@ async def open_raw(
         if stat.S_ISFIFO(status.mode) and not mode.writable and not isinstance(path, int) and opener is None:
             await _wait_for_writer(loop, submitter, descriptor, mode.flags)
         given = isinstance(path, int)
-        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given)
+        direct = (given or opener is not None) and bool(fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_DIRECT)
+        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given, direct=direct)
         if mode.readable and mode.writable and buffered and not raw.can_seek:
             raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")

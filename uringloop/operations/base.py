@@ -32,7 +32,7 @@ class Operation:
         abandoned: nobody waits for the result any more.
     """
 
-    __slots__ = ("__weakref__", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
+    __slots__ = ("__weakref__", "_completion", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
 
     opcode: ClassVar[Opcode]
     #: It only watches, so it may be staged again on another ring when the loop changes threads.
@@ -82,22 +82,36 @@ class Operation:
         """Its ring is gone: it may be submitted again."""
         self.state = State.NEW
 
-    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, at_once: bool = False) -> Any:
-        """Put the operation in flight and wait for its result.
+    def run_at_once(self, dispatcher: Dispatcher) -> bool:
+        """Put the operation in flight and submit it; whether that ended it, and `outcome` tells how."""
+        self.submit(dispatcher)
+        completion = dispatcher.finish_now(self.token)
+        if completion is None:
+            return False
+        self._completion = self.finish(completion[0]), completion[1]
+        return True
 
-        Args:
-            loop: that the caller runs in.
-            dispatcher: of the ring.
-            at_once: submit it now, and if that ends it do not suspend.
+    def outcome(self) -> Any:
+        """The result of an operation that was over at once.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+        """
+        res, flags = self._completion
+        if res < 0:
+            raise self.error(res)
+        return self.result(res, flags)
+
+    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
+        """Put the operation in flight, unless it is, and wait for its result.
 
         Raises:
             OSError: the kernel's errno, with the filename if there is one.
             asyncio.CancelledError: only when the kernel is done with the operation's memory.
         """
         waiter = self._waiter = loop.create_future()
-        self.submit(dispatcher)
-        if at_once and (completion := dispatcher.finish_now(self.token)) is not None:
-            self.complete(*completion)
+        if self.state is not State.IN_FLIGHT:
+            self.submit(dispatcher)
         try:
             res, flags = await waiter
         except asyncio.CancelledError:
@@ -139,9 +153,14 @@ class Operation:
             assert self._dispatcher is not None
             self._dispatcher.cancel(self.token)
 
+    def finish(self, res: int) -> int:
+        """The last CQE arrived; returns its result, or what is to be taken for it."""
+        self.state = State.DONE
+        return res
+
     def complete(self, res: int, flags: int) -> None:
         """A CQE arrived; called by the dispatch."""
-        self.state = State.DONE
+        res = self.finish(res)
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
             self._discard(res, flags)

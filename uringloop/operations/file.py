@@ -119,9 +119,9 @@ class _Transfer(FileOperation):
             self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
         )
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         self.moved_bytes = max(res, 0)
-        super().complete(res, flags)
+        return super().finish(res)
 
 
 class Read(_Transfer):
@@ -247,9 +247,9 @@ class Close(FileOperation):
     def abandon(self) -> None:
         """Nothing to do: it ends soon, and must not end without having closed."""
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         if res == -errno.ECANCELED:
             # A closing loop cancels everything in flight.
             os.close(self.fd)
             res = 0
-        super().complete(res, flags)
+        return super().finish(res)

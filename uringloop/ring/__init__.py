@@ -6,7 +6,7 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
 from .errors import RingUnavailableError
 from .features import OPTIONAL, Features
-from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream, read_into_now, read_now, status_now
+from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream, open_now, read_into_now, read_now, status_now
 from .memory import Vector
 from .ring import Completion, Ring, Sqe, is_available
 from .watch import WatchSelector
@@ -33,6 +33,7 @@ __all__ = [
     "Vector",
     "WatchSelector",
     "is_available",
+    "open_now",
     "read_into_now",
     "read_now",
     "status_now",

@@ -108,6 +108,7 @@ typedef struct {
     uint64_t size_bytes;
 } ul_file_status;
 int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset);
+int ul_file_open_now(const char *path, int flags, ul_file_status *out);
 int ul_file_status_now(int fd, ul_file_status *out);
 
 /* watch.c: the epoll set that the selector keeps, waited on with nanoseconds */
