@@ -5,6 +5,7 @@ async with uringloop.files.open("data", "rb") as file:
 """
 
 import asyncio
+import sys
 from collections.abc import Generator
 from concurrent.futures import Executor
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from .base import Submitter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import AnyFile, Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
-from .raw import FilePath, RawFile
+from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
 from .text import TextFile
 from .writing import BufferedRandom, BufferedWriter
@@ -45,13 +46,15 @@ class Opening(Generic[_F]):
             self._file = yield from self._open(**self._arguments).__await__()
         return self._file
 
-    async def _open(self, loop: Any, **arguments: Any) -> Any:
+    async def _open(self, loop: Any, path: int | str | bytes, mode: Mode, **arguments: Any) -> Any:
         if loop is None:
             loop = asyncio.get_running_loop()
         submitter = _submitter(loop)
-        raw = open_at_once(loop, submitter, **arguments)
+        sys.audit("open", path, mode.name, mode.flags)
+        raw = open_at_once(loop, submitter, path, mode, **arguments)
         if raw is None:
-            raw = await open_raw(loop, submitter, buffered=self._layers.buffering != 0, **arguments)
+            buffered = self._layers.buffering != 0
+            raw = await open_raw(loop, submitter, path, mode, buffered=buffered, **arguments)
         return add_layers(loop, raw, self._layers)
 
     async def __aenter__(self) -> _F:

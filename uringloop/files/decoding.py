@@ -30,6 +30,8 @@ class DecodingFile(Decoded, File[str]):
     #: Whether positions can be told: not while it is iterated over.
     _telling: bool
     _seekable: bool
+    #: It was read on without the snapshot: no position can be told before the next seek or chunk.
+    _lost = False
     _chunk_bytes = CHUNK_BYTES
 
     def _below(self) -> BufferedFile:
@@ -122,8 +124,10 @@ class DecodingFile(Decoded, File[str]):
         undo.append(data)
         self._set_decoded(text)
         self._bytes_per_char = len(data) / len(text) if text else 0.0
-        held, flags = state
-        self._snapshot = (flags, held + data)
+        self._lost = not self._telling
+        if self._telling:
+            held, flags = state
+            self._snapshot = (flags, held + data)
         return bool(data or text)
 
     def _set_decoded(self, text: str) -> None:
