@@ -24,18 +24,20 @@ import signal
 import socket
 import ssl
 import threading
-import weakref
 from asyncio import Handle, TimerHandle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks
+from .names import NameResolution
 from .operations import Operation, Poll
+from .operations.address import FAMILIES
 from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
-from .sockets import SocketOperations
-from .transports.datagram import FAMILIES, DatagramTransport
+from .sendfile import FileSending, PipePool
+from .sockets import SocketOperations, Unread
+from .transports.datagram import DatagramTransport
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -54,7 +56,7 @@ _DATAGRAM_BUFFER_COUNT_MAX = 512
 _never_freed: list[Dispatcher] = []
 
 
-class EventLoop(SocketOperations):
+class EventLoop(SocketOperations, FileSending, NameResolution):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -113,7 +115,8 @@ class EventLoop(SocketOperations):
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
         self._wakes = False
-        self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
+        self._unread = Unread()
+        self._pipes = PipePool()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
 
@@ -477,6 +480,7 @@ class EventLoop(SocketOperations):
         self._dispatcher.detach()
         self._ring.close(only_watches=only_watches)
         super().close()
+        self._pipes.close()
         self._scheduler.close()
         os.close(self._eventfd)
 
