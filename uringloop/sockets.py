@@ -82,20 +82,22 @@ class SocketOperations(PrivateLoop):
         """
         return await operation.run(self, self._dispatcher)
 
-    def _check_socket(self, sock: socket.socket) -> None:
+    def _check_socket(self, sock: socket.socket) -> int:
+        """Returns its descriptor."""
         check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         self._check_closed()
+        fd = sock.fileno()
         if self._transports:
-            self._ensure_fd_no_transport(sock)
+            self._ensure_fd_no_transport(fd)
+        return fd
 
     # Receiving
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
-        self._check_socket(sock)
-        fd = sock.fileno()
+        fd = self._check_socket(sock)
         n = operator.index(n)
         if n < 0:
             raise ValueError("negative buffersize in recv")
@@ -104,7 +106,7 @@ class SocketOperations(PrivateLoop):
         if _type_of(sock) != socket.SOCK_STREAM:
             if _family_of(sock) not in address.FAMILIES:
                 return await super().sock_recv(sock, n)
-            datagram, _ = await self._receive_datagram(sock, n)
+            datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
         unread = self._unread.take(sock, n)
         if unread is not None:
@@ -119,15 +121,14 @@ class SocketOperations(PrivateLoop):
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
-        self._check_socket(sock)
-        fd = sock.fileno()
+        fd = self._check_socket(sock)
         size_bytes = _writable_bytes(buf, "recv_into")
         if size_bytes == 0:
             return 0
         if _type_of(sock) != socket.SOCK_STREAM:
             if _family_of(sock) not in address.FAMILIES:
                 return await super().sock_recv_into(sock, buf)
-            count, _ = await self._receive_datagram_into(sock, buf, size_bytes)
+            count, _ = await self._receive_datagram_into(sock, fd, buf, size_bytes)
             return count
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
@@ -137,17 +138,17 @@ class SocketOperations(PrivateLoop):
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram and its sender; see `asyncio.loop.sock_recvfrom`."""
-        self._check_socket(sock)
+        fd = self._check_socket(sock)
         bufsize = operator.index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
         if _family_of(sock) not in address.FAMILIES:
             return await super().sock_recvfrom(sock, bufsize)
-        return await self._receive_datagram(sock, bufsize)
+        return await self._receive_datagram(sock, fd, bufsize)
 
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into a writable buffer; see `asyncio.loop.sock_recvfrom_into`."""
-        self._check_socket(sock)
+        fd = self._check_socket(sock)
         size_bytes = _writable_bytes(buf, "recvfrom_into")
         nbytes = operator.index(nbytes) or len(buf)
         if nbytes < 0:
@@ -156,24 +157,24 @@ class SocketOperations(PrivateLoop):
             raise ValueError("nbytes is greater than the length of the buffer")
         if _family_of(sock) not in address.FAMILIES:
             return await super().sock_recvfrom_into(sock, buf, nbytes)
-        return await self._receive_datagram_into(sock, buf, nbytes)
+        return await self._receive_datagram_into(sock, fd, buf, nbytes)
 
-    async def _receive_datagram(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any]:
+    async def _receive_datagram(self, sock: socket.socket, fd: int, size_bytes: int) -> tuple[bytes, Any]:
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
             return unread
         buffer = bytearray(size_bytes)
         keep = partial(self._unread.keep, sock)
-        count, sender = await self.submit(ReceiveFrom(sock.fileno(), buffer, size_bytes, keep))
+        count, sender = await self.submit(ReceiveFrom(fd, buffer, size_bytes, keep))
         return first_bytes(buffer, count), sender
 
-    async def _receive_datagram_into(self, sock: socket.socket, buf: Any, size_bytes: int) -> tuple[int, Any]:
+    async def _receive_datagram_into(self, sock: socket.socket, fd: int, buf: Any, size_bytes: int) -> tuple[int, Any]:
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
             data, sender = unread
             return _fill(buf, data), sender
         keep = partial(self._unread.keep, sock)
-        received: tuple[int, Any] = await self.submit(ReceiveFrom(sock.fileno(), buf, size_bytes, keep))
+        received: tuple[int, Any] = await self.submit(ReceiveFrom(fd, buf, size_bytes, keep))
         return received
 
     # Sending
@@ -227,9 +228,11 @@ class SocketOperations(PrivateLoop):
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
-        self._check_socket(sock)
-        fd, peer = await self.submit(Accept(sock.fileno()))
-        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
+        fd = self._check_socket(sock)
+        if _family_of(sock) not in address.FAMILIES:
+            return await super().sock_accept(sock)
+        accepted, peer = await self.submit(Accept(fd))
+        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
         return conn, peer
 
 
