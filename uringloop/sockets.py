@@ -223,8 +223,16 @@ class SocketOperations(PrivateLoop):
         packed = address.pack(sock.family, target)
         if packed is None:
             await super().sock_connect(sock, target)
-        else:
-            await self.submit(Connect(sock.fileno(), packed, target))
+            return
+        while True:
+            try:
+                await self.submit(Connect(sock.fileno(), packed, target))
+                return
+            except BlockingIOError:
+                if sock.family != socket.AF_UNIX:
+                    raise
+                # The server's backlog is full, and poll does not say when it no longer is.
+                await asyncio.sleep(_RETRY_DELAY_S)
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
