@@ -29,8 +29,7 @@ from .operations import (
 )
 from .ring import Dispatcher, Ring
 
-#: As plain numbers: `socket.socket` makes an enum of them, which takes longer than all else that a receive does here.
-_family_of: Any = socket.SocketType.family.__get__
+#: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 _type_of: Any = socket.SocketType.type.__get__
 _RECEIVE_MAX_BYTES = 1 << 30
 _RETRY_DELAY_S = 0.001
@@ -104,7 +103,7 @@ class SocketOperations(PrivateLoop):
         if n == 0:
             return b""
         if _type_of(sock) != socket.SOCK_STREAM:
-            if _family_of(sock) not in address.FAMILIES:
+            if sock.family not in address.FAMILIES:
                 return await super().sock_recv(sock, n)
             datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
@@ -126,7 +125,7 @@ class SocketOperations(PrivateLoop):
         if size_bytes == 0:
             return 0
         if _type_of(sock) != socket.SOCK_STREAM:
-            if _family_of(sock) not in address.FAMILIES:
+            if sock.family not in address.FAMILIES:
                 return await super().sock_recv_into(sock, buf)
             count, _ = await self._receive_datagram_into(sock, fd, buf, size_bytes)
             return count
@@ -142,7 +141,7 @@ class SocketOperations(PrivateLoop):
         bufsize = operator.index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
-        if _family_of(sock) not in address.FAMILIES:
+        if sock.family not in address.FAMILIES:
             return await super().sock_recvfrom(sock, bufsize)
         return await self._receive_datagram(sock, fd, bufsize)
 
@@ -155,7 +154,7 @@ class SocketOperations(PrivateLoop):
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > size_bytes:
             raise ValueError("nbytes is greater than the length of the buffer")
-        if _family_of(sock) not in address.FAMILIES:
+        if sock.family not in address.FAMILIES:
             return await super().sock_recvfrom_into(sock, buf, nbytes)
         return await self._receive_datagram_into(sock, fd, buf, nbytes)
 
@@ -237,7 +236,7 @@ class SocketOperations(PrivateLoop):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
         fd = self._check_socket(sock)
-        if _family_of(sock) not in address.FAMILIES:
+        if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
         accepted, peer = await self.submit(Accept(fd))
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
@@ -260,7 +259,7 @@ def _fill(buffer: Any, data: bytes) -> int:
 
 def _pack_literal(sock: socket.socket, target: Any) -> bytes | None:
     """The packed address if it is one as it stands; of anything else the socket knows more, also what is wrong."""
-    family = _family_of(sock)
+    family = sock.family
     if not isinstance(target, (str, bytes) if family == socket.AF_UNIX else tuple):
         return None
     try:
