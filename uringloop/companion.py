@@ -118,7 +118,9 @@ class Companion:
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; see `EventLoop.submit`."""
         at_once = operation.may_end_at_once and self.may_go_on()
-        return await operation.run(self._loop, self._dispatcher, at_once)
+        if at_once and operation.run_at_once(self._dispatcher):
+            return operation.outcome()
+        return await operation.run(self._loop, self._dispatcher)
 
     def may_go_on(self) -> bool:
         """Whether one more thing may be done before the loop turns: it may not once every _SLICE_NS.

@@ -364,8 +364,8 @@ def test_thrown_away_calls(run: Run, tmp_path: Path) -> None:
                             break
                         await asyncio.sleep(0)
                     call.close()
-        for name in ("file", "."):
-            opening = files.open(tmp_path / name, "rb").__await__()
+        for name, mode in (("file", "wb"), (".", "rb")):
+            opening = files.open(tmp_path / name, mode).__await__()
             # Somebody is ready, so it waits for the loop.
             asyncio.get_running_loop().call_soon(lambda: None)
             opening.send(None)

@@ -48,6 +48,8 @@ def layer_of(mode: str, ours: bool) -> Any:
 class Files(RuleBasedStateMachine):
     """One file twice."""
 
+    buffer_size = 1 << 30
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop = loop

@@ -27,16 +27,17 @@ def submitted(before: int = 0) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 65_536, 300_000])
-def test_whole_file_is_opened_read_and_closed(run: Run, path: Path, size: int) -> None:
+def test_cached_file_is_read_without_the_ring(run: Run, path: Path, size: int) -> None:
     path.write_bytes(CONTENT[:size])
 
     async def main() -> None:
+        # However slow this machine is: nobody else is to have a turn.
+        asyncio.get_running_loop().may_go_on = lambda: True
         await asyncio.sleep(0)
         before = submitted()
         async with files.open(path, "rb") as file:
             assert await file.read() == CONTENT[:size]
-        # Status and content are there already.
-        assert submitted(before) == 2
+        assert submitted(before) == 0
 
     run(main())
 
@@ -98,6 +99,8 @@ def test_readinto_what_cannot_be_written(run: Run, path: Path, buffering: int) -
 
 def test_read_from_the_buffer_does_not_reach_the_kernel(run: Run, path: Path) -> None:
     async def main() -> None:
+        # However slow this machine is: nobody else is to have a turn.
+        asyncio.get_running_loop().may_go_on = lambda: True
         async with files.open(path, "rb") as file:
             assert await file.read(1) == CONTENT[:1]
             before = submitted()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from .lock import Lock
+
 if TYPE_CHECKING:
     from .raw import RawFile
 
@@ -36,7 +38,7 @@ class File(Generic[Data]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._lock = asyncio.Lock()
+        self._lock = Lock()
         self._is_closed = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -186,9 +188,10 @@ class File(Generic[Data]):
                 return
             self._is_closed = True
             self._pause()
-            if not self._lock.locked() and not self._has_pending():
+            if not self._lock.locked and not self._has_pending():
                 # What remains cannot be interrupted, and needs no task of its own.
-                await self._close_below()
+                if not self._bottom().close_at_once():
+                    await self._close_below()
                 return
             self._closing = self._loop.create_task(self._finish())
         try:

@@ -31,6 +31,7 @@ BUFFER_SIZE_BYTES = 64 * 1024
 FIRST_WINDOW_BYTES = 4096
 #: So much is served from the buffer before it is asked whether others are to have their turn.
 SERVED_AT_ONCE_BYTES = 4096
+NEVER = 1 << 63
 
 
 class BufferedFile(File[bytes]):
@@ -52,7 +53,7 @@ class BufferedFile(File[bytes]):
         self._writable = mode.writable
         self._adapts = buffering < 0
         self._size = max(BUFFER_SIZE_BYTES, raw.block_size_bytes) if self._adapts else buffering
-        self._window = min(FIRST_WINDOW_BYTES, self._size) if self._adapts else self._size
+        self._window = FIRST_WINDOW_BYTES if self._adapts else self._size
         self._buffer: bytes | bytearray = b""
         self._pos = 0
         self._read_end = -1
@@ -62,6 +63,8 @@ class BufferedFile(File[bytes]):
         #: Reads and writes that end before these go by the buffer alone, beside the lock.
         self._read_limit = -1
         self._write_limit = -1
+        #: Reads of so many bytes go straight to the raw file, beside the lock: nothing is in the buffer.
+        self._straight = NEVER if mode.writable else self._window
 
     def _bottom(self) -> RawFile:
         if self._raw is None:
@@ -107,11 +110,17 @@ class BufferedFile(File[bytes]):
 
     def _pause(self) -> None:
         self._read_limit = self._write_limit = -1
+        self._straight = NEVER
 
     def _serve(self) -> None:
         """Let the next calls go by the buffer alone, for a while."""
-        if type(self._buffer) is bytes and self._read_end > self._pos and not self._lock.locked():
-            self._read_limit = min(self._read_end, self._pos + SERVED_AT_ONCE_BYTES)
+        if self._lock.locked:
+            return
+        if self._read_end > self._pos:
+            if type(self._buffer) is bytes:
+                self._read_limit = min(self._read_end, self._pos + SERVED_AT_ONCE_BYTES)
+        elif not self._writable:
+            self._straight = self._window
 
     def put_back(self, data: bytes) -> None:
         """Bytes that were taken by a call that failed: for the next one."""
@@ -245,6 +254,12 @@ class BufferedFile(File[bytes]):
             ValueError: another whence.
             io.UnsupportedOperation: there is no position, as in a pipe.
         """
+        is_simple = self._straight < NEVER and whence == 0 and type(offset) is int and 0 <= offset < NEVER
+        if is_simple and self._raw_can_seek():
+            self._forget_ahead()
+            if self._adapts:
+                self._window = self._straight = FIRST_WINDOW_BYTES
+            return self._bottom().move(offset)
         if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
             raise ValueError(f"whence value {whence} unsupported")
         async with self._lock:
@@ -259,14 +274,11 @@ class BufferedFile(File[bytes]):
                 if -self._pos <= step <= ahead:
                     self._pos += step
                     self._pause()
-                    self._serve_soon()
                     return position - ahead + step
             self._pause()
-            return await self._seek(offset, whence)
-
-    def _serve_soon(self) -> None:
-        if type(self._buffer) is bytes:
-            self._read_limit = min(self._read_end, self._pos + SERVED_AT_ONCE_BYTES)
+            position = await self._seek(offset, whence)
+        self._serve()
+        return position
 
     async def _seek(self, offset: int, whence: int) -> int:
         if self._writable:
@@ -277,7 +289,7 @@ class BufferedFile(File[bytes]):
         self._raw_pos = -1
         self._forget_ahead()
         if self._adapts:
-            self._window = min(FIRST_WINDOW_BYTES, self._size)
+            self._window = FIRST_WINDOW_BYTES
         return position
 
     async def truncate(self, size: int | None = None, /) -> int:

@@ -28,7 +28,9 @@ class Opening(Generic[_F]):
         return self._file
 
     async def __aenter__(self) -> _F:
-        return await self
+        if self._file is None:
+            self._file = await self._opens(*self._arguments)
+        return self._file
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

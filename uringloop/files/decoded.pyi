@@ -1,5 +1,7 @@
 from collections.abc import Coroutine
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+_C = TypeVar("_C", bound=type)
 
 class Decoded:
     chars: str
@@ -9,3 +11,5 @@ class Decoded:
     def next_line(self) -> Coroutine[Any, Any, str]: ...
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Coroutine[Any, Any, str]: ...
+
+def iterated(kind: _C) -> _C: ...

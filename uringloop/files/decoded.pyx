@@ -2,29 +2,60 @@
 """`Decoded`: the characters of a text file that are decoded and not yet read, and its iteration; compiled, because it
 runs once for each line.
 
-A line that is there already is handed out without a coroutine: as a `Ready`, of which `async for` takes the value without
-an exception being raised for it.
+A line that is there already is handed out without a coroutine, as a `Ready`.  What `async for` takes from that is the
+value of a StopIteration.  One is kept for all of them, because making one each time would take longer than all the rest.
 """
 
 from collections.abc import Coroutine
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_FindChar, PyUnicode_Substring
 
 cdef extern from *:
     """
-    /* What `await` and `async for` use where it is there; Cython has no name for it. */
-    static void install_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **))
+    static PyObject *spare_stop;
+
+    /* Raises StopIteration(value), without the traceback that Cython would add. */
+    static void raise_stop(PyObject *value)
     {
-        type->tp_as_async->am_send = (sendfunc)send;
-        PyType_Modified(type);
+        PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
+        if (stop == NULL || Py_REFCNT(stop) != 1) {
+            /* Somebody keeps the last one. */
+            PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (fresh == NULL)
+                return;
+            Py_XSETREF(spare_stop, fresh);
+            stop = (PyStopIterationObject *)fresh;
+        } else {
+            PyObject *old = stop->value;
+            Py_INCREF(value);
+            stop->value = value;
+            Py_XDECREF(old);
+        }
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(Py_NewRef(stop));
+    #else
+        PyErr_SetObject(PyExc_StopIteration, (PyObject *)stop);
+    #endif
+    }
+
+    static void raise_spent(void)
+    {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    }
+
+    static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
+
+    static void take_anext(PyTypeObject *type, PyTypeObject *base)
+    {
+        type->tp_as_async->am_anext = base->tp_as_async->am_anext;
     }
     """
-    void install_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **) noexcept)
-    int PYGEN_RETURN
-    int PYGEN_ERROR
+    void raise_stop(value)
+    void raise_spent()
+    void take_anext(PyTypeObject *type, PyTypeObject *base)
+    void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *) noexcept)
 
 
 @cython.final
@@ -42,53 +73,33 @@ cdef class Ready:
         return self
 
     def __next__(self):
-        raise StopIteration(self.take())
+        raise NotImplementedError  # replaced below
 
     def send(self, value, /):
-        raise StopIteration(self.take())
+        """See `generator.send`: there is nobody to get it."""
+        return next(self)
 
     def throw(self, kind, value=None, traceback=None, /):
+        """See `generator.throw`."""
         self.value = None
         raise kind if value is None else value
 
     def close(self):
+        """See `generator.close`."""
         self.value = None
 
-    cdef str take(self):
-        value = self.value
-        if value is None:
-            raise RuntimeError("cannot reuse already awaited coroutine")
-        self.value = None
-        return value
 
-
-cdef int send_ready(PyObject *ready, PyObject *sent, PyObject **result) noexcept:
-    # The reference goes over to the caller.
-    result[0] = NULL
+cdef PyObject *next_of_ready(PyObject *ready) noexcept:
     value = (<Ready>ready).value
     if value is None:
-        return send_spent(ready)
-    (<Ready>ready).value = None
-    Py_INCREF(value)
-    result[0] = <PyObject *>value
-    return PYGEN_RETURN
+        raise_spent()
+    else:
+        (<Ready>ready).value = None
+        raise_stop(value)
+    return NULL
 
 
-cdef int send_spent(PyObject *ready) noexcept:
-    raise_spent(<Ready>ready)
-    return PYGEN_ERROR
-
-
-cdef extern from "Python.h":
-    void PyErr_SetString(PyObject *type, const char *message)
-    PyObject *PyExc_RuntimeError
-
-
-cdef void raise_spent(Ready ready) noexcept:
-    PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine")
-
-
-install_send(<PyTypeObject *>Ready, send_ready)
+set_next(<PyTypeObject *>Ready, next_of_ready)
 Coroutine.register(Ready)
 
 
@@ -126,3 +137,9 @@ cdef class Decoded:
                 self.used = end + 1
                 return ready
         return self.next_line()
+
+
+def iterated(type kind):
+    """A class decorator: `async for` calls `Decoded.__anext__` directly, and does not look the method up each time."""
+    take_anext(<PyTypeObject *>kind, <PyTypeObject *>Decoded)
+    return kind

@@ -16,6 +16,8 @@ from .buffered import BufferedFile
 from .decoded import Decoded
 
 CHUNK_BYTES = 8192
+#: An iteration comes to read this much at a time: some hundred lines.
+_ITERATION_CHUNK_BYTES = 4 * CHUNK_BYTES
 
 
 class DecodingFile(Decoded, File[str]):
@@ -28,6 +30,9 @@ class DecodingFile(Decoded, File[str]):
     #: Whether positions can be told: not while it is iterated over.
     _telling: bool
     _seekable: bool
+    #: It was read on without the snapshot: no position can be told before the next seek or chunk.
+    _lost = False
+    _chunk_bytes = CHUNK_BYTES
 
     def _below(self) -> BufferedFile:
         """The file below."""
@@ -44,6 +49,7 @@ class DecodingFile(Decoded, File[str]):
 
     def _pause(self) -> None:
         self.iterating = False
+        self._chunk_bytes = CHUNK_BYTES
 
     async def read(self, size: int | None = -1, /) -> str:
         """Read size characters, fewer only at the end of the file; -1 or None reads to the end.
@@ -103,14 +109,25 @@ class DecodingFile(Decoded, File[str]):
         state = self._decoder.getstate()
         if not undo:
             undo.append(state)
-        size = max(CHUNK_BYTES, int(chars * self._bytes_per_char))
+        size = max(self._chunk_bytes, int(chars * self._bytes_per_char))
         data = await self._below().read1(size)
+        try:
+            text = self._decoder.decode(data, not data)
+        except UnicodeError:
+            if self._chunk_bytes == CHUNK_BYTES:
+                raise
+            # What comes before the error is read first, as far as in the standard library.
+            self._chunk_bytes = CHUNK_BYTES
+            self._decoder.setstate(state)
+            self._below().put_back(data)
+            return await self._read_chunk(undo, chars)
         undo.append(data)
-        text = self._decoder.decode(data, not data)
         self._set_decoded(text)
         self._bytes_per_char = len(data) / len(text) if text else 0.0
-        held, flags = state
-        self._snapshot = (flags, held + data)
+        self._lost = not self._telling
+        if self._telling:
+            held, flags = state
+            self._snapshot = (flags, held + data)
         return bool(data or text)
 
     def _set_decoded(self, text: str) -> None:
@@ -146,17 +163,18 @@ class DecodingFile(Decoded, File[str]):
     async def next_line(self) -> str:
         """The next line of an iteration."""
         async with self._lock:
-            self._pause()
+            self.iterating = False
             self._telling = False
             self._check_decodes()
             await self._write_pending()
             await self._turn()
             line = await self._transaction(self._read_line, -1)
+            self._chunk_bytes = min(2 * self._chunk_bytes, _ITERATION_CHUNK_BYTES)
             if not line:
                 self._snapshot = None
                 self._telling = self._seekable
                 raise StopAsyncIteration
-        self.iterating = self._newline in (None, "\n") and not self._lock.locked()
+        self.iterating = self._newline in (None, "\n") and not self._lock.locked
         return line
 
     async def _read_line(self, limit: int, undo: list[Any]) -> str:

@@ -9,12 +9,13 @@ file.
 
 import asyncio
 import errno
+import fcntl
+import functools
 import io
 import operator
 import os
 import select
 import stat
-import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -23,7 +24,7 @@ from typing import Any
 
 from ..companion import Submitter
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
-from ..ring import status_now
+from ..ring import open_now, status_now
 from .blocking import in_thread
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
@@ -33,6 +34,7 @@ from .writing import BufferedRandom, BufferedWriter
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
 
+_CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
@@ -55,6 +57,7 @@ class Layers:
     newline: str | None = None
 
 
+@functools.lru_cache(maxsize=256, typed=True)
 def parse_mode(mode: str) -> Mode:
     """The mode that a string such as "rb+" means.
 
@@ -83,25 +86,36 @@ def parse_layers(mode: str, buffering: int, encoding: str | None, errors: str | 
         TypeError: a value of the wrong type.
         ValueError: the built-in does not take that together.
     """
-    buffering = max(operator.index(buffering), -1)
-    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"open() argument {name!r} must be str or None, not {type(value).__name__}")
-        if value is not None and "b" in mode:
-            raise ValueError(f"binary mode doesn't take {'a' if name == 'newline' else 'an'} {name} argument")
     if "b" in mode:
+        layers = _binary_layers(buffering, encoding, errors, newline)
         if buffering == 1:
             message = (
                 "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
             )
             warnings.warn(message, RuntimeWarning, stacklevel=3)
-            buffering = -1
-        return Layers(buffering)
-    if not buffering:
+        return layers
+    if not operator.index(buffering):
         raise ValueError("can't have unbuffered text I/O")
+    _check_strings(encoding, errors, newline)
     encoding, errors = resolve(io.text_encoding(encoding, 3), errors, newline)
-    lines = {-1: None, 1: True}.get(buffering, False)
-    return Layers(-1 if buffering == 1 else buffering, lines, mode, encoding, errors, newline)
+    lines = True if buffering == 1 else None if buffering < 0 else False
+    return Layers(buffering if buffering > 1 else -1, lines, mode, encoding, errors, newline)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _binary_layers(buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Layers:
+    _check_strings(encoding, errors, newline)
+    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if value is not None:
+            raise ValueError(f"binary mode doesn't take {'a' if name == 'newline' else 'an'} {name} argument")
+    size = operator.index(buffering)
+    return Layers(-1 if size == 1 else max(size, -1))
+
+
+def _check_strings(encoding: str | None, errors: str | None, newline: str | None) -> None:
+    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"open() argument {name!r} must be str or None, not {type(value).__name__}")
 
 
 def add_layers(loop: asyncio.AbstractEventLoop, raw: RawFile, layers: Layers) -> AnyFile:
@@ -144,12 +158,35 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
     return path
 
 
+def open_at_once(
+    loop: asyncio.AbstractEventLoop,
+    submitter: Submitter,
+    path: int | str | bytes,
+    mode: Mode,
+    file: FilePath,
+    closefd: bool,
+    opener: Opener | None,
+    executor: Executor | None,
+) -> RawFile | None:
+    """Open a regular file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
+
+    What is wrong, if anything, is told by `open_raw`.
+    """
+    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
+        return None
+    opened = open_now(os.fsencode(path), mode.flags)
+    if opened is None:
+        return None
+    descriptor = Descriptor(opened[0], path)
+    return RawFile(loop, submitter, descriptor, FileStatus(*opened[1:]), mode, file, shared=False, direct=False)
+
+
 async def open_raw(
     loop: asyncio.AbstractEventLoop,
     submitter: Submitter,
-    file: FilePath,
     path: int | str | bytes,
     mode: Mode,
+    file: FilePath,
     buffered: bool,
     closefd: bool,
     opener: Opener | None,
@@ -161,7 +198,6 @@ async def open_raw(
         OSError: as from open(2), with the filename; IsADirectoryError for a directory in any mode.
         io.UnsupportedOperation: updating what has no position, such as a FIFO, with buffers.
     """
-    sys.audit("open", path, mode.name, mode.flags)
     if isinstance(path, int):
         descriptor = Descriptor(path, path, owned=False)
     elif opener is not None:
@@ -175,7 +211,8 @@ async def open_raw(
         if stat.S_ISFIFO(status.mode) and not mode.writable and not isinstance(path, int) and opener is None:
             await _wait_for_writer(loop, submitter, descriptor, mode.flags)
         given = isinstance(path, int)
-        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given)
+        direct = (given or opener is not None) and bool(fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_DIRECT)
+        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given, direct=direct)
         if mode.readable and mode.writable and buffered and not raw.can_seek:
             raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")

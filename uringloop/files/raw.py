@@ -12,7 +12,6 @@ is bounded: a piece at a time, and only as long as `may_go_on` says.  Everything
 import asyncio
 import contextlib
 import errno
-import fcntl
 import io
 import operator
 import os
@@ -68,6 +67,7 @@ class RawFile(File[bytes]):
         mode: in which it was opened.
         name: as it was given to `open`.
         shared: others use the descriptor too.
+        direct: it has O_DIRECT, so that no read is at once.
 
     Attributes:
         mode_flags: what its mode allows.
@@ -87,6 +87,7 @@ class RawFile(File[bytes]):
         mode: Mode,
         name: FilePath,
         shared: bool,
+        direct: bool,
     ) -> None:
         super().__init__(loop)
         self._submitter = submitter
@@ -103,7 +104,7 @@ class RawFile(File[bytes]):
         self.is_regular = stat.S_ISREG(status.mode)
         self._positioned = self.is_regular or stat.S_ISBLK(status.mode)
         #: It may be read at once: see `read_at_once`.
-        self._cached = self._positioned and mode.readable and not self._is_direct()
+        self._cached = self._positioned and mode.readable and not direct
         self._local = False
         self._seekable = self._positioned or self._can_seek()
         self.written_bytes = 0
@@ -112,9 +113,6 @@ class RawFile(File[bytes]):
             self._position = status.size_bytes
             if shared:
                 os.lseek(descriptor.fd, 0, os.SEEK_END)
-
-    def _is_direct(self) -> bool:
-        return bool(fcntl.fcntl(self._descriptor.fd, fcntl.F_GETFL) & os.O_DIRECT)
 
     def _can_seek(self) -> bool:
         try:
@@ -262,6 +260,7 @@ class RawFile(File[bytes]):
             # EOPNOTSUPP, or what the ring will say again.
             self._cached = False
             return None
+        self._local = True
         if data:
             if self._shared:
                 self.move(position + len(data))
@@ -433,6 +432,20 @@ class RawFile(File[bytes]):
             await self._submitter.submit(Truncate(self._descriptor, size_bytes))
         else:
             await in_thread(self._loop, None, os.ftruncate, self._descriptor.fd, size_bytes)
+
+    def close_at_once(self) -> bool:
+        """Close a file of which nothing can be left to be written; False if it may be, or a call is in progress.
+
+        Where RWF_NOWAIT is known to work there is no server to be told of the close either.
+        """
+        if self.mode_flags.writable or not self._cached or not self._local or self._lock.locked:
+            return False
+        self._is_closed = True
+        descriptor = self._descriptor
+        if descriptor.owned:
+            os.close(descriptor.fd)
+        descriptor.fd = -1
+        return True
 
     async def _close_below(self) -> None:
         if self._descriptor.owned:

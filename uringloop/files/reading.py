@@ -32,6 +32,12 @@ class BufferedReader(BufferedFile):
         self._serve()
         return data
 
+    def _take_ahead(self) -> bytes:
+        """All that is read ahead."""
+        data = bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
+        self._pos += len(data)
+        return data
+
     async def _fill(self) -> int:
         """Read ahead once more; returns how many bytes came."""
         start = max(self._read_end, 0)
@@ -56,12 +62,17 @@ class BufferedReader(BufferedFile):
             ValueError: the file is closed, or size is below -1.
             io.UnsupportedOperation: the file is not open for reading.
         """
+        begun: bytes | None = None
         if type(size) is int and size >= 0:
             end = self._pos + size
             if end <= self._read_limit:
                 data = self._buffer[self._pos : end]
                 self._pos = end
                 return data  # type: ignore[return-value]  # bytes, while there is a limit
+            if size >= self._straight and (self._adapts or not size % self._window):
+                begun = self._raw.read_at_once(size)  # type: ignore[union-attr]  # there is one, while reads go straight
+                if begun is not None and (len(begun) == size or not begun):
+                    return begun
         else:
             size = -1 if size is None else operator.index(size)
             if size < -1:
@@ -75,13 +86,12 @@ class BufferedReader(BufferedFile):
                 await self._turn()
                 data = self._take(size)
             else:
-                data = await self._read(size)
+                data = await self._read(size, begun)
         self._serve()
         return data
 
     async def _read_all(self) -> bytes:
-        held = bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
-        self._pos += len(held)
+        held = self._take_ahead()
         try:
             await self._before_read()
             data = await self._bottom().read_to_end()
@@ -90,11 +100,10 @@ class BufferedReader(BufferedFile):
             raise
         return held + data if held else data
 
-    async def _read(self, size: int) -> bytes:
-        """More than is read ahead."""
-        held = bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
+    async def _read(self, size: int, begun: bytes | None) -> bytes:
+        """More than is read ahead; what was begun is the first part of it."""
+        held = begun or self._take_ahead()
         parts = [held] if held else []
-        self._pos += len(held)
         missing = size - len(held)
         try:
             await self._before_read()
@@ -183,12 +192,12 @@ class BufferedReader(BufferedFile):
             self._pause()
             self._check_readable()
             await self._turn()
-            filled = min(self._ahead(), len(target))
-            if filled:
-                target[:filled] = self._buffer[self._pos : self._pos + filled]
-                self._pos += filled
-                if filled == len(target):
-                    return filled
+            ahead = self._ahead()
+            filled = min(ahead, len(target))
+            target[:filled] = self._buffer[self._pos : self._pos + filled]
+            self._pos += filled
+            if ahead and filled == len(target):
+                return filled
             try:
                 await self._before_read()
                 self._pos = 0
@@ -243,9 +252,7 @@ class BufferedReader(BufferedFile):
             return self._take(end - self._pos)
         if limit == 0:
             return b""
-        held = bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
-        parts = [held]
-        self._pos += len(held)
+        parts = [self._take_ahead()]
         try:
             await self._before_read()
             while True:

@@ -15,10 +15,12 @@ from typing import Any
 from .base import File
 from .buffered import BufferedFile
 from .cookie import Cookie, find
+from .decoded import iterated
 from .decoding import CHUNK_BYTES, DecodingFile
 from .raw import RawFile
 
 
+@iterated
 class TextFile(DecodingFile):
     """A text file.  Made by `uringloop.files.open`.
 
@@ -193,8 +195,9 @@ class TextFile(DecodingFile):
                 await self._write_pending()
             if flush:
                 await self._below().flush()
-            self._set_decoded("")
-            self._snapshot = None
+            if self._snapshot is not None:
+                self._set_decoded("")
+                self._snapshot = None
             if self._decoder is not None:
                 self._decoder.reset()
             return count
@@ -255,6 +258,8 @@ class TextFile(DecodingFile):
         position = await self._below().tell()
         if self._decoder is None or self._snapshot is None:
             return position
+        if self._lost:
+            raise OSError("can't reconstruct logical file position")
         flags, data = self._snapshot
         position -= len(data)
         if not self.used:
@@ -309,6 +314,7 @@ class TextFile(DecodingFile):
 
     async def _seek(self, packed: int) -> None:
         cookie = Cookie.unpack(packed)
+        self._lost = False
         await self._below().seek(cookie.position)
         self._set_decoded("")
         self._snapshot = None

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 from ..companion import submitter
 from .context import Opening
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
-from .opening import Layers, Opener, add_layers, open_raw, parse_layers, parse_mode, parse_path
+from .opening import Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
 from .text import TextFile
@@ -201,7 +201,11 @@ async def _open(
     if ring is None:
         return await _open_in_thread(loop, executor, given)
     file, *_, closefd, opener = given
-    raw = await open_raw(loop, ring, file, path, mode, layers.buffering != 0, closefd, opener, executor)
+    sys.audit("open", path, mode.name, mode.flags)
+    raw = open_at_once(loop, ring, path, mode, file, closefd, opener, executor)
+    if raw is None:
+        buffered = layers.buffering != 0
+        raw = await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor)
     return add_layers(loop, raw, layers)
 
 

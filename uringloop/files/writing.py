@@ -44,7 +44,7 @@ class BufferedWriter(BufferedFile):
                 self._keep(view)
             else:
                 await self._write_through(view)
-        if type(self._buffer) is bytearray and not self._readable and not self._lock.locked():
+        if type(self._buffer) is bytearray and not self._readable and not self._lock.locked:
             self._write_limit = min(len(self._buffer), self._pos + max(SERVED_AT_ONCE_BYTES, 2 * len(view)))
         return len(view)
 

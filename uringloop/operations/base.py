@@ -4,7 +4,8 @@ From `stage` to its last CQE the in-flight table holds the operation, and the op
 may touch: buffers, paths, addresses.  Losing whoever waits for it changes nothing of that: the operation is abandoned,
 the kernel is asked once to cancel, and what it reports all the same is disposed of by the operation's class.
 
-A cancelled await returns only when the kernel is done with the caller's memory.
+A cancelled await returns only when the kernel is done with the caller's memory.  Then that memory is let go of, and not
+only when the operation is freed, because the traceback of the cancellation refers to it.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ class Operation:
         abandoned: nobody waits for the result any more.
     """
 
-    __slots__ = ("__weakref__", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
+    __slots__ = ("__weakref__", "_completion", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
 
     opcode: ClassVar[Opcode]
     #: It only watches, so it may be staged again on another ring when the loop changes threads.
@@ -65,6 +66,9 @@ class Operation:
     def dispose(self, res: int, flags: int) -> None:
         """A result that is no error and that nobody awaits: close what was opened, keep what was received."""
 
+    def release(self) -> None:
+        """Let go of the caller's memory: nothing is in flight, no result will be looked at."""
+
     def error(self, res: int) -> BaseException:
         """The exception for a negative result."""
         if self.filename is None:
@@ -82,23 +86,37 @@ class Operation:
         """Its ring is gone: it may be submitted again."""
         self.state = State.NEW
 
-    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, at_once: bool = False) -> Any:
-        """Put the operation in flight and wait for its result.
+    def run_at_once(self, dispatcher: Dispatcher) -> bool:
+        """Put the operation in flight and submit it; whether that ended it, and `outcome` tells how."""
+        self.submit(dispatcher)
+        completion = dispatcher.finish_now(self.token)
+        if completion is None:
+            return False
+        self._completion = self.finish(completion[0]), completion[1]
+        return True
 
-        Args:
-            loop: that the caller runs in.
-            dispatcher: of the ring.
-            at_once: submit it now, and if that ends it do not suspend.
+    def outcome(self) -> Any:
+        """The result of an operation that was over at once.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+        """
+        res, flags = self._completion
+        if res < 0:
+            raise self.error(res)
+        return self.result(res, flags)
+
+    async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
+        """Put the operation in flight, unless it is, and wait for its result.
 
         Raises:
             OSError: the kernel's errno, with the filename if there is one.
             asyncio.CancelledError: only when the kernel is done with the operation's memory.
         """
         waiter = self._waiter = loop.create_future()
-        self.submit(dispatcher)
-        if at_once and (completion := dispatcher.finish_now(self.token)) is not None:
-            self.complete(*completion)
         try:
+            if self.state is not State.IN_FLIGHT:
+                self.submit(dispatcher)
             res, flags = await waiter
         except asyncio.CancelledError:
             await self._cancelled(loop)
@@ -109,6 +127,9 @@ class Operation:
                 self._discard(*waiter.result())
             self.abandon()
             raise
+        finally:
+            if not self.in_flight:
+                self.release()
         if res < 0:
             raise self.error(res)
         return self.result(res, flags)
@@ -139,12 +160,19 @@ class Operation:
             assert self._dispatcher is not None
             self._dispatcher.cancel(self.token)
 
+    def finish(self, res: int) -> int:
+        """The last CQE arrived; returns its result, or what is to be taken for it."""
+        self.state = State.DONE
+        return res
+
     def complete(self, res: int, flags: int) -> None:
         """A CQE arrived; called by the dispatch."""
-        self.state = State.DONE
+        res = self.finish(res)
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
             self._discard(res, flags)
+        if self.abandoned:
+            self.release()
         if waiter is not None and not waiter.done():
             waiter.set_result((res, flags))
 

@@ -49,9 +49,14 @@ class Descriptor:
         self.filename = filename
         self.owned = owned
 
+    def close(self) -> None:
+        """Close it now, whoever still refers to it; only when nothing in flight uses it."""
+        fd, self.fd = self.fd, -1
+        if self.owned and fd >= 0:
+            os.close(fd)
+
     def __del__(self) -> None:
-        if self.owned and self.fd >= 0:
-            os.close(self.fd)
+        self.close()
 
 
 class FileOperation(Operation):
@@ -120,9 +125,12 @@ class _Transfer(FileOperation):
             self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
         )
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         self.moved_bytes = max(res, 0)
-        super().complete(res, flags)
+        return super().finish(res)
+
+    def release(self) -> None:
+        self._pin.release()
 
 
 class Read(_Transfer):
@@ -248,12 +256,12 @@ class Close(FileOperation):
     def abandon(self) -> None:
         """Nothing to do: it ends soon, and must not end without having closed."""
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         if res == -errno.ECANCELED:
             # A closing loop cancels everything in flight.
             os.close(self.fd)
             res = 0
-        super().complete(res, flags)
+        return super().finish(res)
 
 
 class _VectorTransfer(FileOperation):
@@ -271,6 +279,9 @@ class _VectorTransfer(FileOperation):
         return dispatcher.stage(
             self, self.opcode, self.fd, self._vector.address, self._vector.count, self._offset, self._flags
         )
+
+    def release(self) -> None:
+        self._vector.release()
 
 
 class ReadVector(_VectorTransfer):

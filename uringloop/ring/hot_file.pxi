@@ -57,6 +57,19 @@ def read_into_now(int fd, buffer, int64_t offset):
     return count
 
 
+def open_now(const char *path, int flags):
+    """openat2(2) of a regular file with RESOLVE_CACHED, for reading or changing it in place; close-on-exec.
+
+    Returns:
+        (descriptor, st_mode, st_size, st_blksize), or None: whatever stands in the way, the ring will tell.
+    """
+    cdef ul_file_status status
+    cdef int fd = ul_file_open_now(path, flags, &status)
+    if fd < 0:
+        return None
+    return fd, status.mode, status.size_bytes, status.block_size_bytes
+
+
 def status_now(int fd):
     """(st_mode, st_size, st_blksize) of an open file, as statx(2) with AT_STATX_DONT_SYNC: no server is asked.
 
