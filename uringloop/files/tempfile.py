@@ -276,19 +276,19 @@ class AsyncSpooledTemporaryFile:
             raise
         self._spool, self._rolled = file, True
 
-    async def _call(self, name: str, *args: Any) -> Any:
+    async def _ask(self, name: str, *args: Any) -> Any:
         result = getattr(self._spool, name)(*args)
         return await result if asyncio.iscoroutine(result) else result
 
     async def write(self, s: Any) -> int:
         """Write; in a file from now on if that makes it longer than it may be in memory."""
-        count: int = await self._call("write", s)
+        count: int = await self._ask("write", s)
         await self._roll_if_long()
         return count
 
     async def writelines(self, iterable: Iterable[Any]) -> None:
         """Write each of some lines, as they are."""
-        await self._call("writelines", iterable)
+        await self._ask("writelines", iterable)
         await self._roll_if_long()
 
     async def _roll_if_long(self) -> None:
@@ -298,10 +298,10 @@ class AsyncSpooledTemporaryFile:
     async def truncate(self, size: int | None = None) -> int:
         """Make it as long as its position, or as size says; in a file if that is longer than it may be in memory."""
         if size is None:
-            return int(await self._call("truncate"))
+            return int(await self._ask("truncate"))
         if size > self._max_size:
             await self.rollover()
-        return int(await self._call("truncate", size))
+        return int(await self._ask("truncate", size))
 
     async def fileno(self) -> int:
         """The descriptor; only a file has one."""
@@ -310,55 +310,55 @@ class AsyncSpooledTemporaryFile:
 
     async def close(self) -> None:
         """Close it; then it is gone."""
-        await self._call("close")
+        await self._ask("close")
 
     async def flush(self) -> None:
         """Hand what is buffered to the kernel."""
-        await self._call("flush")
+        await self._ask("flush")
 
     async def isatty(self) -> bool:
         """It is no terminal."""
-        return bool(await self._call("isatty"))
+        return bool(await self._ask("isatty"))
 
     async def readable(self) -> bool:
         """Whether it may be read."""
-        return bool(await self._call("readable"))
+        return bool(await self._ask("readable"))
 
     async def writable(self) -> bool:
         """Whether it may be written."""
-        return bool(await self._call("writable"))
+        return bool(await self._ask("writable"))
 
     async def seekable(self) -> bool:
         """Whether it has a position that can be moved."""
-        return bool(await self._call("seekable"))
+        return bool(await self._ask("seekable"))
 
     async def read(self, *args: Any) -> Any:
         """Read; see `io.BufferedReader.read` and `io.TextIOBase.read`."""
-        return await self._call("read", *args)
+        return await self._ask("read", *args)
 
     async def read1(self, *args: Any) -> bytes:
         """See `io.BufferedReader.read1`."""
-        return bytes(await self._call("read1", *args))
+        return bytes(await self._ask("read1", *args))
 
     async def readinto(self, buffer: Any) -> int:
         """See `io.BufferedReader.readinto`."""
-        return int(await self._call("readinto", buffer))
+        return int(await self._ask("readinto", buffer))
 
     async def readline(self, *args: Any) -> Any:
         """Read up to and with the end of the line."""
-        return await self._call("readline", *args)
+        return await self._ask("readline", *args)
 
     async def readlines(self, *args: Any) -> list[Any]:
         """Read the lines up to the end."""
-        return list(await self._call("readlines", *args))
+        return list(await self._ask("readlines", *args))
 
     async def seek(self, *args: Any) -> int:
         """Move the position; returns it."""
-        return int(await self._call("seek", *args))
+        return int(await self._ask("seek", *args))
 
     async def tell(self) -> int:
         """The position."""
-        return int(await self._call("tell"))
+        return int(await self._ask("tell"))
 
     def __aiter__(self) -> Self:
         return self
