@@ -15,11 +15,11 @@ class Lock:
         locked: somebody holds it.
     """
 
-    __slots__ = ("_waiting", "locked")
+    __slots__ = ("_queue", "locked")
 
     def __init__(self) -> None:
         self.locked = False
-        self._waiting: deque[asyncio.Future[None]] | None = None
+        self._queue: deque[asyncio.Future[None]] | None = None
 
     async def __aenter__(self) -> None:
         if self.locked:
@@ -36,10 +36,10 @@ class Lock:
         self.locked = True
 
     async def _wait(self) -> None:
-        if self._waiting is None:
-            self._waiting = deque()
+        if self._queue is None:
+            self._queue = deque()
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._queue.append(waiter)
         try:
             await waiter
         except BaseException:
@@ -47,13 +47,13 @@ class Lock:
                 # It was handed over, but never taken.
                 self.release()
             else:
-                self._waiting.remove(waiter)
+                self._queue.remove(waiter)
             raise
 
     def release(self) -> None:
         """Hand over to the next one, if there is one."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while self._queue:
+            waiter = self._queue.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return

@@ -18,7 +18,6 @@ import os
 import select
 import stat
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 from ..companion import Submitter
@@ -297,6 +296,7 @@ class RawFile(File[bytes]):
             except OSError:
                 self._cached = False
             else:
+                self._local = True
                 if count is not None:
                     self.move(position + count)
                     return count
@@ -324,54 +324,27 @@ class RawFile(File[bytes]):
             return count
 
     async def read_to_end(self) -> bytes:
-        """Everything from the position on: in one read if the file is as long as it says.
+        """Everything from the position on: in as few reads as the file's size allows, if that is what it says.
 
         A cancelled call has read nothing.
         """
         # Files of /proc say that they are empty, and those of /sys that they are longer than they are.
         size_bytes = await self.expected_size_bytes() if self.is_regular else 0
-        start = self.position() if self._positioned else 0
-        missing = size_bytes - start
-        if 0 < missing < PIECE_BYTES:
-            # One byte more: a read that has come this far and does not fill it has met the end.
-            data = await self.read_some(missing + 1)
-            if len(data) == missing:
-                return data
-        else:
-            data = b""
-        try:
-            return await self._collect(data, missing)
-        except BaseException:
-            if self._positioned:
-                self.move(start)
-            raise
-
-    async def _collect(self, begun: bytes, expected_bytes: int) -> bytes:
-        """Append to what was begun, until a read finds nothing or the expected end is met."""
-        content = BytesIO()
-        content.write(begun)
-        filled = len(begun)
+        expected_bytes = size_bytes - self.position() if self._positioned else 0
+        parts: list[bytes] = []
+        count = 0
         try:
             while True:
-                missing = max(expected_bytes + 1 - filled, 0) or max(filled, _STEP_BYTES)
-                content.truncate(filled)
-                content.seek(filled + missing - 1)
-                content.write(b"\0")
-                space = content.getbuffer()
-                target = space[filled:]
-                count = await self.read_some_into(target)
-                # Not after an error, whose traceback has the operation, which holds the memory still.
-                target.release()
-                space.release()
-                filled += count
-                if not count or filled == expected_bytes:
-                    break
+                # One byte more: a read that has come this far and does not fill it has met the end.
+                step = expected_bytes + 1 - count if count < expected_bytes else max(count, _STEP_BYTES)
+                data = await self.read_some(step)
+                parts.append(data)
+                count += len(data)
+                if not data or (count == expected_bytes and len(data) < step):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
         except BaseException:
-            if not self._positioned:
-                self._unread = content.getvalue()[:filled] + self._unread
+            self.put_back(b"".join(parts))
             raise
-        content.truncate(filled)
-        return content.getvalue()
 
     def put_back(self, data: bytes) -> None:
         """Bytes of a read that was cancelled after it had them: for the next one."""
