@@ -214,6 +214,25 @@ async def test_the_file_may_be_closed_meanwhile(kind: str, path: Path, file: Bin
         os.close(other)
 
 
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_the_socket_may_be_closed_meanwhile(file: BinaryIO) -> None:
+    """Another socket that gets its descriptor is sent nothing."""
+    loop = asyncio.get_running_loop()
+    with socket_pair() as (left, right):
+        sending = await begun(loop.sock_sendfile(left, file))
+        first = await receive_exactly(right, 100_000)
+        fd = left.fileno()
+        left.close()
+        with socket_pair() as other:
+            os.dup2(other[0].fileno(), fd)
+            assert first + await receive_exactly(right, _SIZE_BYTES - 100_000) == pattern(_SIZE_BYTES)
+            assert await sending == _SIZE_BYTES
+            for sock in other:
+                with pytest.raises(BlockingIOError):
+                    sock.recv(1)
+        os.close(fd)
+
+
 @each_way
 async def test_a_file_that_is_cut_off_meanwhile_ends_there(kind: str, path: Path) -> None:
     with path.open("rb+", buffering=0) as file:
