@@ -38,6 +38,8 @@ from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
 from .sockets import SocketOperations, Unread
 from .transports.datagram import DatagramTransport
+from .transports.pipe import ReadPipeTransport, WritePipeTransport
+from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -284,11 +286,56 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self._csock.setblocking(False)
         self._internal_fds += 1
 
-    # Sockets
+    # Sockets and pipes
 
     def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
+
+    def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
+        enabled = self._ring.features.enabled
+        return Stream(
+            self._dispatcher,
+            fd,
+            transport,
+            self.call_soon,
+            multishot and "multishot_read" in enabled,
+            pipe=True,
+            polls="waiting_pipes" not in enabled,
+            datagrams=datagrams,
+        )
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
 
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
