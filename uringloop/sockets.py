@@ -4,13 +4,15 @@ Checks and errors are asyncio's.  Bytes that a cancelled receive had already tak
 next receive on that socket gets them first.
 """
 
+import operator
 import socket
+import sys
 import weakref
 from functools import partial
 from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
-from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
+from .operations import RECEIVE_MAX_BYTES, Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
 from .ring import Dispatcher, Pin, Ring
 
 
@@ -26,8 +28,10 @@ class SocketOperations(PrivateLoop):
 
         Raises:
             OSError: what the kernel answered, with the filename if there is one.
+            RuntimeError: the loop is closed.
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
+        self._check_closed()
         return await operation.run(self, self._dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> None:
@@ -53,8 +57,9 @@ class SocketOperations(PrivateLoop):
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
         self._check_socket(sock)
-        if n < 0:
-            raise ValueError("negative buffersize in recv")
+        n = operator.index(n)
+        if not 0 <= n <= RECEIVE_MAX_BYTES:
+            n = _bounded(n)
         unread = self._take_unread(sock, n)
         if unread or n == 0:
             return unread
@@ -68,7 +73,7 @@ class SocketOperations(PrivateLoop):
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
         self._check_socket(sock)
-        view = memoryview(buf).cast("B")
+        view = _writable(buf)
         unread = self._take_unread(sock, len(view))
         if unread or not len(view):
             view[: len(unread)] = unread
@@ -81,8 +86,11 @@ class SocketOperations(PrivateLoop):
         self._check_socket(sock)
         pin = Pin(data)
         sent_bytes = 0
-        while sent_bytes < pin.size_bytes:
+        while True:
+            # Once also for nothing: that is an empty datagram, or the error that the socket has.
             sent_bytes += await self.submit(SendAll(sock.fileno(), pin, sent_bytes))
+            if sent_bytes >= pin.size_bytes:
+                return
 
     async def sock_connect(self, sock: socket.socket, address_: Any) -> None:
         """Connect to an address; see `asyncio.loop.sock_connect`."""
@@ -105,3 +113,33 @@ class SocketOperations(PrivateLoop):
         fd, peer = await self.submit(Accept(sock.fileno()))
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
         return conn, peer
+
+
+def _bounded(size_bytes: int) -> int:
+    """No receive brings more than the maximum, however much is asked for.
+
+    Raises:
+        ValueError: a negative size.
+        OverflowError: more than there is address space.
+    """
+    if size_bytes < 0:
+        raise ValueError("negative buffersize in recv")
+    if size_bytes > sys.maxsize:
+        raise OverflowError("Python int too large to convert to C ssize_t")
+    return RECEIVE_MAX_BYTES
+
+
+def _writable(buffer: Any) -> memoryview:
+    """The bytes of a buffer that can be received into.
+
+    Raises:
+        TypeError: it has none, or they are read-only or not contiguous.
+    """
+    try:
+        view = memoryview(buffer)
+        if not view.readonly:
+            return view.cast("B")
+    except TypeError:
+        pass
+    kind = None if buffer is None else type(buffer).__name__
+    raise TypeError(f"recv_into() argument 1 must be read-write bytes-like object, not {kind}")

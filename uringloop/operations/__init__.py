@@ -3,9 +3,10 @@
 from .base import Operation, State
 from .control import Nop, Poll
 from .file import Close, Fstat, Open, Read, Write
-from .socket import Accept, AcceptMany, Connect, Receive, ReceiveInto, SendAll
+from .socket import RECEIVE_MAX_BYTES, Accept, AcceptMany, Connect, Receive, ReceiveInto, SendAll
 
 __all__ = [
+    "RECEIVE_MAX_BYTES",
     "Accept",
     "AcceptMany",
     "Close",

@@ -18,6 +18,7 @@ def pack(family: int, address: Any) -> bytes | None:
     """The sockaddr of a resolved address; None for a family that this module does not know.
 
     Raises:
+        TypeError: a unix address that is neither text nor bytes.
         OverflowError: a port outside 0-65535.
         OSError: the host is no address literal, or the path is too long.
     """
@@ -28,10 +29,10 @@ def pack(family: int, address: Any) -> bytes | None:
         host, port, flow, scope = (*address, 0, 0)[:4]
         return _INET6.pack(family, _port(port), socket.htonl(flow), socket.inet_pton(family, host), scope)
     if family == socket.AF_UNIX:
-        path = os.fsencode(address) if not isinstance(address, bytes) else address
+        path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
         if len(path) > _UNIX_PATH_MAX or (len(path) == _UNIX_PATH_MAX and not path.startswith(b"\0")):
             raise OSError("AF_UNIX path too long")
-        ending = b"" if path.startswith(b"\0") else b"\0"
+        ending = b"\0" if path and not path.startswith(b"\0") else b""
         return _FAMILY.pack(family) + path + ending
     return None
 

@@ -18,6 +18,10 @@ from .base import Operation, State
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30
+#: An SQE has 32 bits for a size, and the kernel transfers less than 2 GiB at a time.
+RECEIVE_MAX_BYTES = 1 << 30
+#: Errors that a connection is refused with after a while, as connect(2) says; asyncio names the address in these alone.
+_LATE_ERRORS = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET}
 
 
 class Receive(Operation):
@@ -71,7 +75,8 @@ class ReceiveInto(Operation):
         self._keep = keep
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes)
+        size_bytes = min(self._pin.size_bytes, RECEIVE_MAX_BYTES)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, size_bytes)
 
     def dispose(self, res: int, flags: int) -> None:
         if res > 0:
@@ -120,7 +125,9 @@ class Connect(Operation):
         return None
 
     def error(self, res: int) -> BaseException:
-        return OSError(-res, f"Connect call failed {self._target}")
+        if -res in _LATE_ERRORS and isinstance(self._target, tuple):
+            return OSError(-res, f"Connect call failed {self._target}")
+        return super().error(res)
 
 
 class Accept(Operation):
