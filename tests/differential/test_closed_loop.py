@@ -51,7 +51,6 @@ CALLS = [
     "loop.create_connection(Protocol, sock=connected)",
     "loop.create_connection(Protocol, sock=connected, ssl=context, server_hostname='localhost')",
     "loop.create_unix_connection(Protocol, sock=connected)",
-    "loop.create_server(Protocol, '127.0.0.1', 0)",
     "loop.create_server(Protocol, sock=listener)",
     "loop.create_server(Protocol, sock=listener, ssl=context)",
     "loop.create_unix_server(Protocol, missing)",
