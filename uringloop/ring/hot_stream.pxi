@@ -6,7 +6,8 @@ cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
     # paused only when the socket is full, not whenever it writes more than the high-water mark.
     SEND_NOW_FROM_BYTES = 65536
-    LOST_WRITES_BEFORE_WARNING = 5
+    # asyncio counts the loss itself as the first of five.
+    LOST_WRITES_BEFORE_WARNING = 4
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
@@ -121,7 +122,9 @@ cdef class Stream(Endpoint):
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            self.failed(event.res, "Fatal write error on socket transport")
+            # If the receive was told why, the send has merely found a broken pipe.
+            last = self.held[len(self.held) - 1] if self.held else None
+            self.failed(last if type(last) is int else event.res, "Fatal write error on socket transport")
         if what & UL_STREAM_LOW:
             self.in_context(self.transport._maybe_resume_protocol)
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
