@@ -31,7 +31,7 @@ _PARTICULAR = (
     (re.compile(r"(?i)(file ?descriptor|fileno) \d+"), r"\1 N"),
     (re.compile(r"(127\.0\.0\.1', )\d+"), r"\1PORT"),
     (re.compile(r"/tmp/\w+"), "FOLDER"),
-    (re.compile(r"\b\w*(EventLoop|SocketOperations)\.(?=\w+\(\))"), ""),
+    (re.compile(r"\b\w+\.(?=\w+\(\) (takes|missing|got) )"), ""),
     # Ours is one class for what asyncio calls by these names.
     (re.compile(r"_?(StreamTransport|SelectorSocketTransport)"), "STREAM"),
     (re.compile(r"_?(DatagramTransport|SelectorDatagramTransport)"), "DATAGRAM"),

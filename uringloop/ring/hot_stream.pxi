@@ -226,7 +226,7 @@ cdef class Stream(Endpoint):
             TypeError: data is not bytes, bytearray or memoryview.
             RuntimeError: after `write_eof`, or while a sendfile is in progress.
         """
-        if not self.may_write(data):
+        if not self.may_write(data, "write"):
             return
         self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
@@ -236,20 +236,20 @@ cdef class Stream(Endpoint):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
         pieces = list(list_of_data)
         for data in pieces:
-            if not self.may_write(data):
+            if not self.may_write(data, "writelines"):
                 return
         for data in pieces:
             self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
 
-    cdef bint may_write(self, data) except -1:
+    cdef bint may_write(self, data, str method) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.eof_written:
-            raise RuntimeError("Cannot call write() after write_eof()")
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
         if self.sendfile_waits:
-            raise RuntimeError("unable to write; sendfile is in progress")
+            raise RuntimeError(f"unable to {method}; sendfile is in progress")
         if self.lost:
             if data:
                 if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
