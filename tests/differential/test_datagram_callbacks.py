@@ -2,10 +2,10 @@
 
 import asyncio
 import functools
+import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ async def nobody_there(near: Endpoint, peer: socket.socket, address: Any) -> Non
     name = peer.getsockname()
     peer.close()
     if isinstance(name, str):
-        Path(name).unlink()
+        os.unlink(name)
         near.transport.sendto(b"x", name)
         await near.until("error_received")
 

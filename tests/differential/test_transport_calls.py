@@ -1,4 +1,4 @@
-"""Every public method of the transports and of the server, with sense and with nonsense, in every state, as asyncio's."""
+"""Every public method of transports and servers, with sense and with nonsense, in every state, as asyncio's."""
 
 import asyncio
 import functools
@@ -135,7 +135,7 @@ def stream_outcome(row: str, kind: str, state: str, variant: str) -> list[Any]:
             names["transport"] = client.transport
             if state != "loop closed":
                 outcomes.append(_outcome(row, names))
-            if state in ("open", "closing", "aborted"):
+            if row == "transport.set_protocol(None)" and state in ("open", "closing", "aborted"):
                 client.transport.set_protocol(client)
 
     with tempfile.TemporaryDirectory() as folder, hearing(loop) as told:
