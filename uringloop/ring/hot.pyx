@@ -62,6 +62,12 @@ cdef class Pin:
     def size_bytes(self):
         return self.view.len
 
+    def release(self):
+        """Let go of the buffer now, whoever still refers to this; only when nothing in flight uses it."""
+        PyBuffer_Release(&self.view)
+        self.view.buf = NULL
+        self.view.len = 0
+
 
 cdef class Endpoint:
     """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""
@@ -92,7 +98,7 @@ cdef class Dispatcher:
     cdef int count, cursor, capacity
     cdef uint64_t next_token
     cdef object report
-    cdef set endpoints
+    cdef readonly set endpoints
     cdef readonly dict operations
     cdef AddressCache addresses
 
@@ -162,8 +168,9 @@ cdef class Dispatcher:
         ul_buffers_grow(self.ring, UL_GROUP_STREAM)
 
     def cancel(self, uint64_t token):
-        """Ask the kernel to cancel the operation of this token; its completion still comes."""
-        self.check()
+        """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed."""
+        if self.ring == NULL:
+            return
         cdef int error = ul_stage_cancel(self.ring, token)
         if error < 0:
             raise_errno(error)
@@ -266,13 +273,16 @@ cdef class Dispatcher:
     def dispatch(self):
         """Hand every event to its operation or endpoint."""
         cdef ul_event *event
+        cdef Endpoint endpoint
         while self.cursor < self.count:
             # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
             PyErr_CheckSignals()
             event = &self.events[self.cursor]
             self.cursor += 1
             if event.owner != NULL:
-                self.tell(<Endpoint>event.owner, event)
+                # Held: the endpoint's last event lets go of it.
+                endpoint = <Endpoint>event.owner
+                self.tell(endpoint, event)
             else:
                 self.complete(event.token, event.res, event.flags)
 
