@@ -316,8 +316,9 @@ def play(name: str, variant: str) -> Told:
     told: Told = []
 
     def handle(loop: Loop, context: dict[str, Any]) -> None:
-        last = [context[key][-1].name for key in context if key == "source_traceback" and context[key]]
-        told.append((alike(context["message"]), described(context.get("exception")), sorted(context), last))
+        # asyncio's own create_future is in it.
+        frames = [frame.name for frame in context.get("source_traceback", []) if frame.name != "create_future"]
+        told.append((alike(context["message"]), described(context.get("exception")), sorted(context), frames[-1:]))
 
     loop = FACTORIES[variant]()
     loop.slow_callback_duration = 60  # type: ignore[attr-defined]
