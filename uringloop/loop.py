@@ -289,6 +289,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
     # Sockets and pipes
 
     def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
+        self._check_closed()
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
 
@@ -340,6 +341,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
     ) -> Datagram:
+        self._check_closed()
         count, _, count_max = self._buffer_options
         multishot = self._ring.open_datagram_buffers(
             min(count, _DATAGRAM_BUFFER_COUNT), min(count_max, _DATAGRAM_BUFFER_COUNT_MAX)
@@ -425,6 +427,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
     ) -> None:
+        self._check_closed()
         tls = None
         if sslcontext is not None:
             tls = {

@@ -38,7 +38,13 @@ def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.A
 
 
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: Any) -> _T:
-    """Run a coroutine on a new event loop, as `asyncio.run`; options as for `new_event_loop`."""
+    """Run a coroutine on a new event loop, as `asyncio.run`; options as for `new_event_loop`.
+
+    Raises:
+        RuntimeError: a loop runs in this thread already.
+        RingUnavailableError: io_uring cannot be used here and there is no fallback.
+    """
+    _check_not_running()
     try:
         with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(**options)) as runner:
             return runner.run(main)
@@ -46,6 +52,14 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: 
         # Told by the error, not also by a warning that the coroutine was never awaited.
         main.close()
         raise
+
+
+def _check_not_running() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("uringloop.run() cannot be called from a running event loop")
 
 
 def install() -> None:

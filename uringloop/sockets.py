@@ -5,6 +5,7 @@ receive on that socket gets it first.
 """
 
 import asyncio
+import contextlib
 import operator
 import select
 import socket
@@ -77,8 +78,10 @@ class SocketOperations(PrivateLoop):
 
         Raises:
             OSError: what the kernel answered, with the filename if there is one.
+            RuntimeError: the loop is closed.
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
+        self._check_closed()
         return await operation.run(self, self._dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> int:
@@ -244,11 +247,11 @@ class SocketOperations(PrivateLoop):
 
 
 def _writable_bytes(buffer: Any, method: str) -> int:
-    with memoryview(buffer) as view:
-        if view.readonly or not view.c_contiguous:
-            kind = type(buffer).__name__
-            raise TypeError(f"{method}() argument 1 must be read-write bytes-like object, not {kind}")
-        return view.nbytes
+    with contextlib.suppress(TypeError), memoryview(buffer) as view:
+        if not view.readonly and view.c_contiguous:
+            return view.nbytes
+    kind = None if buffer is None else type(buffer).__name__
+    raise TypeError(f"{method}() argument 1 must be read-write bytes-like object, not {kind}")
 
 
 def _fill(buffer: Any, data: bytes) -> int:

@@ -21,6 +21,8 @@ from .base import Operation, State
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30
+#: What a connection is refused with after a while.
+_LATE_ERRORS = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET}
 _DATAGRAM_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 #: struct msghdr: name, iovec, control, flags; see recvmsg(2).
 _MESSAGE = struct.Struct("@PIPNPNi0P")
@@ -206,9 +208,9 @@ class Connect(Operation):
         return None
 
     def error(self, res: int) -> BaseException:
-        if isinstance(self._target, tuple):
+        # Of what connect(2) refuses at once, as all that unix sockets can refuse, asyncio names no address.
+        if -res in _LATE_ERRORS and isinstance(self._target, tuple):
             return OSError(-res, f"Connect call failed {self._target}")
-        # A unix socket is refused at once, by connect(2) itself as it were.
         return super().error(res)
 
 

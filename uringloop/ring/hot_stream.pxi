@@ -6,7 +6,8 @@ cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
     # paused only when the socket is full, not whenever it writes more than the high-water mark.
     SEND_NOW_FROM_BYTES = 65536
-    LOST_WRITES_BEFORE_WARNING = 5
+    # asyncio counts the loss itself as the first of five.
+    LOST_WRITES_BEFORE_WARNING = 4
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
@@ -150,7 +151,9 @@ cdef class Stream(Endpoint):
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            self.failed(event.res, "write")
+            # If the receive was told why, the send has merely found a broken pipe.
+            last = self.held[len(self.held) - 1] if self.held else None
+            self.failed(last if type(last) is int else event.res, "write")
         if what & UL_STREAM_LOW:
             self.transport._maybe_resume_protocol()
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
@@ -241,7 +244,7 @@ cdef class Stream(Endpoint):
             TypeError: data is not bytes, bytearray or memoryview.
             RuntimeError: after `write_eof`, or while a sendfile is in progress.
         """
-        if not self.may_write(data):
+        if not self.may_write(data, "write"):
             return
         self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
@@ -251,20 +254,20 @@ cdef class Stream(Endpoint):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
         pieces = list(list_of_data)
         for data in pieces:
-            if not self.may_write(data):
+            if not self.may_write(data, "writelines"):
                 return
         for data in pieces:
             self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
 
-    cdef bint may_write(self, data) except -1:
+    cdef bint may_write(self, data, str method) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self.eof_written:
-            raise RuntimeError("Cannot call write() after write_eof()")
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
         if self.sendfile_waits:
-            raise RuntimeError("unable to write; sendfile is in progress")
+            raise RuntimeError(f"unable to {method}; sendfile is in progress")
         if self.lost:
             if data:
                 if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:

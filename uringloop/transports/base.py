@@ -210,7 +210,7 @@ class SocketTransport(Reading, Writing):
         if self._state is not Connection.OPEN:
             parts.append(self._state.value)
         parts.append(f"fd={self._sock_fd}")
-        if self._state is Connection.OPEN:
+        if self._state is not Connection.CLOSED and not self._loop.is_closed():
             parts.append(f"read={'polling' if self.is_reading() else 'idle'}")
             size_bytes = self.get_write_buffer_size()
             parts.append(f"write=<{'polling' if size_bytes else 'idle'}, bufsize={size_bytes}>")

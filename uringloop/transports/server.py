@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import contextlib
 import contextvars
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ from ..operations import AcceptMany
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
+
+_log = logging.getLogger("asyncio")
 
 #: After these the process is out of something: asyncio waits as long before it accepts again.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -80,7 +84,13 @@ class Listener:
 
     def _accepted(self, fd: int) -> None:
         sock = socket.socket(self._sock.family, self._sock.type | socket.SOCK_NONBLOCK, self._sock.proto, fileno=fd)
+        if self._loop.get_debug():
+            self._log_accepted(sock)
         self._context.copy().run(self._connect, sock)
+
+    def _log_accepted(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            _log.debug("%r got a new connection from %r: %r", self._server, sock.getpeername(), sock)
 
     def _connect(self, sock: socket.socket) -> None:
         """As asyncio: an error in making a connection is told in debug mode only, and costs that connection alone."""

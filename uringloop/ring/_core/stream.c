@@ -22,6 +22,8 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,6 +220,16 @@ static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     }
 }
 
+/* Whether an end of file is that of a reset.  A socket tells of its reset once, and a send that has sent a part keeps
+ * the news to itself.  A connection that the peer has merely ended is in CLOSE_WAIT. */
+static int was_reset(ul_stream *stream)
+{
+    uint8_t state = 0;
+    socklen_t size = sizeof(state);
+    return ul_stream_queued(stream) > 0 && getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &state, &size) == 0 &&
+           state == TCP_CLOSE;
+}
+
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
     ul_ring *ring = stream->ring;
@@ -264,8 +276,10 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
     }
     stream->wanted = 0;
     stream->ended = 1;
+    if (cqe->res == 0 && was_reset(stream))
+        event->res = -ECONNRESET;
     if (!stream->closing)
-        event->what |= cqe->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
+        event->what |= event->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
 }
 
 /* --- sending --- */
