@@ -1,14 +1,16 @@
-"""The application of `asgi.py` once more, for aiohttp's server."""
+"""The application of `asgi.py` once more, for aiohttp's server; the websocket is at /websocket."""
 
+import contextlib
 import hashlib
 import os
+import socket
 from collections.abc import AsyncIterator
 
-from .asgi import CHUNK_BYTES, loop_and_process
+from .asgi import CHUNK_BYTES, loop_and_process, say
 from .needs import library
 
 aiohttp = library("aiohttp")
-web = aiohttp.web
+web = library("aiohttp.web")
 
 
 async def loop(asked: "web.Request") -> "web.Response":
@@ -18,8 +20,9 @@ async def loop(asked: "web.Request") -> "web.Response":
 async def echo(asked: "web.Request") -> "web.StreamResponse":
     answer = web.StreamResponse()
     await answer.prepare(asked)
-    async for chunk in asked.content.iter_any():
-        await answer.write(chunk)
+    with contextlib.suppress(ConnectionError):
+        async for chunk in asked.content.iter_any():
+            await answer.write(chunk)
     return answer
 
 
@@ -34,29 +37,30 @@ async def some_bytes(asked: "web.Request") -> "web.StreamResponse":
     answer = web.StreamResponse()
     await answer.prepare(asked)
     left = int(asked.query_string)
-    while left > 0:
-        await answer.write(bytes(min(left, CHUNK_BYTES)))
-        left -= CHUNK_BYTES
+    with contextlib.suppress(ConnectionError):
+        while left > 0:
+            await answer.write(bytes(min(left, CHUNK_BYTES)))
+            left -= CHUNK_BYTES
     return answer
 
 
 async def websocket(asked: "web.Request") -> "web.WebSocketResponse":
-    socket = web.WebSocketResponse(max_msg_size=0)
-    await socket.prepare(asked)
-    async for message in socket:
+    answer = web.WebSocketResponse(max_msg_size=0)
+    await answer.prepare(asked)
+    async for message in answer:
         if message.data == "close":
-            await socket.close(code=4000)
+            await answer.close(code=4000)
         elif message.type == aiohttp.WSMsgType.TEXT:
-            await socket.send_str(message.data)
+            await answer.send_str(message.data)
         else:
-            await socket.send_bytes(message.data)
-    return socket
+            await answer.send_bytes(message.data)
+    return answer
 
 
 async def live(app: "web.Application") -> AsyncIterator[None]:
-    print("application on", loop_and_process(), flush=True)
+    say(f"application on {loop_and_process()}")
     yield
-    print("application ends in", os.getpid(), flush=True)
+    say(f"application ends in {os.getpid()}")
 
 
 def make() -> "web.Application":
@@ -75,3 +79,10 @@ def make() -> "web.Application":
 
 
 app = make()
+
+if __name__ == "__main__":
+    # As README says.
+    import uringloop
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        web.run_app(app, sock=listener, loop=uringloop.new_event_loop(), print=say)

@@ -48,7 +48,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "workers.py").write_text(WORKERS)
     (tmp_path / "configuration.py").write_text(CONFIGURATION)
     arguments = ["--bind", "127.0.0.1:0", "--workers", str(COUNT), "--graceful-timeout", "30", *SHAPES[request.param]]
-    with running(module("gunicorn", *arguments), {"cwd": tmp_path}) as server:
+    with running(module("gunicorn", *arguments), {"cwd": tmp_path}, HOME=str(tmp_path)) as server:
         yield server
 
 
