@@ -490,11 +490,31 @@ int ul_stream_close(ul_stream *stream)
     return error < 0 ? error : ul_stream_quiet(stream);
 }
 
-/* The same without sending: the queue is dropped, a send under way is cancelled. */
+/* Sends without the ring what the socket takes right now: asyncio's write has done so by then, and what protocols write
+ * last, before they abort, says why. */
+static void send_queue_now(ul_stream *stream)
+{
+    while (stream->head != NULL) {
+        ul_chunk *chunk = stream->head;
+        ssize_t sent = send(stream->fd, chunk->data + chunk->sent, chunk->size - chunk->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent <= 0)
+            return;
+        stream->ring->statistics.bytes_sent += (uint64_t)sent;
+        chunk->sent += (size_t)sent;
+        stream->queued -= (size_t)sent;
+        if (chunk->sent < chunk->size)
+            return;
+        drop_head(stream);
+    }
+}
+
+/* The same without waiting: what the socket does not take at once is dropped, a send under way is cancelled. */
 int ul_stream_abort(ul_stream *stream)
 {
     stream->aborted = 1;
     if (stream->send_token == 0) {
+        if (!stream->ring->forgotten)
+            send_queue_now(stream);
         drop_queue(stream);
     } else if (!stream->cancelling_send) {
         stream->cancelling_send = 1;
