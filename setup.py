@@ -3,7 +3,7 @@
 from setuptools import Extension, setup
 
 CORE = "uringloop/ring/_core"
-SOURCES = ("ring.c", "slots.c", "buffers.c", "stream.c", "datagram.c", "watch.c")
+SOURCES = ("ring.c", "slots.c", "buffers.c", "queue.c", "stream.c", "datagram.c", "watch.c")
 
 setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],

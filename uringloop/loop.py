@@ -36,6 +36,8 @@ from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENT
 from .scheduler import Scheduler
 from .sockets import SocketOperations
 from .transports.datagram import FAMILIES, DatagramTransport
+from .transports.pipe import ReadPipeTransport, WritePipeTransport
+from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -87,7 +89,6 @@ class EventLoop(Scheduler, SocketOperations):
                 raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
         if buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
-        self._sleep_mode = sleep
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ring_options = (sq_entries, cq_entries, frozenset(without))
@@ -105,6 +106,13 @@ class EventLoop(Scheduler, SocketOperations):
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
         self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
+        wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
+        self._sleep_by(
+            in_selector if sleep == "selector" else wait,
+            self._sleep_in_ring if sleep == "ring" else in_selector,
+            self._watch.watched,
+            self._dispatcher.dispatch,
+        )
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
 
@@ -219,16 +227,6 @@ class EventLoop(Scheduler, SocketOperations):
                 # An earlier run may have left its own there, for handlers that are gone now.
                 signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
-    def _run_once(self) -> None:
-        sleep: Callable[[int], object]
-        if not self._watch.watched and self._sleep_mode != "selector":
-            sleep = self._dispatcher.wait
-        elif self._sleep_mode == "ring":
-            sleep = self._sleep_in_ring
-        else:
-            sleep = self._sleep_in_selector
-        self._tick(sleep, self._dispatcher.dispatch)
-
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
@@ -292,11 +290,56 @@ class EventLoop(Scheduler, SocketOperations):
         self._csock.setblocking(False)
         self._internal_fds += 1
 
-    # Sockets
+    # Sockets and pipes
 
     def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
+
+    def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
+        enabled = self._ring.features.enabled
+        return Stream(
+            self._dispatcher,
+            fd,
+            transport,
+            self.call_soon,
+            multishot and "multishot_read" in enabled,
+            pipe=True,
+            polls="waiting_pipes" not in enabled,
+            datagrams=datagrams,
+        )
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
 
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 CORE = Path(__file__).resolve().parent / "_core"
-SOURCES = ("ring.c", "slots.c", "buffers.c", "stream.c", "datagram.c", "watch.c")
+SOURCES = ("ring.c", "slots.c", "buffers.c", "queue.c", "stream.c", "datagram.c", "watch.c", "spawn.c")
 
 
 def _declarations() -> str:

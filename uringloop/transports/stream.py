@@ -125,8 +125,8 @@ class StreamTransport(SocketTransport):
             if server is not None:
                 server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
 
-    def stream_failed(self, error: OSError, message: str) -> None:
+    def stream_failed(self, error: OSError, direction: str) -> None:
         """A receive or a send was refused; called by the stream."""
         if self._loop.get_debug():
-            _log.debug("%r: %s", self, message, exc_info=error)
+            _log.debug("%r: Fatal %s error on socket transport", self, direction, exc_info=error)
         self._force_close(error)
