@@ -244,7 +244,7 @@ class EventLoop(Scheduler, SocketOperations):
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
-            # The traceback of an exception that the callback keeps has this frame, and the handle may have the exception.
+            # This frame is in the traceback of what the callback raised, which the handle may hold.
             del handle
 
     # Scheduling

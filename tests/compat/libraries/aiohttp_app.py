@@ -85,4 +85,4 @@ if __name__ == "__main__":
     import uringloop
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        web.run_app(app, sock=listener, loop=uringloop.new_event_loop(), print=say)
+        web.run_app(app, loop=uringloop.new_event_loop(), sock=listener, print=say)

@@ -66,7 +66,19 @@ def postgresql() -> Iterator[Database]:
     with _folder(owner) as folder:
         data = folder / "data"
         account = {**account, "cwd": folder}
-        initialise = [initdb, "--no-sync", "--auth", "trust", "--username", USER, "--locale", "C", "-E", "UTF8", str(data)]
+        initialise = [
+            initdb,
+            "--no-sync",
+            "--auth",
+            "trust",
+            "--username",
+            USER,
+            "--locale",
+            "C",
+            "-E",
+            "UTF8",
+            str(data),
+        ]
         subprocess.run(initialise, check=True, capture_output=True, **account)
         key = folder / "server.pem"
         shutil.copyfile(CERTIFICATE, key)

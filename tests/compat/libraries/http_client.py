@@ -85,7 +85,10 @@ def check_large_bodies(port: int) -> None:
 
 def check_client_that_leaves(port: int) -> None:
     """In the middle of an answer, and in the middle of a body: the server goes on."""
-    for ask in (lambda leaver: leaver.request("GET", f"/bytes?{LARGE_BYTES}"), lambda leaver: _ask_for_echo(leaver, 10)):
+    for ask in (
+        lambda leaver: leaver.request("GET", f"/bytes?{LARGE_BYTES}"),
+        lambda leaver: _ask_for_echo(leaver, 10),
+    ):
         leaver = connect(port)
         ask(leaver)
         leaver.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

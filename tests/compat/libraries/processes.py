@@ -88,9 +88,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str | Path], options: dict[str, Any] | None = None, **variables: str
-) -> Iterator[Server]:
+def running(command: Sequence[str | Path], options: dict[str, Any] | None = None, **variables: str) -> Iterator[Server]:
     """Run a server while the block runs; whoever still runs then is killed.
 
     Args:
@@ -108,4 +106,3 @@ def running(
 def module(name: str, *arguments: str | Path) -> list[str | Path]:
     """The command that runs a module with this Python, which tells what was not closed."""
     return [sys.executable, "-W", "always::ResourceWarning", "-m", name, *arguments]
-

@@ -164,7 +164,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
     await runner.setup()
     path = str(tmp_path / "socket")
     await web.UnixSite(runner, path).start()
-    async with aiohttp.ClientSession("http://here", connector=aiohttp.UnixConnector(path)) as session:
-        async with session.get("/bytes?100000") as answer:
-            assert len(await answer.read()) == 100_000
+    session = aiohttp.ClientSession("http://here", connector=aiohttp.UnixConnector(path))
+    async with session, session.get("/bytes?100000") as answer:
+        assert len(await answer.read()) == 100_000
     await runner.cleanup()

@@ -1,5 +1,6 @@
 """anyio on every loop, by `anyio.run(..., backend_options={"loop_factory": ...})`: what of it reaches the loop."""
 
+import asyncio
 import functools
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import uringloop
 from tests.variants import BOTH_SLEEPS, FACTORIES
 
 from .needs import library
@@ -24,7 +26,6 @@ pytestmark = pytest.mark.compat
 
 LARGE_BYTES = 2 << 20
 _LOCAL_PORT = anyio.abc.SocketAttribute.local_port
-
 
 
 @pytest.fixture(params=["asyncio", *BOTH_SLEEPS])
@@ -68,6 +69,13 @@ async def _connect_and_converse(connect: Callable[[], Awaitable[Any]]) -> None:
     await converse(await connect())
 
 
+def test_loop_factory_among_the_backend_options() -> None:
+    async def main() -> None:
+        assert type(asyncio.get_running_loop()) is uringloop.EventLoop
+
+    anyio.run(main, backend_options={"loop_factory": uringloop.new_event_loop})
+
+
 def test_tcp(run: Callable[..., Any]) -> None:
     async def main() -> None:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
@@ -84,9 +92,7 @@ def test_tls(run: Callable[..., Any]) -> None:
         secure = tls.TLSListener(listener, server_context(), standard_compatible=False)
 
         def connect() -> Awaitable[Any]:
-            return anyio.connect_tcp(
-                "localhost", port, ssl_context=client_context(), tls_standard_compatible=False
-            )
+            return anyio.connect_tcp("localhost", port, ssl_context=client_context(), tls_standard_compatible=False)
 
         await serve_and_converse(secure, connect)
 

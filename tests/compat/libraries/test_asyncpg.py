@@ -31,15 +31,19 @@ async def connection(postgresql: Database) -> AsyncIterator[Any]:
     await connection.close()
 
 
+async def insert_both(connection: Any) -> None:
+    async with connection.transaction():
+        await connection.execute("INSERT INTO t VALUES (2, '')")
+        await connection.execute("INSERT INTO t VALUES (1, '')")
+
+
 async def test_values_and_transactions(connection: Any) -> None:
     await connection.execute("CREATE TEMPORARY TABLE t (id int PRIMARY KEY, body bytea)")
     body = os.urandom(8 << 20)
     async with connection.transaction():
         await connection.execute("INSERT INTO t VALUES ($1, $2)", 1, body)
     with pytest.raises(asyncpg.UniqueViolationError):
-        async with connection.transaction():
-            await connection.execute("INSERT INTO t VALUES (2, '')")
-            await connection.execute("INSERT INTO t VALUES (1, '')")
+        await insert_both(connection)
     assert [tuple(row) for row in await connection.fetch("SELECT * FROM t")] == [(1, body)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from .http_client import HalfDone, ask_for_loop, check_client_that_leaves, check_keep_alive, check_large_bodies
 from .needs import library
 from .processes import Server, module, running
+from .readme import block
 
 library("gunicorn")
 library("uvicorn_worker")
@@ -17,19 +18,8 @@ library("aiohttp")
 
 pytestmark = pytest.mark.compat
 
-#: As README says: a worker of uvicorn's with its loop by name, or a policy for workers that ask asyncio for a loop.
-WORKERS = '''
-from uvicorn_worker import UvicornWorker
-
-
-class UringloopWorker(UvicornWorker):
-    CONFIG_KWARGS = {"loop": "uringloop:new_event_loop", "http": "auto"}
-'''
-CONFIGURATION = '''
-import uringloop
-
-uringloop.install()
-'''
+#: For workers that ask asyncio for a loop.
+CONFIGURATION = "import uringloop; uringloop.install()"
 APPLICATIONS = "tests.compat.libraries"
 BY_WORKER_CLASS = ["-k", "workers.UringloopWorker", f"{APPLICATIONS}.asgi:app"]
 SHAPES = {
@@ -45,7 +35,7 @@ ENDS = r"application ends in (\d+)"
 
 @pytest.fixture(params=SHAPES)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "workers.py").write_text(WORKERS)
+    (tmp_path / "workers.py").write_text(block("UringloopWorker"))
     (tmp_path / "configuration.py").write_text(CONFIGURATION)
     arguments = ["--bind", "127.0.0.1:0", "--workers", str(COUNT), "--graceful-timeout", "30", *SHAPES[request.param]]
     with running(module("gunicorn", *arguments), {"cwd": tmp_path}, HOME=str(tmp_path)) as server:

@@ -1,4 +1,4 @@
-"""psycopg's asynchronous connections and a real PostgreSQL: libpq's own sockets, watched by add_reader and add_writer."""
+"""psycopg's asynchronous connections and a real PostgreSQL: libpq's sockets, watched by add_reader and add_writer."""
 
 import asyncio
 import contextlib
@@ -36,15 +36,19 @@ async def value(connection: Any, query: str, *arguments: Any) -> Any:
     return row[0]
 
 
+async def insert_both(connection: Any) -> None:
+    async with connection.transaction():
+        await connection.execute("INSERT INTO t VALUES (2, '')")
+        await connection.execute("INSERT INTO t VALUES (1, '')")
+
+
 async def test_values_and_transactions(connection: Any) -> None:
     await connection.execute("CREATE TEMPORARY TABLE t (id int PRIMARY KEY, body bytea)")
     body = os.urandom(8 << 20)
     async with connection.transaction():
         await connection.execute("INSERT INTO t VALUES (%s, %b)", (1, body))
     with pytest.raises(psycopg.errors.UniqueViolation):
-        async with connection.transaction():
-            await connection.execute("INSERT INTO t VALUES (2, '')")
-            await connection.execute("INSERT INTO t VALUES (1, '')")
+        await insert_both(connection)
     cursor = connection.cursor(binary=True)
     await cursor.execute("SELECT * FROM t")
     assert await cursor.fetchall() == [(1, body)]

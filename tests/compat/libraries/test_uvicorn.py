@@ -23,7 +23,10 @@ library("httptools")
 pytestmark = pytest.mark.compat
 
 #: The value of --loop, and the loop that it must give.
-LOOPS = {"asyncio": "asyncio.unix_events._UnixSelectorEventLoop", "uringloop:new_event_loop": "uringloop.loop.EventLoop"}
+LOOPS = {
+    "asyncio": "asyncio.unix_events._UnixSelectorEventLoop",
+    "uringloop:new_event_loop": "uringloop.loop.EventLoop",
+}
 #: uvicorn ends itself by the signal that it was sent, but for Ctrl-C.
 ENDS = {signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 0}
 
