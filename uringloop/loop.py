@@ -138,7 +138,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self._check_running()
         self._take_thread()
         with self._signals_wake():
-            super().run_forever()
+            try:
+                super().run_forever()
+            finally:
+                # What the last tick wrote is not left for the next run: there may be none.
+                if not self._ring.forked:
+                    self._dispatcher.submit()
 
     def _take_thread(self) -> None:
         """Make the ring this thread's: the kernel lets no other enter it."""
@@ -228,11 +233,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
-            handle = self._ready.popleft()
-            if not handle._cancelled:
-                self._run_timed(handle)
+            self._run_timed(self._ready.popleft())
 
     def _run_timed(self, handle: Handle) -> None:
+        if handle._cancelled:
+            return
         try:
             self._current_handle = handle
             start = self.time()
@@ -242,6 +247,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
+            # This frame is in the traceback of what the callback raised, which the handle may hold.
+            del handle
 
     # Scheduling
 

@@ -215,6 +215,23 @@ async def test_abort_drops_what_is_queued() -> None:
         assert not received.strip(b"\0")
 
 
+async def test_what_was_written_just_before_an_abort_is_sent() -> None:
+    class Refusing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+            # Copied, referenced, and both again: all that the socket has room for.
+            for size_bytes in (1, 20_000, 3, 30_000):
+                self.transport.write(pattern(size_bytes))
+            self.transport.abort()
+
+    async with serving(Refusing) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"hello")
+        assert await reader.read() == b"hello" + b"".join(map(pattern, (1, 20_000, 3, 30_000)))
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_abort_after_close_gives_up_on_what_is_queued() -> None:
     async with facing_socket(Recorder()) as (protocol, _):
         protocol.transport.write(bytes(50_000_000))
