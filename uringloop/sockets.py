@@ -151,9 +151,8 @@ class SocketOperations(PrivateLoop):
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into a writable buffer; see `asyncio.loop.sock_recvfrom_into`."""
         fd = self._check_socket(sock)
-        nbytes = nbytes or len(buf)
+        nbytes = operator.index(nbytes) or len(buf)
         size_bytes = _writable_bytes(buf, "recvfrom_into")
-        nbytes = operator.index(nbytes)
         if nbytes < 0:
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > size_bytes:

@@ -35,8 +35,8 @@ _PARTICULAR = (
     # Ours is one class for what asyncio calls by these names.
     (re.compile(r"_?(StreamTransport|SelectorSocketTransport)"), "STREAM"),
     (re.compile(r"_?(DatagramTransport|SelectorDatagramTransport)"), "DATAGRAM"),
-    (re.compile(r"_call_connection_lost|_lose_connection"), "LOSE"),
-    (re.compile(r"(<\w*)\.?EventLoop|_UnixSelectorEventLoop"), r"LOOP"),
+    (re.compile(r"\w+\._(call_connection_lost|lose_connection)\(\w*\)"), "LOSE"),
+    (re.compile(r"\b_?\w*EventLoop\b"), "LOOP"),
 )
 
 

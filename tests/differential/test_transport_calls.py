@@ -220,7 +220,7 @@ def _assert_same(row: str, outcome: Callable[[str], list[Any]], variant: str) ->
 
 @pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
 @pytest.mark.parametrize("row", BASE + STREAM)
 def test_a_stream_transport_answers_as_asyncio_s(row: str, kind: str, state: str, variant: str) -> None:
     _assert_same(row, functools.partial(stream_outcome, row, kind, state), variant)
