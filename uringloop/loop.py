@@ -24,18 +24,20 @@ import socket
 import ssl
 import threading
 import time
-import weakref
 from asyncio import Handle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks
+from .names import NameResolution
 from .operations import Operation, Poll
+from .operations.address import FAMILIES
 from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
-from .sockets import SocketOperations
-from .transports.datagram import FAMILIES, DatagramTransport
+from .sendfile import FileSending, PipePool
+from .sockets import SocketOperations, Unread
+from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
@@ -53,7 +55,7 @@ _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
-class EventLoop(Scheduler, SocketOperations):
+class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -105,7 +107,8 @@ class EventLoop(Scheduler, SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
-        self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
+        self._unread = Unread()
+        self._pipes = PipePool()
         wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
@@ -473,6 +476,7 @@ class EventLoop(Scheduler, SocketOperations):
         only_watches = self._ring.forked or self._drain()
         self._ring.close(only_watches=only_watches)
         super().close()
+        self._pipes.close()
         self._drop_timers()
         os.close(self._eventfd)
 

@@ -83,6 +83,8 @@ HOOKS = [
     Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server="),
     Hook("loop", "_make_ssl_transport", _TLS),
     Hook("loop", "_make_datagram_transport", "self sock protocol address= waiter= extra="),
+    Hook("loop", "_sendfile_native", "self transp file offset count"),
+    Hook("loop", "_sock_sendfile_native", "self sock file offset count"),
     Hook("loop", "_start_serving", _SERVING),
     Hook("loop", "_stop_serving", "self sock"),
     Hook("loop", "_make_read_pipe_transport", "self pipe protocol waiter= extra="),
@@ -97,6 +99,7 @@ HOOKS = [
     Hook("loop", "_check_thread", "self"),
     Hook("loop", "_check_callback", "self callback method"),
     Hook("loop", "_process_events", "self event_list"),
+    Hook("loop", "_check_sendfile_params", "self sock file offset count"),
     Hook("loop", "_ensure_fd_no_transport", "self fd"),
     Hook("loop", "_ensure_resolved", "self address * family= type= proto= flags= loop"),
     Hook("handle", "_run", "self"),
@@ -150,12 +153,6 @@ READS = {
     "base_events.BaseEventLoop.sendfile": {"_sendfile_compatible"},
     "base_events.BaseEventLoop.start_tls": {"_start_tls_compatible"},
     "base_events._SendfileFallbackProtocol": {"_loop", "_protocol_paused"},
-    "selector_events.BaseSelectorEventLoop._sendfile_native": {
-        "_make_empty_waiter",
-        "_reset_empty_waiter",
-        "_sock",
-        "_sock_fd",
-    },
     "sslproto.SSLProtocol": {"_force_close"},
 }
 

@@ -62,6 +62,12 @@ cdef class Pin:
     def size_bytes(self):
         return self.view.len
 
+    def release(self):
+        """Let go of the buffer now, whoever still refers to this; only when nothing in flight uses it."""
+        PyBuffer_Release(&self.view)
+        self.view.buf = NULL
+        self.view.len = 0
+
 
 cdef class Endpoint:
     """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""

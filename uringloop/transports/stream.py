@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import SendfileMode, set_nodelay
@@ -49,9 +50,11 @@ class StreamTransport(SocketTransport):
     ) -> None:
         self._server = server
         self._empty_waiter: asyncio.Future[None] | None = None
+        #: Of a sendfile that uses the socket.
+        self.stop_sendfile: Callable[[BaseException], object] | None = None
         set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra)
-        unread = loop._take_unread(sock)
+        unread = loop._unread.take_all(sock)
         if unread:
             self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
@@ -114,7 +117,9 @@ class StreamTransport(SocketTransport):
 
     def _leave(self, abort: bool) -> None:
         if abort and self._empty_waiter is not None and not self._empty_waiter.done():
-            self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            self._empty_waiter.set_exception(closed_error())
+        if self.stop_sendfile is not None:
+            self.stop_sendfile(closed_error())
         super()._leave(abort)
 
     def _lose_connection(self) -> None:
@@ -130,3 +135,8 @@ class StreamTransport(SocketTransport):
         if self._loop.get_debug():
             _log.debug("%r: Fatal %s error on socket transport", self, direction, exc_info=error)
         self._force_close(error)
+
+
+def closed_error() -> ConnectionError:
+    """What asyncio's sendfile raises when its connection is closed, whoever closed it."""
+    return ConnectionError("Connection is closed by peer")
