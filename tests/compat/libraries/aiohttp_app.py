@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 
-from .asgi import CHUNK_BYTES, loop_and_process, say
+from .asgi import CHUNK_BYTES, HALVES, loop_and_process, say, until_closed
 from .needs import library
 
 aiohttp = library("aiohttp")
@@ -44,6 +44,15 @@ async def some_bytes(asked: "web.Request") -> "web.StreamResponse":
     return answer
 
 
+async def held(asked: "web.Request") -> "web.StreamResponse":
+    answer = web.StreamResponse()
+    await answer.prepare(asked)
+    await answer.write(HALVES[0])
+    await until_closed(int(asked.query_string))
+    await answer.write(HALVES[1])
+    return answer
+
+
 async def websocket(asked: "web.Request") -> "web.WebSocketResponse":
     answer = web.WebSocketResponse(max_msg_size=0)
     await answer.prepare(asked)
@@ -71,6 +80,7 @@ def make() -> "web.Application":
             web.post("/echo", echo),
             web.post("/digest", digest),
             web.get("/bytes", some_bytes),
+            web.get("/held", held),
             web.get("/websocket", websocket),
         ]
     )

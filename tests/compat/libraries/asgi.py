@@ -4,6 +4,7 @@
     POST /echo         the body comes back, chunk by chunk, as it arrives
     POST /digest       SHA-256 of the body
     GET /bytes?N       N bytes, in chunks of 64 KiB
+    GET /held?PORT     the first half, and the second once a connection to this port of localhost was closed
     websocket          every message comes back; "close" closes with code 4000
 
 At its start it says which loop it runs on.
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 CHUNK_BYTES = 64 * 1024
+HALVES = b"first half, ", b"second half"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -38,7 +40,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] == "websocket":
         await _converse(receive, send)
     else:
-        answer = {"/loop": _loop, "/echo": _echo, "/digest": _digest, "/bytes": _bytes}[scope["path"]]
+        answer = {"/loop": _loop, "/echo": _echo, "/digest": _digest, "/bytes": _bytes, "/held": _held}[scope["path"]]
         await answer(scope, receive, send)
 
 
@@ -86,6 +88,20 @@ async def _bytes(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": bytes(CHUNK_BYTES), "more_body": True})
         left -= CHUNK_BYTES
     await send({"type": "http.response.body", "body": bytes(left)})
+
+
+async def _held(scope: Scope, receive: Receive, send: Send) -> None:
+    await _start(send)
+    await send({"type": "http.response.body", "body": HALVES[0], "more_body": True})
+    await until_closed(int(scope["query_string"]))
+    await send({"type": "http.response.body", "body": HALVES[1]})
+
+
+async def until_closed(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def _converse(receive: Receive, send: Send) -> None:

@@ -8,14 +8,12 @@ import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from .asgi import HALVES
 from .processes import TIMEOUT_SECONDS
 
 LOCALHOST = "127.0.0.1"
 LARGE_BYTES = 8 << 20
-#: More than the buffers of a server and of the kernel hold.
-_ENDLESS_BYTES = 16 << 20
 _PIECE_BYTES = 100_000
-_SMALL_BUFFER_BYTES = 64 * 1024
 
 
 def large_body() -> bytes:
@@ -97,19 +95,20 @@ def check_client_that_leaves(port: int) -> None:
 
 
 class HalfDone:
-    """An answer that has begun and waits for its reader: the server must see it through before it ends."""
+    """An answer that has begun, and goes on when `finish` says so: the server must see it through before it ends."""
 
     def __init__(self, port: int) -> None:
         self._connection = connect(port)
-        self._connection.sock = socket.create_connection((LOCALHOST, port), TIMEOUT_SECONDS)
-        self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
-        self._connection.request("GET", f"/bytes?{_ENDLESS_BYTES}")
+        with socket.create_server((LOCALHOST, 0)) as listener:
+            listener.settimeout(TIMEOUT_SECONDS)
+            self._connection.request("GET", f"/held?{listener.getsockname()[1]}")
+            self._hold, _ = listener.accept()
         self._answer = self._connection.getresponse()
-        self._read_bytes = len(self._answer.read(1))
+        assert self._answer.read(len(HALVES[0])) == HALVES[0]
 
     def finish(self) -> None:
-        self._read_bytes += len(self._answer.read())
-        assert self._read_bytes == _ENDLESS_BYTES
+        self._hold.close()
+        assert self._answer.read() == HALVES[1]
         self._connection.close()
 
 
