@@ -223,6 +223,14 @@ class EventLoop(SocketOperations):
                 # An earlier run may have left its own there, for handlers that are gone now.
                 signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
+    def remove_signal_handler(self, sig: int) -> bool:
+        """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
+        removed = super().remove_signal_handler(sig)
+        if not self._signal_handlers and self.is_running() and self._owner_thread == threading.get_native_id():
+            # With the last one asyncio takes the descriptor away.
+            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        return removed
+
     def _run_once(self) -> None:
         dispatcher = self._dispatcher
         scheduler = self._scheduler

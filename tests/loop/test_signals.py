@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,37 @@ def test_a_run_puts_the_wakeup_descriptor_back(factory: LoopFactory) -> None:
     loop.run_until_complete(asyncio.sleep(0))
     assert current_wakeup_fd() == before
     loop.close()
+
+
+@pytest.mark.timeout(20)  # a lost wakeup hangs
+@pytest.mark.parametrize("sleep", ["_sleep_in_ring", "_sleep_in_selector"])
+def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handler_was_removed(
+    sleep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop: Any = FACTORIES["ring" if sleep == "_sleep_in_ring" else "selector"]()
+    caught = loop.create_future()
+    original = getattr(loop, sleep)
+
+    def interrupted(timeout_ns: int) -> None:
+        # How long to sleep is decided: what the signal's handler schedules is not counted any more.
+        if timeout_ns == -1 and not caught.done():
+            signal.raise_signal(signal.SIGUSR1)
+        original(timeout_ns)
+
+    async def main() -> None:
+        loop.add_signal_handler(signal.SIGUSR2, print)
+        assert loop.remove_signal_handler(signal.SIGUSR2)
+        monkeypatch.setattr(loop, sleep, interrupted)
+        await caught
+
+    before = current_wakeup_fd()
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: loop.call_soon(caught.set_result, None))
+    try:
+        loop.run_until_complete(main())
+        assert current_wakeup_fd() == before
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        loop.close()
 
 
 @every_loop
