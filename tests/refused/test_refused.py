@@ -88,6 +88,7 @@ try:
 except uringloop.RingUnavailableError as error:
     assert isinstance(error, OSError)
     assert error.cause in str(error) and error.remedy in str(error)
+    assert str(error).startswith("io_uring is not available"), error
     print(error)
 """)
     _, name, cause, remedy = WAYS[way]
