@@ -260,8 +260,8 @@ async def test_writing_after_close_is_ignored_and_warned_of(caplog: pytest.LogCa
             client.transport.write(b"lost")
         await server.until_called("connection_lost")
         assert not server.received
-    assert {record.message for record in caplog.records} == {"socket.send() raised exception."}
-    assert 0 < len(caplog.records) < 10
+    # The first four are silent.
+    assert [record.message for record in caplog.records] == ["socket.send() raised exception."] * 6
 
 
 # Half a connection

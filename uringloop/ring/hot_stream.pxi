@@ -6,7 +6,8 @@ cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
     # paused only when the socket is full, not whenever it writes more than the high-water mark.
     SEND_NOW_FROM_BYTES = 65536
-    LOST_WRITES_BEFORE_WARNING = 5
+    # asyncio counts the loss itself as the first of five.
+    LOST_WRITES_BEFORE_WARNING = 4
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
