@@ -1,6 +1,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+BUILD: int
+
 class Pin:
     def __init__(self, buffer: Any, *, writable: bool = False) -> None: ...
     @property

@@ -25,6 +25,9 @@ from os import strerror
 
 _log = getLogger("asyncio")
 
+#: Of the core's sources.
+BUILD = ul_build()
+
 
 cdef raise_errno(int error):
     if error == -EOWNERDEAD:
