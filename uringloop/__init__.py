@@ -7,9 +7,12 @@ Where io_uring is refused importing this does not fail: `is_available()` is Fals
 `RingUnavailableError`, which says why and what to do.  Only a checkout that was not built is refused.
 """
 
+from typing import TYPE_CHECKING
+
 try:
+    from . import policy
     from .loop import EventLoop
-    from .policy import EventLoopPolicy, install, new_event_loop, run
+    from .policy import install, new_event_loop, run
     from .ring import RingUnavailableError, is_available
 except ModuleNotFoundError as error:
     if error.name not in ("uringloop.scheduler", "uringloop.ring.hot", "uringloop.ring._cffi"):
@@ -22,4 +25,14 @@ except ModuleNotFoundError as error:
 
 __version__ = "0.1.0"
 
-__all__ = ["EventLoop", "EventLoopPolicy", "RingUnavailableError", "install", "is_available", "new_event_loop", "run"]
+__all__ = ["EventLoop", "RingUnavailableError", "install", "is_available", "new_event_loop", "run"]
+
+if TYPE_CHECKING:
+    from .policy import EventLoopPolicy as EventLoopPolicy
+else:
+
+    def __getattr__(name: str) -> type:
+        """What `policy` makes when it is asked for."""
+        if name == "EventLoopPolicy":
+            return policy.EventLoopPolicy
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -346,9 +346,9 @@ class EventLoop(SocketOperations):
 
     # Sockets
 
-    def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
+    def _open_stream(self, fd: int, transport: StreamTransport, context: contextvars.Context | None) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, context)
 
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
@@ -395,9 +395,10 @@ class EventLoop(SocketOperations):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -412,6 +413,7 @@ class EventLoop(SocketOperations):
         server: Any = None,
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         """asyncio's TLS protocol over a transport of ours."""
         self._ensure_fd_no_transport(rawsock)
@@ -425,7 +427,7 @@ class EventLoop(SocketOperations):
             handshake_timeout_s=ssl_handshake_timeout,
             shutdown_timeout_s=ssl_shutdown_timeout,
         )
-        StreamTransport(self, rawsock, tls, None, extra, server)
+        StreamTransport(self, rawsock, tls, None, extra, server, context)
         return transport
 
     def _start_serving(
@@ -437,6 +439,7 @@ class EventLoop(SocketOperations):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
+        context: contextvars.Context | None = None,
     ) -> None:
         tls = None
         if sslcontext is not None:
@@ -445,7 +448,7 @@ class EventLoop(SocketOperations):
                 "ssl_handshake_timeout": ssl_handshake_timeout,
                 "ssl_shutdown_timeout": ssl_shutdown_timeout,
             }
-        self._listeners.start(sock, protocol_factory, server, tls)
+        self._listeners.start(sock, protocol_factory, server, tls, context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._listeners.stop(sock)

@@ -352,6 +352,34 @@ async def test_callbacks_run_in_the_context_that_connected() -> None:
     assert seen == ["the one who connects"] * 2
 
 
+async def test_from_python_3_15_on_the_callbacks_of_a_connection_share_one_context() -> None:
+    name = contextvars.ContextVar("name", default="nobody")
+
+    class Naming(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.seen = [name.get()]
+            name.set("connected")
+            super().connection_made(transport)
+
+        def data_received(self, data: bytes) -> None:
+            self.seen.append(name.get())
+            super().data_received(data)
+
+        def connection_lost(self, error: BaseException | None) -> None:
+            self.seen.append(name.get())
+            super().connection_lost(error)
+
+    name.set("made")
+    async with connected(Naming(), Naming()) as (client, server):
+        client.transport.write(b"x")
+        server.transport.write(b"x")
+        await client.until_received(1)
+        await server.until_received(1)
+    later = "connected" if sys.version_info >= (3, 15) else "made"
+    assert client.seen == server.seen == ["made", later, later]
+    assert name.get() == "made"
+
+
 # Ways to a connection
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any
 
 BUILD: int
@@ -66,6 +67,7 @@ class Stream(Endpoint):
         transport: Any,
         call_soon: Callable[..., object],
         multishot: bool,
+        context: Context | None,
     ) -> None: ...
     def preload(self, data: bytes) -> None: ...
     def write(self, data: bytes | bytearray | memoryview) -> None: ...

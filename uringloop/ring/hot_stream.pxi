@@ -25,6 +25,7 @@ cdef class Stream(Endpoint):
         fd: the connected socket, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
+        context: of all callbacks; a copy of the current one if None.
     """
 
     cdef ul_stream *handle
@@ -37,12 +38,12 @@ cdef class Stream(Endpoint):
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context):
         dispatcher.check()
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         self.held = []
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot)
         if self.handle == NULL:

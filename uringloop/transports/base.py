@@ -6,6 +6,7 @@ The socket is closed when the kernel has let go of it, right after `connection_l
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import socket
 import warnings
@@ -30,6 +31,7 @@ class SocketTransport(PrivateTransport):
         protocol: told of everything; `connection_made` soon.
         waiter: done when the protocol's `connection_made` was called.
         extra: for `get_extra_info`.
+        context: in which the protocol is called; without, each callback gets a copy of the one that it comes from.
     """
 
     #: For `__del__`, should `__init__` fail.
@@ -42,9 +44,11 @@ class SocketTransport(PrivateTransport):
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None",
         extra: dict[str, Any] | None,
+        context: contextvars.Context | None = None,
     ) -> None:
         connection_made = protocol.connection_made
         self._sock_fd = sock.fileno()
+        self._context = context
         self._endpoint = self._open_endpoint(loop, sock)
         super().__init__(extra, loop)
         self._extra["socket"] = TransportSocket(sock)
@@ -56,10 +60,10 @@ class SocketTransport(PrivateTransport):
         self._sock = sock
         self.set_protocol(protocol)
         loop._transports[self._sock_fd] = self
-        loop.call_soon(connection_made, self)
-        loop.call_soon(self._endpoint.start)
+        loop.call_soon(connection_made, self, context=context)
+        loop.call_soon(self._endpoint.start, context=context)
         if waiter is not None:
-            loop.call_soon(_wake, waiter)
+            loop.call_soon(_wake, waiter, context=context)
 
     def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
         """The ring's half of the socket, which tells this transport."""
@@ -160,7 +164,7 @@ class SocketTransport(PrivateTransport):
         self._released = self._endpoint.close(abort)
         if self._endpoint.lost and not self._loses_soon:
             self._loses_soon = True
-            self._loop.call_soon(self._lose_connection)
+            self._loop.call_soon(self._lose_connection, context=self._context)
 
     def _lose_connection(self) -> None:
         """Tell the protocol; the socket is closed now if the kernel is done with it, else by `socket_released`."""
