@@ -70,7 +70,7 @@ def _has_policies() -> bool:
 
 
 @functools.cache
-def _policy_class() -> type[asyncio.AbstractEventLoopPolicy]:
+def _policy_class() -> "type[asyncio.AbstractEventLoopPolicy]":
     class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         """asyncio's default policy with uringloop's loops."""
 
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     EventLoopPolicy = asyncio.DefaultEventLoopPolicy
 else:
 
-    def __getattr__(name: str) -> type[asyncio.AbstractEventLoopPolicy]:
+    def __getattr__(name: str) -> type:
         """`EventLoopPolicy` when it is asked for: its base is deprecated in Python 3.14, and then goes."""
         if name != "EventLoopPolicy":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,6 +22,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from os import strerror
+from sys import version_info
 
 _log = getLogger("asyncio")
 

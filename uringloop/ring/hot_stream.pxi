@@ -12,6 +12,9 @@ cdef enum:
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
 
+#: What asyncio calls what may be written.
+cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
+
 
 cdef class Stream(Endpoint):
     """One connected socket: bytes in to the protocol, bytes out from `write`.
@@ -244,7 +247,7 @@ cdef class Stream(Endpoint):
 
     cdef bint may_write(self, data) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            raise TypeError(f"data argument must be a {WRITABLE} object, not {type(data).__name__!r}")
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.sendfile_waits:
