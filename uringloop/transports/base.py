@@ -169,8 +169,10 @@ class SocketTransport(PrivateTransport):
     def _lose_connection(self) -> None:
         """Tell the protocol; the socket is closed now if the kernel is done with it, else by `socket_released`."""
         self._state = advance(self._state, Connection.CLOSED)
+        # Not kept: its traceback may lead back to this transport.
+        error, self._error = self._error, None
         try:
-            self._protocol.connection_lost(self._error)
+            self._protocol.connection_lost(error)
         finally:
             self._protocol = None
             self._endpoint.set_protocol(None)
