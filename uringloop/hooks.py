@@ -23,12 +23,6 @@ SSL_HANDSHAKE_TIMEOUT_S = constants.SSL_HANDSHAKE_TIMEOUT
 SSL_SHUTDOWN_TIMEOUT_S = constants.SSL_SHUTDOWN_TIMEOUT
 
 
-def drop_last_frame(handle: Any) -> None:
-    """Where a handle was made, as debug mode remembers it, without the frame of the loop's own method."""
-    if handle._source_traceback:
-        del handle._source_traceback[-1]
-
-
 class PrivateLoop(asyncio.SelectorEventLoop):
     """asyncio's selector loop, with the types of what it does not promise."""
 

@@ -16,7 +16,6 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import os
 import select
@@ -24,14 +23,15 @@ import signal
 import socket
 import ssl
 import threading
+import time
 import weakref
-from asyncio import Handle, TimerHandle
+from asyncio import Handle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks
 from .operations import Operation, Poll
-from .ring import Datagram, Dispatcher, Ring, Stream, WatchSelector
+from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sockets import SocketOperations
@@ -50,11 +50,8 @@ _BUFFERS_MAX = 32768
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
-#: What was in flight when a loop was closed in a thread that could not cancel it: the kernel may still write there.
-_never_freed: list[Dispatcher] = []
 
-
-class EventLoop(SocketOperations):
+class EventLoop(Scheduler, SocketOperations):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -71,11 +68,6 @@ class EventLoop(SocketOperations):
         RingUnavailableError: io_uring cannot be used here; it says why and what to do.
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
-
-    # Until asyncio has made the loop: one that could not be made is not "unclosed".
-    _closed = True
-    # Made by set_debug, which asyncio calls while it makes the loop.
-    _scheduler: Scheduler = None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -112,7 +104,6 @@ class EventLoop(SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
-        self._wakes = False
         self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
@@ -183,7 +174,7 @@ class EventLoop(SocketOperations):
                 "run it there, or close its connections and files before it is run elsewhere"
             )
         old, self._ring = self._ring, self._make_ring(enable=True)
-        dispatcher.move(self._ring.address)
+        self._ring.take_dispatcher(old)
         self._close_ring(old)
         for operation in moved:
             operation.reset()
@@ -202,7 +193,7 @@ class EventLoop(SocketOperations):
             fresh.setblocking(False)
             os.dup2(fresh.fileno(), mine.fileno(), inheritable=False)
             fresh.close()
-        self._wakes = False
+        self._woke()
         ring.close(only_watches=True)
         with witness:
             witness.settimeout(_RING_CLOSE_TIMEOUT_S)
@@ -232,23 +223,14 @@ class EventLoop(SocketOperations):
         return removed
 
     def _run_once(self) -> None:
-        dispatcher = self._dispatcher
-        scheduler = self._scheduler
-        if dispatcher.has_events():
-            # A callback let KeyboardInterrupt or SystemExit through: first what it left.
-            dispatcher.dispatch()
-        timeout_ns = 0 if self._stopping else scheduler.timeout_ns()
-        ready_before = len(self._ready)
-        if self._sleep_mode == "ring" or (self._sleep_mode == "auto" and not self._watch.get_map()):
-            self._sleep_in_ring(timeout_ns)
+        sleep: Callable[[int], object]
+        if not self._watch.watched and self._sleep_mode != "selector":
+            sleep = self._dispatcher.wait
+        elif self._sleep_mode == "ring":
+            sleep = self._sleep_in_ring
         else:
-            self._sleep_in_selector(timeout_ns)
-        scheduler.pop_due()
-        ready_after = len(self._ready)
-        run = self._run_slowly if self._debug else scheduler.run
-        run(ready_before)
-        dispatcher.dispatch()
-        run(ready_after - ready_before)
+            sleep = self._sleep_in_selector
+        self._tick(sleep, self._dispatcher.dispatch)
 
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
@@ -270,52 +252,19 @@ class EventLoop(SocketOperations):
 
     # Scheduling
 
-    def set_debug(self, enabled: bool) -> None:
-        """See `asyncio.loop.set_debug`.  Out of debug mode the scheduler's own methods are the loop's."""
-        super().set_debug(enabled)
-        if self._scheduler is None:
-            self._scheduler = Scheduler(self)
-        for name in ("call_soon", "call_later", "call_at"):
-            if enabled:
-                self.__dict__.pop(name, None)
-            else:
-                setattr(self, name, getattr(self._scheduler, name))
-
-    def call_at(  # type: ignore[override]  # the superclass's type variable says no more than Any
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> TimerHandle:
-        """See `asyncio.loop.call_at`; this one checks its arguments and thread, and remembers where it was called."""
-        if when is None:
-            raise TypeError("when cannot be None")
-        self._check_closed()
-        self._check_thread()
-        self._check_callback(callback, "call_at")
-        timer = TimerHandle(when, callback, args, self, context)
-        hooks.drop_last_frame(timer)
-        self._scheduler.schedule(timer)
-        return timer
-
-    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        self._scheduler.timer_cancelled(handle)
-
-    def _write_to_self(self) -> None:
-        """Wake the loop; once is enough until it has woken."""
-        if not self._wakes:
-            self._wakes = True
-            super()._write_to_self()
+    #: See `asyncio.loop.time`: seconds on the monotonic clock.
+    time = staticmethod(time.monotonic)
 
     def _read_from_self(self) -> None:
         try:
             super()._read_from_self()
         finally:
-            # Not before: a thread that wrote between the two would have its byte read and the flag left set, and nobody
-            # would write again.  Who calls after the read and before this is in the ready queue already.
-            self._wakes = False
+            self._woke()
 
     # Sleeping
 
     def _sleep_in_ring(self, timeout_ns: int) -> None:
-        if self._selector_poll is None and self._watch.get_map():
+        if self._selector_poll is None:
             # An epoll set does not signal a multishot poll again for data that stays unread.
             self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
             self._selector_poll.submit(self._dispatcher)
@@ -483,12 +432,9 @@ class EventLoop(SocketOperations):
         if self.is_closed():
             return
         only_watches = self._ring.forked or self._drain()
-        if not only_watches:
-            _never_freed.append(self._dispatcher)
-        self._dispatcher.detach()
         self._ring.close(only_watches=only_watches)
         super().close()
-        self._scheduler.close()
+        self._drop_timers()
         os.close(self._eventfd)
 
     def _drain(self) -> bool:

@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The ready queue, the timer heap, and running handles; compiled, because every callback passes here.
+"""The tick, the ready queue, the timer heap, and running handles; compiled, because every callback passes here.
 
-Nothing here knows of I/O.  The handles are asyncio's own `Handle` and `TimerHandle`, made without their Python `__init__`:
-their slots are filled in directly, at the offsets that the running Python gives them.  The ready queue is asyncio's own
-deque (`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the kernel
-is in nanoseconds.
+Nothing here knows of I/O: where to sleep and whom to tell of what completed are arguments.  The handles are asyncio's
+`Handle` and `TimerHandle`, with a compiled `cancel`, made without their Python `__init__`: their slots are filled in
+directly, at the offsets that the running Python gives them.  The ready queue is asyncio's own deque
+(`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the kernel is in
+nanoseconds.
 """
 
-from asyncio import Handle, TimerHandle
+import asyncio
+from asyncio import Future
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
@@ -38,6 +40,7 @@ cdef extern from *:
     """
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
+    PyObject **PySequence_Fast_ITEMS(object sequence)
 
 cdef enum:
     # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
@@ -45,15 +48,15 @@ cdef enum:
 
 cdef int64_t NS_PER_S = 1_000_000_000
 
-cdef Py_ssize_t CALLBACK = slot_offset(Handle, b"_callback")
-cdef Py_ssize_t ARGS = slot_offset(Handle, b"_args")
-cdef Py_ssize_t CANCELLED = slot_offset(Handle, b"_cancelled")
-cdef Py_ssize_t LOOP = slot_offset(Handle, b"_loop")
-cdef Py_ssize_t TRACEBACK = slot_offset(Handle, b"_source_traceback")
-cdef Py_ssize_t REPR = slot_offset(Handle, b"_repr")
-cdef Py_ssize_t CONTEXT = slot_offset(Handle, b"_context")
-cdef Py_ssize_t WHEN = slot_offset(TimerHandle, b"_when")
-cdef Py_ssize_t SCHEDULED = slot_offset(TimerHandle, b"_scheduled")
+cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
+cdef Py_ssize_t ARGS = slot_offset(asyncio.Handle, b"_args")
+cdef Py_ssize_t CANCELLED = slot_offset(asyncio.Handle, b"_cancelled")
+cdef Py_ssize_t LOOP = slot_offset(asyncio.Handle, b"_loop")
+cdef Py_ssize_t TRACEBACK = slot_offset(asyncio.Handle, b"_source_traceback")
+cdef Py_ssize_t REPR = slot_offset(asyncio.Handle, b"_repr")
+cdef Py_ssize_t CONTEXT = slot_offset(asyncio.Handle, b"_context")
+cdef Py_ssize_t WHEN = slot_offset(asyncio.TimerHandle, b"_when")
+cdef Py_ssize_t SCHEDULED = slot_offset(asyncio.TimerHandle, b"_scheduled")
 
 
 cdef inline PyObject **slot(handle, Py_ssize_t offset):
@@ -81,6 +84,38 @@ cdef new_handle(type, loop, callback, args, context):
     return handle
 
 
+cdef bint cancel_handle(handle):
+    """Whether it was not cancelled before."""
+    if <object>slot(handle, CANCELLED)[0] is True:
+        return False
+    set_slot(handle, CANCELLED, True)
+    if (<Scheduler?><object>slot(handle, LOOP)[0])._debug:
+        # What it was is still told of a cancelled one.
+        set_slot(handle, REPR, repr(handle))
+    set_slot(handle, CALLBACK, None)
+    set_slot(handle, ARGS, None)
+    return True
+
+
+class Handle(asyncio.Handle):
+    """See `asyncio.Handle`."""
+
+    __slots__ = ()
+
+    def cancel(self):
+        cancel_handle(self)
+
+
+class TimerHandle(asyncio.TimerHandle):
+    """See `asyncio.TimerHandle`."""
+
+    __slots__ = ()
+
+    def cancel(self):
+        if cancel_handle(self):
+            (<Scheduler>slot(self, LOOP)[0]).count_cancelled(self)
+
+
 cdef struct Deadline:
     double when
     uint64_t number  # of two timers for the same time, the one made first is due first
@@ -91,76 +126,122 @@ cdef inline bint earlier(Deadline a, Deadline b):
 
 
 cdef class Scheduler:
-    """The handles of one loop.
+    """What an event loop does with handles: a base class beside `asyncio.BaseEventLoop`, which it comes before.
 
-    Args:
-        loop: an `asyncio.BaseEventLoop`; its `time`, `call_exception_handler` and ready queue are used.
+    It holds, as fields, those of asyncio's attributes that every callback needs.  Of asyncio's methods it uses `time`,
+    `call_exception_handler`, `_write_to_self`, and those that check arguments in debug mode.
     """
 
-    cdef object loop, ready, append, popleft
+    cdef object ready, append, popleft
+    cdef public bint _closed, _debug, _stopping
+    cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
     cdef Deadline *deadlines
     cdef list timers  # the heap's handles, each at the place of its deadline
     cdef Py_ssize_t capacity
     cdef Py_ssize_t cancelled
     cdef uint64_t next_number
-    cdef bint closed
 
-    def __init__(self, loop):
-        self.loop = loop
-        self.ready = loop._ready
-        self.append = self.ready.append
-        self.popleft = self.ready.popleft
+    def __cinit__(self):
         self.timers = []
+        self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
     def __dealloc__(self):
         free(self.deadlines)
 
-    def close(self):
-        """Drop everything; what is scheduled from now on is refused."""
-        self.closed = True
+    @property
+    def _ready(self):
+        return self.ready
+
+    @_ready.setter
+    def _ready(self, ready):
+        self.ready = ready
+        self.append = ready.append
+        self.popleft = ready.popleft
+
+    def _drop_timers(self):
+        """Forget the timers, of a loop that is closed."""
         self.timers.clear()
         self.cancelled = 0
 
     cdef int check(self) except -1:
-        if self.closed:
+        if self._closed:
             raise RuntimeError("Event loop is closed")
         return 0
 
     # Scheduling
 
+    def create_future(self):
+        """See `asyncio.loop.create_future`."""
+        return Future(loop=self)
+
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""
         self.check()
-        handle = new_handle(Handle, self.loop, callback, args, context)
+        if self._debug:
+            self._check_thread()
+        handle = self.make_handle("call_soon", callback, args, context)
         self.append(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """See `asyncio.loop.call_soon_threadsafe`."""
+        self.check()
+        handle = self.make_handle("call_soon_threadsafe", callback, args, context)
+        self.append(handle)
+        if not self.woken:
+            self.woken = True
+            self._write_to_self()
         return handle
 
     def call_later(self, delay, callback, *args, context=None):
         """See `asyncio.loop.call_later`; delay in seconds."""
         if delay is None:
             raise TypeError("delay must not be None")
-        return self.call_at(self.loop.time() + delay, callback, *args, context=context)
+        return self.schedule(self.time() + delay, callback, args, context)
 
     def call_at(self, when, callback, *args, context=None):
         """See `asyncio.loop.call_at`; when on the loop's clock, in seconds."""
         if when is None:
             raise TypeError("when cannot be None")
+        return self.schedule(when, callback, args, context)
+
+    cdef make_handle(self, method, callback, args, context):
+        if not self._debug:
+            return new_handle(Handle, self, callback, args, context)
+        # asyncio's own remembers where it was made.
+        self._check_callback(callback, method)
+        return asyncio.Handle(callback, args, self, context)
+
+    cdef schedule(self, when, callback, args, context):
+        """Put a timer into the heap, where it stays until it is due or swept out."""
         self.check()
-        handle = new_handle(TimerHandle, self.loop, callback, args, context)
-        set_slot(handle, WHEN, when)
-        self.schedule(handle)
+        if not self._debug:
+            handle = new_handle(TimerHandle, self, callback, args, context)
+            set_slot(handle, WHEN, when)
+        else:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+            handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self.push(handle, Deadline(when, self.next_number))
+        self.next_number += 1
+        set_slot(handle, SCHEDULED, True)
         return handle
 
-    def schedule(self, handle):
-        """Put a timer into the heap, where it stays until it is due or swept out."""
-        set_slot(handle, SCHEDULED, True)
-        self.push(handle, Deadline(<double><object>slot(handle, WHEN)[0], self.next_number))
-        self.next_number += 1
+    def _timer_handle_cancelled(self, handle):
+        """Told by one of asyncio's own timers that was cancelled."""
+        self.count_cancelled(handle)
 
-    def timer_cancelled(self, handle):
-        """Told by a timer that was cancelled."""
+    cdef void count_cancelled(self, handle):
         if <object>slot(handle, SCHEDULED)[0] is True:
             self.cancelled += 1
+
+    def _woke(self):
+        """Told when the loop has read what woke it.
+
+        Not before: of a thread that writes between the two the byte would be read and the flag left set, and nobody
+        would write again.  Who calls after the read and before this is in the ready queue already.
+        """
+        self.woken = False
 
     # The heap
 
@@ -168,31 +249,39 @@ cdef class Scheduler:
         cdef Py_ssize_t place = len(self.timers), parent
         cdef Deadline *larger
         if place == self.capacity:
-            self.capacity = self.capacity * 2 + 64
-            larger = <Deadline *>realloc(self.deadlines, self.capacity * sizeof(Deadline))
+            larger = <Deadline *>realloc(self.deadlines, (self.capacity * 2 + 64) * sizeof(Deadline))
             if larger == NULL:
                 raise MemoryError
             self.deadlines = larger
+            self.capacity = self.capacity * 2 + 64
         self.timers.append(handle)
+        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
         while place > 0:
             parent = (place - 1) >> 1
             if not earlier(deadline, self.deadlines[parent]):
                 break
             self.deadlines[place] = self.deadlines[parent]
-            self.timers[place] = self.timers[parent]
+            timers[place] = timers[parent]
             place = parent
         self.deadlines[place] = deadline
-        self.timers[place] = handle
+        timers[place] = <PyObject *>handle
 
     cdef pop(self):
-        first = self.timers[0]
-        last = self.timers.pop()
-        if self.timers:
-            self.sink(0, last, self.deadlines[len(self.timers)])
-        set_slot(first, SCHEDULED, False)
-        return first
+        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
+        cdef Py_ssize_t last = len(self.timers) - 1
+        cdef PyObject *first = timers[0]
+        cdef PyObject *moved = timers[last]
+        # The list's last place, which it gives up, is where its first element leaves.
+        timers[last] = first
+        handle = self.timers.pop()
+        if last > 0:
+            self.sink(0, moved, self.deadlines[last])
+        set_slot(handle, SCHEDULED, False)
+        return handle
 
-    cdef sink(self, Py_ssize_t place, handle, Deadline deadline):
+    cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline):
+        """Put a handle into an empty place, or below it.  Within the list references only move: nothing is counted."""
+        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
         cdef Py_ssize_t size = len(self.timers), child
         while True:
             child = 2 * place + 1
@@ -203,10 +292,10 @@ cdef class Scheduler:
             if not earlier(self.deadlines[child], deadline):
                 break
             self.deadlines[place] = self.deadlines[child]
-            self.timers[place] = self.timers[child]
+            timers[place] = timers[child]
             place = child
         self.deadlines[place] = deadline
-        self.timers[place] = handle
+        timers[place] = handle
 
     cdef sweep(self):
         """Drop cancelled timers: all of them if they are many, else those on top."""
@@ -223,7 +312,7 @@ cdef class Scheduler:
                     self.timers.append(handle)
                     kept += 1
             for place in range(kept // 2 - 1, -1, -1):
-                self.sink(place, self.timers[place], self.deadlines[place])
+                self.sink(place, PySequence_Fast_ITEMS(self.timers)[place], self.deadlines[place])
             self.cancelled = 0
         while self.timers and <object>slot(self.timers[0], CANCELLED)[0] is True:
             self.cancelled -= 1
@@ -231,7 +320,26 @@ cdef class Scheduler:
 
     # Running
 
-    def timeout_ns(self):
+    def _tick(self, sleep, dispatch):
+        """Sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep.
+
+        Args:
+            sleep: called with nanoseconds, -1 for ever; returns when something completed, or another thread wants the loop.
+            dispatch: called to tell of what completed.
+        """
+        cdef Py_ssize_t before, after
+        # A callback may have let KeyboardInterrupt or SystemExit through: first what it left.
+        dispatch()
+        timeout_ns = 0 if self._stopping else self.timeout_ns()
+        before = len(self.ready)
+        sleep(timeout_ns)
+        self.pop_due()
+        after = len(self.ready)
+        self.run(before)
+        dispatch()
+        self.run(after - before)
+
+    cdef int64_t timeout_ns(self) except? -2:
         """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""
         cdef double delay
         if self.cancelled:
@@ -240,16 +348,16 @@ cdef class Scheduler:
             return 0
         if not self.timers:
             return -1
-        delay = self.deadlines[0].when - <double>self.loop.time()
+        delay = self.deadlines[0].when - <double>self.time()
         # Never early: a timer that is a fraction of a nanosecond away is waited for.
         return min(<int64_t>(min(delay, 1e9) * NS_PER_S) + 1, 1_000_000_000 * NS_PER_S) if delay > 0 else 0
 
-    def pop_due(self):
+    cdef pop_due(self):
         """Make the timers that are due ready, in their order."""
         cdef double end
         if not self.timers:
             return
-        end = <double>self.loop.time() + 1e-9
+        end = <double>self.time() + 1e-9
         while self.timers and self.deadlines[0].when < end:
             handle = self.pop()
             if <object>slot(handle, CANCELLED)[0] is True:
@@ -257,9 +365,12 @@ cdef class Scheduler:
             else:
                 self.append(handle)
 
-    def run(self, Py_ssize_t count):
+    cdef run(self, Py_ssize_t count):
         """Run as many ready handles, each in its context."""
         cdef Py_ssize_t i
+        if self._debug:
+            self._run_slowly(count)
+            return
         for i in range(count):
             handle = self.popleft()
             if <object>slot(handle, CANCELLED)[0] is not True:
@@ -301,4 +412,4 @@ cdef class Scheduler:
         source_traceback = <object>slot(handle, TRACEBACK)[0]
         if source_traceback:
             context["source_traceback"] = source_traceback
-        self.loop.call_exception_handler(context)
+        self.call_exception_handler(context)

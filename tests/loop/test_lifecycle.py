@@ -314,6 +314,19 @@ def test_a_loop_dropped_without_being_closed_warns_and_frees_its_descriptors(fac
     assert any("unclosed event loop" in warning for warning in collect(loops))
 
 
+@every_ring
+@pytest.mark.parametrize("leave", [leave_receive, leave_send, leave_accept, leave_timer])
+def test_a_loop_dropped_with_work_in_flight_harms_nobody(
+    factory: LoopFactory, leave: Callable[[Loop, contextlib.ExitStack], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    loops = [factory()]
+    with contextlib.ExitStack() as sockets:
+        tasks = [loops[0].create_task(leave(loops[0], sockets))]
+        loops[0].run_until_complete(asyncio.sleep(0.001))
+        assert any("unclosed event loop" in warning for warning in collect(tasks, loops))
+    assert [record.message.partition("\n")[0] for record in caplog.records] == ["Task was destroyed but it is pending!"]
+
+
 # Threads
 
 
@@ -414,11 +427,9 @@ async def live():
 
 def in_child():
     asyncio._set_running_loop(None)
-    forked = loop.__class__.__new__(loop.__class__)
-    forked.__dict__ = loop.__dict__
-    forked._thread_id = None
+    loop._thread_id = None
     try:
-        forked.run_forever()
+        loop.run_forever()
     except RuntimeError as error:
         assert "fork" in str(error) and "new_event_loop" in str(error), error
     else:

@@ -13,6 +13,7 @@ class Pin:
 
 class Dispatcher:
     operations: dict[int, Any]
+    endpoints: set[Endpoint]
     def __init__(self, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> None: ...
     def detach(self) -> None: ...
     def stage(

@@ -96,7 +96,7 @@ cdef class Dispatcher:
     cdef int count, cursor, capacity
     cdef uint64_t next_token
     cdef object report
-    cdef set endpoints
+    cdef readonly set endpoints
     cdef readonly dict operations
     cdef AddressCache addresses
 
@@ -166,8 +166,9 @@ cdef class Dispatcher:
         ul_buffers_grow(self.ring, UL_GROUP_STREAM)
 
     def cancel(self, uint64_t token):
-        """Ask the kernel to cancel the operation of this token; its completion still comes."""
-        self.check()
+        """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed."""
+        if self.ring == NULL:
+            return
         cdef int error = ul_stage_cancel(self.ring, token)
         if error < 0:
             raise_errno(error)

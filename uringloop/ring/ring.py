@@ -47,6 +47,9 @@ _SETUPS = (
 
 _live: "weakref.WeakSet[Ring]" = weakref.WeakSet()
 
+#: What was in flight on a ring that was closed without waiting: the kernel may still write into its memory, or read it.
+_never_freed: list[object] = []
+
 
 class Completion(NamedTuple):
     """A CQE: which SQE, what became of it, and IORING_CQE_F_* flags."""
@@ -79,6 +82,7 @@ class Ring:
         enable: bool = True,
     ) -> None:
         self._handle: Any = None
+        self._dispatcher: Dispatcher | None = None
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
         check_names(without)
@@ -185,7 +189,14 @@ class Ring:
 
     def dispatcher(self, report: Callable[[BaseException, Any], object]) -> Dispatcher:
         """The tick of an event loop on this ring; report(exception, operation) hears what no one else does."""
-        return Dispatcher(self.address, self.entries[1], report)
+        self._dispatcher = Dispatcher(self.address, self.entries[1], report)
+        return self._dispatcher
+
+    def take_dispatcher(self, other: "Ring") -> None:
+        """Let the dispatcher of another ring go on with this one."""
+        assert other._dispatcher is not None
+        self._dispatcher, other._dispatcher = other._dispatcher, None
+        self._dispatcher.move(self.address)
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start, and what is in flight now.
@@ -245,11 +256,15 @@ class Ring:
         """Close the ring.
 
         Args:
-            only_watches: what is still in flight writes to no memory.  Otherwise the ring's own is not freed then.
+            only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
         """
         if self._handle is None:
             return
         handle, self._handle = self._handle, None
+        if self._dispatcher is not None:
+            if not only_watches:
+                _never_freed.extend((*self._dispatcher.operations.values(), *self._dispatcher.endpoints))
+            self._dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
 

@@ -12,10 +12,15 @@ from ._cffi import ffi, lib
 
 
 class WatchSelector(selectors.EpollSelector):
-    """An EpollSelector that sleeps exactly, and can be woken by an eventfd that it never reads."""
+    """An EpollSelector that sleeps exactly, and can be woken by an eventfd that it never reads.
+
+    Attributes:
+        watched: the selector's keys; empty while it watches nothing but the eventfd.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
         self._events = ffi.new("ul_watch_event[]", lib.UL_WATCH_MAX)
 
     def watch_edge(self, fd: int) -> None:
@@ -33,7 +38,7 @@ class WatchSelector(selectors.EpollSelector):
             raise OSError(-count, os.strerror(-count))
         ready = []
         for event in self._events[0:count]:
-            key = self._fd_to_key.get(event.fd)  # type: ignore[attr-defined]  # see uringloop/hooks.py
+            key = self.watched.get(event.fd)
             if key is not None:
                 ready.append((key, _selector_mask(event.events) & key.events))
         return ready
