@@ -16,6 +16,7 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import select
@@ -104,7 +105,8 @@ class EventLoop(Scheduler, SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
-        self._unread: weakref.WeakKeyDictionary[socket.socket, bytearray] = weakref.WeakKeyDictionary()
+        self._unread = weakref.WeakKeyDictionary()
+        self._unaccepted = weakref.WeakKeyDictionary()
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
 
@@ -433,6 +435,7 @@ class EventLoop(Scheduler, SocketOperations):
             return
         only_watches = self._ring.forked or self._drain()
         self._ring.close(only_watches=only_watches)
+        self._unaccepted.clear()
         super().close()
         self._drop_timers()
         os.close(self._eventfd)

@@ -1,7 +1,7 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  Bytes that a cancelled receive had already taken from the socket are kept, and the
-next receive on that socket gets them first.
+Checks and errors are asyncio's.  What a cancelled receive or accept had already taken from the socket is kept, and the
+next one on that socket gets it first.
 """
 
 import socket
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
-from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
+from .operations import Accept, Accepted, Connect, Operation, Receive, ReceiveInto, SendAll, address
 from .ring import Dispatcher, Pin, Ring
 
 
@@ -20,6 +20,7 @@ class SocketOperations(PrivateLoop):
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
+    _unaccepted: "weakref.WeakKeyDictionary[socket.socket, list[Accepted]]"
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
@@ -102,6 +103,15 @@ class SocketOperations(PrivateLoop):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
         self._check_socket(sock)
-        fd, peer = await self.submit(Accept(sock.fileno()))
-        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
-        return conn, peer
+        accepted = self._take_unaccepted(sock) or await self.submit(
+            Accept(sock.fileno(), partial(self._keep_unaccepted, sock))
+        )
+        kind = sock.type | socket.SOCK_NONBLOCK
+        return socket.socket(sock.family, kind, sock.proto, fileno=accepted.detach()), accepted.peer
+
+    def _keep_unaccepted(self, sock: socket.socket, accepted: Accepted) -> None:
+        self._unaccepted.setdefault(sock, []).append(accepted)
+
+    def _take_unaccepted(self, sock: socket.socket) -> Accepted | None:
+        kept = self._unaccepted.get(sock) if self._unaccepted else None
+        return kept.pop(0) if kept else None

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.variants import EVERY, FACTORIES, LoopFactory
+from tests.variants import BOTH_SLEEPS, EVERY, FACTORIES, LoopFactory
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 sleeps = pytest.mark.parametrize("name", ["asyncio", "auto", "ring", "selector"])
@@ -193,24 +193,27 @@ def test_a_run_puts_the_wakeup_descriptor_back(factory: LoopFactory) -> None:
 
 
 @pytest.mark.timeout(20)  # a lost wakeup hangs
-@pytest.mark.parametrize("sleep", ["_sleep_in_ring", "_sleep_in_selector"])
+@pytest.mark.parametrize("name", BOTH_SLEEPS)
 def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handler_was_removed(
-    sleep: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop: Any = FACTORIES["ring" if sleep == "_sleep_in_ring" else "selector"]()
+    loop: Any = FACTORIES[name]()
     caught = loop.create_future()
-    original = getattr(loop, sleep)
+    tick = loop._tick
 
-    def interrupted(timeout_ns: int) -> None:
-        # How long to sleep is decided: what the signal's handler schedules is not counted any more.
-        if timeout_ns == -1 and not caught.done():
-            signal.raise_signal(signal.SIGUSR1)
-        original(timeout_ns)
+    def interrupted_tick(sleep: Callable[[int], object], dispatch: Callable[[], object]) -> None:
+        def interrupted(timeout_ns: int) -> None:
+            # How long to sleep is decided: what the signal's handler schedules is not counted any more.
+            if timeout_ns == -1 and not caught.done():
+                signal.raise_signal(signal.SIGUSR1)
+            sleep(timeout_ns)
+
+        tick(interrupted, dispatch)
 
     async def main() -> None:
         loop.add_signal_handler(signal.SIGUSR2, print)
         assert loop.remove_signal_handler(signal.SIGUSR2)
-        monkeypatch.setattr(loop, sleep, interrupted)
+        monkeypatch.setattr(loop, "_tick", interrupted_tick)
         await caught
 
     before = current_wakeup_fd()

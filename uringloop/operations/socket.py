@@ -123,14 +123,38 @@ class Connect(Operation):
         return OSError(-res, f"Connect call failed {self._target}")
 
 
-class Accept(Operation):
-    """accept4(2); the result is the descriptor, non-blocking, and the peer's address."""
+class Accepted:
+    """A connection that was accepted.  It is closed with this object, unless its descriptor was taken out.
 
-    __slots__ = ("_address", "_address_pin", "_size", "_size_pin")
+    Attributes:
+        peer: the address of the other end.
+    """
+
+    __slots__ = ("_fd", "peer")
+
+    def __init__(self, fd: int, peer: Any) -> None:
+        self._fd = fd
+        self.peer = peer
+
+    def detach(self) -> int:
+        """The descriptor, non-blocking, which is the caller's from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+class Accept(Operation):
+    """accept4(2); the result is an `Accepted`.  If abandoned too late, `keep` gets it."""
+
+    __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin")
     opcode = Opcode.ACCEPT
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, keep: Callable[[Accepted], object]) -> None:
         super().__init__(fd)
+        self._keep = keep
         self._address = bytearray(address.SIZE_MAX_BYTES)
         self._size = bytearray(struct.pack("=I", address.SIZE_MAX_BYTES))
         self._address_pin = Pin(self._address, writable=True)
@@ -141,12 +165,12 @@ class Accept(Operation):
             self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, _ACCEPT_FLAGS
         )
 
-    def result(self, res: int, flags: int) -> tuple[int, Any]:
+    def result(self, res: int, flags: int) -> Accepted:
         (size_bytes,) = struct.unpack("=I", self._size)
-        return res, address.unpack(bytes(self._address[:size_bytes]))
+        return Accepted(res, address.unpack(bytes(self._address[:size_bytes])))
 
     def dispose(self, res: int, flags: int) -> None:
-        os.close(res)
+        self._keep(self.result(res, flags))
 
 
 class AcceptMany(Operation):

@@ -72,8 +72,11 @@ class Listener:
     def start(self) -> None:
         """Accept from now on."""
         self._retry = None
-        if not self._stopped:
-            self._accept.submit(self._loop._dispatcher)
+        if self._stopped:
+            return
+        while kept := self._loop._take_unaccepted(self._sock):
+            self._loop.call_soon(self._accepted, kept.detach())
+        self._accept.submit(self._loop._dispatcher)
 
     def stop(self) -> None:
         """Accept no more."""
