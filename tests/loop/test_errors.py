@@ -76,8 +76,9 @@ async def test_an_error_while_receiving_is_told_and_ends_the_connection(
 async def test_the_error_that_ended_a_connection_keeps_nothing_alive() -> None:
     class Failing(Recorder):
         def data_received(self, data: bytes) -> None:
-            # The traceback has this frame, and in it the transport.
-            raise ConnectionAbortedError
+            # The traceback has this frame, and with it the transport.
+            transport = self.transport
+            raise ConnectionAbortedError(transport.is_closing())
 
     gc.collect()
     gc.disable()
