@@ -4,14 +4,32 @@ Checks and errors are asyncio's.  What a cancelled receive or accept had already
 next one on that socket gets it first.
 """
 
+import os
 import socket
 import weakref
 from functools import partial
 from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
-from .operations import Accept, Accepted, Connect, Operation, Receive, ReceiveInto, SendAll, address
+from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
 from .ring import Dispatcher, Pin, Ring
+
+
+class Unaccepted:
+    """A connection that the kernel accepted and nobody has yet; closed with this object, unless it is taken out."""
+
+    def __init__(self, fd: int, peer: Any) -> None:
+        self._fd = fd
+        self._peer = peer
+
+    def take(self) -> tuple[int, Any]:
+        """The descriptor, which is the caller's from now on, and the address of the other end."""
+        fd, self._fd = self._fd, -1
+        return fd, self._peer
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 class SocketOperations(PrivateLoop):
@@ -20,7 +38,7 @@ class SocketOperations(PrivateLoop):
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
-    _unaccepted: "weakref.WeakKeyDictionary[socket.socket, list[Accepted]]"
+    _unaccepted: "weakref.WeakKeyDictionary[socket.socket, list[Unaccepted]]"
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
@@ -103,15 +121,15 @@ class SocketOperations(PrivateLoop):
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
         self._check_socket(sock)
-        accepted = self._take_unaccepted(sock) or await self.submit(
+        fd, peer = self._take_unaccepted(sock) or await self.submit(
             Accept(sock.fileno(), partial(self._keep_unaccepted, sock))
         )
-        kind = sock.type | socket.SOCK_NONBLOCK
-        return socket.socket(sock.family, kind, sock.proto, fileno=accepted.detach()), accepted.peer
+        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
+        return conn, peer
 
-    def _keep_unaccepted(self, sock: socket.socket, accepted: Accepted) -> None:
-        self._unaccepted.setdefault(sock, []).append(accepted)
+    def _keep_unaccepted(self, sock: socket.socket, fd: int, peer: Any) -> None:
+        self._unaccepted.setdefault(sock, []).append(Unaccepted(fd, peer))
 
-    def _take_unaccepted(self, sock: socket.socket) -> Accepted | None:
+    def _take_unaccepted(self, sock: socket.socket) -> tuple[int, Any] | None:
         kept = self._unaccepted.get(sock) if self._unaccepted else None
-        return kept.pop(0) if kept else None
+        return kept.pop(0).take() if kept else None

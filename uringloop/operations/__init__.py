@@ -3,12 +3,11 @@
 from .base import Operation, State
 from .control import Nop, Poll
 from .file import Close, Fstat, Open, Read, Write
-from .socket import Accept, Accepted, AcceptMany, Connect, Receive, ReceiveInto, SendAll
+from .socket import Accept, AcceptMany, Connect, Receive, ReceiveInto, SendAll
 
 __all__ = [
     "Accept",
     "AcceptMany",
-    "Accepted",
     "Close",
     "Connect",
     "Fstat",

@@ -123,36 +123,16 @@ class Connect(Operation):
         return OSError(-res, f"Connect call failed {self._target}")
 
 
-class Accepted:
-    """A connection that was accepted.  It is closed with this object, unless its descriptor was taken out.
-
-    Attributes:
-        peer: the address of the other end.
-    """
-
-    __slots__ = ("_fd", "peer")
-
-    def __init__(self, fd: int, peer: Any) -> None:
-        self._fd = fd
-        self.peer = peer
-
-    def detach(self) -> int:
-        """The descriptor, non-blocking, which is the caller's from now on."""
-        fd, self._fd = self._fd, -1
-        return fd
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-
 class Accept(Operation):
-    """accept4(2); the result is an `Accepted`.  If abandoned too late, `keep` gets it."""
+    """accept4(2); the result is the descriptor, non-blocking, and the peer's address.
+
+    If abandoned too late, `keep` gets the two; without it the descriptor is closed.
+    """
 
     __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin")
     opcode = Opcode.ACCEPT
 
-    def __init__(self, fd: int, keep: Callable[[Accepted], object]) -> None:
+    def __init__(self, fd: int, keep: Callable[[int, Any], object] | None = None) -> None:
         super().__init__(fd)
         self._keep = keep
         self._address = bytearray(address.SIZE_MAX_BYTES)
@@ -165,12 +145,15 @@ class Accept(Operation):
             self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, _ACCEPT_FLAGS
         )
 
-    def result(self, res: int, flags: int) -> Accepted:
+    def result(self, res: int, flags: int) -> tuple[int, Any]:
         (size_bytes,) = struct.unpack("=I", self._size)
-        return Accepted(res, address.unpack(bytes(self._address[:size_bytes])))
+        return res, address.unpack(bytes(self._address[:size_bytes]))
 
     def dispose(self, res: int, flags: int) -> None:
-        self._keep(self.result(res, flags))
+        if self._keep is None:
+            os.close(res)
+        else:
+            self._keep(*self.result(res, flags))
 
 
 class AcceptMany(Operation):

@@ -75,7 +75,7 @@ class Listener:
         if self._stopped:
             return
         while kept := self._loop._take_unaccepted(self._sock):
-            self._loop.call_soon(self._accepted, kept.detach())
+            self._accepted(kept[0])
         self._accept.submit(self._loop._dispatcher)
 
     def stop(self) -> None:
