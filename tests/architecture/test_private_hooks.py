@@ -16,7 +16,7 @@ import ssl
 import sys
 import textwrap
 import warnings
-from asyncio import base_events, constants, format_helpers, selector_events, sslproto, transports, trsock
+from asyncio import base_events, constants, events, format_helpers, selector_events, sslproto, transports, trsock
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class Hook(NamedTuple):
 
 
 _HAS_POLICIES = hasattr(asyncio, "set_event_loop_policy")
+_SINCE_314 = sys.version_info >= (3, 14)
 _SINCE_313 = sys.version_info >= (3, 13)
 #: From 3.15 on asyncio hands the context of a connection to these; ours take it always.
 _CONTEXT = " context=" if sys.version_info >= (3, 15) else ""
@@ -84,6 +85,7 @@ HOOKS = [
     Hook("loop", "_ensure_fd_no_transport", "self fd"),
     Hook("loop", "_ensure_resolved", "self address * family= type= proto= flags= loop"),
     Hook("handle", "_run", "self"),
+    *([Hook("events", "_ThreadSafeHandle", "self callback args loop context=")] if _SINCE_314 else []),
     Hook("server", "_attach", "self transport" if _SINCE_313 else "self"),
     Hook("server", "_detach", "self transport" if _SINCE_313 else "self"),
     Hook("base_events", "_set_nodelay", "sock"),
@@ -136,6 +138,7 @@ READS = {
 
 #: Names that asyncio has too, but that are ours and never meet its own.
 COINCIDENCES = {
+    "_lock": "BufferedFile's; asyncio.events has one",
     "_protocol_factory": "Listener's; asyncio.Server has one",
     "_wakeup": "EventLoop's; asyncio.Server has one",
 }
@@ -156,6 +159,7 @@ def owners() -> Iterator[dict[str, Any]]:
             "selector": selector,
             "base_events": base_events,
             "constants": constants,
+            "events": events,
             "format_helpers": format_helpers,
             "sslproto": sslproto,
             "transports": transports,
