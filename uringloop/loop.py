@@ -88,7 +88,6 @@ class EventLoop(Scheduler, SocketOperations):
                 raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
         if buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
-        self._sleep_mode = sleep
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ring_options = (sq_entries, cq_entries, frozenset(without))
@@ -107,6 +106,13 @@ class EventLoop(Scheduler, SocketOperations):
         self._listeners = ListenerSet(self)
         self._unread = weakref.WeakKeyDictionary()
         self._unaccepted = weakref.WeakKeyDictionary()
+        wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
+        self._sleep_by(
+            in_selector if sleep == "selector" else wait,
+            self._sleep_in_ring if sleep == "ring" else in_selector,
+            self._watch.watched,
+            self._dispatcher.dispatch,
+        )
         super().__init__(self._watch)
         self._clock_resolution = 1e-9
 
@@ -223,16 +229,6 @@ class EventLoop(Scheduler, SocketOperations):
             # With the last one asyncio takes the descriptor away.
             signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         return removed
-
-    def _run_once(self) -> None:
-        sleep: Callable[[int], object]
-        if not self._watch.watched and self._sleep_mode != "selector":
-            sleep = self._dispatcher.wait
-        elif self._sleep_mode == "ring":
-            sleep = self._sleep_in_ring
-        else:
-            sleep = self._sleep_in_selector
-        self._tick(sleep, self._dispatcher.dispatch)
 
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""

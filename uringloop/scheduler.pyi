@@ -1,9 +1,10 @@
-from asyncio import Future, Handle, TimerHandle
+from asyncio import Future, Handle, Task, TimerHandle
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 class Scheduler:
@@ -13,6 +14,7 @@ class Scheduler:
     _ready: deque[Handle]
 
     def create_future(self) -> Future[Any]: ...
+    def create_task(self, coro: Coroutine[Any, Any, _T], **keywords: Any) -> Task[_T]: ...
     def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Handle: ...
     def call_soon_threadsafe(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
@@ -30,4 +32,11 @@ class Scheduler:
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None: ...
     def _drop_timers(self) -> None: ...
     def _woke(self) -> None: ...
-    def _tick(self, sleep: Callable[[int], object], dispatch: Callable[[], None]) -> None: ...
+    def _sleep_by(
+        self,
+        sleep: Callable[[int], object],
+        sleep_watching: Callable[[int], object],
+        watched: dict[int, Any],
+        dispatch: Callable[[], None],
+    ) -> None: ...
+    def _run_once(self) -> None: ...

@@ -9,7 +9,6 @@ nanoseconds.
 """
 
 import asyncio
-from asyncio import Future
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
@@ -47,6 +46,10 @@ cdef enum:
     SWEEP_FROM = 100
 
 cdef int64_t NS_PER_S = 1_000_000_000
+
+# Held in C variables, because Python would look a global name up in a dict each time.
+cdef object Future = asyncio.Future
+cdef object Task = asyncio.Task
 
 cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
 cdef Py_ssize_t ARGS = slot_offset(asyncio.Handle, b"_args")
@@ -97,7 +100,7 @@ cdef bint cancel_handle(handle):
     return True
 
 
-class Handle(asyncio.Handle):
+class CompiledHandle(asyncio.Handle):
     """See `asyncio.Handle`."""
 
     __slots__ = ()
@@ -106,7 +109,7 @@ class Handle(asyncio.Handle):
         cancel_handle(self)
 
 
-class TimerHandle(asyncio.TimerHandle):
+class CompiledTimerHandle(asyncio.TimerHandle):
     """See `asyncio.TimerHandle`."""
 
     __slots__ = ()
@@ -114,6 +117,12 @@ class TimerHandle(asyncio.TimerHandle):
     def cancel(self):
         if cancel_handle(self):
             (<Scheduler>slot(self, LOOP)[0]).count_cancelled(self)
+
+
+CompiledHandle.__name__ = "Handle"
+CompiledTimerHandle.__name__ = "TimerHandle"
+cdef object Handle = CompiledHandle
+cdef object TimerHandle = CompiledTimerHandle
 
 
 cdef struct Deadline:
@@ -133,7 +142,10 @@ cdef class Scheduler:
     """
 
     cdef object ready, append, popleft
+    cdef object sleep, sleep_watching, dispatch
+    cdef dict watched
     cdef public bint _closed, _debug, _stopping
+    cdef public object _task_factory
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
     cdef Deadline *deadlines
     cdef list timers  # the heap's handles, each at the place of its deadline
@@ -173,6 +185,13 @@ cdef class Scheduler:
     def create_future(self):
         """See `asyncio.loop.create_future`."""
         return Future(loop=self)
+
+    def create_task(self, coro, **keywords):
+        """See `asyncio.loop.create_task`."""
+        if self._task_factory is not None or self._debug:
+            return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
+        self.check()
+        return Task(coro, loop=self, **keywords)
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""
@@ -333,23 +352,35 @@ cdef class Scheduler:
 
     # Running
 
-    def _tick(self, sleep, dispatch):
-        """Sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep.
+    def _sleep_by(self, sleep, sleep_watching, dict watched, dispatch):
+        """Settle how to sleep, and whom to tell afterwards.
 
         Args:
             sleep: called with nanoseconds, -1 for ever; returns when something completed, or another thread wants the loop.
+            sleep_watching: the same, while there is anything in the next:
+            watched: the selector's keys.
             dispatch: called to tell of what completed.
         """
+        self.sleep = sleep
+        self.sleep_watching = sleep_watching
+        self.watched = watched
+        self.dispatch = dispatch
+
+    def _run_once(self):
+        """A tick: sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep."""
         cdef Py_ssize_t before, after
         # A callback may have let KeyboardInterrupt or SystemExit through: first what it left.
-        dispatch()
+        self.dispatch()
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
-        sleep(timeout_ns)
+        if self.watched:
+            self.sleep_watching(timeout_ns)
+        else:
+            self.sleep(timeout_ns)
         self.pop_due()
         after = len(self.ready)
         self.run(before)
-        dispatch()
+        self.dispatch()
         self.run(after - before)
 
     cdef int64_t timeout_ns(self) except? -2:

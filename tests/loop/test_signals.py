@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,25 +195,22 @@ def test_a_run_puts_the_wakeup_descriptor_back(factory: LoopFactory) -> None:
 @pytest.mark.timeout(20)  # a lost wakeup hangs
 @pytest.mark.parametrize("name", BOTH_SLEEPS)
 def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handler_was_removed(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str,
 ) -> None:
     loop: Any = FACTORIES[name]()
     caught = loop.create_future()
-    tick = loop._tick
+    sleep = loop._dispatcher.wait if name == "ring" else loop._sleep_in_selector
 
-    def interrupted_tick(sleep: Callable[[int], object], dispatch: Callable[[], object]) -> None:
-        def interrupted(timeout_ns: int) -> None:
-            # How long to sleep is decided: what the signal's handler schedules is not counted any more.
-            if timeout_ns == -1 and not caught.done():
-                signal.raise_signal(signal.SIGUSR1)
-            sleep(timeout_ns)
-
-        tick(interrupted, dispatch)
+    def interrupted(timeout_ns: int) -> None:
+        # How long to sleep is decided: what the signal's handler schedules is not counted any more.
+        if timeout_ns == -1 and not caught.done():
+            signal.raise_signal(signal.SIGUSR1)
+        sleep(timeout_ns)
 
     async def main() -> None:
         loop.add_signal_handler(signal.SIGUSR2, print)
         assert loop.remove_signal_handler(signal.SIGUSR2)
-        monkeypatch.setattr(loop, "_tick", interrupted_tick)
+        loop._sleep_by(interrupted, interrupted, loop._watch.watched, loop._dispatcher.dispatch)
         await caught
 
     before = current_wakeup_fd()
