@@ -12,7 +12,7 @@ import uringloop
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 #: As on a kernel that has none of the newer ways: one SQE a receive, an accept, a poll.
-_PLAIN = ("multishot_receive", "multishot_accept", "multishot_poll", "buffer_rings")
+_PLAIN = ("multishot_receive", "multishot_accept", "multishot_poll", "buffer_rings", "waiting_pipes")
 #: Everything runs out all the time: both queues overflow, and the receive buffers are gone after two.
 _TINY: dict[str, Any] = {
     "sq_entries": 4,

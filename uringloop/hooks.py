@@ -1,4 +1,4 @@
-"""Every private name of asyncio that this package relies on, in one place.
+"""Every private name of asyncio and subprocess that this package relies on, in one place.
 
 `SelectorEventLoop` gives no public way to change how it sleeps or which transports it makes, so the loop overrides and
 reads some of its underscore names.  They are declared here with their types; a test compares them with the asyncio of
@@ -7,8 +7,9 @@ the running Python and fails loudly where one has changed.
 
 import asyncio
 import ssl
+import subprocess
 import sys
-from asyncio import base_events, constants, events, format_helpers, sslproto, transports, trsock
+from asyncio import base_events, base_subprocess, constants, events, format_helpers, sslproto, transports, trsock
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -55,6 +56,11 @@ class PrivateLoop(asyncio.SelectorEventLoop):
         def _process_events(self, event_list: list[Any]) -> None: ...
         def _stop_serving(self, sock: socket) -> None: ...
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
+        def _check_sendfile_params(self, sock: Any, file: Any, offset: int, count: int | None) -> None: ...
+        async def _sock_sendfile_native(self, sock: socket, file: Any, offset: int, count: int | None) -> int: ...
+        async def _sendfile_native(
+            self, transp: asyncio.BaseTransport, file: Any, offset: int, count: int | None
+        ) -> int: ...
         def _make_datagram_transport(
             self, sock: socket, protocol: asyncio.DatagramProtocol, address: Any, waiter: Any, extra: Any
         ) -> asyncio.DatagramTransport: ...
@@ -106,3 +112,61 @@ def make_tls_protocol(
         ssl_shutdown_timeout=shutdown_timeout_s,
     )
     return tls, tls._app_transport
+
+
+if TYPE_CHECKING:
+
+    class PrivateProcessTransport(asyncio.SubprocessTransport):
+        """asyncio's transport of a child process, less starting it and hearing of its end."""
+
+        _loop: Any
+        _proc: subprocess.Popen[bytes] | None
+        _pipes: dict[int, Any]
+
+        def __init__(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            protocol: asyncio.BaseProtocol,
+            args: Any,
+            shell: bool,
+            stdin: Any,
+            stdout: Any,
+            stderr: Any,
+            bufsize: int,
+            waiter: Any = None,
+            extra: dict[str, Any] | None = None,
+            **kwargs: Any,
+        ) -> None: ...
+        def _check_proc(self) -> None: ...
+        def _process_exited(self, returncode: int) -> None: ...
+        async def _wait(self) -> int: ...
+
+    class PrivatePopen(subprocess.Popen[bytes]):
+        """subprocess.Popen, less the fork."""
+
+        pid: int
+        returncode: int | None
+        _child_created: bool
+
+        def _close_pipe_fds(
+            self, p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int
+        ) -> None: ...
+else:
+    PrivateProcessTransport = base_subprocess.BaseSubprocessTransport
+    PrivatePopen = subprocess.Popen
+
+
+#: The parameters of `Popen._execute_child`, which ours takes over.
+_EXECUTE_CHILD = (
+    "self args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell"
+    " p2cread p2cwrite c2pread c2pwrite errread errwrite"
+    " restore_signals gid gids uid umask start_new_session process_group"
+)
+
+
+def popen_is_known() -> bool:
+    """Whether subprocess.Popen is the class that `PrivatePopen` was made from, and starts children as expected."""
+    if subprocess.Popen is not PrivatePopen:
+        return False
+    code = PrivatePopen._execute_child.__code__  # type: ignore[attr-defined]
+    return " ".join(code.co_varnames[: code.co_argcount]) == _EXECUTE_CHILD

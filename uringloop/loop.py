@@ -25,18 +25,22 @@ import socket
 import ssl
 import threading
 import time
-import weakref
 from asyncio import Handle
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from . import hooks
+from .names import NameResolution
 from .operations import Operation, Poll
+from .operations.address import FAMILIES
 from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
-from .sockets import SocketOperations
-from .transports.datagram import FAMILIES, DatagramTransport
+from .sendfile import FileSending, PipePool
+from .sockets import SocketOperations, Unaccepted, Unread
+from .transports.datagram import DatagramTransport
+from .transports.pipe import ReadPipeTransport, WritePipeTransport
+from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.stream import StreamTransport
 
@@ -52,7 +56,7 @@ _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
-class EventLoop(Scheduler, SocketOperations):
+class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -104,8 +108,9 @@ class EventLoop(Scheduler, SocketOperations):
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
-        self._unread = weakref.WeakKeyDictionary()
-        self._unaccepted = weakref.WeakKeyDictionary()
+        self._unread = Unread()
+        self._unaccepted = Unaccepted()
+        self._pipes = PipePool()
         wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
@@ -291,11 +296,56 @@ class EventLoop(Scheduler, SocketOperations):
         self._csock.setblocking(False)
         self._internal_fds += 1
 
-    # Sockets
+    # Sockets and pipes
 
     def _open_stream(self, fd: int, transport: StreamTransport, context: contextvars.Context | None) -> Stream:
         multishot = "multishot_receive" in self._ring.features.enabled
         return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, context)
+
+    def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
+        enabled = self._ring.features.enabled
+        return Stream(
+            self._dispatcher,
+            fd,
+            transport,
+            self.call_soon,
+            multishot and "multishot_read" in enabled,
+            pipe=True,
+            polls="waiting_pipes" not in enabled,
+            datagrams=datagrams,
+        )
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ProcessTransport:
+        return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
 
     def _open_datagram(
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
@@ -431,8 +481,9 @@ class EventLoop(Scheduler, SocketOperations):
             return
         only_watches = self._ring.forked or self._drain()
         self._ring.close(only_watches=only_watches)
-        self._unaccepted.clear()
+        self._unaccepted.close()
         super().close()
+        self._pipes.close()
         self._drop_timers()
         os.close(self._eventfd)
 

@@ -4,32 +4,99 @@ Checks and errors are asyncio's.  What a cancelled receive or accept had already
 next one on that socket gets it first.
 """
 
+import asyncio
+import operator
 import os
+import select
 import socket
 import weakref
+from collections import deque
 from functools import partial
 from typing import Any
 
 from .hooks import PrivateLoop, check_ssl_socket
-from .operations import Accept, Connect, Operation, Receive, ReceiveInto, SendAll, address
-from .ring import Dispatcher, Pin, Ring
+from .operations import (
+    Accept,
+    Connect,
+    Operation,
+    Ready,
+    Receive,
+    ReceiveFrom,
+    ReceiveInto,
+    SendAll,
+    SendTo,
+    address,
+    first_bytes,
+)
+from .ring import Dispatcher, Ring
+
+#: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
+_type_of: Any = socket.SocketType.type.__get__
+_RECEIVE_MAX_BYTES = 1 << 30
+_RETRY_DELAY_S = 0.001
+
+
+class Unread:
+    """What cancelled receives had taken from their sockets: pieces of a stream, or datagrams with their senders."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] = weakref.WeakKeyDictionary()
+
+    def keep(self, sock: socket.socket, data: bytes, sender: Any = None) -> None:
+        """For the next receive."""
+        self._kept.setdefault(sock, deque()).append((data, sender))
+
+    def take(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any] | None:
+        """What a receive of up to size_bytes gets, with its sender; None if nothing was kept.
+
+        Of a datagram the rest is lost, of a stream it is not.
+        """
+        kept = self._kept.get(sock) if self._kept else None
+        if kept is None:
+            return None
+        data, sender = kept.popleft()
+        if len(data) > size_bytes and _type_of(sock) == socket.SOCK_STREAM:
+            kept.appendleft((data[size_bytes:], sender))
+        if not kept:
+            del self._kept[sock]
+        return data[:size_bytes], sender
+
+    def take_all(self, sock: socket.socket) -> bytes:
+        """All that was kept of a stream."""
+        return b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
 class Unaccepted:
-    """A connection that the kernel accepted and nobody has yet; closed with this object, unless it is taken out."""
+    """What cancelled accepts had taken from their listening sockets: descriptors, each with the peer's address.
 
-    def __init__(self, fd: int, peer: Any) -> None:
-        self._fd = fd
-        self._peer = peer
+    What nobody takes is closed with the listening socket's object, or by `close`.
+    """
 
-    def take(self) -> tuple[int, Any]:
-        """The descriptor, which is the caller's from now on, and the address of the other end."""
-        fd, self._fd = self._fd, -1
-        return fd, self._peer
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[int, Any]]] = weakref.WeakKeyDictionary()
 
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+    def keep(self, sock: socket.socket, fd: int, peer: Any) -> None:
+        """For the next accept."""
+        kept = self._kept.get(sock)
+        if kept is None:
+            kept = self._kept[sock] = deque()
+            weakref.finalize(sock, _close_all, kept)
+        kept.append((fd, peer))
+
+    def take(self, sock: socket.socket) -> tuple[int, Any] | None:
+        """The oldest, which is the caller's from now on; None if nothing was kept."""
+        kept = self._kept.get(sock) if self._kept else None
+        return kept.popleft() if kept else None
+
+    def close(self) -> None:
+        """Close what nobody took."""
+        for kept in self._kept.values():
+            _close_all(kept)
+
+
+def _close_all(kept: deque[tuple[int, Any]]) -> None:
+    while kept:
+        os.close(kept.popleft()[0])
 
 
 class SocketOperations(PrivateLoop):
@@ -37,8 +104,8 @@ class SocketOperations(PrivateLoop):
 
     _dispatcher: Dispatcher
     _ring: Ring
-    _unread: "weakref.WeakKeyDictionary[socket.socket, bytearray]"
-    _unaccepted: "weakref.WeakKeyDictionary[socket.socket, list[Unaccepted]]"
+    _unread: Unread
+    _unaccepted: Unaccepted
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
@@ -49,64 +116,139 @@ class SocketOperations(PrivateLoop):
         """
         return await operation.run(self, self._dispatcher)
 
-    def _check_socket(self, sock: socket.socket) -> None:
+    def _check_socket(self, sock: socket.socket) -> int:
+        """Returns its descriptor."""
         check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
+        self._check_closed()
+        fd = sock.fileno()
         if self._transports:
-            self._ensure_fd_no_transport(sock)
+            self._ensure_fd_no_transport(fd)
+        return fd
 
-    def _keep_unread(self, sock: socket.socket, data: bytes) -> None:
-        self._unread.setdefault(sock, bytearray()).extend(data)
-
-    def _take_unread(self, sock: socket.socket, size_bytes: int | None = None) -> bytes:
-        kept = self._unread.get(sock) if self._unread else None
-        if not kept:
-            return b""
-        data = bytes(kept[:size_bytes])
-        del kept[:size_bytes]
-        if not kept:
-            del self._unread[sock]
-        return data
+    # Receiving
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
-        self._check_socket(sock)
+        fd = self._check_socket(sock)
+        n = operator.index(n)
         if n < 0:
             raise ValueError("negative buffersize in recv")
-        unread = self._take_unread(sock, n)
-        if unread or n == 0:
-            return unread
+        if n == 0:
+            return b""
+        if _type_of(sock) != socket.SOCK_STREAM:
+            if sock.family not in address.FAMILIES:
+                return await super().sock_recv(sock, n)
+            datagram, _ = await self._receive_datagram(sock, fd, n)
+            return datagram
+        unread = self._unread.take(sock, n)
+        if unread is not None:
+            return unread[0]
         if self._ring.has_buffers:
-            data: bytes = await self.submit(Receive(sock.fileno(), n, partial(self._keep_unread, sock)))
+            size_bytes = min(n, _RECEIVE_MAX_BYTES)
+            data: bytes = await self.submit(Receive(fd, size_bytes, partial(self._unread.keep, sock)))
             return data
         buffer = bytearray(n)
-        count = await self.submit(ReceiveInto(sock.fileno(), buffer, partial(self._keep_unread, sock)))
-        return bytes(memoryview(buffer)[:count])
+        count = await self.submit(ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
+        return first_bytes(buffer, count)
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
-        self._check_socket(sock)
-        view = memoryview(buf).cast("B")
-        unread = self._take_unread(sock, len(view))
-        if unread or not len(view):
-            view[: len(unread)] = unread
-            return len(unread)
-        count: int = await self.submit(ReceiveInto(sock.fileno(), view, partial(self._keep_unread, sock)))
-        return count
+        fd = self._check_socket(sock)
+        size_bytes = _writable_bytes(buf, "recv_into")
+        if size_bytes == 0:
+            return 0
+        if _type_of(sock) != socket.SOCK_STREAM:
+            if sock.family not in address.FAMILIES:
+                return await super().sock_recv_into(sock, buf)
+            count, _ = await self._receive_datagram_into(sock, fd, buf, size_bytes)
+            return count
+        unread = self._unread.take(sock, size_bytes)
+        if unread is not None:
+            return _fill(buf, unread[0])
+        received_bytes: int = await self.submit(ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
+        return received_bytes
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram and its sender; see `asyncio.loop.sock_recvfrom`."""
+        fd = self._check_socket(sock)
+        bufsize = operator.index(bufsize)
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        if sock.family not in address.FAMILIES:
+            return await super().sock_recvfrom(sock, bufsize)
+        return await self._receive_datagram(sock, fd, bufsize)
+
+    async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into a writable buffer; see `asyncio.loop.sock_recvfrom_into`."""
+        fd = self._check_socket(sock)
+        size_bytes = _writable_bytes(buf, "recvfrom_into")
+        nbytes = operator.index(nbytes) or len(buf)
+        if nbytes < 0:
+            raise ValueError("negative buffersize in recvfrom_into")
+        if nbytes > size_bytes:
+            raise ValueError("nbytes is greater than the length of the buffer")
+        if sock.family not in address.FAMILIES:
+            return await super().sock_recvfrom_into(sock, buf, nbytes)
+        return await self._receive_datagram_into(sock, fd, buf, nbytes)
+
+    async def _receive_datagram(self, sock: socket.socket, fd: int, size_bytes: int) -> tuple[bytes, Any]:
+        unread = self._unread.take(sock, size_bytes)
+        if unread is not None:
+            return unread
+        buffer = bytearray(size_bytes)
+        keep = partial(self._unread.keep, sock)
+        count, sender = await self.submit(ReceiveFrom(fd, buffer, size_bytes, keep))
+        return first_bytes(buffer, count), sender
+
+    async def _receive_datagram_into(self, sock: socket.socket, fd: int, buf: Any, size_bytes: int) -> tuple[int, Any]:
+        unread = self._unread.take(sock, size_bytes)
+        if unread is not None:
+            data, sender = unread
+            return _fill(buf, data), sender
+        keep = partial(self._unread.keep, sock)
+        received: tuple[int, Any] = await self.submit(ReceiveFrom(fd, buf, size_bytes, keep))
+        return received
+
+    # Sending
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
         self._check_socket(sock)
-        pin = Pin(data)
         sent_bytes = 0
-        while sent_bytes < pin.size_bytes:
-            sent_bytes += await self.submit(SendAll(sock.fileno(), pin, sent_bytes))
+        while True:
+            sending = SendAll(sock.fileno(), data, sent_bytes)
+            sent_bytes += await self.submit(sending)
+            if sent_bytes >= sending.size_bytes:
+                return
 
-    async def sock_connect(self, sock: socket.socket, address_: Any) -> None:
+    async def sock_sendto(self, sock: socket.socket, data: Any, target: Any) -> int:
+        """Send a datagram; see `asyncio.loop.sock_sendto`.
+
+        The socket itself resolves an address that is no literal, as asyncio's does: use `getaddrinfo` before.
+        """
+        self._check_socket(sock)
+        name = _pack_literal(sock, target)
+        if name is None:
+            return await super().sock_sendto(sock, data, target)
+        full = False
+        while True:
+            try:
+                count: int = await self.submit(SendTo(sock.fileno(), data, name))
+                return count
+            except BlockingIOError:
+                if full:
+                    # Poll says of an unconnected unix socket that there is room, however full the receiver is.
+                    await asyncio.sleep(_RETRY_DELAY_S)
+            full = True
+            await self.submit(Ready(sock.fileno(), select.POLLOUT))
+
+    # Connections
+
+    async def sock_connect(self, sock: socket.socket, target: Any) -> None:
         """Connect to an address; see `asyncio.loop.sock_connect`."""
         self._check_socket(sock)
-        target = address_
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             resolved = await self._ensure_resolved(
                 target, family=sock.family, type=sock.type, proto=sock.proto, loop=self
@@ -115,21 +257,49 @@ class SocketOperations(PrivateLoop):
         packed = address.pack(sock.family, target)
         if packed is None:
             await super().sock_connect(sock, target)
-        else:
-            await self.submit(Connect(sock.fileno(), packed, target))
+            return
+        while True:
+            try:
+                await self.submit(Connect(sock.fileno(), packed, target))
+                return
+            except BlockingIOError:
+                if sock.family != socket.AF_UNIX:
+                    raise
+                # The server's backlog is full, and poll does not say when it no longer is.
+                await asyncio.sleep(_RETRY_DELAY_S)
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
-        self._check_socket(sock)
-        fd, peer = self._take_unaccepted(sock) or await self.submit(
-            Accept(sock.fileno(), partial(self._keep_unaccepted, sock))
+        fd = self._check_socket(sock)
+        if sock.family not in address.FAMILIES:
+            return await super().sock_accept(sock)
+        accepted, peer = self._unaccepted.take(sock) or await self.submit(
+            Accept(fd, partial(self._unaccepted.keep, sock))
         )
-        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=fd)
+        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
         return conn, peer
 
-    def _keep_unaccepted(self, sock: socket.socket, fd: int, peer: Any) -> None:
-        self._unaccepted.setdefault(sock, []).append(Unaccepted(fd, peer))
 
-    def _take_unaccepted(self, sock: socket.socket) -> tuple[int, Any] | None:
-        kept = self._unaccepted.get(sock) if self._unaccepted else None
-        return kept.pop(0).take() if kept else None
+def _writable_bytes(buffer: Any, method: str) -> int:
+    with memoryview(buffer) as view:
+        if view.readonly or not view.c_contiguous:
+            kind = type(buffer).__name__
+            raise TypeError(f"{method}() argument 1 must be read-write bytes-like object, not {kind}")
+        return view.nbytes
+
+
+def _fill(buffer: Any, data: bytes) -> int:
+    with memoryview(buffer) as view, view.cast("B") as flat:
+        flat[: len(data)] = data
+    return len(data)
+
+
+def _pack_literal(sock: socket.socket, target: Any) -> bytes | None:
+    """The packed address if it is one as it stands; of anything else the socket knows more, also what is wrong."""
+    family = sock.family
+    if not isinstance(target, (str, bytes) if family == socket.AF_UNIX else tuple):
+        return None
+    try:
+        return address.pack(family, target)
+    except (OSError, OverflowError, TypeError, ValueError):
+        return None

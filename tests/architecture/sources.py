@@ -10,7 +10,19 @@ PACKAGE = ROOT / "uringloop"
 CORE = PACKAGE / "ring" / "_core"
 
 #: From the top down: imports go down this list only.
-LAYERS = ("policy", "loop", "scheduler", "sockets", "transports", "files", "operations", "ring", "hooks")
+LAYERS = (
+    "policy",
+    "loop",
+    "scheduler",
+    "sockets",
+    "sendfile",
+    "names",
+    "transports",
+    "files",
+    "operations",
+    "ring",
+    "hooks",
+)
 #: Above all layers.
 ENTRANCES = ("__init__", "__main__")
 

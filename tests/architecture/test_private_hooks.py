@@ -13,10 +13,22 @@ import re
 import selectors
 import socket
 import ssl
+import subprocess
 import sys
 import textwrap
+import types
 import warnings
-from asyncio import base_events, constants, events, format_helpers, selector_events, sslproto, transports, trsock
+from asyncio import (
+    base_events,
+    base_subprocess,
+    constants,
+    events,
+    format_helpers,
+    selector_events,
+    sslproto,
+    transports,
+    trsock,
+)
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -63,6 +75,12 @@ _TLS_PROTOCOL = (
 HANDLE_SLOTS = ("_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context")
 TIMER_SLOTS = ("_scheduled", "_when")
 
+_EXECUTE_CHILD = (
+    "self args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell"
+    " p2cread p2cwrite c2pread c2pwrite errread errwrite"
+    " restore_signals gid gids uid umask start_new_session process_group"
+)
+
 HOOKS = [
     # Overridden: asyncio calls ours.
     Hook("loop", "_run_once", "self"),
@@ -73,15 +91,23 @@ HOOKS = [
     Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server=" + _CONTEXT),
     Hook("loop", "_make_ssl_transport", _TLS),
     Hook("loop", "_make_datagram_transport", "self sock protocol address= waiter= extra="),
+    Hook("loop", "_sendfile_native", "self transp file offset count"),
+    Hook("loop", "_sock_sendfile_native", "self sock file offset count"),
     Hook("loop", "_start_serving", _SERVING),
     Hook("loop", "_stop_serving", "self sock"),
     *([Hook("policy", "_loop_factory", "*")] if _HAS_POLICIES else []),
+    Hook("loop", "_make_read_pipe_transport", "self pipe protocol waiter= extra="),
+    Hook("loop", "_make_write_pipe_transport", "self pipe protocol waiter= extra="),
+    Hook("loop", "_make_subprocess_transport", "self protocol args shell stdin stdout stderr bufsize extra= kwargs"),
+    Hook("process", "_start", "self args shell stdin stdout stderr bufsize kwargs"),
+    Hook("popen", "_execute_child", _EXECUTE_CHILD),
     # Called.
     Hook("loop", "_check_closed", "self"),
     Hook("loop", "_check_running", "self"),
     Hook("loop", "_check_thread", "self"),
     Hook("loop", "_check_callback", "self callback method"),
     Hook("loop", "_process_events", "self event_list"),
+    Hook("loop", "_check_sendfile_params", "self sock file offset count"),
     Hook("loop", "_ensure_fd_no_transport", "self fd"),
     Hook("loop", "_ensure_resolved", "self address * family= type= proto= flags= loop"),
     Hook("handle", "_run", "self"),
@@ -98,6 +124,10 @@ HOOKS = [
     Hook("transport", "_set_write_buffer_limits", "self high= low="),
     Hook("transport", "_maybe_pause_protocol", "self"),
     Hook("transport", "_maybe_resume_protocol", "self"),
+    Hook("process", "_check_proc", "self"),
+    Hook("process", "_process_exited", "self returncode"),
+    Hook("process", "_wait", "self"),
+    Hook("popen", "_close_pipe_fds", "self p2cread p2cwrite c2pread c2pwrite errread errwrite"),
     # Read, and some of them written.
     Hook("loop", "_ssock", socket.socket),
     Hook("loop", "_csock", socket.socket),
@@ -117,6 +147,10 @@ HOOKS = [
     Hook("transport", "_high_water", int),
     Hook("transport", "_low_water", int),
     Hook("transport", "_protocol_paused", bool),
+    Hook("process", "_loop", object),
+    Hook("process", "_proc", object),
+    Hook("process", "_pipes", dict),
+    Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
     Hook("constants", "_SendfileMode", type),
     Hook("constants", "SSL_HANDSHAKE_TIMEOUT", float),
@@ -128,18 +162,13 @@ READS = {
     "base_events.BaseEventLoop.sendfile": {"_sendfile_compatible"},
     "base_events.BaseEventLoop.start_tls": {"_start_tls_compatible"},
     "base_events._SendfileFallbackProtocol": {"_loop", "_protocol_paused"},
-    "selector_events.BaseSelectorEventLoop._sendfile_native": {
-        "_make_empty_waiter",
-        "_reset_empty_waiter",
-        "_sock",
-        "_sock_fd",
-    },
     "sslproto.SSLProtocol": {"_force_close"},
 }
 
 #: Names that asyncio has too, but that are ours and never meet its own.
 COINCIDENCES = {
     "_lock": "BufferedFile's; asyncio.events has one",
+    "_protocol": "of our transports over streams; asyncio's transport of a child has one",
     "_protocol_factory": "Listener's; asyncio.Server has one",
     "_wakeup": "EventLoop's; asyncio.Server has one",
 }
@@ -156,6 +185,8 @@ def owners() -> Iterator[dict[str, Any]]:
             "handle": asyncio.TimerHandle(0.0, print, (), loop),
             "server": base_events.Server(loop, [], asyncio.Protocol, None, 1, None),
             "transport": transports._FlowControlMixin(loop=loop),  # type: ignore[attr-defined]
+            "process": _process_transport(),
+            "popen": subprocess.Popen,
             "policy": _policy_class(),
             "selector": selector,
             "base_events": base_events,
@@ -169,6 +200,21 @@ def owners() -> Iterator[dict[str, Any]]:
     finally:
         selector.close()
         loop.close()
+
+
+def _process_transport() -> Any:
+    """A transport of a child that has ended, as far as one can be had without a running loop."""
+
+    class Ended(base_subprocess.BaseSubprocessTransport):  # type: ignore[name-defined,misc]
+        def _start(self, args: Any, shell: Any, stdin: Any, stdout: Any, stderr: Any, bufsize: Any) -> None:
+            self._proc = types.SimpleNamespace(pid=1, poll=lambda: 0)
+
+    loop = types.SimpleNamespace(get_debug=lambda: False, create_task=lambda coroutine: coroutine.close())
+    transport = Ended(loop, asyncio.SubprocessProtocol(), ["true"], False, None, None, None, 0)
+    transport.close()
+    # The method that is overridden here.
+    transport._start = base_subprocess.BaseSubprocessTransport._start  # type: ignore[attr-defined]
+    return transport
 
 
 def _policy_class() -> type | None:

@@ -31,7 +31,6 @@ def drop(*protocols: Recorder) -> None:
     for protocol in protocols:
         with pytest.warns(ResourceWarning, match="unclosed transport"):
             protocol.transport.__del__()
-        protocol.transport._sock = None
 
 
 @on_every_ring

@@ -1,79 +1,19 @@
-"""What asyncio's own code does on this loop: sendfile, datagrams, pipes, subprocesses."""
+"""What asyncio's own code does on this loop: datagrams, pipes, subprocesses."""
 
 import asyncio
 import contextlib
 import os
 import socket
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.variants import EVERY
 
-from .helpers import LOCALHOST, Recorder, connected, pattern, socket_pair
+from .helpers import LOCALHOST, Recorder, connected, pattern
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(pattern(1_000_000))
-    return path
-
-
-async def test_sendfile_keeps_the_order_with_what_is_written(file: Path) -> None:
-    loop = asyncio.get_running_loop()
-    async with connected(Recorder(), Recorder()) as (client, server):
-        client.transport.write(b"before,")
-        with file.open("rb") as opened:
-            assert await loop.sendfile(client.transport, opened) == 1_000_000
-        client.transport.write(b",after")
-        await server.until_received(1_000_013)
-        assert server.received == b"before," + pattern(1_000_000) + b",after"
-
-
-async def test_sendfile_lets_both_directions_go_on(file: Path) -> None:
-    loop = asyncio.get_running_loop()
-    async with connected(Recorder(), Recorder()) as (client, server):
-        with file.open("rb") as opened:
-            sending = asyncio.create_task(loop.sendfile(client.transport, opened, 1000, 5000))
-            await asyncio.sleep(0)
-            server.transport.write(b"meanwhile")
-            assert await sending == 5000
-        await client.until_received(9)
-        await server.until_received(5000)
-        assert server.received == pattern(5000, 1000)
-        assert client.received == b"meanwhile"
-
-
-async def test_writing_during_a_sendfile_is_refused(file: Path) -> None:
-    loop = asyncio.get_running_loop()
-    async with connected(Recorder(), Recorder()) as (client, server):
-        server.transport.pause_reading()
-        client.transport.write(pattern(10_000_000))
-        with file.open("rb") as opened:
-            sending = asyncio.create_task(loop.sendfile(client.transport, opened))
-            await asyncio.sleep(0)
-            with pytest.raises(RuntimeError, match="sendfile is in progress"):
-                client.transport.write(b"x")
-            server.transport.resume_reading()
-            await sending
-        await server.until_received(11_000_000)
-        assert server.received == pattern(10_000_000) + pattern(1_000_000)
-
-
-async def test_sock_sendfile(file: Path) -> None:
-    loop = asyncio.get_running_loop()
-    with socket_pair() as (left, right), file.open("rb") as opened:
-        sending = asyncio.create_task(loop.sock_sendfile(left, opened))
-        received = bytearray()
-        while len(received) < 1_000_000:
-            received += await loop.sock_recv(right, 1 << 20)
-        assert await sending == 1_000_000
-        assert received == pattern(1_000_000)
 
 
 class Datagrams(asyncio.DatagramProtocol):

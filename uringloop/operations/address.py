@@ -9,6 +9,11 @@ _FAMILY = struct.Struct("=H")
 _INET = struct.Struct("=H2s4s8x")
 _INET6 = struct.Struct("=H2sI16sI")
 _UNIX_PATH_MAX = 108
+_FLOW_MAX = 0xFFFFF
+_UINT_MAX = 0xFFFFFFFF
+
+#: The families whose addresses this module knows.
+FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 
 #: Room for the address of any family.
 SIZE_MAX_BYTES = 128
@@ -18,26 +23,31 @@ def pack(family: int, address: Any) -> bytes | None:
     """The sockaddr of a resolved address; None for a family that this module does not know.
 
     Raises:
-        OverflowError: a port outside 0-65535.
+        OverflowError: a port outside 0-65535, or a flow label outside 0-1048575.
         OSError: the host is no address literal, or the path is too long.
+        TypeError, ValueError: it is no address of that family.
     """
     if family == socket.AF_INET:
         host, port = address
         return _INET.pack(family, _port(port), socket.inet_pton(family, host))
     if family == socket.AF_INET6:
-        host, port, flow, scope = (*address, 0, 0)[:4]
+        host, port, flow, scope = (*address, 0, 0)[: max(4, len(address))]
+        if not 0 <= flow <= _FLOW_MAX:
+            raise OverflowError("connect(): flowinfo must be 0-1048575.")
+        scope &= _UINT_MAX
         return _INET6.pack(family, _port(port), socket.htonl(flow), socket.inet_pton(family, host), scope)
     if family == socket.AF_UNIX:
-        path = os.fsencode(address) if not isinstance(address, bytes) else address
-        if len(path) > _UNIX_PATH_MAX or (len(path) == _UNIX_PATH_MAX and not path.startswith(b"\0")):
+        path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
+        # Abstract, or none: the kernel makes one up, or refuses.
+        ending = b"\0" if path and not path.startswith(b"\0") else b""
+        if len(path + ending) > _UNIX_PATH_MAX:
             raise OSError("AF_UNIX path too long")
-        ending = b"" if path.startswith(b"\0") else b"\0"
         return _FAMILY.pack(family) + path + ending
     return None
 
 
 def unpack(raw: bytes) -> Any:
-    """What `socket.accept` would return for this sockaddr."""
+    """What `socket.accept` would return for this sockaddr of one of `FAMILIES`."""
     if len(raw) < _FAMILY.size:
         return ""
     (family,) = _FAMILY.unpack_from(raw)

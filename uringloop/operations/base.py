@@ -4,7 +4,8 @@ From `stage` to its last CQE the in-flight table holds the operation, and the op
 may touch: buffers, paths, addresses.  Losing whoever waits for it changes nothing of that: the operation is abandoned,
 the kernel is asked once to cancel, and what it reports all the same is disposed of by the operation's class.
 
-A cancelled await returns only when the kernel is done with the caller's memory.
+A cancelled await returns only when the kernel is done with the caller's memory.  Then that memory is let go of, and not
+only when the operation is freed, because the traceback of the cancellation refers to it.
 """
 
 import asyncio
@@ -63,6 +64,9 @@ class Operation:
     def dispose(self, res: int, flags: int) -> None:
         """A result that is no error and that nobody awaits: close what was opened, keep what was received."""
 
+    def release(self) -> None:
+        """Let go of the caller's memory: nothing is in flight, no result will be looked at."""
+
     def error(self, res: int) -> BaseException:
         """The exception for a negative result."""
         if self.filename is None:
@@ -88,8 +92,8 @@ class Operation:
             asyncio.CancelledError: only when the kernel is done with the operation's memory.
         """
         waiter = self._waiter = loop.create_future()
-        self.submit(dispatcher)
         try:
+            self.submit(dispatcher)
             res, flags = await waiter
         except asyncio.CancelledError:
             await self._cancelled(loop)
@@ -100,6 +104,9 @@ class Operation:
                 self._discard(*waiter.result())
             self.abandon()
             raise
+        finally:
+            if not self.in_flight:
+                self.release()
         if res < 0:
             raise self.error(res)
         return self.result(res, flags)
@@ -136,6 +143,8 @@ class Operation:
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
             self._discard(res, flags)
+        if self.abandoned:
+            self.release()
         if waiter is not None and not waiter.done():
             waiter.set_result((res, flags))
 

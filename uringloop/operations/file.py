@@ -48,9 +48,14 @@ class Descriptor:
         self.filename = filename
         self.owned = owned
 
+    def close(self) -> None:
+        """Close it now, whoever still refers to it; only when nothing in flight uses it."""
+        fd, self.fd = self.fd, -1
+        if self.owned and fd >= 0:
+            os.close(fd)
+
     def __del__(self) -> None:
-        if self.owned and self.fd >= 0:
-            os.close(self.fd)
+        self.close()
 
 
 class FileOperation(Operation):
@@ -121,6 +126,9 @@ class _Transfer(FileOperation):
     def complete(self, res: int, flags: int) -> None:
         self.moved_bytes = max(res, 0)
         super().complete(res, flags)
+
+    def release(self) -> None:
+        self._pin.release()
 
 
 class Read(_Transfer):

@@ -2,8 +2,8 @@
 
 Features are probed, never guessed from the kernel's version.  Multishot receive and accept are flags of operations,
 which no probe reports: they are taken as present where an operation of the same release is (SEND_ZC of 6.0, SOCKET of
-5.19), because refusing them at run time would cost a connection.  A restricted ring still reports an operation as
-supported.
+5.19), because refusing them at run time would cost a connection.  Whether pipes wait shows only when one is read: it is
+taken as present, and EAGAIN is answered with a poll.  A restricted ring still reports an operation as supported.
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ OPTIONAL = {
     "multishot_receive": "one armed receive serves a connection until it ends",
     "multishot_accept": "one armed accept serves a listening socket",
     "multishot_poll": "one armed poll reports every wakeup",
+    "multishot_read": "one armed read serves a pipe until it ends",
+    "waiting_pipes": "a read or write of a non-blocking pipe waits in the kernel, instead of failing with EAGAIN",
     "buffer_rings": "the kernel picks receive buffers from a shared group",
     "defer_taskrun": "completions are made when the loop asks for them, not by interrupting it",
 }
@@ -45,6 +47,8 @@ def derive(
         "multishot_receive": buffer_rings and Opcode.SEND_ZC in opcodes,
         "multishot_accept": Opcode.SOCKET in opcodes,
         "multishot_poll": bool(kernel & Feature.RSRC_TAGS),
+        "multishot_read": buffer_rings and Opcode.READ_MULTISHOT in opcodes,
+        "waiting_pipes": True,
         "buffer_rings": buffer_rings,
         "defer_taskrun": bool(setup & Setup.DEFER_TASKRUN),
     }

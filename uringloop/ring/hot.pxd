@@ -54,6 +54,11 @@ cdef extern from "core.h" nogil:
         UL_STREAM_RELEASED
         UL_STREAM_CLOSED
         UL_STREAM_EMPTY
+        UL_STREAM_HANGUP
+        UL_OPEN_MULTISHOT
+        UL_OPEN_PIPE
+        UL_OPEN_POLLS
+        UL_OPEN_DATAGRAMS
         UL_DATAGRAM_DATA
         UL_DATAGRAM_RECEIVE_ERROR
         UL_DATAGRAM_SEND_ERROR
@@ -81,8 +86,9 @@ cdef extern from "core.h" nogil:
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 
-    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
+    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     int ul_stream_receive(ul_stream *stream)
+    void ul_stream_watch(ul_stream *stream, uint32_t events)
     int ul_stream_hold(ul_stream *stream)
     void ul_stream_recycle(ul_stream *stream, const ul_event *event)
     int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)

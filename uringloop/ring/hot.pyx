@@ -66,6 +66,12 @@ cdef class Pin:
     def size_bytes(self):
         return self.view.len
 
+    def release(self):
+        """Let go of the buffer now, whoever still refers to this; only when nothing in flight uses it."""
+        PyBuffer_Release(&self.view)
+        self.view.buf = NULL
+        self.view.len = 0
+
 
 cdef class Endpoint:
     """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""
@@ -271,13 +277,16 @@ cdef class Dispatcher:
     def dispatch(self):
         """Hand every event to its operation or endpoint."""
         cdef ul_event *event
+        cdef Endpoint endpoint
         while self.cursor < self.count:
             # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
             PyErr_CheckSignals()
             event = &self.events[self.cursor]
             self.cursor += 1
             if event.owner != NULL:
-                self.tell(<Endpoint>event.owner, event)
+                # Held: the endpoint's last event lets go of it.
+                endpoint = <Endpoint>event.owner
+                self.tell(endpoint, event)
             else:
                 self.complete(event.token, event.res, event.flags)
 

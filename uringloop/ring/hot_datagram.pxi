@@ -138,7 +138,7 @@ cdef class Datagram(Endpoint):
     """One datagram socket: datagrams in to the protocol, datagrams out from `sendto`.
 
     The transport owns the socket and the cold half of the state; it is told through `send_slowly`, `pack_address`,
-    `unpack_address`, `protocol_failed`, `finish`, `socket_released` and asyncio's `_maybe_pause_protocol` and
+    `unpack_address`, `protocol_failed`, `finish`, `file_released` and asyncio's `_maybe_pause_protocol` and
     `_maybe_resume_protocol`.
 
     Args:
@@ -247,7 +247,7 @@ cdef class Datagram(Endpoint):
             # Resuming may have queued more, which asyncio sends even from a closing socket.
             if what & UL_DATAGRAM_CLOSED and self.handle != NULL and ul_datagram_quiet(self.handle):
                 self.lost = True
-                self.call_in_context(self.transport.socket_released)
+                self.call_in_context(self.transport.file_released)
 
     cdef abort_in_core(self):
         self.closing = self.orphaned = True
@@ -428,7 +428,7 @@ cdef class Datagram(Endpoint):
         protocol may still have something: `finish` is called again when it was resumed.
 
         Returns:
-            Whether nothing is in flight either; otherwise `socket_released` is called later.
+            Whether nothing is in flight either; otherwise `file_released` is called later.
         """
         cdef int result
         self.closing = True

@@ -17,38 +17,52 @@ cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 
 
 
 cdef class Stream(Endpoint):
-    """One connected socket: bytes in to the protocol, bytes out from `write`.
+    """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
 
     The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `protocol_failed`, `finish`, `socket_released`, `queue_emptied` and asyncio's `_maybe_pause_protocol`
+    `stream_failed`, `protocol_failed`, `finish`, `file_released`, `queue_emptied` and asyncio's `_maybe_pause_protocol`
     and `_maybe_resume_protocol`.
 
     Args:
         dispatcher: of the loop's ring.
-        fd: the connected socket, non-blocking.
+        fd: the connected socket or the pipe's end, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
         context: of all callbacks; a copy of the current one if None.
+        pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
+        polls: poll before each read and each queued write, as kernels need where these do not wait.
+        datagrams: read large ones whole.
     """
 
     cdef ul_stream *handle
     cdef Dispatcher dispatcher
     cdef object transport, protocol, context, call_soon
     cdef list held
-    cdef bint buffered, eof_written, sendfile_waits
+    cdef bint buffered, eof_written, sendfile_waits, pipe
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef readonly bint paused, closing, lost
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context=None,
+                 bint pipe=False, bint polls=False, bint datagrams=False):
+        cdef uint32_t flags = 0
+        if multishot:
+            flags |= UL_OPEN_MULTISHOT
+        if pipe:
+            flags |= UL_OPEN_PIPE
+        if polls:
+            flags |= UL_OPEN_POLLS
+        if datagrams:
+            flags |= UL_OPEN_DATAGRAMS
         dispatcher.check()
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
         self.context = PyContext_CopyCurrent() if context is None else context
         self.held = []
-        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, multishot)
+        self.pipe = pipe
+        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
             raise MemoryError
         dispatcher.endpoints.add(self)
@@ -72,9 +86,16 @@ cdef class Stream(Endpoint):
         """Bytes that were received before the stream was made."""
         self.held.append(data)
 
+    def watch(self, uint32_t events):
+        """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
+        ul_stream_watch(self.handle, events)
+
     def pause(self):
-        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short."""
+        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short.  But who pauses
+        a pipe may hand it to a child that shall read on."""
         self.paused = True
+        if self.pipe and self.handle != NULL:
+            self.check(ul_stream_hold(self.handle))
 
     def resume(self):
         self.paused = False
@@ -89,7 +110,7 @@ cdef class Stream(Endpoint):
             if item is EOF:
                 self.transport.eof_received_by_stream()
             elif type(item) is int:
-                self.failed(item, "Fatal read error on socket transport")
+                self.failed(item, "read")
             else:
                 self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
         if not self.held:
@@ -107,8 +128,14 @@ cdef class Stream(Endpoint):
         self.check(ul_stream_hold(self.handle))
 
     cdef receive_event(self, ul_event *event):
+        PyContext_Enter(self.context)
+        try:
+            self.receive_in_context(event)
+        finally:
+            PyContext_Exit(self.context)
+
+    cdef receive_in_context(self, ul_event *event):
         cdef uint32_t what = event.what
-        cdef void *pin
         if what & UL_STREAM_RELEASED:
             self.release_pins()
         if self.orphaned:
@@ -123,12 +150,14 @@ cdef class Stream(Endpoint):
                     ul_stream_recycle(self.handle, event)
         elif what & UL_STREAM_EOF:
             self.end(EOF)
+        elif what & UL_STREAM_HANGUP:
+            self.transport.hung_up(event.res != 0)
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            self.failed(event.res, "Fatal write error on socket transport")
+            self.failed(event.res, "write")
         if what & UL_STREAM_LOW:
-            self.in_context(self.transport._maybe_resume_protocol)
+            self.transport._maybe_resume_protocol()
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
                 self.transport.finish()
         if what & UL_STREAM_EMPTY:
@@ -136,7 +165,7 @@ cdef class Stream(Endpoint):
         # Resuming may have queued more, which asyncio sends even in a closing connection.
         if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
             self.lost = True
-            self.in_context(self.transport.socket_released)
+            self.transport.file_released()
 
     cdef abort_in_core(self):
         self.closing = self.orphaned = True
@@ -147,18 +176,11 @@ cdef class Stream(Endpoint):
         self.handle = NULL
         self.closing = self.lost = True
 
-    cdef failed(self, int res, message):
+    cdef failed(self, int res, direction):
         try:
             raise_errno(res)
         except OSError as error:
-            self.transport.stream_failed(error, message)
-
-    cdef in_context(self, callback):
-        PyContext_Enter(self.context)
-        try:
-            callback()
-        finally:
-            PyContext_Exit(self.context)
+            self.transport.stream_failed(error, direction)
 
     cdef receive_data(self, ul_event *event):
         if self.closing:
@@ -166,11 +188,7 @@ cdef class Stream(Endpoint):
         if self.paused or self.held:
             self.hold(PyBytes_FromStringAndSize(event.data, event.res))
             return
-        PyContext_Enter(self.context)
-        try:
-            self.deliver(event.data, event.res, None)
-        finally:
-            PyContext_Exit(self.context)
+        self.deliver(event.data, event.res, None)
 
     cdef deliver(self, const char *data, Py_ssize_t size, whole):
         cdef Py_ssize_t taken
@@ -268,7 +286,7 @@ cdef class Stream(Endpoint):
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         start = <const char *>view.buf
         size = view.len
-        if size >= SEND_NOW_FROM_BYTES:
+        if size >= SEND_NOW_FROM_BYTES or self.pipe:
             size -= ul_stream_send_now(self.handle, start, size)
             start += view.len - size
         if size >= PIN_FROM_BYTES and PyBytes_CheckExact(data):
@@ -322,7 +340,7 @@ cdef class Stream(Endpoint):
         are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
 
         Returns:
-            Whether nothing is in flight either; otherwise `socket_released` is called later.
+            Whether nothing is in flight either; otherwise `file_released` is called later.
         """
         cdef int result
         self.closing = True

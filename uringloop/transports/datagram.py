@@ -1,7 +1,7 @@
 """`DatagramTransport`: a datagram socket as an `asyncio.DatagramTransport`.
 
 The hot half is the `Datagram`, whose `sendto` is this object's own attribute.  Here is what is rare: addresses that are
-no literals, and errors.  Only sockets whose addresses are known here (see `FAMILIES`) come to this transport.
+no literals, and errors.  Only sockets whose addresses are known here (see `address.FAMILIES`) come to this transport.
 """
 
 import asyncio
@@ -16,8 +16,6 @@ from .base import SocketTransport
 if TYPE_CHECKING:
     from ..loop import EventLoop
 
-FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
-
 #: Since 3.13 asyncio sends empty datagrams, and counts eight bytes for the header of each that it queues.
 _SENDS_EMPTY = sys.version_info >= (3, 13)
 _OVERHEAD_BYTES = 8 if _SENDS_EMPTY else 0
@@ -28,7 +26,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
 
     Args:
         loop: whose ring carries the datagrams.
-        sock: a non-blocking socket of one of `FAMILIES`; owned from now on.
+        sock: a non-blocking socket of one of `address.FAMILIES`; owned from now on.
         protocol: an `asyncio.DatagramProtocol`.
         remote: the only address that may be sent to; None for any.
         waiter: done when the protocol's `connection_made` was called.

@@ -74,7 +74,7 @@ class Listener:
         self._retry = None
         if self._stopped:
             return
-        while kept := self._loop._take_unaccepted(self._sock):
+        while kept := self._loop._unaccepted.take(self._sock):
             self._accepted(kept[0])
         self._accept.submit(self._loop._dispatcher)
 

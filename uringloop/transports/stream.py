@@ -9,6 +9,7 @@ import contextvars
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import SendfileMode, set_nodelay
@@ -52,9 +53,11 @@ class StreamTransport(SocketTransport):
     ) -> None:
         self._server = server
         self._empty_waiter: asyncio.Future[None] | None = None
+        #: Of a sendfile that uses the socket.
+        self.stop_sendfile: Callable[[BaseException], object] | None = None
         set_nodelay(sock)
         super().__init__(loop, sock, protocol, waiter, extra, context)
-        unread = loop._take_unread(sock)
+        unread = loop._unread.take_all(sock)
         if unread:
             self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
@@ -117,7 +120,9 @@ class StreamTransport(SocketTransport):
 
     def _leave(self, abort: bool) -> None:
         if abort and self._empty_waiter is not None and not self._empty_waiter.done():
-            self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+            self._empty_waiter.set_exception(closed_error())
+        if self.stop_sendfile is not None:
+            self.stop_sendfile(closed_error())
         super()._leave(abort)
 
     def _lose_connection(self) -> None:
@@ -128,8 +133,13 @@ class StreamTransport(SocketTransport):
             if server is not None:
                 server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
 
-    def stream_failed(self, error: OSError, message: str) -> None:
+    def stream_failed(self, error: OSError, direction: str) -> None:
         """A receive or a send was refused; called by the stream."""
         if self._loop.get_debug():
-            _log.debug("%r: %s", self, message, exc_info=error)
+            _log.debug("%r: Fatal %s error on socket transport", self, direction, exc_info=error)
         self._force_close(error)
+
+
+def closed_error() -> ConnectionError:
+    """What asyncio's sendfile raises when its connection is closed, whoever closed it."""
+    return ConnectionError("Connection is closed by peer")

@@ -130,8 +130,11 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_OP_RECVMSG 10
 #define IORING_OP_TIMEOUT 11
 #define IORING_OP_ASYNC_CANCEL 14
+#define IORING_OP_READ 22
+#define IORING_OP_WRITE 23
 #define IORING_OP_SEND 26
 #define IORING_OP_RECV 27
+#define IORING_OP_READ_MULTISHOT 49
 
 #define IORING_REGISTER_EVENTFD 4
 #define IORING_REGISTER_ENABLE_RINGS 12

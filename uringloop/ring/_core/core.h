@@ -50,6 +50,7 @@ enum {
     UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
+    UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
 };
 
 enum {
@@ -119,8 +120,15 @@ char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 
 /* stream.c */
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot);
+enum {
+    UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
+    UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
+    UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
+    UL_OPEN_DATAGRAMS = 8, /* each read must take a whole one */
+};
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
 int ul_stream_receive(ul_stream *stream);
+void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
@@ -149,5 +157,38 @@ int ul_datagram_quiet(ul_datagram *datagram);
 int ul_datagram_close(ul_datagram *datagram);
 int ul_datagram_abort(ul_datagram *datagram);
 void ul_datagram_free(ul_datagram *datagram);
+
+/* spawn.c: a child process whose start stalls nobody */
+typedef struct {
+    const char *arguments, *programs, *environment; /* strings one after the other; environment NULL: this process's */
+    size_t arguments_size, programs_size, environment_size;
+    const char *directory; /* NULL: stay here */
+    const int32_t *kept;   /* descriptors to be inherited, ascending, the report's among them */
+    const uint32_t *groups;
+    int32_t kept_count, group_count;      /* group_count -1: keep the groups */
+    int32_t input, output, error, report; /* what becomes 0, 1 and 2, if not -1; and the pipe's end for the report, above 2 */
+    int32_t close_others, restore_signals, new_session, process_group, umask; /* the last two: -1 to leave as it is */
+    int64_t uid, gid;
+} ul_spawn_plan;
+
+typedef struct {
+    int32_t stage; /* UL_SPAWN_* */
+    int32_t error; /* errno */
+} ul_spawn_report;
+
+enum {
+    UL_SPAWN_PROGRAM = 0, /* where it failed */
+    UL_SPAWN_PREPARING = 1,
+    UL_SPAWN_DIRECTORY = 2,
+    UL_SPAWN_FUNCTION = 3,
+};
+
+typedef struct ul_spawn ul_spawn;
+ul_spawn *ul_spawn_open(const ul_spawn_plan *plan, int *error);
+int ul_spawn_start(ul_spawn *spawn, int *pidfd);
+void ul_spawn_prepare_here(ul_spawn *spawn);
+void ul_spawn_run_here(ul_spawn *spawn);
+void ul_spawn_fail_here(ul_spawn *spawn);
+void ul_spawn_free(ul_spawn *spawn);
 
 #endif

@@ -19,6 +19,12 @@ typedef struct {
     uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
 } ul_buffers;
 
+/* Bytes that wait to be sent. */
+typedef struct {
+    ul_chunk *head, *tail, *released; /* released: pins that the owner has not been told of */
+    size_t size;
+} ul_queue;
+
 typedef struct {
     void **entries;
     uint32_t *free_slots;
@@ -61,6 +67,15 @@ int ul_streams_stage(ul_ring *ring);
 int ul_streams_waiting(ul_ring *ring);
 int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_streams_close(ul_ring *ring);
+
+int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight);
+int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
+const char *ul_queue_head(const ul_queue *queue, size_t *size);
+void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size);
+void ul_queue_drop(ul_ring *ring, ul_queue *queue);
+void *ul_queue_released(ul_queue *queue);
+void ul_queue_free(ul_queue *queue);
+void ul_queue_free_spare(ul_ring *ring);
 
 int ul_datagrams_stage(ul_ring *ring);
 int ul_datagrams_waiting(ul_ring *ring);

@@ -1,4 +1,5 @@
-/* The stream engine: a connected socket's receive, which arms itself again, and its ordered send queue.
+/* The stream engine: a connected socket's receive, which arms itself again, and its ordered send queue.  A pipe is the
+ * same with READ and WRITE in place of RECV and SEND; so are a FIFO, a tty, and whatever else poll(2) can watch.
  *
  * Receiving: with a buffer group one multishot receive serves the stream until it ends; without, one receive at a time
  * into the stream's own buffer.  A multishot receive ends whenever F_MORE is clear, for whatever reason, and is armed
@@ -9,6 +10,11 @@
  * the ring is about to be entered.  The next send starts from the completion of the last.  MSG_WAITALL, because a large
  * send otherwise returns short; MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE.
  *
+ * Pipes: where the kernel has READ_MULTISHOT (6.7), it serves a pipe as a multishot receive serves a socket.  On 6.18 a
+ * READ or WRITE waits for a non-blocking pipe or tty as it does for a socket; older kernels answer EAGAIN there, and so
+ * does any kernel where two writes to one tty meet.  Then a poll is put in its place, and it is tried again after that.
+ * A pipe that is only written to polls in place of receiving: that tells when the reader has gone.
+ *
  * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
  * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
  */
@@ -16,22 +22,16 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define CHUNK_SIZE (16 * 1024)
-#define SPARE_CHUNKS 256
 #define OWN_BUFFER_SIZE (64 * 1024)
+#define DATAGRAM_SIZE (256 * 1024) /* as much as asyncio reads: the rest of a longer one would be lost */
 #define SEND_MAX (1 << 30)
-
-struct ul_chunk {
-    ul_chunk *next;
-    const char *data;
-    size_t size, sent, capacity; /* capacity 0: pinned memory of the caller */
-    void *pin;
-    char storage[];
-};
+#define CURRENT_POSITION UINT64_MAX
 
 struct ul_stream {
     ul_ring *ring;
@@ -43,14 +43,17 @@ struct ul_stream {
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
     uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
+    uint8_t pipe, datagrams, polls, watches, receive_polls, send_polls, poll_receive_first;
+    uint32_t watched_events;
 
-    ul_chunk *head, *tail, *released;
-    size_t queued, low_water;
+    ul_queue queue;
+    size_t low_water;
 
     char *own_buffer;
 };
 
-ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
+/* flags: UL_OPEN_* */
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
 {
     ul_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL)
@@ -62,7 +65,11 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
     stream->ring = ring;
     stream->owner = owner;
     stream->fd = fd;
-    stream->multishot = multishot && ring->buffers[UL_GROUP_STREAM].entries != NULL;
+    stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers[UL_GROUP_STREAM].entries != NULL;
+    stream->pipe = (flags & UL_OPEN_PIPE) != 0;
+    stream->datagrams = (flags & UL_OPEN_DATAGRAMS) != 0;
+    stream->polls = (flags & UL_OPEN_POLLS) != 0;
+    stream->poll_receive_first = stream->poll_first = stream->polls;
     return stream;
 }
 
@@ -72,7 +79,9 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, int multishot)
 static int take_own_buffer(ul_stream *stream)
 {
     ul_ring *ring = stream->ring;
-    if (ring->spare_buffers != NULL) {
+    if (stream->datagrams) {
+        stream->own_buffer = malloc(DATAGRAM_SIZE);
+    } else if (ring->spare_buffers != NULL) {
         stream->own_buffer = ring->spare_buffers;
         memcpy(&ring->spare_buffers, stream->own_buffer, sizeof(char *));
     } else {
@@ -83,32 +92,59 @@ static int take_own_buffer(ul_stream *stream)
 
 static void give_own_buffer(ul_stream *stream)
 {
-    if (stream->own_buffer == NULL)
+    if (stream->datagrams)
+        free(stream->own_buffer);
+    if (stream->datagrams || stream->own_buffer == NULL)
         return;
     memcpy(stream->own_buffer, &stream->ring->spare_buffers, sizeof(char *));
     stream->ring->spare_buffers = stream->own_buffer;
 }
 
-static int stage_receive(ul_stream *stream)
+static int stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token)
 {
-    ul_ring *ring = stream->ring;
     int error;
-    if (!stream->multishot && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
-        return -ENOMEM;
-    struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
+    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
-    sqe->opcode = IORING_OP_RECV;
+    sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = stream->fd;
+    sqe->op_flags = events;
+    *token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, kind);
+    return 0;
+}
+
+static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
+{
+    sqe->fd = stream->fd;
+    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
     if (stream->multishot) {
+        sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
         sqe->flags = IOSQE_BUFFER_SELECT;
-        sqe->ioprio = IORING_RECV_MULTISHOT;
+        sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
     } else {
+        sqe->opcode = stream->pipe ? IORING_OP_READ : IORING_OP_RECV;
         sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = OWN_BUFFER_SIZE;
+        sqe->len = stream->datagrams ? DATAGRAM_SIZE : OWN_BUFFER_SIZE;
     }
-    stream->receive_token = sqe->user_data = ul_slot_token(ring, stream->slot, UL_KIND_RECEIVE);
+}
+
+static int stage_receive(ul_stream *stream)
+{
+    int error;
     stream->cancelling_receive = 0;
+    stream->receive_polls = stream->watches || stream->poll_receive_first;
+    if (stream->receive_polls) {
+        uint32_t events = stream->watches ? stream->watched_events : POLLIN;
+        stream->poll_receive_first = 0;
+        return stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
+    }
+    if (!stream->multishot && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
+        return -ENOMEM;
+    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    if (sqe == NULL)
+        return error;
+    fill_receive(stream, sqe);
+    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
     return 0;
 }
 
@@ -121,6 +157,14 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->receive_token != 0 || stream->queued_to_receive || stream->own_lent)
         return 0; /* own_lent: ul_stream_recycle goes on */
     return stage_receive(stream);
+}
+
+/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an error
+ * or a hang-up. */
+void ul_stream_watch(ul_stream *stream, uint32_t events)
+{
+    stream->watches = 1;
+    stream->watched_events = events;
 }
 
 static int cancel_receive(ul_stream *stream)
@@ -159,12 +203,32 @@ void ul_stream_recycle(ul_stream *stream, const ul_event *event)
     }
 }
 
+static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+{
+    if (!stream->watches || cqe->res < 0) {
+        if (stream->wanted)
+            queue_to_receive(stream);
+        return;
+    }
+    stream->wanted = 0;
+    stream->ended = 1;
+    if (!stream->closing) {
+        event->what |= UL_STREAM_HANGUP;
+        event->res = stream->queue.size > 0;
+    }
+}
+
 static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
     ul_ring *ring = stream->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
     if (ended)
         stream->receive_token = 0;
+    if (stream->receive_polls) {
+        complete_poll(stream, cqe, event);
+        return;
+    }
+    stream->poll_receive_first = stream->polls || (stream->pipe && cqe->res == -EAGAIN);
     if (cqe->res > 0) {
         ring->statistics.bytes_received += (uint64_t)cqe->res;
         event->data = stream->own_buffer;
@@ -206,60 +270,6 @@ static void complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, 
 
 /* --- sending --- */
 
-static ul_chunk *new_chunk(ul_ring *ring, size_t size, int pinned)
-{
-    if (!pinned && size <= CHUNK_SIZE && ring->spare_chunks != NULL) {
-        ul_chunk *chunk = ring->spare_chunks;
-        ring->spare_chunks = chunk->next;
-        ring->spare_chunk_count--;
-        chunk->next = NULL;
-        chunk->size = chunk->sent = 0;
-        return chunk;
-    }
-    size_t capacity = pinned ? 0 : size < CHUNK_SIZE ? CHUNK_SIZE : size;
-    ul_chunk *chunk = malloc(sizeof(*chunk) + capacity);
-    if (chunk == NULL)
-        return NULL;
-    memset(chunk, 0, sizeof(*chunk));
-    chunk->capacity = capacity;
-    chunk->data = chunk->storage;
-    return chunk;
-}
-
-static void drop_chunk(ul_stream *stream, ul_chunk *chunk)
-{
-    ul_ring *ring = stream->ring;
-    stream->queued -= chunk->size - chunk->sent;
-    if (chunk->capacity == 0) {
-        chunk->next = stream->released;
-        stream->released = chunk;
-    } else if (chunk->capacity == CHUNK_SIZE && ring->spare_chunk_count < SPARE_CHUNKS) {
-        chunk->next = ring->spare_chunks;
-        ring->spare_chunks = chunk;
-        ring->spare_chunk_count++;
-    } else {
-        free(chunk);
-    }
-}
-
-static void drop_head(ul_stream *stream)
-{
-    ul_chunk *chunk = stream->head;
-    stream->head = chunk->next;
-    if (stream->head == NULL)
-        stream->tail = NULL;
-    drop_chunk(stream, chunk);
-}
-
-static void append_chunk(ul_stream *stream, ul_chunk *chunk)
-{
-    if (stream->tail != NULL)
-        stream->tail->next = chunk;
-    else
-        stream->head = chunk;
-    stream->tail = chunk;
-}
-
 static void queue_to_send(ul_stream *stream)
 {
     if (stream->queued_to_send || stream->send_token != 0)
@@ -269,76 +279,66 @@ static void queue_to_send(ul_stream *stream)
     stream->ring->to_send = stream;
 }
 
+static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
+{
+    size_t size;
+    sqe->fd = stream->fd;
+    sqe->addr = (uint64_t)(uintptr_t)ul_queue_head(&stream->queue, &size);
+    sqe->len = size > SEND_MAX ? SEND_MAX : (uint32_t)size;
+    if (stream->pipe) {
+        sqe->opcode = IORING_OP_WRITE;
+        sqe->off = CURRENT_POSITION;
+    } else {
+        sqe->opcode = IORING_OP_SEND;
+        sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        sqe->ioprio = stream->poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+    }
+}
+
 static int stage_send(ul_stream *stream)
 {
     int error;
-    ul_chunk *chunk = stream->head;
+    stream->cancelling_send = 0;
+    stream->send_polls = stream->pipe && stream->poll_first;
+    if (stream->send_polls) {
+        stream->poll_first = 0;
+        return stage_poll(stream, POLLOUT, UL_KIND_SEND, &stream->send_token);
+    }
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
-    size_t left = chunk->size - chunk->sent;
-    sqe->opcode = IORING_OP_SEND;
-    sqe->fd = stream->fd;
-    sqe->addr = (uint64_t)(uintptr_t)(chunk->data + chunk->sent);
-    sqe->len = left > SEND_MAX ? SEND_MAX : (uint32_t)left;
-    sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    sqe->ioprio = stream->poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
+    fill_send(stream, sqe);
     stream->poll_first = 0;
     stream->send_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_SEND);
-    stream->cancelling_send = 0;
     return 0;
 }
 
-/* Queues a copy of the bytes; small writes share a chunk with those before them that are not yet under way. */
+/* Queues a copy of the bytes. */
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    const char *from = data;
-    ul_chunk *tail = stream->tail;
-    stream->queued += size_bytes;
-    if (tail != NULL && tail->capacity > tail->size && (tail != stream->head || stream->send_token == 0)) {
-        size_t room = tail->capacity - tail->size;
-        size_t part = size_bytes < room ? size_bytes : room;
-        memcpy(tail->storage + tail->size, from, part);
-        tail->size += part;
-        from += part;
-        size_bytes -= part;
-    }
-    if (size_bytes > 0) {
-        ul_chunk *chunk = new_chunk(stream->ring, size_bytes, 0);
-        if (chunk == NULL) {
-            stream->queued -= size_bytes;
-            return -ENOMEM;
-        }
-        memcpy(chunk->storage, from, size_bytes);
-        chunk->size = size_bytes;
-        append_chunk(stream, chunk);
-    }
-    queue_to_send(stream);
-    return 0;
+    int error = ul_queue_copy(stream->ring, &stream->queue, data, size_bytes, stream->send_token != 0);
+    if (error == 0)
+        queue_to_send(stream);
+    return error;
 }
 
 /* Queues the caller's memory, which must not change or move until its pin comes out of ul_stream_released. */
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
 {
-    ul_chunk *chunk = new_chunk(stream->ring, size_bytes, 1);
-    if (chunk == NULL)
-        return -ENOMEM;
-    chunk->data = data;
-    chunk->size = size_bytes;
-    chunk->pin = pin;
-    stream->queued += size_bytes;
-    append_chunk(stream, chunk);
-    queue_to_send(stream);
-    return 0;
+    int error = ul_queue_pin(&stream->queue, data, size_bytes, pin);
+    if (error == 0)
+        queue_to_send(stream);
+    return error;
 }
 
-/* Sends without the ring what an idle stream's socket takes right now; 0 if anything is queued or the send fails, since
- * the queued send then tells why. */
+/* Sends without the ring what an idle stream's socket or (non-blocking) pipe takes right now; 0 if anything is queued or
+ * the send fails, since the queued send then tells why. */
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    if (stream->head != NULL || stream->closing)
+    if (stream->queue.size > 0 || stream->closing)
         return 0;
-    ssize_t sent = send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
+                                : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent <= 0)
         return 0;
     stream->ring->statistics.bytes_sent += (uint64_t)sent;
@@ -346,18 +346,9 @@ size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes
 }
 
 /* The next pin whose memory the kernel is done with, or NULL. */
-void *ul_stream_released(ul_stream *stream)
-{
-    ul_chunk *chunk = stream->released;
-    if (chunk == NULL)
-        return NULL;
-    void *pin = chunk->pin;
-    stream->released = chunk->next;
-    free(chunk);
-    return pin;
-}
+void *ul_stream_released(ul_stream *stream) { return ul_queue_released(&stream->queue); }
 
-size_t ul_stream_queued(ul_stream *stream) { return stream->queued; }
+size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 {
@@ -367,11 +358,7 @@ void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 
 void ul_stream_notify_empty(ul_stream *stream) { stream->notify_empty = 1; }
 
-static void drop_queue(ul_stream *stream)
-{
-    while (stream->head != NULL)
-        drop_head(stream);
-}
+static void drop_queue(ul_stream *stream) { ul_queue_drop(stream->ring, &stream->queue); }
 
 static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
@@ -380,21 +367,20 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         drop_queue(stream);
         return;
     }
+    if (stream->send_polls) {
+        queue_to_send(stream);
+        return;
+    }
+    stream->poll_first = stream->polls || cqe->res == -EAGAIN;
     if (cqe->res >= 0) {
-        ul_chunk *chunk = stream->head;
         stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
-        chunk->sent += (size_t)cqe->res;
-        stream->queued -= (size_t)cqe->res;
-        if (chunk->sent == chunk->size)
-            drop_head(stream);
-    } else if (cqe->res == -EAGAIN) {
-        stream->poll_first = 1;
-    } else if (cqe->res != -EINTR) {
+        ul_queue_sent(stream->ring, &stream->queue, (size_t)cqe->res);
+    } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         drop_queue(stream);
         event->what |= UL_STREAM_SEND_ERROR;
         return;
     }
-    if (stream->head != NULL) {
+    if (stream->queue.size > 0) {
         queue_to_send(stream);
     } else {
         if (stream->eof_wanted)
@@ -403,7 +389,7 @@ static void complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
             event->what |= UL_STREAM_EMPTY;
         stream->notify_empty = 0;
     }
-    if (stream->notify_low && stream->queued <= stream->low_water) {
+    if (stream->notify_low && stream->queue.size <= stream->low_water) {
         stream->notify_low = 0;
         event->what |= UL_STREAM_LOW;
     }
@@ -428,7 +414,7 @@ int ul_streams_stage(ul_ring *ring)
     }
     while (ring->to_send != NULL) {
         ul_stream *stream = ring->to_send;
-        if (stream->head != NULL && stream->send_token == 0) {
+        if (stream->queue.size > 0 && stream->send_token == 0) {
             int error = stage_send(stream);
             if (error < 0)
                 return error;
@@ -441,7 +427,7 @@ int ul_streams_stage(ul_ring *ring)
 
 int ul_stream_quiet(ul_stream *stream)
 {
-    return stream->receive_token == 0 && stream->send_token == 0 && stream->head == NULL;
+    return stream->receive_token == 0 && stream->send_token == 0 && stream->queue.size == 0;
 }
 
 /* One CQE of a stream; 1 if there is something that Python must hear. */
@@ -460,7 +446,7 @@ int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *
         complete_send(stream, cqe, event);
     else
         return 0;
-    if (stream->released != NULL)
+    if (stream->queue.released != NULL)
         event->what |= UL_STREAM_RELEASED;
     if (stream->closing && ul_stream_quiet(stream))
         event->what |= UL_STREAM_CLOSED;
@@ -471,7 +457,7 @@ int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *
 int ul_stream_write_eof(ul_stream *stream)
 {
     stream->eof_wanted = 1;
-    if (stream->head == NULL && shutdown(stream->fd, SHUT_WR) < 0)
+    if (stream->queue.size == 0 && shutdown(stream->fd, SHUT_WR) < 0)
         return -errno;
     return 0;
 }
@@ -519,23 +505,13 @@ static void unlink_stream(ul_ring *ring, ul_stream *stream)
         *link = stream->next_to_receive;
 }
 
-static void free_chunks(ul_chunk *chunk)
-{
-    while (chunk != NULL) {
-        ul_chunk *next = chunk->next;
-        free(chunk);
-        chunk = next;
-    }
-}
-
 /* Only when nothing of it is in flight. */
 void ul_stream_free(ul_stream *stream)
 {
     ul_ring *ring = stream->ring;
     unlink_stream(ring, stream);
     ul_slot_give_back(&ring->streams, stream->slot);
-    free_chunks(stream->head);
-    free_chunks(stream->released);
+    ul_queue_free(&stream->queue);
     give_own_buffer(stream);
     free(stream);
 }
@@ -545,7 +521,7 @@ void ul_streams_close(ul_ring *ring)
     for (uint32_t slot = 0; slot < ring->streams.count; slot++)
         if (ring->streams.entries[slot] != NULL)
             ul_stream_free(ring->streams.entries[slot]);
-    free_chunks(ring->spare_chunks);
+    ul_queue_free_spare(ring);
     while (ring->spare_buffers != NULL) {
         char *buffer = ring->spare_buffers;
         memcpy(&ring->spare_buffers, buffer, sizeof(char *));

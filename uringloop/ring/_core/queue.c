@@ -1,0 +1,162 @@
+/* Bytes that wait to be sent, in order: copied into chunks that small writes share, or pinned where the caller has them. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_SIZE (16 * 1024)
+#define SPARE_CHUNKS 256
+
+struct ul_chunk {
+    ul_chunk *next;
+    const char *data;
+    size_t size, sent, capacity; /* capacity 0: pinned memory of the caller */
+    void *pin;
+    char storage[];
+};
+
+static ul_chunk *make_chunk(size_t capacity)
+{
+    ul_chunk *chunk = malloc(sizeof(*chunk) + capacity);
+    if (chunk == NULL)
+        return NULL;
+    memset(chunk, 0, sizeof(*chunk));
+    chunk->capacity = capacity;
+    chunk->data = chunk->storage;
+    return chunk;
+}
+
+static ul_chunk *take_chunk(ul_ring *ring, size_t size)
+{
+    ul_chunk *chunk = ring->spare_chunks;
+    if (size > CHUNK_SIZE || chunk == NULL)
+        return make_chunk(size < CHUNK_SIZE ? CHUNK_SIZE : size);
+    ring->spare_chunks = chunk->next;
+    ring->spare_chunk_count--;
+    chunk->next = NULL;
+    chunk->size = chunk->sent = 0;
+    return chunk;
+}
+
+static void drop_head(ul_ring *ring, ul_queue *queue)
+{
+    ul_chunk *chunk = queue->head;
+    queue->head = chunk->next;
+    if (queue->head == NULL)
+        queue->tail = NULL;
+    queue->size -= chunk->size - chunk->sent;
+    if (chunk->capacity == 0) {
+        chunk->next = queue->released;
+        queue->released = chunk;
+    } else if (chunk->capacity == CHUNK_SIZE && ring->spare_chunk_count < SPARE_CHUNKS) {
+        chunk->next = ring->spare_chunks;
+        ring->spare_chunks = chunk;
+        ring->spare_chunk_count++;
+    } else {
+        free(chunk);
+    }
+}
+
+static void append(ul_queue *queue, ul_chunk *chunk)
+{
+    if (queue->tail != NULL)
+        queue->tail->next = chunk;
+    else
+        queue->head = chunk;
+    queue->tail = chunk;
+}
+
+/* Small writes share a chunk with those before them, unless the kernel has been given that chunk. */
+int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight)
+{
+    const char *from = data;
+    ul_chunk *tail = queue->tail;
+    queue->size += size;
+    if (tail != NULL && tail->capacity > tail->size && (tail != queue->head || !head_in_flight)) {
+        size_t room = tail->capacity - tail->size;
+        size_t part = size < room ? size : room;
+        memcpy(tail->storage + tail->size, from, part);
+        tail->size += part;
+        from += part;
+        size -= part;
+    }
+    if (size > 0) {
+        ul_chunk *chunk = take_chunk(ring, size);
+        if (chunk == NULL) {
+            queue->size -= size;
+            return -ENOMEM;
+        }
+        memcpy(chunk->storage, from, size);
+        chunk->size = size;
+        append(queue, chunk);
+    }
+    return 0;
+}
+
+int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin)
+{
+    ul_chunk *chunk = make_chunk(0);
+    if (chunk == NULL)
+        return -ENOMEM;
+    chunk->data = data;
+    chunk->size = size;
+    chunk->pin = pin;
+    queue->size += size;
+    append(queue, chunk);
+    return 0;
+}
+
+/* The first bytes of a queue that is not empty. */
+const char *ul_queue_head(const ul_queue *queue, size_t *size)
+{
+    const ul_chunk *chunk = queue->head;
+    *size = chunk->size - chunk->sent;
+    return chunk->data + chunk->sent;
+}
+
+/* So many of them were sent. */
+void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size)
+{
+    ul_chunk *chunk = queue->head;
+    chunk->sent += size;
+    queue->size -= size;
+    if (chunk->sent == chunk->size)
+        drop_head(ring, queue);
+}
+
+void ul_queue_drop(ul_ring *ring, ul_queue *queue)
+{
+    while (queue->head != NULL)
+        drop_head(ring, queue);
+}
+
+/* The next pin that is needed no more, or NULL. */
+void *ul_queue_released(ul_queue *queue)
+{
+    ul_chunk *chunk = queue->released;
+    if (chunk == NULL)
+        return NULL;
+    void *pin = chunk->pin;
+    queue->released = chunk->next;
+    free(chunk);
+    return pin;
+}
+
+static void free_chunks(ul_chunk *chunk)
+{
+    while (chunk != NULL) {
+        ul_chunk *next = chunk->next;
+        free(chunk);
+        chunk = next;
+    }
+}
+
+void ul_queue_free(ul_queue *queue)
+{
+    free_chunks(queue->head);
+    free_chunks(queue->released);
+}
+
+void ul_queue_free_spare(ul_ring *ring) { free_chunks(ring->spare_chunks); }

@@ -1,0 +1,192 @@
+"""`Spawn`: a child process whose start stalls nobody; see _core/spawn.c for how and why.
+
+The child runs on the memory of its `Spawn` until it has reported.  Nothing but `release` frees that memory, not even
+the end of the interpreter.
+"""
+
+import dataclasses
+import enum
+import os
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from ._cffi import ffi, lib
+
+_REPORT = struct.Struct("=ii")
+REPORT_SIZE_BYTES = _REPORT.size
+_ID_MAX = (1 << 32) - 1
+#: Fields of a plan that are numbers in the core too.
+_NUMBERS = (
+    "input",
+    "output",
+    "error",
+    "report",
+    "close_others",
+    "restore_signals",
+    "new_session",
+    "process_group",
+    "umask",
+    "uid",
+    "gid",
+)
+
+
+class Stage(enum.IntEnum):
+    """Where the start of a program failed."""
+
+    PROGRAM = 0
+    PREPARING = 1
+    DIRECTORY = 2
+    FUNCTION = 3
+
+
+class Report(NamedTuple):
+    """What a child that could not run its program said; error is an errno."""
+
+    stage: Stage
+    error: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Report":
+        stage, error = _REPORT.unpack(data)
+        return cls(Stage(stage), error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the child does before it runs the program.
+
+    Attributes:
+        arguments: of the program, the first being what it is called.
+        programs: paths to be tried one after the other.
+        environment: NAME=value; None for this process's.
+        directory: the working directory; None for this process's.
+        kept: descriptors that the program inherits beside the first three.
+        input: the descriptor that becomes standard input, -1 for this process's; output and error likewise.
+        report: the pipe's end that the child reports to, above 2 and close-on-exec.
+        close_others: close all other descriptors above 2.
+        restore_signals: SIGPIPE and SIGXFSZ, which Python ignores, are not ignored.
+        new_session: setsid(2).
+        process_group: setpgid(2); -1 for this process's.
+        umask: -1 for this process's.
+        uid: -1 for this process's; gid likewise.
+        groups: supplementary groups; None for this process's.
+    """
+
+    arguments: Sequence[bytes]
+    programs: Sequence[bytes]
+    environment: Sequence[bytes] | None
+    directory: bytes | None
+    kept: Sequence[int]
+    input: int
+    output: int
+    error: int
+    report: int
+    close_others: bool
+    restore_signals: bool
+    new_session: bool
+    process_group: int
+    umask: int
+    uid: int
+    gid: int
+    groups: Sequence[int] | None
+
+
+class Spawn:
+    """One child to be.
+
+    Args:
+        plan: what it is to do.
+
+    Raises:
+        ValueError: a string of the plan has a NUL in it, or a group is too large.
+        TypeError: one of its numbers is none.
+        OverflowError: one of its numbers is too large.
+        OSError: no memory.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._handle: Any = None
+        error = ffi.new("int *")
+        c_plan = _CPlan(plan)
+        handle = lib.ul_spawn_open(c_plan.pointer, error)
+        if handle == ffi.NULL:
+            raise OSError(-error[0], os.strerror(-error[0]))
+        self._handle = handle
+
+    def start(self) -> tuple[int, int]:
+        """Start the child; its process id, and a pidfd that is the caller's.
+
+        It reports by a `Report`, or by the end of file when the program runs or the child was killed.
+
+        Raises:
+            OSError: no more processes, descriptors or memory.
+        """
+        pidfd = ffi.new("int *")
+        pid = lib.ul_spawn_start(self._handle, pidfd)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid, pidfd[0]
+
+    def prepare_here(self) -> None:
+        """In a child that was forked: everything up to the function that the caller wants to have called there."""
+        lib.ul_spawn_prepare_here(self._handle)
+
+    def run_here(self) -> NoReturn:
+        """In a child that was forked: the rest."""
+        lib.ul_spawn_run_here(self._handle)
+        raise AssertionError("unreachable")
+
+    def fail_here(self) -> NoReturn:
+        """In a child that was forked: report that the caller's function has failed, and exit."""
+        lib.ul_spawn_fail_here(self._handle)
+        raise AssertionError("unreachable")
+
+    def release(self) -> None:
+        """Free the memory: the child has reported, or was not started, or has its own copy."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            lib.ul_spawn_free(handle)
+
+
+def _joined(strings: Sequence[bytes]) -> bytes:
+    for string in strings:
+        if b"\0" in string:
+            raise ValueError("embedded null byte")
+    return b"".join(string + b"\0" for string in strings)
+
+
+class _CPlan:
+    """The plan as the core has it, and what it points to."""
+
+    def __init__(self, plan: Plan) -> None:
+        for name in ("uid", "gid"):
+            # The kernel takes the largest number for "as it is".
+            if getattr(plan, name) >= _ID_MAX:
+                raise OverflowError(f"{name} is greater than maximum")
+        if any(group >= _ID_MAX for group in plan.groups or ()):
+            raise ValueError("invalid group id")
+        self.pointer = ffi.new("ul_spawn_plan *")
+        self._pointed_to: list[Any] = []
+        self._add_strings("arguments", plan.arguments)
+        self._add_strings("programs", plan.programs)
+        if plan.environment is not None:
+            self._add_strings("environment", plan.environment)
+        if plan.directory is not None:
+            self.pointer.directory = self._keep(ffi.from_buffer(_joined([plan.directory])))
+        self.pointer.kept = self._keep(ffi.new("int32_t[]", sorted({*plan.kept, plan.report})))
+        self.pointer.kept_count = len({*plan.kept, plan.report})
+        self.pointer.groups = self._keep(ffi.new("uint32_t[]", plan.groups or []))
+        self.pointer.group_count = -1 if plan.groups is None else len(plan.groups)
+        for name in _NUMBERS:
+            setattr(self.pointer, name, getattr(plan, name))
+
+    def _keep(self, memory: Any) -> Any:
+        self._pointed_to.append(memory)
+        return memory
+
+    def _add_strings(self, name: str, strings: Sequence[bytes]) -> None:
+        joined = _joined(strings)
+        setattr(self.pointer, name, self._keep(ffi.from_buffer(joined)))
+        setattr(self.pointer, f"{name}_size", len(joined))

@@ -1,0 +1,238 @@
+"""Child processes: started without stalling the loop, their end noticed without a thread or a signal.
+
+Starting has two parts: `Popen` makes the child, at once; that its program runs, or cannot, is heard through a pipe that
+is polled on the ring.  A pidfd (pidfd_open(2)) polled on the ring tells of the child's end, from before it can have
+ended, so whatever becomes of who started it, there is no zombie.  It also names the child for signals: a process id may
+be another process's already when someone else has waited for ours.
+
+On 3.11 to 3.13 asyncio would ask its policy for a child watcher; none is used.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..hooks import PrivateProcessTransport, popen_is_known
+from ..operations import Poll
+from ..operations.file import Ready
+from ..ring.spawn import REPORT_SIZE_BYTES, Report
+from .spawn import Popen
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
+
+_log = logging.getLogger("asyncio")
+
+#: Of a child whose exit status somebody else has taken.
+_UNKNOWN_RETURNCODE = 255
+#: A debugger hears of the end before the parent does.
+_TRACED_RETRY_S = 0.01
+
+
+class Child:
+    """One child process until its end.
+
+    Args:
+        loop: whose ring watches it.
+        popen: the child, with nobody else to wait for it.
+        pidfd: of the child; owned from now on.
+
+    Attributes:
+        exited: becomes the return code, as in `subprocess.Popen.returncode`.
+    """
+
+    _pidfd = -1
+
+    def __init__(self, loop: "EventLoop", popen: "subprocess.Popen[bytes]", pidfd: int) -> None:
+        self.popen = popen
+        self.exited: asyncio.Future[int] = loop.create_future()
+        self._loop = loop
+        self._pidfd = pidfd
+        self._watch()
+
+    def _watch(self) -> None:
+        self._poll = Poll(self._pidfd, select.POLLIN, False, self._ended)
+        self._poll.submit(self._loop._dispatcher)
+
+    def _ended(self) -> None:
+        self._poll.abandon()
+        try:
+            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            returncode = self._learn_otherwise()
+        else:
+            if status is None:
+                self._loop.call_later(_TRACED_RETRY_S, self._watch)
+                return
+            returncode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+            if self._loop.get_debug():
+                _log.debug("process %s exited with returncode %s", self.popen.pid, returncode)
+        self._close()
+        if self.popen.returncode is None:
+            self.popen.returncode = returncode
+        if not self.exited.done():
+            self.exited.set_result(returncode)
+
+    def _learn_otherwise(self) -> int:
+        """Somebody has waited for the child: through its Popen object, or behind our backs."""
+        if self.popen.returncode is not None:
+            return int(self.popen.returncode)
+        _log.warning(
+            "child process pid %d exit status already read: will report returncode %d",
+            self.popen.pid,
+            _UNKNOWN_RETURNCODE,
+        )
+        return _UNKNOWN_RETURNCODE
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, unless the child has ended.
+
+        Raises:
+            PermissionError: the child has become somebody else's (a setuid program).
+            OSError: no such signal.
+        """
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+    def _close(self) -> None:
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    def __del__(self) -> None:
+        # The loop was closed before the child ended.
+        self._close()
+
+
+class ProcessTransport(PrivateProcessTransport):
+    """See `asyncio.SubprocessTransport`."""
+
+    def _start(self, *, child: Child, **arguments: Any) -> None:
+        self._child = child
+        self._proc = child.popen
+        child.exited.add_done_callback(lambda exited: self._process_exited(exited.result()))
+
+    def close(self) -> None:
+        if self._loop is not None and self._loop.is_closed():
+            # Their own closing needs the loop; they are closed when they are dropped.
+            self._pipes.clear()
+        super().close()
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal; nothing happens if the child has ended.
+
+        Raises:
+            ProcessLookupError: the child has ended and all its pipes are closed.
+        """
+        self._check_proc()
+        self._child.send_signal(signal)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+async def start_process(
+    loop: "EventLoop",
+    protocol: asyncio.BaseProtocol,
+    args: Any,
+    shell: bool,
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
+    bufsize: int,
+    extra: dict[str, Any] | None,
+    **options: Any,
+) -> ProcessTransport:
+    """Start a child process; its transport when the pipes are connected.
+
+    Raises:
+        OSError: the program cannot be run; subprocess.Popen's other exceptions for bad arguments.
+        asyncio.CancelledError: the child was killed and has ended, unless cancelled once more.
+    """
+    options |= {"shell": shell, "stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
+    if popen_is_known():
+        child = await _start(loop, partial(Popen, args, **options))
+    else:
+        make: Any = partial(subprocess.Popen, args, **options)
+        child = await _start_elsewhere(loop, make)
+    waiter = loop.create_future()
+    transport = ProcessTransport(
+        loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter, extra, child=child
+    )
+    try:
+        await waiter
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        transport.close()
+        await transport._wait()
+        raise
+    return transport
+
+
+async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
+    """Make the child here, and wait until it runs its program."""
+    popen = make()
+    child = Child(loop, popen, popen.pidfd)
+    try:
+        await loop.submit(Ready(popen.report, select.POLLIN))
+        data = os.read(popen.report, REPORT_SIZE_BYTES)
+    except asyncio.CancelledError:
+        child.send_signal(signal.SIGKILL)
+        child.exited.add_done_callback(lambda _: popen.spawn.release())
+        _close_pipes(popen)
+        await asyncio.shield(child.exited)
+        raise
+    finally:
+        os.close(popen.report)
+    popen.spawn.release()
+    if data:
+        _close_pipes(popen)
+        await asyncio.shield(child.exited)
+        raise popen.failure(Report.parse(data))
+    return child
+
+
+async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:
+    """Make the child by a Popen that is not the standard one: in a thread, since it waits for exec."""
+    making = loop.run_in_executor(None, _make_with_pidfd, make)
+    try:
+        return Child(loop, *await asyncio.shield(making))
+    except asyncio.CancelledError:
+        making.add_done_callback(partial(_end_unwanted, loop))
+        raise
+
+
+def _make_with_pidfd(make: Callable[[], "subprocess.Popen[bytes]"]) -> "tuple[subprocess.Popen[bytes], int]":
+    popen = make()
+    try:
+        return popen, os.pidfd_open(popen.pid)
+    except OSError:
+        _close_pipes(popen)
+        popen.kill()
+        popen.wait()
+        raise
+
+
+def _end_unwanted(loop: "EventLoop", making: "asyncio.Future[tuple[subprocess.Popen[bytes], int]]") -> None:
+    if not making.cancelled() and making.exception() is None:
+        popen, pidfd = making.result()
+        _close_pipes(popen)
+        Child(loop, popen, pidfd).send_signal(signal.SIGKILL)
+
+
+def _close_pipes(popen: "subprocess.Popen[bytes]") -> None:
+    for pipe in (popen.stdin, popen.stdout, popen.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,191 @@
+"""`Popen`: a `subprocess.Popen` that does not wait for its program to run.
+
+The standard library's checks the arguments, makes the pipes and closes their other ends; only the middle of it, fork,
+exec and the wait for exec, is done here, by a `Spawn`.  What the child reports about exec is heard later, by `Start`.
+
+A child with a preexec_fn is forked, on this thread as asyncio does: the function then sees the thread that it would see
+there, locks are in the state that it knows, and Linux does not take the end of a helping thread for the end of the
+parent (PR_SET_PDEATHSIG).  Only the fork itself is waited for.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from typing import Any, NoReturn
+
+from ..hooks import PrivatePopen
+from ..ring.spawn import Plan, Report, Spawn, Stage
+
+_SHELL = "/bin/sh"
+_FIRST_FREE = 3
+
+
+class Popen(PrivatePopen):
+    """See `subprocess.Popen`; the attributes below are for whoever waits for the program to run.
+
+    Attributes:
+        pidfd: of the child, the caller's to close.
+        report: the pipe's end where the child reports, the caller's to close.
+        spawn: the child's memory, the caller's to release.
+    """
+
+    pidfd = report = -1
+    spawn: Spawn
+
+    def _execute_child(
+        self,
+        args: Any,
+        executable: Any,
+        preexec_fn: Any,
+        close_fds: Any,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        startupinfo: Any,
+        creationflags: Any,
+        shell: Any,
+        p2cread: int,
+        p2cwrite: int,
+        c2pread: int,
+        c2pwrite: int,
+        errread: int,
+        errwrite: int,
+        restore_signals: Any,
+        gid: int | None,
+        gids: list[int] | None,
+        uid: int | None,
+        umask: int,
+        start_new_session: Any,
+        process_group: int,
+    ) -> None:
+        arguments = _arguments(args, shell, executable)
+        if executable is None:
+            executable = arguments[0]
+        sys.audit("subprocess.Popen", executable, arguments, cwd, env)
+        self._executable, self._directory = executable, cwd
+        report, report_of_child = os.pipe()
+        try:
+            report_of_child = _above_standard(report_of_child)
+            plan = Plan(
+                arguments=[os.fsencode(argument) for argument in arguments],
+                programs=_programs(executable, env),
+                environment=None if env is None else _environment(env),
+                directory=None if cwd is None else os.fsencode(cwd),
+                kept=_checked(pass_fds),
+                input=p2cread,
+                output=c2pwrite,
+                error=errwrite,
+                report=report_of_child,
+                close_others=bool(close_fds),
+                restore_signals=bool(restore_signals),
+                new_session=bool(start_new_session),
+                process_group=process_group,
+                umask=umask,
+                uid=-1 if uid is None else uid,
+                gid=-1 if gid is None else gid,
+                groups=gids,
+            )
+            self._start(plan, preexec_fn)
+        except BaseException:
+            os.close(report)
+            raise
+        finally:
+            # The child's copy alone is left: nobody else who forks may keep the pipe open.
+            os.close(report_of_child)
+        self.report = report
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+
+    def _start(self, plan: Plan, preexec_fn: Any) -> None:
+        spawn = Spawn(plan)
+        try:
+            if preexec_fn is None:
+                self.pid, self.pidfd = spawn.start()
+            else:
+                self.pid = _fork()
+                if self.pid == 0:
+                    _run_in_fork(spawn, preexec_fn)
+                self.pidfd = _open_pidfd(self.pid)
+        except BaseException:
+            spawn.release()
+            raise
+        self.spawn = spawn
+
+    def failure(self, report: Report) -> BaseException:
+        """The exception for what the child reported, as subprocess raises it."""
+        if report.stage is Stage.FUNCTION:
+            return subprocess.SubprocessError("Exception occurred in preexec_fn.")
+        message = os.strerror(report.error)
+        if report.stage is Stage.PREPARING:
+            return OSError(report.error, message)
+        return OSError(report.error, message, self._directory if report.stage is Stage.DIRECTORY else self._executable)
+
+
+def _fork() -> int:
+    """os.fork without its warning of threads, which subprocess does not give either."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _run_in_fork(spawn: Spawn, preexec_fn: Any) -> NoReturn:
+    try:
+        spawn.prepare_here()
+        try:
+            preexec_fn()
+        except BaseException:
+            spawn.fail_here()
+        spawn.run_here()
+    finally:
+        os._exit(255)
+
+
+def _arguments(args: Any, shell: Any, executable: Any) -> list[Any]:
+    if isinstance(args, os.PathLike) and shell:
+        raise TypeError("path-like args is not allowed when shell is true")
+    arguments = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+    return [executable or _SHELL, "-c", *arguments] if shell else arguments
+
+
+def _programs(executable: Any, env: Any) -> list[bytes]:
+    """Where the program may be: as os.execvpe looks for it."""
+    name = os.fsencode(executable)
+    if os.path.dirname(name):
+        return [name]
+    return [os.path.join(os.fsencode(folder), name) for folder in os.get_exec_path(env)]
+
+
+def _environment(env: Any) -> list[bytes]:
+    pairs = [(os.fsencode(name), os.fsencode(value)) for name, value in env.items()]
+    if any(b"=" in name for name, _ in pairs):
+        raise ValueError("illegal environment variable name")
+    return [name + b"=" + value for name, value in pairs]
+
+
+def _checked(pass_fds: Any) -> list[int]:
+    fds = [int(fd) for fd in pass_fds]
+    if any(fd < 0 for fd in fds):
+        raise ValueError("bad value(s) in fds_to_keep")
+    return fds
+
+
+def _above_standard(fd: int) -> int:
+    """The descriptor, or a copy that is not one of the first three; closes what it does not return."""
+    low = []
+    while fd < _FIRST_FREE:
+        low.append(fd)
+        fd = os.dup(fd)
+    for number in low:
+        os.close(number)
+    return fd
