@@ -1,12 +1,13 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  What a cancelled receive had already taken from the socket is kept, and the next
-receive on that socket gets it first.
+Checks and errors are asyncio's.  What a cancelled receive or accept had already taken from the socket is kept, and the
+next one on that socket gets it first.
 """
 
 import asyncio
 import contextlib
 import operator
+import os
 import select
 import socket
 import weakref
@@ -66,12 +67,46 @@ class Unread:
         return b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
+class Unaccepted:
+    """What cancelled accepts had taken from their listening sockets: descriptors, each with the peer's address.
+
+    What nobody takes is closed with the listening socket's object, or by `close`.
+    """
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[int, Any]]] = weakref.WeakKeyDictionary()
+
+    def keep(self, sock: socket.socket, fd: int, peer: Any) -> None:
+        """For the next accept."""
+        kept = self._kept.get(sock)
+        if kept is None:
+            kept = self._kept[sock] = deque()
+            weakref.finalize(sock, _close_all, kept)
+        kept.append((fd, peer))
+
+    def take(self, sock: socket.socket) -> tuple[int, Any] | None:
+        """The oldest, which is the caller's from now on; None if nothing was kept."""
+        kept = self._kept.get(sock) if self._kept else None
+        return kept.popleft() if kept else None
+
+    def close(self) -> None:
+        """Close what nobody took."""
+        for kept in self._kept.values():
+            _close_all(kept)
+
+
+def _close_all(kept: deque[tuple[int, Any]]) -> None:
+    while kept:
+        os.close(kept.popleft()[0])
+
+
 class SocketOperations(PrivateLoop):
     """The socket methods of the loop."""
 
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: Unread
+    _unaccepted: Unaccepted
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
@@ -241,7 +276,9 @@ class SocketOperations(PrivateLoop):
         fd = self._check_socket(sock)
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
-        accepted, peer = await self.submit(Accept(fd))
+        accepted, peer = self._unaccepted.take(sock) or await self.submit(
+            Accept(fd, partial(self._unaccepted.keep, sock))
+        )
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
         return conn, peer
 

@@ -123,7 +123,7 @@ def prints_a_python(line: str) -> None:
 
 
 HANDLERS: dict[str, Callable[[str], None]] = {
-    r"make \w+( .*)?": makes,
+    r"make [\w-]+( .*)?": makes,
     r"python3 -m venv venv": installs,
     r"venv/bin/pip install -e \.": installs,
     r"venv/bin/python -m uringloop": runs_in_venv,
