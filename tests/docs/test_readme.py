@@ -4,6 +4,7 @@ A python block runs by itself, in an empty folder.  Each line of a sh block must
 run here, or it is what another test or the Makefile runs, and then it is checked as far as is cheap.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import uringloop
+from tests.compat.libraries.needs import library
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,9 +55,23 @@ def shell(command: str) -> str:
 # Python blocks
 
 
+def imported(block: str) -> set[str]:
+    trees = ast.walk(ast.parse(block))
+    names = [name for node in trees for name in _modules_of(node)]
+    return {name.partition(".")[0] for name in names}
+
+
+def _modules_of(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
 @needs_ring
 @pytest.mark.parametrize("block", [block for document in WITH_PYTHON for block in blocks(document, "python")])
 def test_python_block_runs(block: str, tmp_path: Path) -> None:
+    for name in imported(block):
+        library(name)
     finished = subprocess.run(
         [sys.executable, "-X", "dev", "-c", block],
         cwd=tmp_path,
@@ -108,7 +124,7 @@ def prints_a_python(line: str) -> None:
 
 
 HANDLERS: dict[str, Callable[[str], None]] = {
-    r"make \w+( .*)?": makes,
+    r"make [\w-]+( .*)?": makes,
     r"python3 -m venv venv": installs,
     r"venv/bin/pip install -e \.": installs,
     r"venv/bin/python -m uringloop": runs_in_venv,
@@ -163,6 +179,16 @@ def on_port(line: str, port: int) -> str:
 
 
 # What is said
+
+
+def test_what_libraries_are_told_is_what_their_tests_do() -> None:
+    """Each piece of code in the right column of the table, but for its words before the option or argument."""
+    section = (ROOT / "README.md").read_text().partition("## Using it with other libraries")[2].partition("\n## ")[0]
+    told = [code for row in re.findall(r"^\|.*\|(.*)\|$", section, flags=re.M) for code in re.findall("`([^`]+)`", row)]
+    told = [re.search(r"--loop \S+|-k \S+|loop=.*|run\(.*|\S+$", code)[0].removesuffix(")") for code in told]  # type: ignore[index]
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "compat" / "libraries").glob("*.py"))
+    assert len(told) > 6
+    assert [code for code in told if code not in tests.replace('", "', " ")] == []
 
 
 def test_buffer_sizes_are_those_of_the_code() -> None:

@@ -20,8 +20,14 @@ from ._cffi import ffi, lib
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .hot import Dispatcher, Pin
+from .hot import BUILD, Dispatcher, Pin
 from .memory import Vector
+
+if lib.ul_build() != BUILD:
+    raise ImportError(
+        "uringloop's extensions _cffi and hot were built from different sources: build them anew, in a checkout with "
+        "`python -m pip install -e .`"
+    )
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096
