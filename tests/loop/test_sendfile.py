@@ -9,6 +9,7 @@ import random
 import resource
 import socket
 import struct
+import sys
 import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -136,8 +137,9 @@ async def test_a_part_of_a_file(kind: str, file: BinaryIO, offset: int, count: i
         assert await send(file, offset, count) == len(expected)
         end()
         assert await receiving == expected
-    # Where nothing was sent, nothing is said of the position.
-    assert file.tell() == (offset + len(expected) if expected else 0)
+    # Before 3.14 the position stays as it was if nothing was sent.
+    moves = expected or sys.version_info >= (3, 14)
+    assert file.tell() == (offset + len(expected) if moves else 0)
 
 
 @each_way

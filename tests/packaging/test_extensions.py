@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_distributions import BUILT, ROOT
+from .test_distributions import ABI3_SUFFIX, BUILT, ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -47,7 +47,7 @@ def test_extensions_of_different_cores_are_refused_and_a_build_mends_it(unbuilt:
     code, first, errors = python(unbuilt, "-c", show)
     assert code == 0, errors
 
-    binding = unbuilt / "uringloop" / "ring" / "_cffi.abi3.so"
+    binding = unbuilt / "uringloop" / "ring" / f"_cffi{ABI3_SUFFIX}"
     old_binding = shutil.copy(binding, unbuilt / "old.so")
     # Only a header: what includes it must be built anew too.
     with (unbuilt / "uringloop" / "ring" / "_core" / "internal.h").open("a") as header:
