@@ -385,6 +385,8 @@ async def test_the_fallback_reads_anything(kind: str) -> None:
 @each_way
 @pytest.mark.parametrize("fallback", [True, False])
 async def test_a_pipe_is_no_file(kind: str, fallback: bool) -> None:
+    if sys.version_info >= (3, 14) and type(asyncio.get_running_loop()) is asyncio.SelectorEventLoop:
+        pytest.skip("asyncio fails to seek in a callback of its own, and waits for ever")
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as file, os.fdopen(writer, "wb", buffering=0) as other:
         other.write(b"0123456789")
