@@ -16,6 +16,7 @@ import operator
 import os
 import select
 import stat
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
