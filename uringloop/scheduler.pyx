@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from .hooks import describe_callback
+from .hooks import ThreadSafeHandle, describe_callback
 
 cdef extern from *:
     """
@@ -219,7 +219,10 @@ cdef class Scheduler:
     def call_soon_threadsafe(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon_threadsafe`."""
         self.check()
-        handle = self.make_handle("call_soon_threadsafe", callback, args, context)
+        if ThreadSafeHandle is None:
+            handle = self.make_handle("call_soon_threadsafe", callback, args, context)
+        else:
+            handle = self.make_thread_safe_handle(callback, args, context)
         self.append(handle)
         if not self.woken:
             self.woken = True
@@ -244,6 +247,16 @@ cdef class Scheduler:
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
+
+    cdef make_thread_safe_handle(self, callback, args, context):
+        """Its `cancel` waits for a callback that is running."""
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = ThreadSafeHandle(callback, args, self, context)
+        if handle._source_traceback:
+            # Where its own __init__ made it.
+            handle._source_traceback.pop()
+        return handle
 
     cdef schedule(self, when, callback, args, context):
         """Put a timer into the heap, where it stays until it is due or swept out."""

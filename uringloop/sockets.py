@@ -1,11 +1,13 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  What a cancelled receive had already taken from the socket is kept, and the next
-receive on that socket gets it first.
+Checks and errors are asyncio's.  What a cancelled receive or accept had already taken from the socket is kept, and the
+next one on that socket gets it first.
 """
 
 import asyncio
+import contextlib
 import operator
+import os
 import select
 import socket
 import weakref
@@ -65,12 +67,46 @@ class Unread:
         return b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
+class Unaccepted:
+    """What cancelled accepts had taken from their listening sockets: descriptors, each with the peer's address.
+
+    What nobody takes is closed with the listening socket's object, or by `close`.
+    """
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[int, Any]]] = weakref.WeakKeyDictionary()
+
+    def keep(self, sock: socket.socket, fd: int, peer: Any) -> None:
+        """For the next accept."""
+        kept = self._kept.get(sock)
+        if kept is None:
+            kept = self._kept[sock] = deque()
+            weakref.finalize(sock, _close_all, kept)
+        kept.append((fd, peer))
+
+    def take(self, sock: socket.socket) -> tuple[int, Any] | None:
+        """The oldest, which is the caller's from now on; None if nothing was kept."""
+        kept = self._kept.get(sock) if self._kept else None
+        return kept.popleft() if kept else None
+
+    def close(self) -> None:
+        """Close what nobody took."""
+        for kept in self._kept.values():
+            _close_all(kept)
+
+
+def _close_all(kept: deque[tuple[int, Any]]) -> None:
+    while kept:
+        os.close(kept.popleft()[0])
+
+
 class SocketOperations(PrivateLoop):
     """The socket methods of the loop."""
 
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: Unread
+    _unaccepted: Unaccepted
 
     def may_go_on(self) -> bool:
         """Whether the callback that runs may do one more thing at once: the scheduler says."""
@@ -89,8 +125,10 @@ class SocketOperations(PrivateLoop):
 
         Raises:
             OSError: what the kernel answered, with the filename if there is one.
+            RuntimeError: the loop is closed.
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
+        self._check_closed()
         dispatcher = self._dispatcher
         at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
         if at_once and operation.run_at_once(dispatcher):
@@ -164,8 +202,8 @@ class SocketOperations(PrivateLoop):
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into a writable buffer; see `asyncio.loop.sock_recvfrom_into`."""
         fd = self._check_socket(sock)
-        size_bytes = _writable_bytes(buf, "recvfrom_into")
         nbytes = operator.index(nbytes) or len(buf)
+        size_bytes = _writable_bytes(buf, "recvfrom_into")
         if nbytes < 0:
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > size_bytes:
@@ -254,17 +292,19 @@ class SocketOperations(PrivateLoop):
         fd = self._check_socket(sock)
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
-        accepted, peer = await self.submit(Accept(fd))
+        accepted, peer = self._unaccepted.take(sock) or await self.submit(
+            Accept(fd, partial(self._unaccepted.keep, sock))
+        )
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
         return conn, peer
 
 
 def _writable_bytes(buffer: Any, method: str) -> int:
-    with memoryview(buffer) as view:
-        if view.readonly or not view.c_contiguous:
-            kind = type(buffer).__name__
-            raise TypeError(f"{method}() argument 1 must be read-write bytes-like object, not {kind}")
-        return view.nbytes
+    with contextlib.suppress(TypeError), memoryview(buffer) as view:
+        if not view.readonly and view.c_contiguous:
+            return view.nbytes
+    kind = None if buffer is None else type(buffer).__name__
+    raise TypeError(f"{method}() argument 1 must be read-write bytes-like object, not {kind}")
 
 
 def _fill(buffer: Any, data: bytes) -> int:

@@ -1,6 +1,5 @@
 """Opening: arguments and errors are the built-in's; nothing leaks when it fails."""
 
-import asyncio
 import builtins
 import errno
 import io
@@ -300,16 +299,6 @@ def test_awaited_or_entered_once(run: Run, tmp_path: Path) -> None:
             file.fileno()
 
     run(main())
-
-
-def test_other_loops_are_refused(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="needs uringloop's event loop"):
-            await files.open(tmp_path / "file", "wb")
-
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        runner.run(main())
-    assert not (tmp_path / "file").exists()
 
 
 def test_audit_event(run: Run, tmp_path: Path) -> None:

@@ -11,10 +11,8 @@ import types
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ..operations import Operation
-from ..ring import Opcode
 from .lock import Lock
 
 if TYPE_CHECKING:
@@ -23,20 +21,6 @@ if TYPE_CHECKING:
 Data = TypeVar("Data", str, bytes)
 
 CLOSED_MESSAGE = "I/O operation on closed file."
-
-
-class Submitter(Protocol):
-    """Where the operations of a file go: uringloop's event loop, or what stands in for it beside another one."""
-
-    @property
-    def opcodes(self) -> frozenset[Opcode]:
-        """The operations that the kernel has."""
-
-    async def submit(self, operation: Operation) -> Any:
-        """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
-
-    def may_go_on(self) -> bool:
-        """Whether one more thing may be done before the loop turns."""
 
 
 @types.coroutine

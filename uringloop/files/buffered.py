@@ -276,21 +276,39 @@ class BufferedFile(Window, File[bytes]):
             await self._bottom().resize(size_bytes)
             return size_bytes
 
-    def detach(self) -> RawFile:
-        """The raw file, from now on on its own.  What is buffered is written first, which blocks: `flush` does not.
+    def detach(self) -> io.FileIO:
+        """The raw file, from now on on its own, as one of the standard library: it is for others than the loop.
+
+        What is buffered is written first, which blocks: `flush` does not.  Its position is this one's; what was read
+        ahead from a file without a position is lost.
 
         Raises:
+            OSError: as from write(2); nothing is detached.
             ValueError: the file is closed, or was detached.
         """
         self._check_open()
         raw = self._bottom()
-        self._pause()
-        self._drop_last()
-        offset = self._raw_offset()
-        if offset and self._readable and raw.can_seek:
-            raw.move(raw.position() - offset)
+        self.settle_now()
         self._raw = None
-        return raw
+        return raw.release()
+
+    def settle_now(self, more: bytes = b"") -> None:
+        """Write what is to be written, and more after it; then the raw file's position is this one's.  It blocks."""
+        raw = self._bottom()
+        self._pause()
+        if self._has_pending():
+            rewind = self._raw_offset() + self._pos - self._write_pos
+            if rewind:
+                raw.move(raw.position() - rewind)
+            raw.write_blocking(memoryview(self._buffer)[self._write_pos : self._write_end])
+            self._raw_pos = self._write_end
+        offset = self._raw_offset()
+        if offset and raw.can_seek:
+            raw.move(raw.position() - offset)
+        self._write_pos, self._write_end = 0, -1
+        self._forget_ahead()
+        if more:
+            raw.write_blocking(more)
 
     # Closing
 
@@ -307,11 +325,5 @@ class BufferedFile(Window, File[bytes]):
         await self._bottom().close()
 
     def _drop_last(self) -> None:
-        if self._has_pending() and self._raw is not None:
-            raw = self._raw
-            with contextlib.suppress(OSError):
-                rewind = self._raw_offset() + self._pos - self._write_pos
-                if rewind:
-                    raw.move(raw.position() - rewind)
-                raw.write_blocking(memoryview(self._buffer)[self._write_pos : self._write_end])
-            self._write_pos, self._write_end = 0, -1
+        with contextlib.suppress(OSError):
+            self.settle_now()

@@ -22,9 +22,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from ..companion import Submitter
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
 from ..ring import open_now, status_now
-from .base import Submitter
 from .blocking import in_thread
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader

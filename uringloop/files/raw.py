@@ -12,6 +12,7 @@ is bounded: a piece at a time, and only as long as `may_go_on` says.  Everything
 import asyncio
 import contextlib
 import errno
+import io
 import operator
 import os
 import select
@@ -19,9 +20,10 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
+from ..companion import Submitter
 from ..operations.file import CURRENT_POSITION, Close, Descriptor, FileStatus, Fstat, Read, Ready, Truncate, Write
 from ..ring import Opcode, read_into_now, read_now, status_now
-from .base import File, Submitter, bytes_of, count_of, give_turn, space_of
+from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
 from .hot import PIECE_BYTES, Position
 
@@ -402,6 +404,18 @@ class RawFile(Position, File[bytes]):
         if self._descriptor.owned:
             await self._submitter.submit(Close(self._descriptor))
         self._descriptor.fd = -1
+
+    def release(self) -> io.FileIO:
+        """The same file as one of the standard library, which is its owner now; this one is closed."""
+        fd, position = self.fileno(), self.position() if self._seekable else None
+        file = io.FileIO(fd, self.mode, closefd=self.owned)
+        file.name = self._name
+        if position is not None:
+            # To append it has gone to the end.
+            os.lseek(fd, position, os.SEEK_SET)
+        self._descriptor.owned = False
+        self.drop()
+        return file
 
     def drop(self) -> None:
         """Nobody refers to the file any more: the descriptor closes itself when the kernel is done."""

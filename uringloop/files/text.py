@@ -395,18 +395,23 @@ class TextFile(DecodingFile):
             if write_through is not None:
                 self._write_through = bool(write_through)
 
-    def detach(self) -> BufferedFile:
-        """The buffered file, from now on on its own.  What is encoded is written first, which may block.
+    def detach(self) -> io.BufferedReader | io.BufferedWriter | io.BufferedRandom:
+        """The buffered file, from now on on its own, as one of the standard library: it is for others than the loop.
+
+        What is encoded is written first, which may block: `flush` does not.
 
         Raises:
+            OSError: as from write(2); nothing is detached.
             ValueError: the file is closed, or was detached.
         """
         self._check_open()
         buffer = self._below()
-        self._pause()
-        self._drop_last()
+        self._settle_now()
         self._buffer = None
-        return buffer
+        raw = buffer.detach()
+        if not raw.writable():
+            return io.BufferedReader(raw)
+        return io.BufferedRandom(raw) if raw.readable() else io.BufferedWriter(raw)
 
     # Closing
 
@@ -421,12 +426,13 @@ class TextFile(DecodingFile):
         await self._below().close()
 
     def _drop_last(self) -> None:
-        buffer = self._below()
-        buffer._drop_last()
-        if self._pending:
-            with contextlib.suppress(OSError):
-                self._bottom().write_blocking(b"".join(self._pending))
-            self._pending = []
+        with contextlib.suppress(OSError):
+            self._settle_now()
+
+    def _settle_now(self) -> None:
+        self._pause()
+        self._below().settle_now(b"".join(self._pending))
+        self._pending = []
 
 
 def resolve(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:

@@ -21,6 +21,8 @@ from .base import Operation, State
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30
+#: What a connection is refused with after a while.
+_LATE_ERRORS = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET}
 _DATAGRAM_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 #: struct msghdr: name, iovec, control, flags; see recvmsg(2).
 _MESSAGE = struct.Struct("@PIPNPNi0P")
@@ -206,20 +208,24 @@ class Connect(Operation):
         return None
 
     def error(self, res: int) -> BaseException:
-        if isinstance(self._target, tuple):
+        # Of what connect(2) refuses at once, as all that unix sockets can refuse, asyncio names no address.
+        if -res in _LATE_ERRORS and isinstance(self._target, tuple):
             return OSError(-res, f"Connect call failed {self._target}")
-        # A unix socket is refused at once, by connect(2) itself as it were.
         return super().error(res)
 
 
 class Accept(Operation):
-    """accept4(2); the result is the descriptor, non-blocking, and the peer's address."""
+    """accept4(2); the result is the descriptor, non-blocking, and the peer's address.
 
-    __slots__ = ("_address", "_address_pin", "_size", "_size_pin")
+    If abandoned too late, `keep` gets the two; without it the descriptor is closed.
+    """
+
+    __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin")
     opcode = Opcode.ACCEPT
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, keep: Callable[[int, Any], object] | None = None) -> None:
         super().__init__(fd)
+        self._keep = keep
         self._address = bytearray(address.SIZE_MAX_BYTES)
         self._size = bytearray(struct.pack("=I", address.SIZE_MAX_BYTES))
         self._address_pin = Pin(self._address, writable=True)
@@ -235,7 +241,10 @@ class Accept(Operation):
         return res, address.unpack(bytes(self._address[:size_bytes]))
 
     def dispose(self, res: int, flags: int) -> None:
-        os.close(res)
+        if self._keep is None:
+            os.close(res)
+        else:
+            self._keep(*self.result(res, flags))
 
 
 class AcceptMany(Operation):

@@ -67,6 +67,7 @@ cdef extern from "core.h" nogil:
         UL_GROUP_STREAM
         UL_NAME_SIZE
 
+    uint64_t ul_build()
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)

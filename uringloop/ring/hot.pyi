@@ -1,5 +1,8 @@
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any
+
+BUILD: int
 
 class Pin:
     def __init__(self, buffer: Any, *, writable: bool = False) -> None: ...
@@ -72,6 +75,7 @@ class Stream(Endpoint):
         transport: Any,
         call_soon: Callable[..., object],
         multishot: bool,
+        context: Context | None = None,
         pipe: bool = False,
         polls: bool = False,
         datagrams: bool = False,

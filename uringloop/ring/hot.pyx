@@ -23,8 +23,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
 from os import strerror
+from sys import version_info
 
 _log = getLogger("asyncio")
+
+#: Of the core's sources.
+BUILD = ul_build()
 
 
 cdef raise_errno(int error):

@@ -6,10 +6,14 @@ cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
     # paused only when the socket is full, not whenever it writes more than the high-water mark.
     SEND_NOW_FROM_BYTES = 65536
-    LOST_WRITES_BEFORE_WARNING = 5
+    # asyncio counts the loss itself as the first of five.
+    LOST_WRITES_BEFORE_WARNING = 4
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
+
+#: What asyncio calls what may be written.
+cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
 
 
 cdef class Stream(Endpoint):
@@ -24,6 +28,7 @@ cdef class Stream(Endpoint):
         fd: the connected socket or the pipe's end, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
+        context: of all callbacks; a copy of the current one if None.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
         polls: poll before each read and each queued write, as kernels need where these do not wait.
         datagrams: read large ones whole.
@@ -39,8 +44,8 @@ cdef class Stream(Endpoint):
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, bint pipe=False,
-                 bint polls=False, bint datagrams=False):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context=None,
+                 bint pipe=False, bint polls=False, bint datagrams=False):
         cdef uint32_t flags = 0
         if multishot:
             flags |= UL_OPEN_MULTISHOT
@@ -54,7 +59,7 @@ cdef class Stream(Endpoint):
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         self.held = []
         self.pipe = pipe
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
@@ -150,7 +155,9 @@ cdef class Stream(Endpoint):
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            self.failed(event.res, "write")
+            # If the receive was told why, the send has merely found a broken pipe.
+            last = self.held[len(self.held) - 1] if self.held else None
+            self.failed(last if type(last) is int else event.res, "write")
         if what & UL_STREAM_LOW:
             self.transport._maybe_resume_protocol()
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
@@ -241,7 +248,7 @@ cdef class Stream(Endpoint):
             TypeError: data is not bytes, bytearray or memoryview.
             RuntimeError: after `write_eof`, or while a sendfile is in progress.
         """
-        if not self.may_write(data):
+        if not self.may_write(data, "write"):
             return
         self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
@@ -251,20 +258,20 @@ cdef class Stream(Endpoint):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
         pieces = list(list_of_data)
         for data in pieces:
-            if not self.may_write(data):
+            if not self.may_write(data, "writelines"):
                 return
         for data in pieces:
             self.append(data)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
 
-    cdef bint may_write(self, data) except -1:
+    cdef bint may_write(self, data, str method) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            raise TypeError(f"data argument must be a {WRITABLE} object, not {type(data).__name__!r}")
         if self.eof_written:
-            raise RuntimeError("Cannot call write() after write_eof()")
+            raise RuntimeError(f"Cannot call {method}() after write_eof()")
         if self.sendfile_waits:
-            raise RuntimeError("unable to write; sendfile is in progress")
+            raise RuntimeError(f"unable to {method}; sendfile is in progress")
         if self.lost:
             if data:
                 if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:

@@ -73,6 +73,7 @@ enum {
 #define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 /* ring.c */
+uint64_t ul_build(void); /* a number of the sources that this was built from, which ring/build.py makes */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
 int ul_ring_enable(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);

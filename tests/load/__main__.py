@@ -1,0 +1,48 @@
+"""Short connections and timers in great numbers, and what they leave: `python -m tests.load`.
+
+A tenth as many come first, so that what is made once and kept is not counted.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from tests.variants import FACTORIES
+
+from .churn import growth, short_connections, timers
+
+CHURNS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
+    "connections": (short_connections, 100_000),
+    "timers": (timers, 1_000_000),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser.add_argument("--loops", nargs="+", choices=FACTORIES, default=["ring", "selector"])
+    for name, (_, count) in CHURNS.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"how many; {count} by default, 0 for none")
+    options = parser.parse_args()
+    print(f"{'loop':10} {'what':12} {'count':>9} {'per second':>10}  what stays: resident, blocks, descriptors")
+    for variant in options.loops:
+        for name, (churn, _) in CHURNS.items():
+            count = getattr(options, name)
+            if count:
+                _report(variant, name, churn, count)
+
+
+def _report(variant: str, name: str, churn: Callable[[int], Awaitable[None]], count: int) -> None:
+    with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
+        start = time.perf_counter()
+        left = runner.run(growth(churn, count // 10, count))
+        per_second = count * 1.1 / (time.perf_counter() - start)
+    print(
+        f"{variant:10} {name:12} {count:9} {per_second:10.0f}  "
+        f"{left.resident_bytes / 1024:.0f} KiB, {left.blocks}, {left.descriptors}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
