@@ -1,11 +1,12 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-newer lint bench clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    install into a venv, then the doctor, an echo server with a client, and a file copy'
 	@echo 'make test    the tests on each interpreter found; VERSIONS="3.12" for some, ARGS="-k echo" for pytest'
+	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
 	@echo 'make lint    ruff, mypy --strict, and the C core with warnings as errors'
 	@echo 'make bench   benchmarks/echo.py; ARGS="--help" for its options'
 	@echo 'make clean   remove the venvs and everything that was built'
@@ -16,6 +17,9 @@ demo:
 test:
 	@tools/test $(ARGS)
 
+test-newer:
+	@tools/newer $(ARGS)
+
 lint:
 	@tools/lint
 
@@ -23,6 +27,7 @@ bench:
 	@python=$$(tools/venv) && $$python -m benchmarks.echo $(ARGS)
 
 clean:
+	rm -rf --one-file-system .newer
 	rm -rf .venvs build dist *.egg-info benchmarks/.build .pytest_cache .mypy_cache .ruff_cache
 	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

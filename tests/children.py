@@ -40,5 +40,5 @@ def script(source: str, *arguments: str, **variables: str) -> str:
     """Run a script that must end well and say nothing on standard error; returns what it printed."""
     finished = python(["-c", textwrap.dedent(source), *arguments], **variables)
     died = signal.Signals(-finished.returncode).name if finished.returncode < 0 else finished.returncode
-    assert (died, finished.stderr) == (0, ""), finished.stdout
+    assert (died, finished.stderr) == (0, ""), f"{finished.stdout}{finished.stderr}"
     return finished.stdout

@@ -8,7 +8,8 @@ the running Python and fails loudly where one has changed.
 import asyncio
 import ssl
 import subprocess
-from asyncio import base_events, base_subprocess, constants, format_helpers, sslproto, transports, trsock
+import sys
+from asyncio import base_events, base_subprocess, constants, events, format_helpers, sslproto, transports, trsock
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -18,6 +19,10 @@ set_nodelay: Callable[[socket], None] = base_events._set_nodelay  # type: ignore
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
 describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
 format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]
+#: What call_soon_threadsafe returns from Python 3.14 on.
+ThreadSafeHandle: type[asyncio.Handle] | None = None
+if sys.version_info >= (3, 14):
+    ThreadSafeHandle = events._ThreadSafeHandle  # type: ignore[attr-defined]
 TransportSocket = trsock.TransportSocket
 SendfileMode = constants._SendfileMode
 SSL_HANDSHAKE_TIMEOUT_S = constants.SSL_HANDSHAKE_TIMEOUT

@@ -16,6 +16,7 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import select
@@ -30,13 +31,13 @@ from typing import Any, Literal
 
 from . import hooks
 from .names import NameResolution
-from .operations import Operation, Poll
+from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .ring import Datagram, Ring, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
-from .sockets import SocketOperations, Unread
+from .sockets import SocketOperations, Unaccepted, Unread
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.process import ProcessTransport, start_process
@@ -108,6 +109,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
         self._unread = Unread()
+        self._unaccepted = Unaccepted()
         self._pipes = PipePool()
         wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
         self._sleep_by(
@@ -138,7 +140,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self._check_running()
         self._take_thread()
         with self._signals_wake():
-            super().run_forever()
+            try:
+                super().run_forever()
+            finally:
+                # What the last tick wrote is not left for the next run: there may be none.
+                if not self._ring.forked:
+                    self._dispatcher.submit()
 
     def _take_thread(self) -> None:
         """Make the ring this thread's: the kernel lets no other enter it."""
@@ -225,14 +232,22 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 # An earlier run may have left its own there, for handlers that are gone now.
                 signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
 
+    def remove_signal_handler(self, sig: int) -> bool:
+        """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
+        removed = super().remove_signal_handler(sig)
+        if not self._signal_handlers and self.is_running() and self._owner_thread == threading.get_native_id():
+            # With the last one asyncio takes the descriptor away.
+            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        return removed
+
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
-            handle = self._ready.popleft()
-            if not handle._cancelled:
-                self._run_timed(handle)
+            self._run_timed(self._ready.popleft())
 
     def _run_timed(self, handle: Handle) -> None:
+        if handle._cancelled:
+            return
         try:
             self._current_handle = handle
             start = self.time()
@@ -242,6 +257,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
+            # This frame is in the traceback of what the callback raised, which the handle may hold.
+            del handle
 
     # Scheduling
 
@@ -288,10 +305,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
 
     # Sockets and pipes
 
-    def _open_stream(self, fd: int, transport: StreamTransport) -> Stream:
+    def _open_stream(self, fd: int, transport: StreamTransport, context: contextvars.Context | None) -> Stream:
         self._check_closed()
         multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot)
+        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, context)
 
     def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
         enabled = self._ring.features.enabled
@@ -384,9 +401,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -401,6 +419,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         server: Any = None,
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
+        context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
         """asyncio's TLS protocol over a transport of ours."""
         self._ensure_fd_no_transport(rawsock)
@@ -414,7 +433,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             handshake_timeout_s=ssl_handshake_timeout,
             shutdown_timeout_s=ssl_shutdown_timeout,
         )
-        StreamTransport(self, rawsock, tls, None, extra, server)
+        StreamTransport(self, rawsock, tls, None, extra, server, context)
         return transport
 
     def _start_serving(
@@ -426,6 +445,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         backlog: int = 100,
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
+        context: contextvars.Context | None = None,
     ) -> None:
         self._check_closed()
         tls = None
@@ -435,7 +455,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 "ssl_handshake_timeout": ssl_handshake_timeout,
                 "ssl_shutdown_timeout": ssl_shutdown_timeout,
             }
-        self._listeners.start(sock, protocol_factory, server, tls)
+        self._listeners.start(sock, protocol_factory, server, tls, context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._listeners.stop(sock)
@@ -469,30 +489,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        only_watches = self._ring.forked or self._drain()
-        self._ring.close(only_watches=only_watches)
+        close_ring(self._ring, self._dispatcher, self._owner_thread)
+        self._unaccepted.close()
         super().close()
         self._pipes.close()
         self._drop_timers()
         os.close(self._eventfd)
-
-    def _drain(self) -> bool:
-        """Cancel and wait; whether nothing is left that may write to memory."""
-        dispatcher = self._dispatcher
-        if self._owner_thread is None:
-            return True
-        if self._owner_thread == threading.get_native_id() or not self._ring.is_single_issuer:
-            for operation in list(dispatcher.operations.values()):
-                operation.abandon()
-            dispatcher.cancel_all()
-            while self._ring.statistics()["in_flight"]:
-                dispatcher.wait(-1)
-                dispatcher.dispatch()
-            return True
-        # Only the thread that ran the loop can cancel.  If it has ended, the kernel did, and waited.
-        dispatcher.reap()
-        for operation in list(dispatcher.operations.values()):
-            operation.abandoned = True
-        dispatcher.dispatch()
-        watching = sum(operation.may_move for operation in dispatcher.operations.values())
-        return bool(self._ring.statistics()["in_flight"] == watching)

@@ -1,15 +1,20 @@
 """Ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback."""
 
 import asyncio
+import functools
 import os
 import warnings
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .loop import EventLoop
 from .ring import RingUnavailableError
 
 FALLBACK_VARIABLE = "URINGLOOP_FALLBACK"
+_NO_POLICIES = (
+    "asyncio has no event loop policies in this Python; use uringloop.run(), or uringloop.new_event_loop as the "
+    "loop_factory of asyncio.run() or asyncio.Runner"
+)
 
 _T = TypeVar("_T")
 
@@ -19,8 +24,7 @@ def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.A
 
     Args:
         fallback: where io_uring is refused, give asyncio's own loop with a RuntimeWarning instead of raising; by
-        default
-            as the variable URINGLOOP_FALLBACK says.
+            default as the variable URINGLOOP_FALLBACK says.
         options: as for `EventLoop`.
 
     Raises:
@@ -63,12 +67,43 @@ def _check_not_running() -> None:
 
 
 def install() -> None:
-    """Make uringloop the loop of every `asyncio.run` and `asyncio.new_event_loop` from now on."""
-    asyncio.set_event_loop_policy(EventLoopPolicy())
+    """Make uringloop the loop of every `asyncio.run` and `asyncio.new_event_loop` from now on.
+
+    That takes a policy, and Python 3.14 warns of those; `run()` and a `loop_factory` need none.
+
+    Raises:
+        RuntimeError: asyncio has no policies any more.
+    """
+    if not _has_policies():
+        raise RuntimeError(f"cannot install uringloop's policy: {_NO_POLICIES}")
+    asyncio.set_event_loop_policy(_policy_class()())
 
 
-class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    """asyncio's default policy with uringloop's loops."""
+def _has_policies() -> bool:
+    return hasattr(asyncio, "set_event_loop_policy")
 
-    def _loop_factory(self) -> asyncio.AbstractEventLoop:
-        return new_event_loop()
+
+@functools.cache
+def _policy_class() -> "type[asyncio.AbstractEventLoopPolicy]":
+    class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+        """asyncio's default policy with uringloop's loops."""
+
+        __qualname__ = "EventLoopPolicy"
+
+        def _loop_factory(self) -> asyncio.AbstractEventLoop:
+            return new_event_loop()
+
+    return EventLoopPolicy
+
+
+if TYPE_CHECKING:
+    EventLoopPolicy = asyncio.DefaultEventLoopPolicy
+else:
+
+    def __getattr__(name: str) -> type:
+        """`EventLoopPolicy` when it is asked for: its base is deprecated in Python 3.14, and then goes."""
+        if name != "EventLoopPolicy":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if not _has_policies():
+            raise AttributeError(f"there is no {name}: {_NO_POLICIES}")
+        return _policy_class()

@@ -15,8 +15,9 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from .hooks import describe_callback
+from .hooks import ThreadSafeHandle, describe_callback
 
 cdef extern from *:
     """
@@ -46,6 +47,14 @@ cdef enum:
     SWEEP_FROM = 100
 
 cdef int64_t NS_PER_S = 1_000_000_000
+cdef int64_t SLICE_NS = 500_000
+
+
+cdef int64_t monotonic_ns():
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * NS_PER_S + now.tv_nsec
+
 
 # Held in C variables, because Python would look a global name up in a dict each time.
 cdef object Future = asyncio.Future
@@ -152,6 +161,9 @@ cdef class Scheduler:
     cdef Py_ssize_t capacity
     cdef Py_ssize_t cancelled
     cdef uint64_t next_number
+    cdef uint64_t runs  # handles run so far
+    cdef uint64_t slice_of_run
+    cdef int64_t slice_end_ns
 
     def __cinit__(self):
         self.timers = []
@@ -205,7 +217,10 @@ cdef class Scheduler:
     def call_soon_threadsafe(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon_threadsafe`."""
         self.check()
-        handle = self.make_handle("call_soon_threadsafe", callback, args, context)
+        if ThreadSafeHandle is None:
+            handle = self.make_handle("call_soon_threadsafe", callback, args, context)
+        else:
+            handle = self.make_thread_safe_handle(callback, args, context)
         self.append(handle)
         if not self.woken:
             self.woken = True
@@ -230,6 +245,16 @@ cdef class Scheduler:
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
+
+    cdef make_thread_safe_handle(self, callback, args, context):
+        """Its `cancel` waits for a callback that is running."""
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+        handle = ThreadSafeHandle(callback, args, self, context)
+        if handle._source_traceback:
+            # Where its own __init__ made it.
+            handle._source_traceback.pop()
+        return handle
 
     cdef schedule(self, when, callback, args, context):
         """Put a timer into the heap, where it stays until it is due or swept out."""
@@ -396,14 +421,29 @@ cdef class Scheduler:
             else:
                 self.append(handle)
 
+    def may_go_on(self):
+        """Whether the callback that runs may do one more thing that does not wait, or must give others their turn.
+
+        All that are ready together get SLICE_NS before the first of them runs again.
+        """
+        cdef int64_t now_ns = monotonic_ns()
+        if self.slice_of_run != self.runs:
+            self.slice_of_run = self.runs
+            self.slice_end_ns = now_ns + SLICE_NS // (1 + <int64_t>len(self.ready))
+            return True
+        return now_ns < self.slice_end_ns
+
     cdef run(self, Py_ssize_t count):
         """Run as many ready handles, each in its context."""
         cdef Py_ssize_t i
         if self._debug:
+            # Not counted one by one: in debug mode all that run in a tick share a slice.
+            self.runs += 1
             self._run_slowly(count)
             return
         for i in range(count):
             handle = self.popleft()
+            self.runs += 1
             if <object>slot(handle, CANCELLED)[0] is not True:
                 if type(handle) is Handle or type(handle) is TimerHandle:
                     self.run_handle(handle)

@@ -19,6 +19,7 @@ import io
 import os
 import select
 import socket
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +28,8 @@ from .operations import Descriptor, Operation, Ready, Splice
 from .ring import Dispatcher
 from .transports.stream import StreamTransport, closed_error
 
+#: Before Python 3.14 asyncio leaves the file's position as it is if nothing was sent.
+_ALWAYS_MOVES = sys.version_info >= (3, 14)
 #: In use at a time; each is two descriptors, and perhaps a busy kernel worker.
 PIPES_MAX = 16
 #: Kept for later.
@@ -178,7 +181,7 @@ class FileTransfer:
                 raise self._stopped from None
             raise
         finally:
-            if self.sent_bytes:
+            if self.sent_bytes or _ALWAYS_MOVES:
                 os.lseek(self._file.fd, self._offset + self.sent_bytes, os.SEEK_SET)
             if not self._is_in_flight():
                 self._file.close()

@@ -1,12 +1,13 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  What a cancelled receive had already taken from the socket is kept, and the next
-receive on that socket gets it first.
+Checks and errors are asyncio's.  What a cancelled receive or accept had already taken from the socket is kept, and the
+next one on that socket gets it first.
 """
 
 import asyncio
 import contextlib
 import operator
+import os
 import select
 import socket
 import weakref
@@ -28,7 +29,7 @@ from .operations import (
     address,
     first_bytes,
 )
-from .ring import Dispatcher, Ring
+from .ring import Dispatcher, Opcode, Ring
 
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 _type_of: Any = socket.SocketType.type.__get__
@@ -66,15 +67,61 @@ class Unread:
         return b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
+class Unaccepted:
+    """What cancelled accepts had taken from their listening sockets: descriptors, each with the peer's address.
+
+    What nobody takes is closed with the listening socket's object, or by `close`.
+    """
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[int, Any]]] = weakref.WeakKeyDictionary()
+
+    def keep(self, sock: socket.socket, fd: int, peer: Any) -> None:
+        """For the next accept."""
+        kept = self._kept.get(sock)
+        if kept is None:
+            kept = self._kept[sock] = deque()
+            weakref.finalize(sock, _close_all, kept)
+        kept.append((fd, peer))
+
+    def take(self, sock: socket.socket) -> tuple[int, Any] | None:
+        """The oldest, which is the caller's from now on; None if nothing was kept."""
+        kept = self._kept.get(sock) if self._kept else None
+        return kept.popleft() if kept else None
+
+    def close(self) -> None:
+        """Close what nobody took."""
+        for kept in self._kept.values():
+            _close_all(kept)
+
+
+def _close_all(kept: deque[tuple[int, Any]]) -> None:
+    while kept:
+        os.close(kept.popleft()[0])
+
+
 class SocketOperations(PrivateLoop):
     """The socket methods of the loop."""
 
     _dispatcher: Dispatcher
     _ring: Ring
     _unread: Unread
+    _unaccepted: Unaccepted
+
+    def may_go_on(self) -> bool:
+        """Whether the callback that runs may do one more thing at once: the scheduler says."""
+        raise NotImplementedError
+
+    @property
+    def opcodes(self) -> frozenset[Opcode]:
+        """The operations that the kernel has."""
+        return self._ring.features.opcodes
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
+
+        Without suspending if the kernel can do it at once and nobody else is ready; what many ready tasks submit goes
+        to the kernel together.
 
         Raises:
             OSError: what the kernel answered, with the filename if there is one.
@@ -82,7 +129,11 @@ class SocketOperations(PrivateLoop):
             asyncio.CancelledError: after the kernel is done with the operation's memory.
         """
         self._check_closed()
-        return await operation.run(self, self._dispatcher)
+        dispatcher = self._dispatcher
+        at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
+        if at_once and operation.run_at_once(dispatcher):
+            return operation.outcome()
+        return await operation.run(self, dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> int:
         """Returns its descriptor."""
@@ -241,7 +292,9 @@ class SocketOperations(PrivateLoop):
         fd = self._check_socket(sock)
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
-        accepted, peer = await self.submit(Accept(fd))
+        accepted, peer = self._unaccepted.take(sock) or await self.submit(
+            Accept(fd, partial(self._unaccepted.keep, sock))
+        )
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
         return conn, peer
 

@@ -19,6 +19,7 @@ LAYERS = (
     "names",
     "transports",
     "files",
+    "companion",
     "operations",
     "ring",
     "hooks",

@@ -41,7 +41,19 @@ def compiler() -> str:
 
 def compile_c(*arguments: str, source: str | None = None) -> str:
     """What the compiler has to say; empty if it is content."""
-    command = [compiler(), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-c", "-o", os.devnull, *arguments]
+    command = [
+        compiler(),
+        "-std=gnu11",
+        "-O2",
+        "-DUL_BUILD=0",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-c",
+        "-o",
+        os.devnull,
+        *arguments,
+    ]
     return subprocess.run(command, input=source, capture_output=True, text=True, check=False).stderr
 
 

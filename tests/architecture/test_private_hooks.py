@@ -17,10 +17,12 @@ import subprocess
 import sys
 import textwrap
 import types
+import warnings
 from asyncio import (
     base_events,
     base_subprocess,
     constants,
+    events,
     format_helpers,
     selector_events,
     sslproto,
@@ -52,11 +54,17 @@ class Hook(NamedTuple):
     shape: str | type
 
 
+_HAS_POLICIES = hasattr(asyncio, "set_event_loop_policy")
+_SINCE_314 = sys.version_info >= (3, 14)
 _SINCE_313 = sys.version_info >= (3, 13)
-_SERVING = "self protocol_factory sock sslcontext= server= backlog= ssl_handshake_timeout= ssl_shutdown_timeout="
+#: From 3.15 on asyncio hands the context of a connection to these; ours take it always.
+_CONTEXT = " context=" if sys.version_info >= (3, 15) else ""
+_SERVING = (
+    "self protocol_factory sock sslcontext= server= backlog= ssl_handshake_timeout= ssl_shutdown_timeout=" + _CONTEXT
+)
 _TLS = (
     "self rawsock protocol sslcontext waiter= * server_side= server_hostname= extra= server="
-    " ssl_handshake_timeout= ssl_shutdown_timeout="
+    " ssl_handshake_timeout= ssl_shutdown_timeout=" + _CONTEXT
 )
 _TLS_PROTOCOL = (
     "self loop app_protocol sslcontext waiter server_side= server_hostname= call_connection_made="
@@ -80,19 +88,19 @@ HOOKS = [
     Hook("loop", "_make_self_pipe", "self"),
     Hook("loop", "_read_from_self", "self"),
     Hook("loop", "_write_to_self", "self"),
-    Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server="),
+    Hook("loop", "_make_socket_transport", "self sock protocol waiter= * extra= server=" + _CONTEXT),
     Hook("loop", "_make_ssl_transport", _TLS),
     Hook("loop", "_make_datagram_transport", "self sock protocol address= waiter= extra="),
     Hook("loop", "_sendfile_native", "self transp file offset count"),
     Hook("loop", "_sock_sendfile_native", "self sock file offset count"),
     Hook("loop", "_start_serving", _SERVING),
     Hook("loop", "_stop_serving", "self sock"),
+    *([Hook("policy", "_loop_factory", "*")] if _HAS_POLICIES else []),
     Hook("loop", "_make_read_pipe_transport", "self pipe protocol waiter= extra="),
     Hook("loop", "_make_write_pipe_transport", "self pipe protocol waiter= extra="),
     Hook("loop", "_make_subprocess_transport", "self protocol args shell stdin stdout stderr bufsize extra= kwargs"),
     Hook("process", "_start", "self args shell stdin stdout stderr bufsize kwargs"),
     Hook("popen", "_execute_child", _EXECUTE_CHILD),
-    Hook("policy", "_loop_factory", "*"),
     # Called.
     Hook("loop", "_check_closed", "self"),
     Hook("loop", "_check_running", "self"),
@@ -103,6 +111,7 @@ HOOKS = [
     Hook("loop", "_ensure_fd_no_transport", "self fd"),
     Hook("loop", "_ensure_resolved", "self address * family= type= proto= flags= loop"),
     Hook("handle", "_run", "self"),
+    *([Hook("events", "_ThreadSafeHandle", "self callback args loop context=")] if _SINCE_314 else []),
     Hook("server", "_attach", "self transport" if _SINCE_313 else "self"),
     Hook("server", "_detach", "self transport" if _SINCE_313 else "self"),
     Hook("base_events", "_set_nodelay", "sock"),
@@ -158,6 +167,7 @@ READS = {
 
 #: Names that asyncio has too, but that are ours and never meet its own.
 COINCIDENCES = {
+    "_lock": "BufferedFile's; asyncio.events has one",
     "_protocol": "of our transports over streams; asyncio's transport of a child has one",
     "_protocol_factory": "Listener's; asyncio.Server has one",
     "_wakeup": "EventLoop's; asyncio.Server has one",
@@ -181,6 +191,7 @@ def owners() -> Iterator[dict[str, Any]]:
             "selector": selector,
             "base_events": base_events,
             "constants": constants,
+            "events": events,
             "format_helpers": format_helpers,
             "sslproto": sslproto,
             "transports": transports,
@@ -207,7 +218,11 @@ def _process_transport() -> Any:
 
 
 def _policy_class() -> type | None:
-    return next((base for base in uringloop.EventLoopPolicy.__mro__ if base.__module__.startswith("asyncio")), None)
+    if not _HAS_POLICIES:
+        return None
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
+        mro = uringloop.EventLoopPolicy.__mro__
+    return next((base for base in mro if base.__module__.startswith("asyncio")), None)
 
 
 def parameters(function: Any) -> str:
@@ -247,7 +262,8 @@ OVERRIDDEN = [
 
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_the_override_has_the_same_parameters(name: str) -> None:
-    assert parameters(getattr(uringloop.EventLoop, name)) == parameters(getattr(asyncio.SelectorEventLoop, name))
+    theirs = parameters(getattr(asyncio.SelectorEventLoop, name))
+    assert parameters(getattr(uringloop.EventLoop, name)) in (theirs, f"{theirs} context=")
 
 
 @pytest.mark.parametrize(("kind", "slots"), [(asyncio.Handle, HANDLE_SLOTS), (asyncio.TimerHandle, TIMER_SLOTS)])

@@ -1,1 +1,1 @@
-"""Other people's test suites, run against this loop: CPython's own for asyncio, aiofiles' for files."""
+"""Other people's code on this loop: CPython's own tests of asyncio, and in `libraries/` what runs on asyncio."""

@@ -2,7 +2,7 @@
 
 CPython's other classes test asyncio's own parts by mocks and private names (`test_selector_events`, ...), so
 they say nothing about another loop. A name that the running Python lacks is left out: 3.11 has no eager
-tasks, 3.12 no cleanup of unix sockets.
+tasks, 3.12 no cleanup of unix sockets, 3.14 no context of a connection.
 """
 
 from __future__ import annotations
@@ -36,9 +36,15 @@ CLASSES = {
     "AsyncioWaitForTest": "test_waitfor",
     "TimeoutTests": "test_timeouts",
     "TestTaskGroup": "test_taskgroups",
+    "TestEagerTaskTaskGroup": "test_taskgroups",
     "ToThreadTests": "test_threads",
     "CTask_CFuture_Tests": "test_tasks",
     "CEagerTaskFactoryLoopTests": "test_eager_task_factory",
+    "DefaultTaskFactoryEagerStart": "test_eager_task_factory",
+    "TestCallStackC": "test_graph",
+    "AsyncioEventLoopTests": "test_server_context",
+    "AsyncioEventLoopSSLTests": "test_server_context",
+    "UnixPipeObjectSupportTests": "test_events",
     "RunCoroutineThreadsafeTests": "test_tasks",
     "SleepTests": "test_tasks",
     "QueueBasicTests": "test_queues",
@@ -100,9 +106,12 @@ def _bind_class(original: type, factory: LoopFactory) -> type[unittest.TestCase]
         bases += (module.EventLoopTestsMixin,)
     if original.__name__ == "SubprocessMixin":
         hooks["setUp"] = _set_up_with_loop(module, factory)
+    if original.__name__ == "UnixPipeObjectSupportTests":
+        hooks["setUp"] = _set_up_with_own_loop(factory)
     if original.__name__ == "CTask_CFuture_Tests":
         hooks["new_test_loop"] = _loop_unless_time_is_dictated(module, factory)
-    if getattr(original, "loop_factory", None) is not None:
+    # That of the eager task groups makes an asyncio.EventLoop, which `bind` has turned towards the factory.
+    if getattr(original, "loop_factory", None) is not None and original.__name__ != "TestEagerTaskTaskGroup":
         hooks["loop_factory"] = staticmethod(factory)
     if not issubclass(original, unittest.TestCase):
         bases += (getattr(module, "test_utils", unittest).TestCase,)
@@ -116,6 +125,14 @@ def _set_up_with_loop(module: ModuleType, factory: LoopFactory) -> Any:
         module.test_utils.TestCase.setUp(self)
         self.loop = factory()
         self.set_event_loop(self.loop)
+
+    return set_up
+
+
+def _set_up_with_own_loop(factory: LoopFactory) -> Any:
+    def set_up(self: Any) -> None:
+        self.loop = factory()
+        self.addCleanup(self.loop.close)
 
     return set_up
 

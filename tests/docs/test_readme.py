@@ -1,9 +1,10 @@
-"""Every block of README runs as written, every command of the documents exists.
+"""Every Python block of README and docs/ runs as written, every command of the documents exists.
 
 A python block runs by itself, in an empty folder.  Each line of a sh block must be known to `HANDLERS`: either it is
 run here, or it is what another test or the Makefile runs, and then it is checked as far as is cheap.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -17,10 +18,12 @@ from pathlib import Path
 import pytest
 
 import uringloop
+from tests.compat.libraries.needs import library
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/files.md")
+WITH_PYTHON = ("README.md", "docs/files.md")
 SERVER = "python examples/echo_server.py"
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
@@ -52,9 +55,23 @@ def shell(command: str) -> str:
 # Python blocks
 
 
+def imported(block: str) -> set[str]:
+    trees = ast.walk(ast.parse(block))
+    names = [name for node in trees for name in _modules_of(node)]
+    return {name.partition(".")[0] for name in names}
+
+
+def _modules_of(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
 @needs_ring
-@pytest.mark.parametrize("block", blocks("README.md", "python"), ids=lambda block: block.splitlines()[-1])
+@pytest.mark.parametrize("block", [block for document in WITH_PYTHON for block in blocks(document, "python")])
 def test_python_block_runs(block: str, tmp_path: Path) -> None:
+    for name in imported(block):
+        library(name)
     finished = subprocess.run(
         [sys.executable, "-X", "dev", "-c", block],
         cwd=tmp_path,
@@ -107,7 +124,7 @@ def prints_a_python(line: str) -> None:
 
 
 HANDLERS: dict[str, Callable[[str], None]] = {
-    r"make \w+( .*)?": makes,
+    r"make [\w-]+( .*)?": makes,
     r"python3 -m venv venv": installs,
     r"venv/bin/pip install -e \.": installs,
     r"venv/bin/python -m uringloop": runs_in_venv,
@@ -164,6 +181,16 @@ def on_port(line: str, port: int) -> str:
 # What is said
 
 
+def test_what_libraries_are_told_is_what_their_tests_do() -> None:
+    """Each piece of code in the right column of the table, but for its words before the option or argument."""
+    section = (ROOT / "README.md").read_text().partition("## Using it with other libraries")[2].partition("\n## ")[0]
+    told = [code for row in re.findall(r"^\|.*\|(.*)\|$", section, flags=re.M) for code in re.findall("`([^`]+)`", row)]
+    told = [re.search(r"--loop \S+|-k \S+|loop=.*|run\(.*|\S+$", code)[0].removesuffix(")") for code in told]  # type: ignore[index]
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "compat" / "libraries").glob("*.py"))
+    assert len(told) > 6
+    assert [code for code in told if code not in tests.replace('", "', " ")] == []
+
+
 def test_buffer_sizes_are_those_of_the_code() -> None:
     text = (ROOT / "README.md").read_text()
     for count in (ring.BUFFER_COUNT, ring.BUFFER_COUNT_MAX):
@@ -173,7 +200,7 @@ def test_buffer_sizes_are_those_of_the_code() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_are_named_exist(document: str) -> None:
     paths = r"`((?:uringloop|tests|examples|benchmarks|tools|\.ci)/[\w./]*)`"
-    links = r"\]\(([\w.]+\.md)\)"
+    links = r"\]\(([\w./]+\.md)\)"
     named = re.findall(f"{paths}|{links}", (ROOT / document).read_text())
     missing = [path or link for path, link in named if not (ROOT / (path or link)).exists()]
     assert not missing
@@ -194,4 +221,4 @@ def test_names_in_the_architecture_exist() -> None:
     functions = set(re.findall(r"\bul_\w+", text))
     files = set(re.findall(r"\b\w+\.(?:pyx|pxi|py|c|h)\b", text))
     assert {name for name in functions if not re.search(rf"\b{name}\b", core)} == set()
-    assert files - {path.name for path in package.rglob("*.*")} == set()
+    assert files - {path.name for folder in (package, ROOT / "tests") for path in folder.rglob("*.*")} == set()

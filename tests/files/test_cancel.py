@@ -43,7 +43,7 @@ def test_open(run: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").write_bytes(b"content")
 
-    async def opened(name: str, mode: str, opener: Any) -> files.BufferedFile:
+    async def opened(name: str, mode: str, opener: Any) -> files.BufferedReader:
         return await files.open(tmp_path / name, mode, opener=opener)
 
     async def main() -> None:
@@ -364,8 +364,10 @@ def test_thrown_away_calls(run: Run, tmp_path: Path) -> None:
                             break
                         await asyncio.sleep(0)
                     call.close()
-        for name in ("file", "."):
-            opening = files.open(tmp_path / name, "rb").__await__()
+        for name, mode in (("file", "wb"), (".", "rb")):
+            opening = files.open(tmp_path / name, mode).__await__()
+            # Somebody is ready, so it waits for the loop.
+            asyncio.get_running_loop().call_soon(lambda: None)
             opening.send(None)
             opening.close()
         await quiet()

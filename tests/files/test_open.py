@@ -1,6 +1,5 @@
 """Opening: arguments and errors are the built-in's; nothing leaks when it fails."""
 
-import asyncio
 import builtins
 import errno
 import io
@@ -41,30 +40,21 @@ from .conftest import Run
         (("f", None), {}),
         (("f", "rb", "big"), {}),
         (("f", "rb", None), {}),
+        (("/dev/null", "r", 0), {}),
+        (("/dev/null", "r"), {"encoding": "no such encoding"}),
+        (("/dev/null", "r"), {"encoding": "hex"}),
+        (("/dev/null", "r"), {"encoding": 5}),
+        (("/dev/null", "r"), {"errors": 5}),
+        (("/dev/null", "r"), {"newline": "no"}),
+        (("/dev/null", "r"), {"newline": 5}),
     ],
 )
 def test_wrong_arguments_as_the_built_in(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     """Before anything happens: without a loop."""
-    with pytest.raises((ValueError, TypeError)) as expected:
+    with pytest.raises((ValueError, TypeError, LookupError)) as expected:
         builtins.open(*arguments, **options)  # noqa: SIM115  # it does not open
     with pytest.raises(expected.type):
         files.open(*arguments, **options)
-
-
-@pytest.mark.parametrize("mode", ["r", "w", "rt", "at+", "x"])
-def test_text_modes_are_refused_clearly(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(NotImplementedError, match=r"text modes are not there yet: open with '.*b"):
-        files.open(tmp_path / "file", mode, encoding="utf-8")
-    assert not (tmp_path / "file").exists()
-
-
-def test_line_buffering_warns(run: Run, tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.warns(RuntimeWarning, match="line buffering"):
-            opening = files.open(tmp_path / "file", "wb", 1)
-        await (await opening).close()
-
-    run(main())
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b", "wb", "w+b", "ab", "a+b", "xb", "x+b", "br", "+wb"])
@@ -85,12 +75,15 @@ def test_modes(run: Run, tmp_path: Path, mode: str, buffering: int) -> None:
 
     async def main() -> None:
         async with files.open(tmp_path / "ours", mode, buffering) as ours:
-            facts = [await fact() for fact in (ours.readable, ours.writable, ours.seekable, ours.isatty, ours.tell)]
+            facts = [
+                ours.readable(),
+                *[await fact() for fact in (ours.writable, ours.seekable, ours.isatty, ours.tell)],
+            ]
             assert (ours.mode, *facts) == expected
             assert ours.name == tmp_path / "ours"
             assert os.get_inheritable(ours.fileno()) is False
-            if not await ours.readable():
-                for call in (ours.read(), ours.read(1), ours.readline(), ours.readinto(bytearray(1)), ours.readall()):
+            if not ours.readable():
+                for call in (ours.read(), ours.read(1), ours.readline(), ours.readinto(bytearray(1))):
                     with pytest.raises(io.UnsupportedOperation):
                         await call
             if not await ours.writable():
@@ -299,23 +292,13 @@ def test_awaited_or_entered_once(run: Run, tmp_path: Path) -> None:
             async with files.open(tmp_path / "file", "rb") as file:
                 raise ZeroDivisionError
         assert file.closed
-        for call in (file.read(), file.write(b""), file.seek(0), file.tell(), file.flush(), file.truncate()):
+        for call in (file.read(), file.seek(0), file.tell(), file.flush(), file.truncate(), file.peek()):
             with pytest.raises(ValueError, match="closed file"):
                 await call
         with pytest.raises(ValueError, match="closed file"):
             file.fileno()
 
     run(main())
-
-
-def test_other_loops_are_refused(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="needs uringloop's event loop"):
-            await files.open(tmp_path / "file", "wb")
-
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        runner.run(main())
-    assert not (tmp_path / "file").exists()
 
 
 def test_audit_event(run: Run, tmp_path: Path) -> None:

@@ -27,15 +27,17 @@ def submitted(before: int = 0) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 65_536, 300_000])
-def test_whole_file_is_open_statx_read_close(run: Run, path: Path, size: int) -> None:
+def test_cached_file_is_read_without_the_ring(run: Run, path: Path, size: int) -> None:
     path.write_bytes(CONTENT[:size])
 
     async def main() -> None:
+        # However slow this machine is: nobody else is to have a turn.
+        asyncio.get_running_loop().may_go_on = lambda: True
         await asyncio.sleep(0)
         before = submitted()
         async with files.open(path, "rb") as file:
             assert await file.read() == CONTENT[:size]
-        assert submitted(before) == 4
+        assert submitted(before) == 0
 
     run(main())
 
@@ -97,6 +99,8 @@ def test_readinto_what_cannot_be_written(run: Run, path: Path, buffering: int) -
 
 def test_read_from_the_buffer_does_not_reach_the_kernel(run: Run, path: Path) -> None:
     async def main() -> None:
+        # However slow this machine is: nobody else is to have a turn.
+        asyncio.get_running_loop().may_go_on = lambda: True
         async with files.open(path, "rb") as file:
             assert await file.read(1) == CONTENT[:1]
             before = submitted()
@@ -276,7 +280,7 @@ def test_fifo_whose_writer_was_quick(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
-async def _opened(path: Path) -> files.BufferedFile:
+async def _opened(path: Path) -> files.BufferedReader:
     return await files.open(path, "rb")
 
 

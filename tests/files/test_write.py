@@ -40,6 +40,8 @@ def test_small_writes_are_buffered_and_do_not_wait(run: Run, tmp_path: Path) -> 
     path = tmp_path / "file"
 
     async def main() -> None:
+        # However slow this machine is: nobody else is to have a turn.
+        asyncio.get_running_loop().may_go_on = lambda: True
         async with files.open(path, "wb") as file:
             for _ in range(100):
                 with pytest.raises(StopIteration):
@@ -238,7 +240,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 async def main(path):
     file = await files.open(path, "wb")
     try:
-        await file.write(bytes(150_000))
+        await file.write(bytes(250_000))
     except OSError as error:
         assert (error.errno, error.filename) == (errno.EFBIG, path), error
     else:
@@ -281,7 +283,7 @@ def test_dropped_file_is_written_and_closed_with_a_warning(run: Run, tmp_path: P
         file = await files.open(path, mode)
         await file.seek(0, os.SEEK_END)
         await file.write(b"new")
-        with pytest.warns(ResourceWarning, match="unclosed file <uringloop.files.BufferedFile name="):  # noqa: PT031
+        with pytest.warns(ResourceWarning, match="unclosed file <uringloop.files.Buffered.* name="):  # noqa: PT031
             del file
             gc.collect()
 

@@ -345,7 +345,9 @@ async def test_nothing_is_delivered_after_closing_in_a_callback(method: str) -> 
         assert server.calls == ["connection_made", "datagram_received", "connection_lost"]
 
 
-async def test_what_is_sent_after_closing_for_one_address_is_ignored() -> None:
+async def test_what_is_sent_after_closing_for_one_address_is_ignored_and_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with endpoint() as server, endpoint(remote_addr=name_of(server)) as client:
         client.transport.close()
         for _ in range(8):
@@ -354,6 +356,7 @@ async def test_what_is_sent_after_closing_for_one_address_is_ignored() -> None:
         server.transport.sendto(b"end", name_of(server))
         await server.until_datagrams(1)
         assert server.contents == [b"end"]
+    assert [record.message for record in caplog.records] == ["socket.send() raised exception."] * 4
 
 
 @rings_only

@@ -1,12 +1,14 @@
 """Errors land where asyncio puts them: in `connection_lost`, in the exception handler, in whoever waits."""
 
 import asyncio
+import gc
 import socket
+import weakref
 from typing import Any
 
 import pytest
 
-from tests.variants import EVERY
+from tests.variants import EVERY, RINGS
 
 from .helpers import BufferedRecorder, Observed, Recorder, connected, facing_socket, fill, pattern, reset, serving
 
@@ -67,6 +69,30 @@ async def test_an_error_while_receiving_is_told_and_ends_the_connection(
         assert context["transport"] is protocol.transport
         assert protocol.lost_with is context["exception"]
         assert protocol.count("connection_lost") == 1
+
+
+# asyncio keeps it until the collector comes, in some versions.
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_the_error_that_ended_a_connection_keeps_nothing_alive() -> None:
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            # The traceback has this frame, and with it the transport.
+            transport = self.transport
+            raise ConnectionAbortedError(transport.is_closing())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with facing_socket(Failing()) as (protocol, peer):
+            peer.send(b"x")
+            await protocol.until_called("connection_lost")
+            transport = weakref.ref(protocol.transport)
+            del protocol.transport
+            protocol.lost_with = None
+            await turns()
+            assert transport() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_empty_buffer_is_told_and_ends_the_connection(unexpected: Contexts) -> None:

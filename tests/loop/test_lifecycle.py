@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,6 +96,25 @@ def test_connections_outlive_a_run(loop: Loop) -> None:
 
 
 @every_loop
+def test_what_the_last_turn_wrote_is_sent(loop: Loop) -> None:
+    def write_and_stop() -> None:
+        client.transport.write(b"the last words")
+        loop.stop()
+
+    async def connect() -> None:
+        await loop.create_connection(lambda: client, sock=left)
+
+    client = Recorder()
+    with socket_pair() as (left, right):
+        loop.run_until_complete(connect())
+        loop.call_soon(write_and_stop)
+        loop.run_forever()
+        assert right.recv(100) == b"the last words"
+        client.transport.abort()
+        loop.run_until_complete(client.until_called("connection_lost"))
+
+
+@every_loop
 def test_what_arrives_between_two_runs_is_found_by_the_next(loop: Loop) -> None:
     with socket_pair() as (left, right):
         receiving = loop.create_task(loop.sock_recv(left, 10))
@@ -152,6 +172,29 @@ def test_async_generators_are_finished_by_the_loop(loop: Loop) -> None:
     loop.run_until_complete(take_one())
     loop.run_until_complete(loop.shutdown_asyncgens())
     assert finished == ["generator"]
+
+
+@every_loop
+def test_debug_mode_keeps_no_failed_task_alive(loop: Loop) -> None:
+    class Failed(Exception):
+        pass
+
+    async def fail() -> None:
+        raise Failed
+
+    async def main() -> weakref.ref[Failed]:
+        try:
+            await asyncio.create_task(fail())
+        except Failed as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    loop.set_debug(True)
+    gc.disable()
+    try:
+        assert loop.run_until_complete(main())() is None
+    finally:
+        gc.enable()
 
 
 @every_loop

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.variants import EVERY, FACTORIES, LoopFactory
+from tests.variants import BOTH_SLEEPS, EVERY, FACTORIES, LoopFactory
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 sleeps = pytest.mark.parametrize("name", ["asyncio", "auto", "ring", "selector"])
@@ -189,6 +190,37 @@ def test_a_run_puts_the_wakeup_descriptor_back(factory: LoopFactory) -> None:
     loop.run_until_complete(asyncio.sleep(0))
     assert current_wakeup_fd() == before
     loop.close()
+
+
+@pytest.mark.timeout(20)  # a lost wakeup hangs
+@pytest.mark.parametrize("name", BOTH_SLEEPS)
+def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handler_was_removed(
+    name: str,
+) -> None:
+    loop: Any = FACTORIES[name]()
+    caught = loop.create_future()
+    sleep = loop._dispatcher.wait if name == "ring" else loop._sleep_in_selector
+
+    def interrupted(timeout_ns: int) -> None:
+        # How long to sleep is decided: what the signal's handler schedules is not counted any more.
+        if timeout_ns == -1 and not caught.done():
+            signal.raise_signal(signal.SIGUSR1)
+        sleep(timeout_ns)
+
+    async def main() -> None:
+        loop.add_signal_handler(signal.SIGUSR2, print)
+        assert loop.remove_signal_handler(signal.SIGUSR2)
+        loop._sleep_by(interrupted, interrupted, loop._watch.watched, loop._dispatcher.dispatch)
+        await caught
+
+    before = current_wakeup_fd()
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: loop.call_soon(caught.set_result, None))
+    try:
+        loop.run_until_complete(main())
+        assert current_wakeup_fd() == before
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        loop.close()
 
 
 @every_loop

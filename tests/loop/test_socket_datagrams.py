@@ -237,21 +237,43 @@ async def test_a_wrong_unix_address_is_refused_as_by_the_socket(folder: Path, wr
         assert refused.value.args == expected.value.args
 
 
-async def test_a_full_receiver_is_waited_for(folder: Path) -> None:
+@pytest.mark.parametrize("connects", [False, True])
+async def test_a_full_receiver_is_waited_for(folder: Path, connects: bool) -> None:
     """However poll sees it, each datagram arrives once, whole and in order."""
     loop = asyncio.get_running_loop()
     with datagram_sockets("unix", folder) as (left, right):
+        if connects:
+            left.connect(right.getsockname())
 
         async def send() -> None:
-            for number in range(300):
+            for number in range(100):
                 await loop.sock_sendto(left, b"%d" % number, right.getsockname())
 
         sending = await begun(send())
-        await turns(3)
-        assert not sending.done()
-        received = [(await loop.sock_recvfrom(right, 100))[0] for _ in range(300)]
+        received = []
+        for _ in range(100):
+            await turns(3)
+            received.append((await loop.sock_recvfrom(right, 100))[0])
         await sending
-        assert received == [b"%d" % number for number in range(300)]
+        assert received == [b"%d" % number for number in range(100)]
+
+
+# asyncio has one writer for a descriptor, and forgets the others.
+@pytest.mark.asyncio(loop_factories=RINGS)
+@pytest.mark.parametrize("connects", [False, True])
+async def test_many_wait_for_a_full_receiver(folder: Path, connects: bool) -> None:
+    loop = asyncio.get_running_loop()
+    with datagram_sockets("unix", folder) as (left, right):
+        if connects:
+            left.connect(right.getsockname())
+        expected = {b"%d" % number for number in range(100)}
+        sending = [asyncio.create_task(loop.sock_sendto(left, data, right.getsockname())) for data in expected]
+        received = []
+        for _ in expected:
+            await turns(3)
+            received.append((await loop.sock_recvfrom(right, 100))[0])
+        await asyncio.gather(*sending)
+        assert sorted(received) == sorted(expected)
 
 
 # Cancelling

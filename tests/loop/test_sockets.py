@@ -12,7 +12,7 @@ import pytest
 from tests.variants import EVERY, RINGS
 from uringloop import EventLoop
 
-from .helpers import LOCALHOST, fill, listening_socket, pattern, reset, socket_pair
+from .helpers import LOCALHOST, Recorder, fill, listening_socket, pattern, reset, socket_pair
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
 
@@ -412,11 +412,13 @@ async def test_what_a_cancelled_receive_kept_is_taken_in_pieces() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=RINGS)
-async def test_a_connection_that_arrives_with_the_cancellation_is_not_leaked() -> None:
+@pytest.mark.parametrize("next_one", ["sock_accept", "server", "none"])
+async def test_a_connection_that_arrives_with_the_cancellation_is_the_next_ones(next_one: str) -> None:
     loop = asyncio.get_running_loop()
-    with contextlib.closing(listening_socket()) as listener:
-        listener.setblocking(False)
-        for delay in range(6):
+    # Before, with, or after the completion.
+    for delay in range(6):
+        with contextlib.closing(listening_socket()) as listener:
+            listener.setblocking(False)
             accepting = await begun(loop.sock_accept(listener))
             with socket.create_connection(listener.getsockname()) as client:
                 client.setblocking(False)
@@ -425,6 +427,17 @@ async def test_a_connection_that_arrives_with_the_cancellation_is_not_leaked() -
                 accepting.cancel()
                 try:
                     conn, _ = await accepting
-                    conn.close()
                 except asyncio.CancelledError:
-                    pass
+                    if next_one == "sock_accept":
+                        conn, address = await loop.sock_accept(listener)
+                        assert address == client.getsockname()
+                    elif next_one == "server":
+                        async with await loop.create_server(Recorder, sock=listener):
+                            await loop.sock_sendall(client, b"x")
+                            client.shutdown(socket.SHUT_WR)
+                            assert await loop.sock_recv(client, 1) == b""
+                        continue
+                    else:
+                        # The loop closes it, and no descriptor is left.
+                        continue
+                conn.close()

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import os
 import signal
 import socket
@@ -72,6 +73,26 @@ async def test_call_soon_threadsafe_keeps_each_thread_s_order() -> None:
     await asyncio.sleep(0)
     for number in range(4):
         assert [count for who, count in seen if who == number] == list(range(500))
+
+
+async def test_call_soon_threadsafe_takes_what_asyncio_s_takes_and_gives_its_kind_of_handle() -> None:
+    loop = asyncio.get_running_loop()
+    name = contextvars.ContextVar("name", default="nobody")
+    context = contextvars.copy_context()
+    context.run(name.set, "somebody")
+    seen: list[str] = []
+    for debug in (False, True):
+        loop.set_debug(debug)
+        handle = loop.call_soon_threadsafe(lambda: seen.append(name.get()), context=context)
+        dropped = loop.call_soon_threadsafe(seen.append, "cancelled")
+        assert isinstance(handle, getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle))
+        if debug:
+            assert handle._source_traceback[-1].filename == __file__
+        dropped.cancel()
+        assert (handle.cancelled(), dropped.cancelled()) == (False, True)
+        await asyncio.sleep(0)
+    loop.set_debug(False)
+    assert seen == ["somebody"] * 2
 
 
 async def test_run_in_executor_returns_the_result_and_the_error() -> None:

@@ -1,5 +1,6 @@
 """The sdist holds what the build needs, the wheel what running needs, and both install into a fresh venv."""
 
+import importlib.machinery
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "uringloop"
 #: Written by cffi and Cython.
 GENERATED = ("_cffi.c", "hot.c", "scheduler.c")
+#: From Python 3.15 on it names the platform too.
+ABI3_SUFFIX = next(suffix for suffix in importlib.machinery.EXTENSION_SUFFIXES if ".abi3" in suffix)
 #: What a clean clone does not have, or the build does not need.
 BUILT = shutil.ignore_patterns(
     ".*", "__pycache__", "build", "dist", "*.egg-info", "*.so", *GENERATED, "tests", "benchmarks"
@@ -114,7 +117,7 @@ def test_wheel_holds_the_package_and_its_types(in_wheel: set[str]) -> None:
 def test_wheel_holds_all_extensions_and_no_sources(in_wheel: set[str]) -> None:
     compiled = {name for name in in_wheel if name.endswith(".so")}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    assert compiled == {"uringloop/ring/_cffi.abi3.so"} | {
+    assert compiled == {f"uringloop/ring/_cffi{ABI3_SUFFIX}"} | {
         name.removesuffix(".pyx") + suffix for name in sources("*.pyx")
     }
     assert {name for name in in_wheel if re.search(r"\.(c|h|pyx|pxd|pxi)$", name)} == set()

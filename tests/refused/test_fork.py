@@ -6,7 +6,7 @@ from tests.children import script
 
 #: A server and a connected client on `loop`, with bytes under way both ways.
 CONNECTED = """
-import asyncio, gc, os, sys, uringloop
+import asyncio, gc, os, sys, uringloop, warnings
 
 class Echo(asyncio.Protocol):
     def connection_made(self, transport): self.transport = transport
@@ -38,7 +38,9 @@ def wait_for(child):
 
 def in_child(function):
     sys.stdout.flush()
-    child = os.fork()
+    # A worker of io_uring counts as a thread, of which fork warns from Python 3.12 on.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        child = os.fork()
     if child:
         return child
     try:
@@ -130,7 +132,7 @@ print("parent went on")
 
 @each_sleep
 def test_fresh_loop_in_the_child(sleep: str) -> None:
-    """asyncio.run in the child, on a ring and a thread's worth of workers of its own, files included."""
+    """A Runner in the child, on a ring and a thread's worth of workers of its own, files included."""
     answer = script(
         CONNECTED
         + """
@@ -143,8 +145,8 @@ def child():
             content = await file.read()
         assert b"Pid:\\t%d\\n" % os.getpid() in content
         return "child went on"
-    uringloop.install()
-    print(asyncio.run(main()))
+    with asyncio.Runner(loop_factory=uringloop.new_event_loop) as runner:
+        print(runner.run(main()))
 
 wait_for(in_child(child))
 loop.run_until_complete(exchange(reader, writer))

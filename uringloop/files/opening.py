@@ -9,7 +9,10 @@ file.
 
 import asyncio
 import errno
+import fcntl
+import functools
 import io
+import operator
 import os
 import select
 import stat
@@ -18,46 +21,50 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..operations.file import Close, Descriptor, FileStatus, Fstat, Open, Ready
+from ..companion import Submitter
+from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
+from ..ring import open_now, status_now
 from .blocking import in_thread
-from .raw import RawFile
+from .raw import FilePath, Mode, RawFile
+from .reading import BufferedReader
+from .text import TextFile, resolve
+from .writing import BufferedRandom, BufferedWriter
 
-if TYPE_CHECKING:
-    from ..loop import EventLoop
-
-FilePath = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
+AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
 
+_CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
 @dataclass(frozen=True)
-class Mode:
-    """A binary mode.
+class Layers:
+    """What lies above the raw file.
 
     Attributes:
-        flags: os.O_*.
-        readable: and writable: what may be done.
-        appending: every write goes to the end.
-        name: as `io.FileIO.mode` says it.
+        buffering: size of the buffer in bytes, 0 for none, -1 for the usual one.
+        line_buffering: of text; None if it depends on whether the file is a terminal.
+        text_mode: the mode as it was given, None for a file of bytes.
+        encoding: and errors and newline, of text.
     """
 
-    flags: int
-    readable: bool
-    writable: bool
-    appending: bool
-    name: str
+    buffering: int
+    line_buffering: bool | None = False
+    text_mode: str | None = None
+    encoding: str = ""
+    errors: str = ""
+    newline: str | None = None
 
 
-def parse_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> Mode:
+@functools.lru_cache(maxsize=256, typed=True)
+def parse_mode(mode: str) -> Mode:
     """The mode that a string such as "rb+" means.
 
     Raises:
         TypeError: it is not a string.
-        ValueError: the built-in `open` does not take it, or takes no such argument beside it.
-        NotImplementedError: it is a text mode.
+        ValueError: the built-in `open` does not take it.
     """
     if not isinstance(mode, str):
         raise TypeError(f"open() argument 'mode' must be str, not {type(mode).__name__}")
@@ -69,31 +76,69 @@ def parse_mode(mode: str, encoding: str | None, errors: str | None, newline: str
     what = letters & set("rwax")
     if len(what) != 1:
         raise ValueError("must have exactly one of create/read/write/append mode")
-    if "b" not in letters:
-        raise NotImplementedError(f"text modes are not there yet: open with {mode.replace('t', '') + 'b'!r} and decode")
+    return _binary_mode(what.pop(), "+" in letters)
+
+
+def parse_layers(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Layers:
+    """The layers for a mode and what was given beside it.
+
+    Raises:
+        LookupError: there is no such encoding.
+        TypeError: a value of the wrong type.
+        ValueError: the built-in does not take that together.
+    """
+    if "b" in mode:
+        layers = _binary_layers(buffering, encoding, errors, newline)
+        if buffering == 1:
+            message = (
+                "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        return layers
+    if not operator.index(buffering):
+        raise ValueError("can't have unbuffered text I/O")
+    _check_strings(encoding, errors, newline)
+    encoding, errors = resolve(io.text_encoding(encoding, 3), errors, newline)
+    lines = True if buffering == 1 else None if buffering < 0 else False
+    return Layers(buffering if buffering > 1 else -1, lines, mode, encoding, errors, newline)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _binary_layers(buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Layers:
+    _check_strings(encoding, errors, newline)
     for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
         if value is not None:
             raise ValueError(f"binary mode doesn't take {'a' if name == 'newline' else 'an'} {name} argument")
-    return _binary_mode(what.pop(), "+" in letters)
+    size = operator.index(buffering)
+    return Layers(-1 if size == 1 else max(size, -1))
+
+
+def _check_strings(encoding: str | None, errors: str | None, newline: str | None) -> None:
+    for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"open() argument {name!r} must be str or None, not {type(value).__name__}")
+
+
+def add_layers(loop: asyncio.AbstractEventLoop, raw: RawFile, layers: Layers) -> AnyFile:
+    """The file that is opened, above the raw one."""
+    if not layers.buffering:
+        return raw
+    mode = raw.mode_flags
+    kind = BufferedWriter if not mode.readable else BufferedRandom if mode.writable else BufferedReader
+    buffer = kind(loop, raw, layers.buffering)
+    if layers.text_mode is None:
+        return buffer
+    lines = raw.is_terminal if layers.line_buffering is None else layers.line_buffering
+    return TextFile(loop, buffer, layers.encoding, layers.errors, layers.newline, lines, layers.text_mode)
 
 
 def _binary_mode(what: str, updating: bool) -> Mode:
     readable = what == "r" or updating
     writable = what != "r" or updating
     access = os.O_RDWR if updating else os.O_RDONLY if readable else os.O_WRONLY
-    name = "r" if what == "w" and updating else what
+    # io.FileIO called it "rb+" before Python 3.15.
+    name = "r" if what == "w" and updating and sys.version_info < (3, 15) else what
     return Mode(access | _CREATE[what], readable, writable, what == "a", f"{name}b{'+' if updating else ''}")
-
-
-def parse_buffering(buffering: int) -> int:
-    """The buffer's size in bytes: 0 for none, -1 for the usual one.  Line buffering is for text, and warns."""
-    if not isinstance(buffering, int):
-        raise TypeError(f"'{type(buffering).__name__}' object cannot be interpreted as an integer")
-    if buffering == 1:
-        message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-        return -1
-    return max(buffering, -1)
 
 
 def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
@@ -115,10 +160,35 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
     return path
 
 
-async def open_raw(
-    loop: "EventLoop",
+def open_at_once(
+    loop: asyncio.AbstractEventLoop,
+    submitter: Submitter,
     path: int | str | bytes,
     mode: Mode,
+    file: FilePath,
+    closefd: bool,
+    opener: Opener | None,
+    executor: Executor | None,
+) -> RawFile | None:
+    """Open a regular file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
+
+    What is wrong, if anything, is told by `open_raw`.
+    """
+    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
+        return None
+    opened = open_now(os.fsencode(path), mode.flags)
+    if opened is None:
+        return None
+    descriptor = Descriptor(opened[0], path)
+    return RawFile(loop, submitter, descriptor, FileStatus(*opened[1:]), mode, file, shared=False, direct=False)
+
+
+async def open_raw(
+    loop: asyncio.AbstractEventLoop,
+    submitter: Submitter,
+    path: int | str | bytes,
+    mode: Mode,
+    file: FilePath,
     buffered: bool,
     closefd: bool,
     opener: Opener | None,
@@ -130,28 +200,39 @@ async def open_raw(
         OSError: as from open(2), with the filename; IsADirectoryError for a directory in any mode.
         io.UnsupportedOperation: updating what has no position, such as a FIFO, with buffers.
     """
-    sys.audit("open", path, mode.name, mode.flags)
     if isinstance(path, int):
         descriptor = Descriptor(path, path, owned=False)
     elif opener is not None:
         descriptor = await in_thread(loop, executor, _call_opener, opener, path, mode.flags)
     else:
-        descriptor = Descriptor(await loop.submit(Open(path, mode.flags)), path)
+        descriptor = Descriptor(await submitter.submit(Open(path, mode.flags)), path)
     try:
-        status: FileStatus = await loop.submit(Fstat(descriptor))
+        status = _status(descriptor)
         if stat.S_ISDIR(status.mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if stat.S_ISFIFO(status.mode) and not mode.writable and not isinstance(path, int) and opener is None:
-            await _wait_for_writer(loop, descriptor, mode.flags)
-        raw = RawFile(loop, descriptor, status, mode.appending, shared=isinstance(path, int))
-        if mode.readable and mode.writable and buffered and not raw.seekable:
+            await _wait_for_writer(loop, submitter, descriptor, mode.flags)
+        given = isinstance(path, int)
+        direct = (given or opener is not None) and bool(fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_DIRECT)
+        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given, direct=direct)
+        if mode.readable and mode.writable and buffered and not raw.can_seek:
+            raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")
     except (Exception, asyncio.CancelledError):
         if descriptor.owned:
-            await loop.submit(Close(descriptor))
+            await submitter.submit(Close(descriptor))
         raise
     descriptor.owned = closefd
     return raw
+
+
+def _status(descriptor: Descriptor) -> FileStatus:
+    """Of a file that was opened just now: no server need be asked again, and nothing waits."""
+    try:
+        return FileStatus(*status_now(descriptor.fd))
+    except OSError as error:
+        error.filename = descriptor.filename
+        raise
 
 
 def _call_opener(opener: Opener, path: str | bytes, flags: int) -> Descriptor:
@@ -164,15 +245,17 @@ def _call_opener(opener: Opener, path: str | bytes, flags: int) -> Descriptor:
     return Descriptor(fd, path)
 
 
-async def _wait_for_writer(loop: "EventLoop", descriptor: Descriptor, flags: int) -> None:
+async def _wait_for_writer(
+    loop: asyncio.AbstractEventLoop, submitter: Submitter, descriptor: Descriptor, flags: int
+) -> None:
     """Return when a FIFO has, or had, a writer.
 
     A second open in a worker waits as open(2) does.  But a writer that came and went before that began is not seen by
     it: what that one left, data or the end of the file, shows on the first descriptor.
     """
     again = f"/proc/self/fd/{descriptor.fd}"
-    opened = loop.create_task(_open_and_close(loop, again, flags))
-    ready = loop.create_task(loop.submit(Ready(descriptor, select.POLLIN)))
+    opened = loop.create_task(_open_and_close(submitter, again, flags))
+    ready = loop.create_task(submitter.submit(Ready(descriptor, select.POLLIN)))
     try:
         await asyncio.wait((opened, ready), return_when=asyncio.FIRST_COMPLETED)
         if opened.done() and opened.exception() is not None:
@@ -184,6 +267,6 @@ async def _wait_for_writer(loop: "EventLoop", descriptor: Descriptor, flags: int
         await asyncio.gather(opened, ready, return_exceptions=True)
 
 
-async def _open_and_close(loop: "EventLoop", path: str, flags: int) -> None:
-    descriptor = Descriptor(await loop.submit(Open(path, flags, in_worker=True)))
-    await loop.submit(Close(descriptor))
+async def _open_and_close(submitter: Submitter, path: str, flags: int) -> None:
+    descriptor = Descriptor(await submitter.submit(Open(path, flags, in_worker=True)))
+    await submitter.submit(Close(descriptor))

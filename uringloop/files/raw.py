@@ -1,62 +1,114 @@
-"""`RawFile`: an open descriptor, its position, and the single reads and writes at it.
-
-Not locked: whoever uses it lets one operation run at a time, or closes it.
+"""`RawFile`: an open descriptor, its position, and the single reads and writes at it; see `io.FileIO`.
 
 The position of a file on disk is kept here and goes with every operation, so that seeking costs nothing and a cancelled
 operation leaves it where it was.  The descriptor's own position matters only when others can see the descriptor
-(`shared`): then it is looked up before each operation and set after it.  What has no such position (pipes, terminals,
+(`fileno`): then it is looked up before each operation and set after it.  What has no such position (pipes, terminals,
 devices), and writes of an appending file, go by the descriptor's own.
+
+What is cached is read at once, without the ring: see ring/_core/file.c.  That is what makes a lone read cheap, and it
+is bounded: a piece at a time, and only as long as `may_go_on` says.  Everything else goes through the ring.
 """
 
 import asyncio
+import contextlib
 import errno
+import io
+import operator
 import os
 import select
 import stat
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from ..companion import Submitter
 from ..operations.file import CURRENT_POSITION, Close, Descriptor, FileStatus, Fstat, Read, Ready, Truncate, Write
-from ..ring import Opcode
+from ..ring import Opcode, read_into_now, read_now, status_now
+from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
 
-if TYPE_CHECKING:
-    from ..loop import EventLoop
+#: A read at once takes at most this much: some 50 microseconds.
+PIECE_BYTES = 512 * 1024
+#: What is read at a time of a file that does not say how long it is.
+_STEP_BYTES = 64 * 1024
+_OFFSET_LIMIT = 1 << 63
+
+FilePath = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-class RawFile:
-    """An open file without buffers.
-
-    Args:
-        loop: whose ring works for it.
-        descriptor: of the file.
-        status: of the file, just now.
-        appending: every write goes to the end.
-        shared: others use the descriptor too.
+@dataclass(frozen=True)
+class Mode:
+    """What a mode says of the descriptor.
 
     Attributes:
-        seekable: whether it has a position that can be moved.
+        flags: os.O_*.
+        readable: and writable: what may be done.
+        appending: every write goes to the end.
+        name: as `io.FileIO.mode` says it.
+    """
+
+    flags: int
+    readable: bool
+    writable: bool
+    appending: bool
+    name: str
+
+
+class RawFile(File[bytes]):
+    """A file of bytes without buffers; see `io.FileIO`.  One read or write for each call, which may be short.
+
+    Where `io.FileIO` returns None, because a descriptor would block, this waits.
+
+    Args:
+        loop: in which it is used.
+        submitter: where its operations go.
+        descriptor: of the file.
+        status: of the file, just now.
+        mode: in which it was opened.
+        name: as it was given to `open`.
+        shared: others use the descriptor too.
+        direct: it has O_DIRECT, so that no read is at once.
+
+    Attributes:
+        mode_flags: what its mode allows.
+        is_regular: it is a file on disk.
+        is_terminal: it is one.
         block_size_bytes: st_blksize of stat(2).
         written_bytes: written so far, also by writes that were cancelled.
         uncertain: a write was left to itself, and nobody knows what became of it.
     """
 
     def __init__(
-        self, loop: "EventLoop", descriptor: Descriptor, status: FileStatus, appending: bool, shared: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        submitter: Submitter,
+        descriptor: Descriptor,
+        status: FileStatus,
+        mode: Mode,
+        name: FilePath,
+        shared: bool,
+        direct: bool,
     ) -> None:
-        self._loop = loop
+        super().__init__(loop)
+        self._submitter = submitter
+        self.may_go_on = submitter.may_go_on
         self._descriptor = descriptor
-        self._appending = appending
+        self._name = name
+        self.mode_flags = mode
         self._shared = shared
         self._size_bytes: int | None = status.size_bytes
         self._position = 0
         self._unread = b""
         self.block_size_bytes = status.block_size_bytes
+        self.is_terminal = stat.S_ISCHR(status.mode) and os.isatty(descriptor.fd)
         self.is_regular = stat.S_ISREG(status.mode)
         self._positioned = self.is_regular or stat.S_ISBLK(status.mode)
-        self.seekable = self._positioned or self._can_seek()
+        #: It may be read at once: see `read_at_once`.
+        self._cached = self._positioned and mode.readable and not direct
+        self._local = False
+        self._seekable = self._positioned or self._can_seek()
         self.written_bytes = 0
         self.uncertain = False
-        if appending and self._positioned:
+        if mode.appending and self._positioned:
             self._position = status.size_bytes
             if shared:
                 os.lseek(descriptor.fd, 0, os.SEEK_END)
@@ -68,6 +120,11 @@ class RawFile:
             return False
         return True
 
+    def _bottom(self) -> "RawFile":
+        return self
+
+    # What it is
+
     @property
     def fd(self) -> int:
         """The descriptor, -1 after closing."""
@@ -78,16 +135,64 @@ class RawFile:
         """Whether closing closes the descriptor."""
         return self._descriptor.owned
 
-    def share(self) -> int:
-        """The descriptor, for others to use: from now on its own position is kept right."""
+    @property
+    def closefd(self) -> bool:
+        """The same; see `io.FileIO.closefd`."""
+        return self._descriptor.owned
+
+    @property
+    def name(self) -> FilePath:
+        """The path or descriptor that was opened, as it was given."""
+        return self._name
+
+    @property
+    def mode(self) -> str:
+        """As `io.FileIO.mode`: "rb", "wb", "ab", "xb", with "+" if it may be read and written."""
+        return self.mode_flags.name
+
+    def fileno(self) -> int:
+        """The descriptor.  Its position in the kernel is kept right from now on.
+
+        Raises:
+            ValueError: the file is closed.
+        """
+        self._check_open()
         if self._positioned and not self._shared:
             os.lseek(self._descriptor.fd, self._position, os.SEEK_SET)
         self._shared = True
         return self._descriptor.fd
 
-    # The position
+    def readable(self) -> bool:
+        """Whether it may be read."""
+        self._check_open()
+        return self.mode_flags.readable
 
-    def tell(self) -> int:
+    async def writable(self) -> bool:
+        """Whether it may be written."""
+        self._check_open()
+        return self.mode_flags.writable
+
+    async def seekable(self) -> bool:
+        """Whether it has a position that can be moved."""
+        self._check_open()
+        return self._seekable
+
+    @property
+    def can_seek(self) -> bool:
+        """The same, of a closed file too."""
+        return self._seekable
+
+    async def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        self._check_open()
+        return os.isatty(self._descriptor.fd)
+
+    def _description(self) -> str:
+        return f" mode={self.mode!r} closefd={self.closefd}"
+
+    # The position, for the layers above: unlocked
+
+    def position(self) -> int:
         """Where the next read or write happens, in bytes from the start.
 
         Raises:
@@ -105,54 +210,150 @@ class RawFile:
         Raises:
             OSError: EINVAL for a negative one, ESPIPE where there is none.
         """
-        if not self._positioned or self._shared or not 0 <= position < 1 << 63:
+        if not self._positioned or self._shared or not 0 <= position < _OFFSET_LIMIT:
             # lseek(2) of what has no pages to look for does not block, and knows the error.
             position = os.lseek(self._descriptor.fd, position, os.SEEK_SET)
         self._position = position
         return position
 
+    async def move_from(self, offset: int, whence: int) -> int:
+        """lseek(2); returns the position."""
+        if whence == os.SEEK_CUR:
+            offset += self.position()
+        elif whence == os.SEEK_END and self.is_regular:
+            offset += await self.size_bytes()
+        elif whence != os.SEEK_SET:
+            # It may have to ask the disk.
+            offset = await in_thread(self._loop, None, os.lseek, self._descriptor.fd, offset, whence)
+        return self.move(offset)
+
     async def size_bytes(self) -> int:
         """st_size of stat(2)."""
-        status: FileStatus = await self._loop.submit(Fstat(self._descriptor))
+        if self._cached and (self._local or self._find_out_local()):
+            return status_now(self._descriptor.fd)[1]
+        status: FileStatus = await self._submitter.submit(Fstat(self._descriptor))
         return status.size_bytes
+
+    def _find_out_local(self) -> bool:
+        """Whether its file system has no server to be asked for the size: RWF_NOWAIT is for those without."""
+        with contextlib.suppress(OSError):
+            read_now(self._descriptor.fd, 1, 0)
+            self._local = True
+        return self._local
 
     async def expected_size_bytes(self) -> int:
         """The size; right after opening, what it was then.  It may have changed since."""
         size_bytes, self._size_bytes = self._size_bytes, None
         return await self.size_bytes() if size_bytes is None else size_bytes
 
-    # Bytes
+    # Bytes, for the layers above: unlocked
 
-    async def read_into(self, buffer: Any) -> int:
-        """One read, of at most the buffer's size; returns the number of bytes, 0 at the end of the file.
+    def read_at_once(self, size: int) -> bytes | None:
+        """Up to size bytes if they are cached; None if that takes longer, or others are to have their turn."""
+        if not self._cached or not self.may_go_on():
+            return None
+        position = self.position() if self._shared else self._position
+        try:
+            data = read_now(self._descriptor.fd, size if size < PIECE_BYTES else PIECE_BYTES, position)
+        except OSError:
+            # EOPNOTSUPP, or what the ring will say again.
+            self._cached = False
+            return None
+        self._local = True
+        if data:
+            if self._shared:
+                self.move(position + len(data))
+            else:
+                self._position = position + len(data)
+        return data
+
+    async def read_some(self, size: int) -> bytes:
+        """One read, of at most size bytes; b"" at the end of the file.
 
         What a cancelled read took from a pipe is kept for the next one.
         """
         if self._unread:
-            return self._read_again(buffer)
-        while True:
-            position = self.tell() if self._positioned else CURRENT_POSITION
-            operation = Read(self._descriptor, buffer, position)
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        if self._cached:
+            if not self.may_go_on():
+                await give_turn()
+            data_now = self.read_at_once(size)
+            if data_now is not None:
+                return data_now
+        space = bytearray(min(size, PIECE_BYTES))
+        count = await self._read_by_ring(space)
+        return bytes(memoryview(space)[:count])
+
+    async def read_some_into(self, target: memoryview) -> int:
+        """The same into memory; returns the number of bytes."""
+        if self._cached and not self._unread:
+            if not self.may_go_on():
+                await give_turn()
+            position = self.position()
             try:
-                count: int = await self._loop.submit(operation)
+                count = read_into_now(self._descriptor.fd, target[:PIECE_BYTES], position)
+            except OSError:
+                self._cached = False
+            else:
+                self._local = True
+                if count is not None:
+                    self.move(position + count)
+                    return count
+        if self._unread:
+            data = await self.read_some(len(target))
+            target[: len(data)] = data
+            return len(data)
+        return await self._read_by_ring(target)
+
+    async def _read_by_ring(self, target: bytearray | memoryview) -> int:
+        while True:
+            position = self.position() if self._positioned else CURRENT_POSITION
+            operation = Read(self._descriptor, target, position)
+            try:
+                count: int = await self._submitter.submit(operation)
             except asyncio.CancelledError:
                 if not self._positioned:
-                    self._unread = bytes(memoryview(buffer)[: operation.moved_bytes])
+                    self._unread = bytes(memoryview(target)[: operation.moved_bytes])
                 raise
             except BlockingIOError:
-                await self._loop.submit(Ready(self._descriptor, select.POLLIN))
+                await self._submitter.submit(Ready(self._descriptor, select.POLLIN))
                 continue
             if self._positioned:
                 self.move(position + count)
             return count
 
-    def _read_again(self, buffer: Any) -> int:
-        count = min(len(self._unread), len(buffer))
-        memoryview(buffer)[:count] = self._unread[:count]
-        self._unread = self._unread[count:]
-        return count
+    async def read_to_end(self) -> bytes:
+        """Everything from the position on: in as few reads as the file's size allows, if that is what it says.
 
-    async def write(self, buffer: Any) -> int:
+        A cancelled call has read nothing.
+        """
+        # Files of /proc say that they are empty, and those of /sys that they are longer than they are.
+        size_bytes = await self.expected_size_bytes() if self.is_regular else 0
+        expected_bytes = size_bytes - self.position() if self._positioned else 0
+        parts: list[bytes] = []
+        count = 0
+        try:
+            while True:
+                # One byte more: a read that has come this far and does not fill it has met the end.
+                step = expected_bytes + 1 - count if count < expected_bytes else max(count, _STEP_BYTES)
+                data = await self.read_some(step)
+                parts.append(data)
+                count += len(data)
+                if not data or (count == expected_bytes and len(data) < step):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+        except BaseException:
+            self.put_back(b"".join(parts))
+            raise
+
+    def put_back(self, data: bytes) -> None:
+        """Bytes of a read that was cancelled after it had them: for the next one."""
+        if self._positioned:
+            self.move(self.position() - len(data))
+        else:
+            self._unread = data + self._unread
+
+    async def write_some(self, data: bytes | bytearray | memoryview) -> int:
         """One write; returns the number of bytes, which may be fewer than there are.
 
         Raises:
@@ -160,13 +361,13 @@ class RawFile:
         """
         self._size_bytes = None
         while True:
-            own = not self._positioned or self._appending
-            position = CURRENT_POSITION if own else self.tell()
-            operation = Write(self._descriptor, buffer, position)
+            own = not self._positioned or self.mode_flags.appending
+            position = CURRENT_POSITION if own else self.position()
+            operation = Write(self._descriptor, data, position)
             try:
-                count: int = await self._loop.submit(operation)
+                count: int = await self._submitter.submit(operation)
             except BlockingIOError:
-                await self._loop.submit(Ready(self._descriptor, select.POLLOUT))
+                await self._submitter.submit(Ready(self._descriptor, select.POLLOUT))
                 continue
             finally:
                 self._wrote(operation, position)
@@ -179,34 +380,182 @@ class RawFile:
         count = operation.moved_bytes
         self.written_bytes += count
         if count and self._positioned:
-            self.move(os.lseek(self._descriptor.fd, 0, os.SEEK_CUR) if self._appending else position + count)
+            appending = self.mode_flags.appending
+            self.move(os.lseek(self._descriptor.fd, 0, os.SEEK_CUR) if appending else position + count)
 
     def write_blocking(self, data: bytes | bytearray | memoryview) -> None:
-        """Write without the loop, for a file that is dropped; blocks."""
+        """Write without the loop, for a file that is dropped or detached; blocks."""
         rest = memoryview(data)
-        if self._positioned and not self._appending and not self._shared:
+        positioned = self._positioned and not self.mode_flags.appending
+        if positioned and not self._shared:
             os.lseek(self._descriptor.fd, self._position, os.SEEK_SET)
         while rest:
             rest = rest[os.write(self._descriptor.fd, rest) :]
+        if self._positioned:
+            self._position = os.lseek(self._descriptor.fd, 0, os.SEEK_CUR)
 
-    async def truncate(self, size_bytes: int) -> None:
+    async def resize(self, size_bytes: int) -> None:
         """Make the file this long.  The position stays.
 
         Raises:
             OSError: as from ftruncate(2).
         """
         self._size_bytes = None
-        if Opcode.FTRUNCATE in self._loop._ring.features.opcodes:
-            await self._loop.submit(Truncate(self._descriptor, size_bytes))
+        if Opcode.FTRUNCATE in self._submitter.opcodes:
+            await self._submitter.submit(Truncate(self._descriptor, size_bytes))
         else:
             await in_thread(self._loop, None, os.ftruncate, self._descriptor.fd, size_bytes)
 
-    async def seek_blocking(self, offset: int, whence: int) -> int:
-        """lseek(2) where it may have to ask the disk or a server, in a thread; returns the position."""
-        return self.move(await in_thread(self._loop, None, os.lseek, self._descriptor.fd, offset, whence))
+    def close_at_once(self) -> bool:
+        """Close a file of which nothing can be left to be written; False if it may be, or a call is in progress.
 
-    async def close(self) -> None:
-        """Close, whatever happens.  All operations have reported."""
+        Where RWF_NOWAIT is known to work there is no server to be told of the close either.
+        """
+        if self.mode_flags.writable or not self._cached or not self._local or self._lock.locked:
+            return False
+        self._is_closed = True
+        descriptor = self._descriptor
+        if descriptor.owned:
+            os.close(descriptor.fd)
+        descriptor.fd = -1
+        return True
+
+    async def _close_below(self) -> None:
         if self._descriptor.owned:
-            await self._loop.submit(Close(self._descriptor))
+            await self._submitter.submit(Close(self._descriptor))
         self._descriptor.fd = -1
+
+    def release(self) -> io.FileIO:
+        """The same file as one of the standard library, which is its owner now; this one is closed."""
+        fd, position = self.fileno(), self.position() if self._seekable else None
+        file = io.FileIO(fd, self.mode, closefd=self.owned)
+        file.name = self._name
+        if position is not None:
+            # To append it has gone to the end.
+            os.lseek(fd, position, os.SEEK_SET)
+        self._descriptor.owned = False
+        self.drop()
+        return file
+
+    def drop(self) -> None:
+        """Nobody refers to the file any more: the descriptor closes itself when the kernel is done."""
+        self._is_closed = True
+        self._descriptor = Descriptor(-1, owned=False)
+
+    # As io.FileIO
+
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Read at most size bytes in one read; -1 or None reads to the end of the file.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
+        """
+        count = count_of(size)
+        async with self._lock:
+            self._check_readable("File not open for reading")
+            return await (self.read_to_end() if count < 0 else self.read_some(count))
+
+    async def readall(self) -> bytes:
+        """Read to the end of the file.
+
+        Raises:
+            OSError: as from read(2): EBADF, the file is not open for reading.
+        """
+        async with self._lock:
+            self._check_open()
+            return await self.read_to_end()
+
+    async def readinto(self, buffer: Any, /) -> int:
+        """Read once into a writable buffer; returns the number of bytes."""
+        target = space_of(buffer)
+        async with self._lock:
+            self._check_readable("File not open for reading")
+            return await self.read_some_into(target)
+
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """Read up to and with the next newline, or the end of the file.
+
+        What has no position is read byte by byte, because what follows the line may be for somebody else.
+
+        Args:
+            size: at most this many bytes; -1 or None for any number.
+        """
+        limit = count_of(size)
+        line = b""
+        if limit == 0:
+            return line
+        async with self._lock:
+            self._check_readable("File not open for reading")
+            try:
+                while not line.endswith(b"\n") and len(line) != limit:
+                    step = _STEP_BYTES if self._positioned else 1
+                    data = await self.read_some(step if limit < 0 else min(step, limit - len(line)))
+                    if not data:
+                        break
+                    end = data.find(b"\n") + 1 or len(data)
+                    line += data[:end]
+                    if end < len(data):
+                        self.put_back(data[end:])
+            except BaseException:
+                self.put_back(line)
+                raise
+        return line
+
+    async def write(self, data: Any, /) -> int:
+        """Write bytes in one write; returns how many were written, which may be fewer.
+
+        They must stay as they are until this returns.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        view = bytes_of(data)
+        async with self._lock:
+            self._check_writable("File not open for writing")
+            return await self.write_some(view) if view else 0
+
+    async def flush(self) -> None:
+        """Nothing to do: there are no buffers."""
+        self._check_open()
+
+    async def tell(self) -> int:
+        """The position, in bytes from the start.
+
+        Raises:
+            OSError: ESPIPE, there is none.
+        """
+        async with self._lock:
+            self._check_open()
+            return self.position()
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; returns it, in bytes from the start.
+
+        Args:
+            offset: in bytes.
+            whence: os.SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA or SEEK_HOLE; see lseek(2).
+
+        Raises:
+            OSError: EINVAL, it would be negative; ESPIPE, there is none.
+        """
+        offset = operator.index(offset)
+        async with self._lock:
+            self._check_open()
+            return await self.move_from(offset, whence)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+
+        Raises:
+            OSError: as from ftruncate(2).
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        async with self._lock:
+            self._check_writable("File not open for writing")
+            size_bytes = self.position() if size is None else operator.index(size)
+            await self.resize(size_bytes)
+            return size_bytes

@@ -3,7 +3,9 @@
 from . import address
 from .base import Operation, State
 from .control import Nop, Poll
+from .ending import close_ring
 from .file import Close, Descriptor, Fstat, Open, Read, Ready, Write
+from .path import Link, MakeFolder, Rename, Stat, Symlink, Unlink
 from .socket import Accept, AcceptMany, Connect, Receive, ReceiveFrom, ReceiveInto, SendAll, SendTo, first_bytes
 from .transfer import Splice
 
@@ -14,6 +16,8 @@ __all__ = [
     "Connect",
     "Descriptor",
     "Fstat",
+    "Link",
+    "MakeFolder",
     "Nop",
     "Open",
     "Operation",
@@ -23,11 +27,16 @@ __all__ = [
     "Receive",
     "ReceiveFrom",
     "ReceiveInto",
+    "Rename",
     "SendAll",
     "SendTo",
     "Splice",
+    "Stat",
     "State",
+    "Symlink",
+    "Unlink",
     "Write",
     "address",
+    "close_ring",
     "first_bytes",
 ]

@@ -33,11 +33,13 @@ class Operation:
         abandoned: nobody waits for the result any more.
     """
 
-    __slots__ = ("__weakref__", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
+    __slots__ = ("__weakref__", "_completion", "_dispatcher", "_waiter", "abandoned", "fd", "state", "token")
 
     opcode: ClassVar[Opcode]
     #: It only watches, so it may be staged again on another ring when the loop changes threads.
     may_move: ClassVar[bool] = False
+    #: The kernel often ends it while it is submitted.
+    may_end_at_once: ClassVar[bool] = False
     filename: ClassVar[Any] = None
 
     def __init__(self, fd: int = -1) -> None:
@@ -84,8 +86,28 @@ class Operation:
         """Its ring is gone: it may be submitted again."""
         self.state = State.NEW
 
+    def run_at_once(self, dispatcher: Dispatcher) -> bool:
+        """Put the operation in flight and submit it; whether that ended it, and `outcome` tells how."""
+        self.submit(dispatcher)
+        completion = dispatcher.finish_now(self.token)
+        if completion is None:
+            return False
+        self._completion = self.finish(completion[0]), completion[1]
+        return True
+
+    def outcome(self) -> Any:
+        """The result of an operation that was over at once.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+        """
+        res, flags = self._completion
+        if res < 0:
+            raise self.error(res)
+        return self.result(res, flags)
+
     async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
-        """Put the operation in flight and wait for its result.
+        """Put the operation in flight, unless it is, and wait for its result.
 
         Raises:
             OSError: the kernel's errno, with the filename if there is one.
@@ -93,7 +115,8 @@ class Operation:
         """
         waiter = self._waiter = loop.create_future()
         try:
-            self.submit(dispatcher)
+            if self.state is not State.IN_FLIGHT:
+                self.submit(dispatcher)
             res, flags = await waiter
         except asyncio.CancelledError:
             await self._cancelled(loop)
@@ -137,9 +160,14 @@ class Operation:
             assert self._dispatcher is not None
             self._dispatcher.cancel(self.token)
 
+    def finish(self, res: int) -> int:
+        """The last CQE arrived; returns its result, or what is to be taken for it."""
+        self.state = State.DONE
+        return res
+
     def complete(self, res: int, flags: int) -> None:
         """A CQE arrived; called by the dispatch."""
-        self.state = State.DONE
+        res = self.finish(res)
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
             self._discard(res, flags)

@@ -11,9 +11,10 @@ A read or write that already runs cannot be cancelled: its result is waited for.
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..ring import Dispatcher, Opcode, Pin, SqeFlag
+from ..ring import Dispatcher, Opcode, Pin, SqeFlag, Vector
 from .base import Operation
 
 #: The offset that means the file's own position.
@@ -82,6 +83,7 @@ class Open(Operation):
 
     __slots__ = ("_flags", "_mode", "_path", "_pin", "_sqe_flags", "filename")
     opcode = Opcode.OPENAT
+    may_end_at_once = True
 
     def __init__(self, path: str | bytes, flags: int, mode: int = 0o666, in_worker: bool = False) -> None:
         super().__init__(_AT_FDCWD)
@@ -123,9 +125,9 @@ class _Transfer(FileOperation):
             self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
         )
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         self.moved_bytes = max(res, 0)
-        super().complete(res, flags)
+        return super().finish(res)
 
     def release(self) -> None:
         self._pin.release()
@@ -148,6 +150,7 @@ class Write(_Transfer):
 
     __slots__ = ()
     opcode = Opcode.WRITE
+    may_end_at_once = True
 
     def __init__(
         self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
@@ -243,6 +246,7 @@ class Close(FileOperation):
 
     __slots__ = ()
     opcode = Opcode.CLOSE
+    may_end_at_once = True
 
     def stage(self, dispatcher: Dispatcher) -> int:
         token = super().stage(dispatcher)
@@ -252,9 +256,101 @@ class Close(FileOperation):
     def abandon(self) -> None:
         """Nothing to do: it ends soon, and must not end without having closed."""
 
-    def complete(self, res: int, flags: int) -> None:
+    def finish(self, res: int) -> int:
         if res == -errno.ECANCELED:
             # A closing loop cancels everything in flight.
             os.close(self.fd)
             res = 0
-        super().complete(res, flags)
+        return super().finish(res)
+
+
+class _VectorTransfer(FileOperation):
+    """Bytes between a file and several buffers, one after the other."""
+
+    __slots__ = ("_flags", "_offset", "_vector")
+
+    def __init__(self, file: int | Descriptor, vector: Vector, offset: int, flags: int) -> None:
+        super().__init__(file)
+        self._vector = vector
+        self._offset = offset
+        self._flags = flags
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._vector.address, self._vector.count, self._offset, self._flags
+        )
+
+    def release(self) -> None:
+        self._vector.release()
+
+
+class ReadVector(_VectorTransfer):
+    """preadv2(2) into buffers that the caller keeps; the result is the number of bytes.
+
+    Args:
+        buffers: writable.
+        offset: in bytes.
+        flags: os.RWF_*.
+    """
+
+    __slots__ = ()
+    opcode = Opcode.READV
+
+    def __init__(
+        self, file: int | Descriptor, buffers: Sequence[Any], offset: int = CURRENT_POSITION, flags: int = 0
+    ) -> None:
+        super().__init__(file, Vector(buffers, writable=True), offset, flags)
+
+
+class WriteVector(_VectorTransfer):
+    """pwritev2(2) of buffers; the result is the number of bytes.  Arguments as of `ReadVector`."""
+
+    __slots__ = ()
+    opcode = Opcode.WRITEV
+
+    def __init__(
+        self, file: int | Descriptor, buffers: Sequence[Any], offset: int = CURRENT_POSITION, flags: int = 0
+    ) -> None:
+        super().__init__(file, Vector(buffers), offset, flags)
+
+
+class Allocate(FileOperation):
+    """fallocate(2): space from an offset on, both in bytes; the result is 0.
+
+    Args:
+        mode: FALLOC_FL_* of linux/falloc.h.
+    """
+
+    __slots__ = ("_mode", "_offset", "_size_bytes")
+    opcode = Opcode.FALLOCATE
+
+    def __init__(self, file: int | Descriptor, offset: int, size_bytes: int, mode: int = 0) -> None:
+        super().__init__(file)
+        self._offset = offset
+        self._size_bytes = size_bytes
+        self._mode = mode
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        # The kernel reads the size where other operations have an address.
+        return dispatcher.stage(self, self.opcode, self.fd, self._size_bytes, self._mode, self._offset)
+
+
+class Advise(FileOperation):
+    """posix_fadvise(2): how a part of the file, in bytes, is going to be used; the result is 0.
+
+    Args:
+        size_bytes: 0 for up to the end.
+        advice: os.POSIX_FADV_*.
+    """
+
+    __slots__ = ("_advice", "_offset", "_size_bytes")
+    opcode = Opcode.FADVISE
+
+    def __init__(self, file: int | Descriptor, offset: int, size_bytes: int, advice: int) -> None:
+        super().__init__(file)
+        self._offset = offset
+        self._size_bytes = size_bytes
+        self._advice = advice
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, self._offset, self._advice)

@@ -215,13 +215,17 @@ class Connect(Operation):
 
 
 class Accept(Operation):
-    """accept4(2); the result is the descriptor, non-blocking, and the peer's address."""
+    """accept4(2); the result is the descriptor, non-blocking, and the peer's address.
 
-    __slots__ = ("_address", "_address_pin", "_size", "_size_pin")
+    If abandoned too late, `keep` gets the two; without it the descriptor is closed.
+    """
+
+    __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin")
     opcode = Opcode.ACCEPT
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, keep: Callable[[int, Any], object] | None = None) -> None:
         super().__init__(fd)
+        self._keep = keep
         self._address = bytearray(address.SIZE_MAX_BYTES)
         self._size = bytearray(struct.pack("=I", address.SIZE_MAX_BYTES))
         self._address_pin = Pin(self._address, writable=True)
@@ -237,7 +241,10 @@ class Accept(Operation):
         return res, address.unpack(bytes(self._address[:size_bytes]))
 
     def dispose(self, res: int, flags: int) -> None:
-        os.close(res)
+        if self._keep is None:
+            os.close(res)
+        else:
+            self._keep(*self.result(res, flags))
 
 
 class AcceptMany(Operation):

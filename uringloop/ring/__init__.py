@@ -4,9 +4,9 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 """
 
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
-from .errors import RingUnavailableError
+from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
-from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream
+from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream, open_now, read_into_now, read_now, status_now
 from .memory import Vector
 from .ring import Completion, Ring, Sqe, is_available
 from .watch import WatchSelector
@@ -32,5 +32,10 @@ __all__ = [
     "Stream",
     "Vector",
     "WatchSelector",
+    "disabled_by_variable",
     "is_available",
+    "open_now",
+    "read_into_now",
+    "read_now",
+    "status_now",
 ]

@@ -1,16 +1,28 @@
 """Builds the cffi binding of the C core: one extension for every Python (abi3).
 
 The declarations are core.h itself, without what a C compiler alone understands, so that there is nothing to keep in
-step.
+step.  The hot half has the core too (setup.py reads here what it consists of), and both carry a number of the sources
+that they were built from: the two work on one ring, so they must agree.
 """
 
+import hashlib
 import re
 from pathlib import Path
 
 from cffi import FFI
 
 CORE = Path(__file__).resolve().parent / "_core"
-SOURCES = ("ring.c", "slots.c", "buffers.c", "queue.c", "stream.c", "datagram.c", "watch.c", "spawn.c")
+_FILES = sorted(path.name for path in CORE.glob("*.[ch]"))
+SOURCES = [f"uringloop/ring/_core/{name}" for name in _FILES if name.endswith(".c")]
+HEADERS = [f"uringloop/ring/_core/{name}" for name in _FILES if name.endswith(".h")]
+_DIGEST = hashlib.sha256(b"".join((CORE / name).read_bytes() for name in _FILES)).hexdigest()
+#: What both extensions are compiled with.
+OPTIONS = {
+    "depends": HEADERS,
+    "include_dirs": ["uringloop/ring/_core"],
+    "define_macros": [("UL_BUILD", f"0x{_DIGEST[:16]}ULL")],
+    "extra_compile_args": ["-std=gnu11", "-O2"],
+}
 
 
 def _declarations() -> str:
@@ -25,13 +37,7 @@ def _declarations() -> str:
 
 ffibuilder = FFI()
 ffibuilder.cdef(_declarations())
-ffibuilder.set_source(
-    "uringloop.ring._cffi",
-    '#include "core.h"',
-    sources=[f"uringloop/ring/_core/{name}" for name in SOURCES],
-    include_dirs=["uringloop/ring/_core"],
-    extra_compile_args=["-std=gnu11"],
-)
+ffibuilder.set_source("uringloop.ring._cffi", '#include "core.h"', sources=SOURCES, **OPTIONS)
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

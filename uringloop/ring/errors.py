@@ -27,6 +27,10 @@ class RingUnavailableError(OSError):
         self.cause = cause
         self.remedy = remedy
 
+    def __str__(self) -> str:
+        """Without OSError's "[Errno N]": the text has the errno's name, and there may be none."""
+        return str(self.strerror)
+
 
 def unavailable(error: int) -> RingUnavailableError:
     """The error for an errno that io_uring_setup(2) gave, with its likely cause and remedy."""

@@ -67,6 +67,7 @@ cdef extern from "core.h" nogil:
         UL_GROUP_STREAM
         UL_NAME_SIZE
 
+    uint64_t ul_build()
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
@@ -80,6 +81,14 @@ cdef extern from "core.h" nogil:
     int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
+
+    ctypedef struct ul_file_status:
+        uint32_t mode
+        uint32_t block_size_bytes
+        uint64_t size_bytes
+    int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
+    int ul_file_open_now(const char *path, int flags, ul_file_status *out)
+    int ul_file_status_now(int fd, ul_file_status *out)
 
     int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)

@@ -16,14 +16,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from os import strerror
+from sys import version_info
 
 _log = getLogger("asyncio")
+
+#: Of the core's sources.
+BUILD = ul_build()
 
 
 cdef raise_errno(int error):
@@ -197,6 +202,30 @@ cdef class Dispatcher:
         self.check()
         self.enter(0)
 
+    def finish_now(self, uint64_t token):
+        """Submit what is staged; if that completed the operation of this token, take its completion: (res, flags).
+
+        None if the completion comes by `dispatch`.  What else completed is left for the next dispatch.
+        """
+        cdef int place, last
+        cdef ul_event event
+        self.check()
+        if self.cursor == self.count:
+            self.cursor = self.count = 0
+        last = self.count
+        if last == self.capacity:
+            return None
+        self.enter(0)
+        self.count += ul_reap_ready(self.ring, self.events + last, self.capacity - last)
+        for place in range(last, self.count):
+            event = self.events[place]
+            if event.owner == NULL and event.token == token:
+                self.count -= 1
+                memmove(&self.events[place], &self.events[place + 1], (self.count - place) * sizeof(ul_event))
+                del self.operations[token]
+                return event.res, event.flags
+        return None
+
     cdef bint enter(self, int64_t timeout_ns) except -1:
         """Submit, and wait for a completion; whether a signal came first."""
         cdef int result
@@ -309,3 +338,4 @@ cdef class Dispatcher:
 
 include "hot_stream.pxi"
 include "hot_datagram.pxi"
+include "hot_file.pxi"

@@ -12,6 +12,9 @@ cdef enum:
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
 
+#: What asyncio calls what may be written.
+cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
+
 
 cdef class Stream(Endpoint):
     """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
@@ -25,6 +28,7 @@ cdef class Stream(Endpoint):
         fd: the connected socket or the pipe's end, non-blocking.
         transport: an object with the methods above.
         multishot: receive through the ring's buffer group.
+        context: of all callbacks; a copy of the current one if None.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
         polls: poll before each read and each queued write, as kernels need where these do not wait.
         datagrams: read large ones whole.
@@ -40,8 +44,8 @@ cdef class Stream(Endpoint):
     cdef public size_t high_water
     cdef int lost_writes
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, bint pipe=False,
-                 bint polls=False, bint datagrams=False):
+    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context=None,
+                 bint pipe=False, bint polls=False, bint datagrams=False):
         cdef uint32_t flags = 0
         if multishot:
             flags |= UL_OPEN_MULTISHOT
@@ -55,7 +59,7 @@ cdef class Stream(Endpoint):
         self.dispatcher = dispatcher
         self.transport = transport
         self.call_soon = call_soon
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
         self.held = []
         self.pipe = pipe
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
@@ -263,7 +267,7 @@ cdef class Stream(Endpoint):
 
     cdef bint may_write(self, data, str method) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            raise TypeError(f"data argument must be a {WRITABLE} object, not {type(data).__name__!r}")
         if self.eof_written:
             raise RuntimeError(f"Cannot call {method}() after write_eof()")
         if self.sendfile_waits:

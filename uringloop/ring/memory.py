@@ -17,3 +17,8 @@ class Vector:
         self._array = ffi.new("uint64_t[]", [part for pin in self._pins for part in (pin.address, pin.size_bytes)])
         self.address = int(ffi.cast("uintptr_t", self._array))
         self.count = len(self._pins)
+
+    def release(self) -> None:
+        """Let go of the buffers now; only when nothing in flight uses them."""
+        for pin in self._pins:
+            pin.release()

@@ -20,8 +20,14 @@ from ._cffi import ffi, lib
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .hot import Dispatcher, Pin
+from .hot import BUILD, Dispatcher, Pin
 from .memory import Vector
+
+if lib.ul_build() != BUILD:
+    raise ImportError(
+        "uringloop's extensions _cffi and hot were built from different sources: build them anew, in a checkout with "
+        "`python -m pip install -e .`"
+    )
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096
@@ -181,9 +187,11 @@ class Ring:
         """Of the core's `ul_ring`, for `Dispatcher`."""
         return int(ffi.cast("uintptr_t", self.handle))
 
-    def dispatcher(self, report: Callable[[BaseException, Any], object]) -> Dispatcher:
+    def dispatcher(
+        self, report: Callable[[BaseException, Any], object], kind: type[Dispatcher] = Dispatcher
+    ) -> Dispatcher:
         """The tick of an event loop on this ring; report(exception, operation) hears what no one else does."""
-        self._dispatcher = Dispatcher(self.address, self.entries[1], report)
+        self._dispatcher = kind(self.address, self.entries[1], report)
         return self._dispatcher
 
     def take_dispatcher(self, other: "Ring") -> None:

@@ -8,6 +8,8 @@ when the queue is sent.  The file is closed right after that, or later, when the
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import logging
 import socket
 import warnings
@@ -34,6 +36,8 @@ class EndpointTransport:
 
     _state = Connection.OPEN
     _error: BaseException | None = None
+    #: In which the protocol is called; without, each callback has a copy of the one that it comes from.
+    _context: contextvars.Context | None = None
     _loses_soon = False
     _released = False
     #: The socket or pipe; None before `__init__` has succeeded, and when it is closed.
@@ -44,11 +48,12 @@ class EndpointTransport:
     ) -> None:
         """The end of `__init__`: the protocol is told soon, then the endpoint starts, then the waiter is told."""
         self.set_protocol(protocol)
-        self._loop.call_soon(protocol.connection_made, self)
+        call_soon = functools.partial(self._loop.call_soon, context=self._context)
+        call_soon(protocol.connection_made, self)
         if starts:
-            self._loop.call_soon(self._endpoint.start)
+            call_soon(self._endpoint.start)
         if waiter is not None:
-            self._loop.call_soon(_wake, waiter)
+            call_soon(_wake, waiter)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
@@ -86,13 +91,15 @@ class EndpointTransport:
         self._released = self._endpoint.close(abort)
         if self._endpoint.lost and not self._loses_soon:
             self._loses_soon = True
-            self._loop.call_soon(self._lose_connection)
+            self._loop.call_soon(self._lose_connection, context=self._context)
 
     def _lose_connection(self) -> None:
         """Tell the protocol; the file is closed now if the kernel is done with it, else by `file_released`."""
         self._state = advance(self._state, Connection.CLOSED)
+        # Not kept: its traceback may lead back to this transport.
+        error, self._error = self._error, None
         try:
-            self._protocol.connection_lost(self._error)
+            self._protocol.connection_lost(error)
         finally:
             self._protocol = None
             self._endpoint.set_protocol(None)
@@ -167,6 +174,7 @@ class SocketTransport(Reading, Writing):
         protocol: told of everything; `connection_made` soon.
         waiter: done when the protocol's `connection_made` was called.
         extra: for `get_extra_info`.
+        context: in which the protocol is called.
     """
 
     def __init__(
@@ -176,8 +184,10 @@ class SocketTransport(Reading, Writing):
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None",
         extra: dict[str, Any] | None,
+        context: contextvars.Context | None = None,
     ) -> None:
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
+        self._context = context
         self._sock_fd = sock.fileno()
         self._endpoint = self._open_endpoint(loop, sock)
         super().__init__(extra, loop)

@@ -48,6 +48,8 @@ class Listener:
         protocol_factory: called once a connection.
         server: the `asyncio.Server`, or None.
         tls: arguments of the loop's `_make_ssl_transport`, or None for plain connections.
+        context: each connection has a copy of it for all of its callbacks, as asyncio has it from Python 3.15 on.
+            If None, it is the current one, and each callback has a copy.
     """
 
     def __init__(
@@ -57,13 +59,15 @@ class Listener:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         tls: dict[str, Any] | None,
+        context: contextvars.Context | None,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._protocol_factory = protocol_factory
         self._server = server
         self._tls = tls
-        self._context = contextvars.copy_context()
+        self._context = contextvars.copy_context() if context is None else context
+        self._one_context = context is not None
         self._retry: asyncio.TimerHandle | None = None
         multishot = "multishot_accept" in loop._ring.features.enabled
         self._accept = AcceptMany(sock.fileno(), multishot, self._accepted, self._failed)
@@ -72,8 +76,11 @@ class Listener:
     def start(self) -> None:
         """Accept from now on."""
         self._retry = None
-        if not self._stopped:
-            self._accept.submit(self._loop._dispatcher)
+        if self._stopped:
+            return
+        while kept := self._loop._unaccepted.take(self._sock):
+            self._accepted(kept[0])
+        self._accept.submit(self._loop._dispatcher)
 
     def stop(self) -> None:
         """Accept no more."""
@@ -86,21 +93,22 @@ class Listener:
         sock = socket.socket(self._sock.family, self._sock.type | socket.SOCK_NONBLOCK, self._sock.proto, fileno=fd)
         if self._loop.get_debug():
             self._log_accepted(sock)
-        self._context.copy().run(self._connect, sock)
+        context = self._context.copy()
+        context.run(self._connect, sock, context if self._one_context else None)
 
     def _log_accepted(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the peer may be gone already
             _log.debug("%r got a new connection from %r: %r", self._server, sock.getpeername(), sock)
 
-    def _connect(self, sock: socket.socket) -> None:
+    def _connect(self, sock: socket.socket, context: contextvars.Context | None) -> None:
         """As asyncio: an error in making a connection is told in debug mode only, and costs that connection alone."""
         protocol = transport = None
         try:
             protocol = self._protocol_factory()
             if self._tls is None:
-                transport = self._loop._make_socket_transport(sock, protocol, server=self._server)
+                transport = self._loop._make_socket_transport(sock, protocol, server=self._server, context=context)
             else:
-                coroutine = self._connect_tls(sock, protocol)
+                coroutine = self._connect_tls(sock, protocol, context)
                 self._loop.create_task(coroutine)
         except (SystemExit, KeyboardInterrupt):
             sock.close()
@@ -109,13 +117,21 @@ class Listener:
             sock.close()
             self._report(error, protocol, transport)
 
-    async def _connect_tls(self, sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+    async def _connect_tls(
+        self, sock: socket.socket, protocol: asyncio.BaseProtocol, context: contextvars.Context | None
+    ) -> None:
         transport = None
         assert self._tls is not None
         try:
             waiter: Any = self._loop.create_future()
             transport = self._loop._make_ssl_transport(
-                sock, protocol, waiter=waiter, server_side=True, server=self._server, **self._tls
+                sock,
+                protocol,
+                waiter=waiter,
+                server_side=True,
+                server=self._server,
+                context=context,
+                **self._tls,
             )
             try:
                 await waiter
@@ -164,9 +180,10 @@ class ListenerSet:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         tls: dict[str, Any] | None,
+        context: contextvars.Context | None,
     ) -> None:
         """Accept on a socket."""
-        listener = Listener(self._loop, sock, protocol_factory, server, tls)
+        listener = Listener(self._loop, sock, protocol_factory, server, tls, context)
         self._by_socket[sock] = listener
         listener.start()
 

@@ -5,6 +5,7 @@ sockets do not have: end of file, and sendfile's hold on the queue.
 """
 
 import asyncio
+import contextvars
 import logging
 import socket
 import sys
@@ -34,6 +35,7 @@ class StreamTransport(SocketTransport):
         waiter: done when the protocol's `connection_made` was called.
         extra: for `get_extra_info`.
         server: the `asyncio.Server` that accepted the connection.
+        context: in which the protocol is called, as asyncio has it from Python 3.15 on.
     """
 
     _sendfile_compatible = SendfileMode.TRY_NATIVE
@@ -47,13 +49,14 @@ class StreamTransport(SocketTransport):
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: contextvars.Context | None = None,
     ) -> None:
         self._server = server
         self._empty_waiter: asyncio.Future[None] | None = None
         #: Of a sendfile that uses the socket.
         self.stop_sendfile: Callable[[BaseException], object] | None = None
         set_nodelay(sock)
-        super().__init__(loop, sock, protocol, waiter, extra)
+        super().__init__(loop, sock, protocol, waiter, extra, context)
         unread = loop._unread.take_all(sock)
         if unread:
             self._stream.preload(unread)
@@ -64,7 +67,7 @@ class StreamTransport(SocketTransport):
         # First what may refuse: the server may have been closed meanwhile.
         if self._server is not None:
             self._server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
-        self._stream = loop._open_stream(sock.fileno(), self)
+        self._stream = loop._open_stream(sock.fileno(), self, self._context)
         return self._stream
 
     def protocol_failed(self, error: BaseException, method: str) -> None:

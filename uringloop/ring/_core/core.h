@@ -73,6 +73,7 @@ enum {
 #define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 /* ring.c */
+uint64_t ul_build(void); /* a number of the sources that this was built from, which ring/build.py makes */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
 int ul_ring_enable(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);
@@ -101,6 +102,15 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
 void ul_eventfd_arm(ul_ring *ring);
 void ul_eventfd_disarm(ul_ring *ring);
+
+/* file.c */
+typedef struct {
+    uint32_t mode, block_size_bytes;
+    uint64_t size_bytes;
+} ul_file_status;
+int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset);
+int ul_file_open_now(const char *path, int flags, ul_file_status *out);
+int ul_file_status_now(int fd, ul_file_status *out);
 
 /* watch.c: the epoll set that the selector keeps, waited on with nanoseconds */
 #define UL_WATCH_MAX 256

@@ -345,18 +345,21 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
     return error;
 }
 
-/* Sends without the ring what an idle stream's socket or (non-blocking) pipe takes right now; 0 if anything is queued or
- * the send fails, since the queued send then tells why. */
-size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
+/* What the socket or (non-blocking) pipe takes right now, without the ring; 0 also if it refuses. */
+static size_t send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    if (stream->queue.size > 0 || stream->closing)
-        return 0;
     ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
                                 : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent <= 0)
         return 0;
     stream->ring->statistics.bytes_sent += (uint64_t)sent;
     return (size_t)sent;
+}
+
+/* The same for an idle stream; 0 if anything is queued or the send fails, since the queued send then tells why. */
+size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
+{
+    return stream->queue.size > 0 || stream->closing ? 0 : send_at_once(stream, data, size_bytes);
 }
 
 /* The next pin whose memory the kernel is done with, or NULL. */
@@ -490,11 +493,24 @@ int ul_stream_close(ul_stream *stream)
     return error < 0 ? error : ul_stream_quiet(stream);
 }
 
-/* The same without sending: the queue is dropped, a send under way is cancelled. */
+/* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort, says why. */
+static void send_queue_at_once(ul_stream *stream)
+{
+    size_t size = 0, sent = 0;
+    while (stream->queue.head != NULL && sent == size) {
+        const char *data = ul_queue_head(&stream->queue, &size);
+        sent = send_at_once(stream, data, size);
+        ul_queue_sent(stream->ring, &stream->queue, sent);
+    }
+}
+
+/* The same without waiting: what the socket does not take at once is dropped, a send under way is cancelled. */
 int ul_stream_abort(ul_stream *stream)
 {
     stream->aborted = 1;
     if (stream->send_token == 0) {
+        if (!stream->ring->forgotten)
+            send_queue_at_once(stream);
         drop_queue(stream);
     } else if (!stream->cancelling_send) {
         stream->cancelling_send = 1;

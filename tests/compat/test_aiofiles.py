@@ -1,0 +1,70 @@
+"""aiofiles' own tests with `uringloop.files` in its place, on each loop, and with aiofiles itself as the control.
+
+Deselect them with `-m "not compat"`.  They are fetched once; where that cannot be done they are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+
+import pytest
+
+import uringloop
+from tests.children import ROOT, environment
+from tests.compat.aiofiles import UnavailableError, fetch_tests
+
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(400)]
+
+needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+
+
+def passed_by(*arguments: str, **variables: str) -> int:
+    """Run the suite; how many tests passed.  None may fail."""
+    try:
+        fetch_tests()
+    except UnavailableError as error:
+        pytest.skip(f"aiofiles' source distribution cannot be had: {error}")
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.compat.aiofiles", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout
+    summary = re.search(r"(\d+) passed", finished.stdout.splitlines()[-1])
+    assert summary, finished.stdout
+    return int(summary[1])
+
+
+@functools.cache
+def passed_by_aiofiles() -> int:
+    return passed_by("--control", "--loop", "asyncio")
+
+
+def test_control() -> None:
+    assert passed_by_aiofiles() > 200
+
+
+@needs_ring
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--loop", "uringloop", "--sleep", "selector"),
+        ("--loop", "uringloop", "--sleep", "ring"),
+        ("--loop", "asyncio"),
+        ("--loop", "uvloop"),
+    ],
+    ids=" ".join,
+)
+def test_uringloop_files(arguments: tuple[str, ...]) -> None:
+    assert passed_by(*arguments) == passed_by_aiofiles()
+
+
+def test_uringloop_files_where_io_uring_is_refused() -> None:
+    assert passed_by("--loop", "asyncio", URINGLOOP_DISABLE="1") == passed_by_aiofiles()

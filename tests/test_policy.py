@@ -1,0 +1,111 @@
+"""The ways to make uringloop asyncio's loop, where asyncio has policies, warns of them, or has none any more."""
+
+import asyncio
+import sys
+
+import pytest
+
+import uringloop
+from tests.children import script
+
+pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+
+has_policies = pytest.mark.skipif(
+    not hasattr(asyncio, "set_event_loop_policy"), reason="Python 3.16 has no event loop policies"
+)
+
+#: Makes of this Python's asyncio one without policies, in what it offers.
+WITHOUT_POLICIES = """
+import asyncio
+for name in [name for name in vars(asyncio) if "policy" in name.lower() or name == "__getattr__"]:
+    delattr(asyncio, name)
+asyncio.__all__ = tuple(name for name in asyncio.__all__ if "policy" not in name.lower())
+"""
+
+#: All that needs no policy; the interpreter makes an error of any warning.
+EVERY_OTHER_WAY = """
+import asyncio
+import uringloop
+from uringloop import *
+
+async def main():
+    return type(asyncio.get_running_loop()).__name__
+
+print(uringloop.run(main()))
+with asyncio.Runner(loop_factory=uringloop.new_event_loop) as runner:
+    print(runner.run(main()))
+loop = uringloop.new_event_loop()
+print(loop.run_until_complete(main()))
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("preparation", ["", WITHOUT_POLICIES], ids=["as it is", "without policies"])
+def test_what_needs_no_policy_works_and_warns_of_nothing(preparation: str) -> None:
+    assert script(preparation + EVERY_OTHER_WAY) == "EventLoop\n" * 3
+
+
+def test_without_policies_install_says_what_to_do_instead() -> None:
+    answer = script(
+        WITHOUT_POLICIES
+        + """
+import uringloop
+try:
+    uringloop.install()
+except RuntimeError as error:
+    print(error)
+assert not hasattr(uringloop, "EventLoopPolicy")
+try:
+    uringloop.policy.EventLoopPolicy
+except AttributeError as error:
+    print(error)
+"""
+    )
+    for line, start in zip(answer.splitlines(), ("cannot install", "there is no EventLoopPolicy"), strict=True):
+        assert line.startswith(start)
+        assert "uringloop.run()" in line
+        assert "loop_factory" in line
+
+
+@has_policies
+def test_a_policy_makes_loops_of_ours() -> None:
+    answer = script("""
+import asyncio, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import uringloop
+
+async def main():
+    return type(asyncio.get_running_loop()).__name__
+
+class Mine(uringloop.EventLoopPolicy):
+    pass
+
+assert uringloop.EventLoopPolicy is uringloop.EventLoopPolicy
+asyncio.set_event_loop_policy(Mine())
+print(asyncio.run(main()))
+uringloop.install()
+print(asyncio.run(main()))
+asyncio.set_event_loop_policy(None)
+print(asyncio.run(main()))
+""")
+    assert answer.split() == ["EventLoop", "EventLoop", "_UnixSelectorEventLoop"]
+
+
+@has_policies
+def test_a_policy_is_warned_of_where_asyncio_warns_of_its_own() -> None:
+    answer = script("""
+import warnings
+import uringloop
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    uringloop.EventLoopPolicy
+    uringloop.install()
+print(*(one.category.__name__ for one in caught))
+""")
+    assert set(answer.split()) == ({"DeprecationWarning"} if sys.version_info >= (3, 14) else set())
+
+
+def test_an_unknown_name_is_refused_as_by_any_module() -> None:
+    for module in (uringloop, uringloop.policy):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):
+            module.nothing  # noqa: B018

@@ -1,0 +1,225 @@
+"""A ring beside a loop that is not uringloop's, so that operations can be awaited there too.
+
+One ring a loop, made when it is first asked for and closed with the loop.  What is staged during a turn of the loop is
+submitted together at the end of it.  What completes later signals the ring's eventfd, which the loop watches as any
+other descriptor.
+
+The eventfd alone is not enough: with DEFER_TASKRUN it fires before the CQE exists, and is silent for more than about
+twenty completions at once and for CQEs that overflowed.  So after each look at the ring the eventfd is let speak first,
+and then the ring's flags are checked: if there is more, the loop comes back in its next turn.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .hooks import PrivateLoop
+from .operations import Operation, close_ring
+from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
+
+_BOUNDED_WORKERS_PER_CPU = 4
+_SLICE_NS = 100_000
+#: Of a loop: its companion, or None if it can have none.
+_ATTRIBUTE = "_uringloop_companion"
+_MISSING: Any = object()
+
+
+class Submitter(Protocol):
+    """Where operations go: uringloop's own loop, or a `Companion` beside another one."""
+
+    @property
+    def opcodes(self) -> frozenset[Opcode]:
+        """The operations that the kernel has."""
+
+    async def submit(self, operation: Operation) -> Any:
+        """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
+
+    def may_go_on(self) -> bool:
+        """Whether one more thing may be done before the loop turns."""
+
+
+def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
+    """Where operations of this loop go: the loop itself if it is uringloop's, else its companion.
+
+    Returns:
+        None where there can be no ring: io_uring is refused, which is told once by a RuntimeWarning unless
+        URINGLOOP_DISABLE says so, or the loop has no place for what must happen when it closes.
+
+    Raises:
+        RuntimeError: the loop ran in another thread, where operations are in flight.
+    """
+    if isinstance(loop, PrivateLoop):
+        return loop  # type: ignore[return-value]  # the only one that is made is EventLoop
+    companion: Companion | None = getattr(loop, _ATTRIBUTE, _MISSING)
+    if companion is _MISSING:
+        companion = _attach(loop)
+    if companion is not None:
+        companion.take_thread()
+    return companion
+
+
+class _Dispatcher(Dispatcher):
+    """Tells the companion when there is something to submit."""
+
+    wake: Callable[[], object]
+
+    def stage(self, *fields: Any, **named: Any) -> int:
+        self.wake()
+        return super().stage(*fields, **named)
+
+    def cancel(self, token: int) -> None:
+        self.wake()
+        super().cancel(token)
+
+
+class Companion:
+    """The ring beside a loop.
+
+    Args:
+        loop: running, in this thread.
+
+    Raises:
+        RingUnavailableError: io_uring cannot be used here.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._is_awake = False
+        self._slice_end_ns = 0
+        self._thread = threading.get_native_id()
+        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._ring = self._make_ring()
+            self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
+            assert isinstance(self._dispatcher, _Dispatcher)
+            self._dispatcher.wake = self._wake
+            loop.add_reader(self._eventfd, self._signalled)
+        except BaseException:
+            os.close(self._eventfd)
+            raise
+
+    def _make_ring(self) -> Ring:
+        ring = Ring()
+        ring.register_eventfd(self._eventfd)
+        with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
+            ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        return ring
+
+    @property
+    def opcodes(self) -> frozenset[Opcode]:
+        """The operations that the kernel has."""
+        return self._ring.features.opcodes
+
+    async def submit(self, operation: Operation) -> Any:
+        """Run one operation and return its result; see `EventLoop.submit`."""
+        at_once = operation.may_end_at_once and self.may_go_on()
+        if at_once and operation.run_at_once(self._dispatcher):
+            return operation.outcome()
+        return await operation.run(self._loop, self._dispatcher)
+
+    def may_go_on(self) -> bool:
+        """Whether one more thing may be done before the loop turns: it may not once every _SLICE_NS.
+
+        How many others are ready is not known here.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns < self._slice_end_ns:
+            return True
+        self._slice_end_ns = now_ns + _SLICE_NS
+        return False
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of the ring; see `Ring.statistics`."""
+        return self._ring.statistics()
+
+    def take_thread(self) -> None:
+        """Have the ring belong to the thread that runs the loop now.
+
+        Raises:
+            RuntimeError: it cannot be moved, because operations are in flight.
+        """
+        thread = threading.get_native_id()
+        if thread == self._thread or not self._ring.is_single_issuer:
+            return
+        self._dispatcher.reap()
+        self._dispatcher.dispatch()
+        left = self._ring.statistics()["in_flight"]
+        if left:
+            raise RuntimeError(
+                f"this event loop ran in another thread, where {left} operations on files are in flight: "
+                "run it there, or close its files before it is run elsewhere"
+            )
+        old, self._ring = self._ring, self._make_ring()
+        self._ring.take_dispatcher(old)
+        self._thread = thread
+        old.close()
+
+    def _wake(self) -> None:
+        """Look at the ring in the next turn."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._loop.call_soon(self._turn)
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._eventfd)
+        self._turn()
+
+    def _turn(self) -> None:
+        dispatcher = self._dispatcher
+        self._is_awake = False
+        dispatcher.disarm_eventfd()
+        try:
+            dispatcher.wait(0)
+            dispatcher.dispatch()
+        finally:
+            dispatcher.arm_eventfd()
+            if dispatcher.has_work():
+                self._wake()
+
+    def _report(self, error: BaseException, source: Any) -> None:
+        self._loop.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
+
+    def close(self) -> None:
+        """Cancel what is in flight, wait for what cannot be cancelled, and close the ring."""
+        self._loop.remove_reader(self._eventfd)
+        # Whatever is still scheduled finds nothing to do.
+        self._is_awake = True
+        close_ring(self._ring, self._dispatcher, self._thread)
+        os.close(self._eventfd)
+
+
+def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:
+    if not hasattr(loop, "__dict__"):
+        return None
+    companion = None
+    try:
+        companion = Companion(loop)
+    except RingUnavailableError as error:
+        if not disabled_by_variable():
+            warnings.warn(f"files are read and written in threads: {error.strerror}", RuntimeWarning, stacklevel=4)
+    else:
+        _close_with(loop, companion)
+    # Held by the loop alone: a loop that is dropped takes it along.
+    setattr(loop, _ATTRIBUTE, companion)
+    return companion
+
+
+def _close_with(loop: asyncio.AbstractEventLoop, companion: Companion) -> None:
+    """Close the companion just before the loop: there is no hook for that but `close` itself."""
+    close_loop = loop.close
+
+    def close() -> None:
+        if not loop.is_running() and getattr(loop, _ATTRIBUTE, None) is companion:
+            # From here on `close` is the class's own again.
+            del loop.close
+            delattr(loop, _ATTRIBUTE)
+            companion.close()
+        close_loop()
+
+    loop.close = close  # type: ignore[method-assign]

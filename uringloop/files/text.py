@@ -1,0 +1,446 @@
+"""`TextFile`: text over a buffered file, as `io.TextIOWrapper` is.
+
+from the file:  buffer.read1 -> the decoder -> chars[used:] -> read, readline, iteration; see `DecodingFile`
+to the file:    write -> the encoder -> _pending -> buffer.write
+"""
+
+import asyncio
+import codecs
+import contextlib
+import io
+import operator
+import os
+from typing import Any
+
+from .base import File
+from .buffered import BufferedFile
+from .cookie import Cookie, find
+from .decoded import iterated
+from .decoding import CHUNK_BYTES, DecodingFile
+from .raw import RawFile
+
+
+@iterated
+class TextFile(DecodingFile):
+    """A text file.  Made by `uringloop.files.open`.
+
+    Args:
+        loop: in which it is used.
+        buffer: the file below.
+        encoding: such as "utf-8"; as `resolve` gives it.
+        errors: such as "strict".
+        newline: None, "", "\\n", "\\r" or "\\r\\n"; see `open`.
+        line_buffering: flush after each write that has a newline in it.
+        write_through: hand every write to the buffer at once.
+        mode: as it was given to `open`.
+        position: of the buffer, None if it has none.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        buffer: BufferedFile,
+        encoding: str,
+        errors: str,
+        newline: str | None,
+        line_buffering: bool,
+        mode: str,
+        write_through: bool = False,
+    ) -> None:
+        File.__init__(self, loop)
+        self._buffer: BufferedFile | None = buffer
+        raw = buffer.raw
+        self._mode = mode
+        self._snapshot: tuple[int, bytes] | None = None
+        self._decoder: Any = None
+        self._seekable = self._telling = raw.can_seek
+        self._readable = raw.mode_flags.readable
+        self._writable = raw.mode_flags.writable
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._line_buffering = line_buffering
+        self._write_through = write_through
+        at_start = not (self._seekable and self._writable and raw.position())
+        self._configure(encoding, errors, newline, at_start)
+
+    def _configure(self, encoding: str, errors: str, newline: str | None, at_start: bool) -> None:
+        self._encoding = encoding
+        self._errors = errors
+        self._newline = newline
+        self._bytes_per_char = 0.0
+        self._decoder = None
+        if self._readable:
+            decoder = codecs.getincrementaldecoder(encoding)(errors)
+            if not newline:
+                decoder = io.IncrementalNewlineDecoder(decoder, newline is None)  # type: ignore[assignment]
+            self._decoder = decoder
+        self._encoder: Any = codecs.getincrementalencoder(encoding)(errors) if self._writable else None
+        if self._encoder is not None and not at_start:
+            # No byte order mark in the middle of a file.
+            self._encoder.setstate(0)
+        self._written_newline = os.linesep if newline is None else newline or "\n"
+
+    def _below(self) -> BufferedFile:
+        if self._buffer is None:
+            raise ValueError("underlying buffer has been detached")
+        return self._buffer
+
+    def _bottom(self) -> RawFile:
+        return self._below().raw
+
+    # What it is
+
+    @property
+    def buffer(self) -> BufferedFile:
+        """The file below."""
+        return self._below()
+
+    @property
+    def encoding(self) -> str:
+        """Of the text."""
+        return self._encoding
+
+    @property
+    def errors(self) -> str:
+        """What becomes of what cannot be decoded or encoded, such as "strict"."""
+        return self._errors
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The kinds of newlines that were read so far, if they are translated or recognized."""
+        newlines: str | tuple[str, ...] | None = getattr(self._decoder, "newlines", None)
+        return newlines
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether a write with a newline in it is flushed."""
+        return self._line_buffering
+
+    @property
+    def write_through(self) -> bool:
+        """Whether every write is handed to the buffer at once."""
+        return self._write_through
+
+    @property
+    def mode(self) -> str:
+        """As it was given to `open`."""
+        return self._mode
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is about to be."""
+        return self._is_closed or self._below().closed
+
+    def fileno(self) -> int:
+        """The descriptor.  Its position in the kernel is kept right from now on.
+
+        Raises:
+            ValueError: the file is closed.
+        """
+        return self._below().fileno()
+
+    def readable(self) -> bool:
+        """Whether it may be read."""
+        return self._below().readable()
+
+    async def writable(self) -> bool:
+        """Whether it may be written."""
+        return await self._below().writable()
+
+    async def seekable(self) -> bool:
+        """Whether it has a position that can be moved."""
+        return await self._below().seekable()
+
+    async def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return await self._below().isatty()
+
+    def _description(self) -> str:
+        return f" mode={self._mode!r} encoding={self._encoding!r}"
+
+    def _check_open(self) -> None:
+        if self._below().closed:
+            self._is_closed = True
+        super()._check_open()
+
+    # Writing
+
+    async def write(self, text: str, /) -> int:
+        """Write text; returns the number of characters.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
+            TypeError: it is not a string.
+            UnicodeEncodeError: the encoding has no such character.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if self._encoder is None:
+                raise io.UnsupportedOperation("not writable")
+            count = len(text)
+            flush = self._line_buffering and ("\n" in text or "\r" in text)
+            if self._written_newline != "\n":
+                text = text.replace("\n", self._written_newline)
+            data = self._encoder.encode(text)
+            if self._pending_bytes + len(data) > CHUNK_BYTES:
+                await self._write_pending()
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes >= CHUNK_BYTES or self._write_through or flush:
+                await self._write_pending()
+            if flush:
+                await self._below().flush()
+            if self._snapshot is not None:
+                self._set_decoded("")
+                self._snapshot = None
+            if self._decoder is not None:
+                self._decoder.reset()
+            return count
+
+    async def _write_pending(self) -> None:
+        """Hand what is encoded to the buffer."""
+        if self._pending:
+            data = b"".join(self._pending)
+            self._pending = []
+            self._pending_bytes = 0
+            buffer = self._below()
+            before = buffer.accepted_bytes()
+            try:
+                await buffer.write(data)
+            except BaseException:
+                rest = data[buffer.accepted_bytes() - before :]
+                self._pending = [rest]
+                self._pending_bytes = len(rest)
+                raise
+
+    async def _flush(self) -> None:
+        self._telling = self._seekable
+        await self._write_pending()
+        await self._below().flush()
+
+    async def flush(self) -> None:
+        """Hand what is buffered to the kernel.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; what could not be written stays buffered.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            await self._flush()
+
+    # The position
+
+    async def tell(self) -> int:
+        """The position, as a number for `seek` to come back to it.
+
+        Raises:
+            OSError: the file is being iterated over.
+            io.UnsupportedOperation: there is no position.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            return await self._tell()
+
+    async def _tell(self) -> int:
+        if not self._seekable:
+            raise io.UnsupportedOperation("underlying stream is not seekable")
+        if not self._telling:
+            raise OSError("telling position disabled by next() call")
+        await self._write_pending()
+        await self._below().flush()
+        position = await self._below().tell()
+        if self._decoder is None or self._snapshot is None:
+            return position
+        if self._lost:
+            raise OSError("can't reconstruct logical file position")
+        flags, data = self._snapshot
+        position -= len(data)
+        if not self.used:
+            return Cookie(position, flags).pack()
+        return find(self._decoder, position, flags, data, self.used, self._bytes_per_char).pack()
+
+    async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position.
+
+        Args:
+            cookie: 0, or what `tell` returned.
+            whence: os.SEEK_SET; with 0 also SEEK_CUR, which stays, or SEEK_END.
+
+        Returns:
+            The position.
+
+        Raises:
+            ValueError: another whence, or a negative number.
+            io.UnsupportedOperation: another offset, or there is no position.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if not self._seekable:
+                raise io.UnsupportedOperation("underlying stream is not seekable")
+            cookie = operator.index(cookie)
+            if whence == os.SEEK_CUR:
+                if cookie:
+                    raise io.UnsupportedOperation("can't do nonzero cur-relative seeks")
+                cookie = await self._tell()
+            elif whence == os.SEEK_END:
+                if cookie:
+                    raise io.UnsupportedOperation("can't do nonzero end-relative seeks")
+                return await self._seek_end()
+            elif whence != os.SEEK_SET:
+                raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+            if cookie < 0:
+                raise ValueError(f"negative seek position {cookie}")
+            await self._flush()
+            await self._seek(cookie)
+            return cookie
+
+    async def _seek_end(self) -> int:
+        await self._flush()
+        position = await self._below().seek(0, os.SEEK_END)
+        self._set_decoded("")
+        self._snapshot = None
+        if self._decoder is not None:
+            self._decoder.reset()
+        self._reset_encoder(position == 0)
+        return position
+
+    async def _seek(self, packed: int) -> None:
+        cookie = Cookie.unpack(packed)
+        self._lost = False
+        await self._below().seek(cookie.position)
+        self._set_decoded("")
+        self._snapshot = None
+        if self._decoder is not None:
+            if not cookie.position and not cookie.flags:
+                self._decoder.reset()
+            else:
+                self._decoder.setstate((b"", cookie.flags))
+            self._snapshot = (cookie.flags, b"")
+        if cookie.skip_chars:
+            data = await self._below().read(cookie.feed_bytes)
+            self._set_decoded(self._decoder.decode(data, cookie.at_end))
+            self._snapshot = (cookie.flags, data)
+            if len(self.chars) < cookie.skip_chars:
+                raise OSError("can't restore logical file position")
+            self.used = cookie.skip_chars
+        self._reset_encoder(packed == 0)
+
+    def _reset_encoder(self, at_start: bool) -> None:
+        if self._encoder is not None:
+            if at_start:
+                self._encoder.reset()
+            else:
+                self._encoder.setstate(0)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+
+        Raises:
+            OSError: as from ftruncate(2).
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            await self._flush()
+            return await self._below().truncate(size)
+
+    async def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: Any = ...,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
+        """Change how text is written, or before the first read also how it is read; flushes.
+
+        Args:
+            encoding: and the others as `open` takes them; None and ... leave them as they are.
+            errors: "strict" if only the encoding is given.
+            newline: see there.
+            line_buffering: see there.
+            write_through: see there.
+
+        Raises:
+            io.UnsupportedOperation: text was read already.
+        """
+        changes = encoding is not None or errors is not None or newline is not ...
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            if changes and self._decoder is not None and (self._snapshot is not None or self.chars):
+                raise io.UnsupportedOperation(
+                    "It is not possible to set the encoding or newline of stream after the first read"
+                )
+            if errors is None:
+                errors = self._errors if encoding is None else "strict"
+            newline = self._newline if newline is ... else newline
+            encoding, errors = resolve(self._encoding if encoding is None else encoding, errors, newline)
+            await self._flush()
+            if changes:
+                position = await self._below().tell() if self._seekable and self._writable else 0
+                self._configure(encoding, errors, newline, not position)
+            if line_buffering is not None:
+                self._line_buffering = bool(line_buffering)
+            if write_through is not None:
+                self._write_through = bool(write_through)
+
+    def detach(self) -> io.BufferedReader | io.BufferedWriter | io.BufferedRandom:
+        """The buffered file, from now on on its own, as one of the standard library: it is for others than the loop.
+
+        What is encoded is written first, which may block: `flush` does not.
+
+        Raises:
+            OSError: as from write(2); nothing is detached.
+            ValueError: the file is closed, or was detached.
+        """
+        self._check_open()
+        buffer = self._below()
+        self._settle_now()
+        self._buffer = None
+        raw = buffer.detach()
+        if not raw.writable():
+            return io.BufferedReader(raw)
+        return io.BufferedRandom(raw) if raw.readable() else io.BufferedWriter(raw)
+
+    # Closing
+
+    def _has_pending(self) -> bool:
+        return bool(self._pending) or self._below()._has_pending()
+
+    async def _write_last(self) -> None:
+        await self._write_pending()
+        await self._below().flush()
+
+    async def _close_below(self) -> None:
+        await self._below().close()
+
+    def _drop_last(self) -> None:
+        with contextlib.suppress(OSError):
+            self._settle_now()
+
+    def _settle_now(self) -> None:
+        self._pause()
+        self._below().settle_now(b"".join(self._pending))
+        self._pending = []
+
+
+def resolve(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:
+    """The encoding and error handler that `open` takes for these.
+
+    Raises:
+        LookupError: there is no such encoding, or it is not one of text.
+        TypeError, ValueError: what the built-in raises for wrong arguments.
+    """
+    with io.TextIOWrapper(io.BytesIO(), encoding, errors, newline) as probe:
+        return str(probe.encoding), str(probe.errors)

@@ -1,0 +1,224 @@
+"""`open`, and the standard streams; the name is aiofiles', see `aiofiles.threadpool`.
+
+`open` goes to a thread in two cases only: where io_uring is refused, and if somebody has put a function of their own in
+the place of `sync_open`, which is how aiofiles lets tests pretend.
+
+The standard streams share their buffers with `print` and whoever else uses `sys.stdout`, so they are those objects,
+with their methods called in threads, and not files of the ring.
+"""
+
+import asyncio
+import builtins
+import sys
+from concurrent.futures import Executor
+from typing import Any, Literal, overload
+
+from ..companion import submitter
+from .context import Opening
+from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
+from .opening import Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
+from .raw import FilePath, Mode, RawFile
+from .reading import BufferedReader
+from .text import TextFile
+from .wrapping import (
+    AsyncBufferedIOBase,
+    AsyncBufferedReader,
+    AsyncFileIO,
+    AsyncIndirectBufferedIOBase,
+    AsyncTextIndirectIOWrapper,
+    AsyncTextIOWrapper,
+)
+from .wrapping import wrap as wrap_function
+from .wrapping import wrap_file as wrap
+from .writing import BufferedRandom, BufferedWriter
+
+__all__ = ["open", "stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes", "sync_open", "wrap"]
+
+sync_open: Any = builtins.open
+
+# For who asks what kind of file it is.
+AsyncBufferedIOBase.register(BufferedWriter)
+AsyncBufferedReader.register(BufferedReader)
+AsyncBufferedReader.register(BufferedRandom)
+AsyncFileIO.register(RawFile)
+AsyncTextIOWrapper.register(TextFile)
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: TextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[TextFile]: ...
+
+
+@overload
+def open(  # type: ignore[overload-overlap]  # 0 is an int, but it is not what the others get
+    file: FilePath,
+    mode: BinaryMode,
+    buffering: Literal[0],
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[RawFile]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: ReadMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedReader]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: WriteMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedWriter]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: UpdateMode,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[BufferedRandom]: ...
+
+
+@overload
+def open(
+    file: FilePath,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[Any]: ...
+
+
+def open(
+    file: FilePath,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Opening[Any]:
+    """Open a file: `await open(...)`, or `async with open(...) as file`.  See the built-in `open` and `aiofiles.open`.
+
+    Args:
+        file: a path, or an open descriptor.
+        mode: "r", "w", "a" or "x", also with "+", "b" or "t".
+        buffering: 0 for none, which only files of bytes can do; 1 to flush text at each newline; a size in bytes; -1
+            for one that adapts, up to 64 KiB.
+        encoding: of text, by default the locale's.
+        errors: what becomes of text that cannot be decoded or encoded; "strict" by default.
+        newline: None to read all kinds of newlines as "\\n" and write os.linesep for it; "" to recognize all kinds;
+            "\\n", "\\r" or "\\r\\n" to know only this kind.
+        closefd: close the descriptor with the file; False only for a descriptor that was given.
+        opener: called with the path and the flags in a thread, for a descriptor.
+        loop: of asyncio, by default the running one.
+        executor: whose threads do what the ring does not: call the opener, and everything where there is no ring.
+
+    Returns:
+        Something to be awaited or entered for a `TextFile`, `BufferedReader`, `BufferedWriter` or `BufferedRandom`, or
+        without buffering a `RawFile`.
+
+    Raises:
+        LookupError, TypeError, ValueError: what the built-in raises for wrong arguments, here and at once.
+        RuntimeError: when awaited; the event loop ran in another thread, where operations are in flight.
+        OSError: when awaited; as from open(2), with the filename.
+    """
+    given = (file, mode, buffering, encoding, errors, newline, closefd, opener)
+    if sync_open is not builtins.open:
+        return Opening(_open_in_thread, loop, executor, given)
+    flags = parse_mode(mode)
+    layers = parse_layers(mode, buffering, encoding, errors, newline)
+    path = parse_path(file, closefd)
+    return Opening(_open, loop, executor, given, flags, layers, path)
+
+
+async def _open(
+    loop: asyncio.AbstractEventLoop | None,
+    executor: Executor | None,
+    given: tuple[Any, ...],
+    mode: Mode,
+    layers: Layers,
+    path: int | str | bytes,
+) -> Any:
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    ring = submitter(loop)
+    if ring is None:
+        return await _open_in_thread(loop, executor, given)
+    file, *_, closefd, opener = given
+    sys.audit("open", path, mode.name, mode.flags)
+    raw = open_at_once(loop, ring, path, mode, file, closefd, opener, executor)
+    if raw is None:
+        buffered = layers.buffering != 0
+        raw = await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor)
+    return add_layers(loop, raw, layers)
+
+
+async def _open_in_thread(
+    loop: asyncio.AbstractEventLoop | None, executor: Executor | None, given: tuple[Any, ...]
+) -> Any:
+    file = await wrap_function(sync_open)(*given, loop=loop, executor=executor)
+    return wrap(file, loop=loop, executor=executor)
+
+
+stdin = AsyncTextIndirectIOWrapper("sys.stdin", None, None, indirect=lambda: sys.stdin)
+stdout = AsyncTextIndirectIOWrapper("sys.stdout", None, None, indirect=lambda: sys.stdout)
+stderr = AsyncTextIndirectIOWrapper("sys.stderr", None, None, indirect=lambda: sys.stderr)
+stdin_bytes = AsyncIndirectBufferedIOBase("sys.stdin.buffer", None, None, indirect=lambda: sys.stdin.buffer)
+stdout_bytes = AsyncIndirectBufferedIOBase("sys.stdout.buffer", None, None, indirect=lambda: sys.stdout.buffer)
+stderr_bytes = AsyncIndirectBufferedIOBase("sys.stderr.buffer", None, None, indirect=lambda: sys.stderr.buffer)

@@ -1,0 +1,269 @@
+"""What blocks and has no operation in io_uring, made awaitable by a thread: functions, and files of `io`.
+
+The names are those of `aiofiles.base` and `aiofiles.threadpool`'s modules, and so is how these classes are built.
+
+As with aiofiles, a call that is cancelled returns at once, and its thread goes on: nobody could wait for a terminal.
+What works on a descriptor that the caller may close afterwards is awaited by `blocking.in_thread` instead.
+"""
+
+import asyncio
+import functools
+from abc import ABCMeta
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from functools import singledispatch
+from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOBase
+from types import TracebackType
+from typing import Any, Concatenate, Self, TypeVar
+
+_T = TypeVar("_T")
+
+
+def wrap(func: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
+    """A coroutine function that calls a function in a thread; see `aiofiles.os.wrap`.
+
+    What it returns takes the function's arguments, and the keywords loop (of asyncio, by default the running one) and
+    executor (whose thread it is, by default the loop's own).
+    """
+
+    @functools.wraps(func)
+    async def run(
+        *args: Any, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None, **kwargs: Any
+    ) -> _T:
+        if loop is None:
+            loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor, functools.partial(func, *args, **kwargs))
+
+    return run
+
+
+class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for one is registered
+    """A file of the standard library whose methods are called in threads; see `aiofiles.base.AsyncBase`.
+
+    Args:
+        file: what is wrapped.
+        loop: of asyncio, None for the running one.
+        executor: whose threads call the methods, None for the loop's own.
+    """
+
+    def __init__(
+        self, file: Any, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
+    ) -> None:
+        self._wrapped = file
+        self._executor = executor
+        self._own_loop = loop
+
+    @property
+    def _file(self) -> Any:
+        return self._wrapped
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._own_loop or asyncio.get_running_loop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        line = await self.readline()  # type: ignore[attr-defined]  # every kind of file has it
+        if line:
+            return line
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._loop.run_in_executor(self._executor, self._file.__exit__, kind, value, traceback)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} wrapping {self._file!r}"
+
+
+class AsyncIndirectBase(AsyncBase):
+    """The same for what a name means at the time of each call, such as `sys.stdout`.
+
+    Args:
+        name: for people.
+        loop: see `AsyncBase`.
+        executor: see `AsyncBase`.
+        indirect: called for the file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop | None,
+        executor: Executor | None,
+        indirect: Callable[[], Any],
+    ) -> None:
+        super().__init__(None, loop, executor)
+        self._name = name
+        self._indirect = indirect
+
+    @property
+    def _file(self) -> Any:
+        return self._indirect()
+
+
+def delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """Give a class methods that call the file's own in a thread."""
+
+    def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Coroutine[Any, Any, Any]]:
+        async def call(self: AsyncBase, *args: Any, **kwargs: Any) -> Any:
+            function = functools.partial(getattr(self._file, name), *args, **kwargs)
+            return await self._loop.run_in_executor(self._executor, function)
+
+        return call
+
+    return _with_members(names, method)
+
+
+def proxy_method_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """Give a class methods that are the file's own: they do not block."""
+
+    def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Any]:
+        return lambda self, *args, **kwargs: getattr(self._file, name)(*args, **kwargs)
+
+    return _with_members(names, method)
+
+
+def proxy_property_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """Give a class properties that are the file's attributes."""
+    return _with_members(names, lambda name: property(lambda self: getattr(self._file, name)))
+
+
+def _with_members(names: tuple[str, ...], make: Callable[[str], Any]) -> Callable[[type[_T]], type[_T]]:
+    def decorate(kind: type[_T]) -> type[_T]:
+        for name in names:
+            member = make(name)
+            if callable(member):
+                member.__name__ = name
+                member.__qualname__ = f"{kind.__qualname__}.{name}"
+            setattr(kind, name, member)
+        return kind
+
+    return decorate
+
+
+_METHODS = (
+    "close",
+    "flush",
+    "isatty",
+    "read",
+    "readline",
+    "readlines",
+    "seek",
+    "seekable",
+    "tell",
+    "truncate",
+    "writable",
+    "write",
+    "writelines",
+)
+_BYTE_METHODS = (*_METHODS, "read1", "readinto")
+_RAW_METHODS = (*_METHODS, "readall", "readinto")
+_TEXT_METHODS = (*_METHODS, "readable")
+_BYTE_ATTRIBUTES = ("closed", "raw", "name", "mode")
+_RAW_ATTRIBUTES = ("closed", "name", "mode")
+_TEXT_ATTRIBUTES = ("buffer", "closed", "encoding", "errors", "line_buffering", "newlines", "name", "mode")
+
+
+@delegate_to_executor(*_BYTE_METHODS)
+@proxy_method_directly("detach", "fileno", "readable")
+@proxy_property_directly(*_BYTE_ATTRIBUTES)
+class AsyncBufferedIOBase(AsyncBase):
+    """An `io.BufferedIOBase`, such as `io.BufferedWriter`."""
+
+
+@delegate_to_executor("peek")
+class AsyncBufferedReader(AsyncBufferedIOBase):
+    """An `io.BufferedReader` or `io.BufferedRandom`."""
+
+
+@delegate_to_executor(*_RAW_METHODS)
+@proxy_method_directly("fileno", "readable")
+@proxy_property_directly(*_RAW_ATTRIBUTES)
+class AsyncFileIO(AsyncBase):
+    """An `io.FileIO`."""
+
+
+@delegate_to_executor(*_TEXT_METHODS)
+@proxy_method_directly("detach", "fileno")
+@proxy_property_directly(*_TEXT_ATTRIBUTES)
+class AsyncTextIOWrapper(AsyncBase):
+    """An `io.TextIOWrapper`."""
+
+
+@delegate_to_executor(*_BYTE_METHODS)
+@proxy_method_directly("detach", "fileno", "readable")
+@proxy_property_directly(*_BYTE_ATTRIBUTES)
+class AsyncIndirectBufferedIOBase(AsyncIndirectBase):
+    """Whatever `io.BufferedIOBase` a name stands for."""
+
+
+@delegate_to_executor("peek")
+class AsyncIndirectBufferedReader(AsyncIndirectBufferedIOBase):
+    """Whatever `io.BufferedReader` or `io.BufferedRandom` a name stands for."""
+
+
+@delegate_to_executor(*_RAW_METHODS)
+@proxy_method_directly("fileno", "readable")
+@proxy_property_directly(*_RAW_ATTRIBUTES)
+class AsyncIndirectFileIO(AsyncIndirectBase):
+    """Whatever `io.FileIO` a name stands for."""
+
+
+@delegate_to_executor(*_TEXT_METHODS)
+@proxy_method_directly("detach", "fileno")
+@proxy_property_directly(*_TEXT_ATTRIBUTES)
+class AsyncTextIndirectIOWrapper(AsyncIndirectBase):
+    """Whatever `io.TextIOWrapper` a name stands for."""
+
+
+@singledispatch
+def wrap_file(file: Any, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None) -> Any:
+    """An awaitable file around one of the standard library; see `aiofiles.threadpool.wrap`.
+
+    Args:
+        file: an `io` object; further kinds can be registered, as with any `functools.singledispatch`.
+        loop: of asyncio, by default the running one.
+        executor: whose threads call the file's methods, by default the loop's own.
+
+    Raises:
+        TypeError: it is no file.
+    """
+    raise TypeError(f"Unsupported io type: {file}.")
+
+
+@wrap_file.register(TextIOBase)
+def _(
+    file: TextIOBase, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
+) -> AsyncTextIOWrapper:
+    return AsyncTextIOWrapper(file, loop, executor)
+
+
+@wrap_file.register(BufferedWriter)
+@wrap_file.register(BufferedIOBase)
+def _(
+    file: BufferedIOBase, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
+) -> AsyncBufferedIOBase:
+    return AsyncBufferedIOBase(file, loop, executor)
+
+
+@wrap_file.register(BufferedReader)
+@wrap_file.register(BufferedRandom)
+def _(
+    file: BufferedReader | BufferedRandom,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> AsyncBufferedReader:
+    return AsyncBufferedReader(file, loop, executor)
+
+
+@wrap_file.register(FileIO)
+def _(file: FileIO, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None) -> AsyncFileIO:
+    return AsyncFileIO(file, loop, executor)

@@ -1,0 +1,91 @@
+"""`BufferedWriter` and `BufferedRandom`: writing through the buffer."""
+
+from typing import Any
+
+from .base import bytes_of
+from .buffered import FIRST_WINDOW_BYTES, SERVED_AT_ONCE_BYTES, BufferedFile
+from .reading import BufferedReader
+
+
+class BufferedWriter(BufferedFile):
+    """A file that is written; see `io.BufferedWriter`.  Writes take everything."""
+
+    def readable(self) -> bool:
+        """Whether it may be read."""
+        return False
+
+    async def write(self, data: Any, /) -> int:
+        """Write bytes; returns their number.  What fits into the buffer is written later, at the latest by `close`.
+
+        Large data is written from where it is: it must stay as it is until this returns.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for writing.
+        """
+        if type(data) is bytes:
+            size = len(data)
+            end = self._pos + size
+            if end <= self._write_limit:
+                self._buffer[self._pos : end] = data  # type: ignore[index]  # a bytearray, while there is a limit
+                self._pos = self._write_end = end
+                return size
+            view: bytes | memoryview = data
+        else:
+            view = bytes_of(data)
+        async with self._lock:
+            self._pause()
+            self._check_writable()
+            await self._turn()
+            if self._read_end < 0 and self._write_end < 0:
+                self._pos = self._raw_pos = 0
+            if len(view) <= self._size - self._pos:
+                self._keep(view)
+            else:
+                await self._write_through(view)
+        if type(self._buffer) is bytearray and not self._readable and not self._lock.locked:
+            self._write_limit = min(len(self._buffer), self._pos + max(SERVED_AT_ONCE_BYTES, 2 * len(view)))
+        return len(view)
+
+    def _keep(self, view: bytes | memoryview) -> None:
+        """Put what fits into the buffer."""
+        end = self._pos + len(view)
+        if type(self._buffer) is bytes:
+            self._buffer = bytearray(self._buffer[: max(self._read_end, 0)])
+        if end > len(self._buffer):
+            # In steps, so that a small file does not pay for a large buffer.
+            room = min(max(2 * end, FIRST_WINDOW_BYTES), self._size)
+            self._buffer += bytes(room - len(self._buffer))
+        self._buffer[self._pos : end] = view  # type: ignore[index]
+        if self._write_end < 0 or self._write_pos > self._pos:
+            self._write_pos = self._pos
+        self._pos = end
+        if 0 <= self._read_end < end:
+            self._read_end = end
+        self._write_end = max(self._write_end, end)
+
+    async def _write_through(self, view: bytes | memoryview) -> None:
+        """Write what does not fit into the buffer, except for the end of it, which does."""
+        await self._flush()
+        raw = self._bottom()
+        offset = self._raw_offset()
+        if offset:
+            raw.move(raw.position() - offset)
+            self._raw_pos -= offset
+        if self._readable:
+            self._forget_ahead()
+        self._pos = self._raw_pos = 0
+        rest = memoryview(view)
+        while len(rest) > self._size:
+            rest = rest[await raw.write_some(rest) :]
+        self._write_pos = self._write_end = 0
+        self._keep(rest)
+
+
+class BufferedRandom(BufferedReader, BufferedWriter):
+    """A file that is read and written; see `io.BufferedRandom`."""
+
+    flush = BufferedFile.flush
+    readable = BufferedFile.readable
+    writable = BufferedFile.writable

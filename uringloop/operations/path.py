@@ -1,0 +1,226 @@
+"""Operations on names in folders: stat, rename, unlink, mkdir, symlink, link.
+
+The kernel runs each of them in a worker.  One that has begun cannot be cancelled: it is waited for, and whether it
+happened shows in the folder.
+
+Paths are str, bytes or PathLike, without null bytes; a folder is a descriptor that relative paths begin at, or None for
+the working directory.  Errors carry the paths as `os` gives them.
+"""
+
+import os
+import struct
+
+from ..ring import Dispatcher, Opcode, Pin
+from .base import Operation
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_REMOVEDIR = 0x200
+_AT_SYMLINK_FOLLOW = 0x400
+_AT_NO_AUTOMOUNT = 0x800
+_AT_EMPTY_PATH = 0x1000
+_STATX_BASIC_STATS = 0x7FF
+_STATX_ANSWER_BYTES = 256
+#: Of struct statx: nlink, uid, gid, mode, ino, size, blocks, then seconds and nanoseconds of the last access, the
+#: making, the last change and the last modification, then rdev and dev, after mask, blksize and attributes.
+_STATX = struct.Struct("=4xI8xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
+_NS_PER_S = 1_000_000_000
+_NO_ID = 0xFFFFFFFF
+
+
+def _pinned(path: Path) -> Pin:
+    return Pin(os.fsencode(path) + b"\0")
+
+
+def _folder(dir_fd: int | None) -> int:
+    return _AT_FDCWD if dir_fd is None else dir_fd
+
+
+class _PathOperation(Operation):
+    """An operation on one path."""
+
+    __slots__ = ("_pin", "filename")
+
+    def __init__(self, path: Path, dir_fd: int | None = None) -> None:
+        super().__init__(_folder(dir_fd))
+        self._pin = _pinned(path)
+        self.filename = os.fspath(path)  # type: ignore[misc]  # an instance's own, over the class's None
+
+
+class _TwoPathOperation(_PathOperation):
+    """An operation on two paths, both of which are in its errors."""
+
+    __slots__ = ("_pin2", "filename2")
+
+    def __init__(self, path: Path, path2: Path, dir_fd: int | None) -> None:
+        super().__init__(path, dir_fd)
+        self._pin2 = _pinned(path2)
+        self.filename2 = os.fspath(path2)
+
+    def error(self, res: int) -> BaseException:
+        return OSError(-res, os.strerror(-res), self.filename, None, self.filename2)
+
+
+class Stat(_PathOperation):
+    """statx(2) of a path or an open descriptor; the result is an `os.stat_result`, the one that `os.stat` gives.
+
+    Args:
+        path: a path or a descriptor.
+        dir_fd: the folder.
+        follow_symlinks: of a symbolic link, what it points to.
+    """
+
+    __slots__ = ("_answer", "_answer_pin", "_flags")
+    opcode = Opcode.STATX
+
+    def __init__(self, path: Path | int, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
+        self._flags = _AT_NO_AUTOMOUNT if follow_symlinks else _AT_NO_AUTOMOUNT | _AT_SYMLINK_NOFOLLOW
+        if isinstance(path, int):
+            super().__init__("", path)
+            self._flags = _AT_EMPTY_PATH
+            self.filename = path  # type: ignore[misc]  # see above
+        else:
+            super().__init__(path, dir_fd)
+        self._answer = bytearray(_STATX_ANSWER_BYTES)
+        self._answer_pin = Pin(self._answer, writable=True)
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self,
+            self.opcode,
+            self.fd,
+            self._pin.address,
+            _STATX_BASIC_STATS,
+            self._answer_pin.address,
+            self._flags,
+        )
+
+    def result(self, res: int, flags: int) -> os.stat_result:
+        block_size, links, uid, gid, mode, inode, size, blocks, *times_and_devices = _STATX.unpack_from(self._answer)
+        accessed_s, accessed_ns, _, _, changed_s, changed_ns, modified_s, modified_ns = times_and_devices[:8]
+        rdev_major, rdev_minor, dev_major, dev_minor = times_and_devices[8:]
+        times = ((accessed_s, accessed_ns), (modified_s, modified_ns), (changed_s, changed_ns))
+        return os.stat_result(
+            (
+                mode,
+                inode,
+                os.makedev(dev_major, dev_minor),
+                links,
+                -1 if uid == _NO_ID else uid,
+                -1 if gid == _NO_ID else gid,
+                size,
+                *(seconds for seconds, _ in times),
+                # As CPython counts them, to the last bit.
+                *(seconds + 1e-9 * nanoseconds for seconds, nanoseconds in times),
+                *(seconds * _NS_PER_S + nanoseconds for seconds, nanoseconds in times),
+                block_size,
+                blocks,
+                os.makedev(rdev_major, rdev_minor),
+            )
+        )
+
+
+class Rename(_TwoPathOperation):
+    """renameat(2); the result is None.  What has the new name is replaced."""
+
+    __slots__ = ("_to_folder",)
+    opcode = Opcode.RENAMEAT
+
+    def __init__(
+        self, source: Path, target: Path, source_dir_fd: int | None = None, target_dir_fd: int | None = None
+    ) -> None:
+        super().__init__(source, target, source_dir_fd)
+        self._to_folder = _folder(target_dir_fd) % (1 << 32)
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._to_folder, self._pin2.address)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class Link(_TwoPathOperation):
+    """linkat(2): another name for a file; the result is None.
+
+    Args:
+        follow_symlinks: of a symbolic link, for what it points to.
+    """
+
+    __slots__ = ("_flags", "_to_folder")
+    opcode = Opcode.LINKAT
+
+    def __init__(
+        self,
+        source: Path,
+        target: Path,
+        source_dir_fd: int | None = None,
+        target_dir_fd: int | None = None,
+        follow_symlinks: bool = False,
+    ) -> None:
+        super().__init__(source, target, source_dir_fd)
+        self._to_folder = _folder(target_dir_fd) % (1 << 32)
+        self._flags = _AT_SYMLINK_FOLLOW if follow_symlinks else 0
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._pin.address, self._to_folder, self._pin2.address, self._flags
+        )
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class Symlink(_TwoPathOperation):
+    """symlinkat(2): a symbolic link to source, named target, which the folder is for; the result is None."""
+
+    __slots__ = ()
+    opcode = Opcode.SYMLINKAT
+
+    def __init__(self, source: Path, target: Path, dir_fd: int | None = None) -> None:
+        super().__init__(source, target, dir_fd)
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 0, self._pin2.address)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class Unlink(_PathOperation):
+    """unlinkat(2) of a name, or rmdir(2) of a folder; the result is None."""
+
+    __slots__ = ("_flags",)
+    opcode = Opcode.UNLINKAT
+
+    def __init__(self, path: Path, dir_fd: int | None = None, is_folder: bool = False) -> None:
+        super().__init__(path, dir_fd)
+        self._flags = _AT_REMOVEDIR if is_folder else 0
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 0, 0, self._flags)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class MakeFolder(_PathOperation):
+    """mkdirat(2); the result is None.
+
+    Args:
+        mode: permissions, less the process's umask.
+    """
+
+    __slots__ = ("_mode",)
+    opcode = Opcode.MKDIRAT
+
+    def __init__(self, path: Path, mode: int = 0o777, dir_fd: int | None = None) -> None:
+        super().__init__(path, dir_fd)
+        self._mode = mode
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._mode)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
