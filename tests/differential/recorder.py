@@ -5,6 +5,7 @@ import contextlib
 import functools
 import socket
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ class Notes(asyncio.BaseProtocol):
     """One end of a connection: a log of its callbacks with their arguments, and what it is to do in them.
 
     Attributes:
-        log: the callbacks in order.  Bytes that follow each other are one entry, because how they were cut is the
-            kernel's doing.
+        log: the callbacks in order.  Bytes that follow each other are one entry, their number and checksum, because how
+            they were cut is the kernel's doing.
         reactions: by the name of a callback, what to call in it.
         keeps_open: what `eof_received` returns.
         counts_turns: whether `mark_turns` marks any.
@@ -79,10 +80,8 @@ class Notes(asyncio.BaseProtocol):
 
     def _received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if self.log and self.log[-1][0] == "data":
-            self.log[-1] = ("data", self.log[-1][1] + data)
-        else:
-            self.log.append(("data", data))
+        last = self.log.pop() if self.log and self.log[-1][0] == "data" else ("data", 0, 0)
+        self.log.append(("data", last[1] + len(data), zlib.crc32(data, last[2])))
         self._told("data")
 
     def connection_made(self, transport: Any) -> None:
