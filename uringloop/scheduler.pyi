@@ -1,6 +1,6 @@
 from asyncio import Future, Handle, Task, TimerHandle
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -14,7 +14,7 @@ class Scheduler:
     _ready: deque[Handle]
 
     def create_future(self) -> Future[Any]: ...
-    def create_task(self, coro: Coroutine[Any, Any, _T], **keywords: Any) -> Task[_T]: ...
+    def create_task(self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], **keywords: Any) -> Task[_T]: ...
     def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> Handle: ...
     def call_soon_threadsafe(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None

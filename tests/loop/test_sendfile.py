@@ -385,6 +385,8 @@ async def test_the_fallback_reads_anything(kind: str) -> None:
 @each_way
 @pytest.mark.parametrize("fallback", [True, False])
 async def test_a_pipe_is_no_file(kind: str, fallback: bool) -> None:
+    if sys.version_info >= (3, 14) and type(asyncio.get_running_loop()) is asyncio.SelectorEventLoop:
+        pytest.skip("asyncio fails to seek in a callback of its own, and waits for ever")
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as file, os.fdopen(writer, "wb", buffering=0) as other:
         other.write(b"0123456789")
@@ -482,7 +484,8 @@ async def test_without_a_descriptor_left_it_falls_back(kind: str, file: BinaryIO
     async with sender(kind) as (send, peer, end):
         receiving = asyncio.create_task(all_of(peer))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # The executor's thread needs none.
+        # The executor's thread needs none, but its module is imported when it is first used.
+        await asyncio.get_running_loop().run_in_executor(None, int)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1, hard))
         taken = []
         try:

@@ -16,6 +16,7 @@ import operator
 import os
 import select
 import stat
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -135,7 +136,8 @@ def _binary_mode(what: str, updating: bool) -> Mode:
     readable = what == "r" or updating
     writable = what != "r" or updating
     access = os.O_RDWR if updating else os.O_RDONLY if readable else os.O_WRONLY
-    name = "r" if what == "w" and updating else what
+    # io.FileIO called it "rb+" before Python 3.15.
+    name = "r" if what == "w" and updating and sys.version_info < (3, 15) else what
     return Mode(access | _CREATE[what], readable, writable, what == "a", f"{name}b{'+' if updating else ''}")
 
 
