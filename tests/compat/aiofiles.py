@@ -14,6 +14,8 @@ Exit status 0 means that every test passed, or was skipped by aiofiles or by the
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.compat.loops import SLEEPS, LoopChoice
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [word for pattern in options.patterns for word in ("-k", pattern)]
         loudness = "-v" if options.verbose else "-q"
         command = [sys.executable, "-m", "pytest", loudness, "-ra", "--timeout", str(options.timeout), *chosen, "tests"]
-        finished = subprocess.run(command, cwd=folder, check=False)
+        with _alone():
+            finished = subprocess.run(command, cwd=folder, check=False)
     return min(finished.returncode, 2)
 
 
@@ -72,6 +75,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-k", dest="patterns", action="append", default=[], help="as pytest's")
     parser.add_argument("-v", "--verbose", action="store_true", help="name each test")
     return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One run at a time on this machine: a test of aiofiles listens on a port that is written in it."""
+    with Path(tempfile.gettempdir(), "uringloop-compat-aiofiles.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def fetch_tests() -> Path:

@@ -127,20 +127,24 @@ async def _named(
 
 
 class _Made:
-    """A file that was made, until somebody has its descriptor."""
+    """A file that was made, until somebody has its descriptor, perhaps a thread that nobody waits for."""
 
     def __init__(self, *name: Any) -> None:
-        self._fd: int
         self.path: Any
-        self._fd, self.path = tempfile.mkstemp(*name)
+        fd: int
+        fd, self.path = tempfile.mkstemp(*name)
+        self._fds = [fd]
 
     def take(self, path: Any, flags: int) -> int:
-        fd, self._fd = self._fd, -1
-        return fd
+        try:
+            return self._fds.pop()
+        except IndexError:
+            return -1
 
     def undo(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        fd = self.take(None, 0)
+        if fd >= 0:
+            os.close(fd)
         os.unlink(self.path)
 
 

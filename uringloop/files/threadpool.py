@@ -28,7 +28,6 @@ from .wrapping import (
     AsyncTextIndirectIOWrapper,
     AsyncTextIOWrapper,
 )
-from .wrapping import wrap as wrap_function
 from .wrapping import wrap_file as wrap
 from .writing import BufferedRandom, BufferedWriter
 
@@ -212,8 +211,21 @@ async def _open(
 async def _open_in_thread(
     loop: asyncio.AbstractEventLoop | None, executor: Executor | None, given: tuple[Any, ...]
 ) -> Any:
-    file = await wrap_function(sync_open)(*given, loop=loop, executor=executor)
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    opening = loop.run_in_executor(executor, sync_open, *given)
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
     return wrap(file, loop=loop, executor=executor)
+
+
+def _close_unwanted(opening: "asyncio.Future[Any]") -> None:
+    """A file that was opened after its opening was cancelled.  It may be a FIFO, so that cannot be waited for."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 stdin = AsyncTextIndirectIOWrapper("sys.stdin", None, None, indirect=lambda: sys.stdin)
