@@ -54,19 +54,36 @@ class BufferedReader(BufferedFile):
             await self._flush_and_step_back()
         self._forget_ahead()
 
-    async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
-        """`read`, where the buffer alone will not do; what was begun comes first."""
-        size = -1 if size is None else operator.index(size)
-        if size < -1:
-            raise ValueError("read length must be non-negative or -1")
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Read size bytes, fewer only at the end of the file; -1 or None reads to the end.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed, or size is below -1.
+            io.UnsupportedOperation: the file is not open for reading.
+        """
+        begun: bytes | None = None
+        if type(size) is int and size >= 0:
+            end = self._pos + size
+            if end <= self._read_limit:
+                data = self._buffer[self._pos : end]
+                self._pos = end
+                return data  # type: ignore[return-value]  # bytes, while there is a limit
+            if size >= self._straight and (self._adapts or not size % self._window):
+                begun = self._raw.read_at_once(size)  # type: ignore[union-attr]  # there is one, while reads go straight
+                if begun is not None and (len(begun) == size or not begun):
+                    return begun
+        else:
+            size = -1 if size is None else operator.index(size)
+            if size < -1:
+                raise ValueError("read length must be non-negative or -1")
         async with self._lock:
             self._pause()
             self._check_readable()
-            if begun is None:
-                await self._turn()
             if size < 0:
                 data = await self._read_all()
             elif size <= self._ahead():
+                await self._turn()
                 data = self._take(size)
             else:
                 data = await self._read(size, begun)
@@ -214,8 +231,7 @@ class BufferedReader(BufferedFile):
         Args:
             size: at most this many bytes; -1 or None for any number.
         """
-        if size == -1 and self._read_limit > 0 and self._credit > 0:
-            self._credit -= 1
+        if size == -1 and self._read_limit > 0:
             end = self._buffer.find(b"\n", self._pos, self._read_limit) + 1
             if end:
                 line = self._buffer[self._pos : end]

@@ -150,6 +150,7 @@ class Write(_Transfer):
 
     __slots__ = ()
     opcode = Opcode.WRITE
+    may_end_at_once = True
 
     def __init__(
         self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
