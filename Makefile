@@ -29,5 +29,5 @@ bench:
 clean:
 	rm -rf --one-file-system .newer
 	rm -rf .venvs build dist *.egg-info benchmarks/.build .pytest_cache .mypy_cache .ruff_cache
-	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c
+	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c uringloop/files/*.so uringloop/files/*.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
