@@ -21,11 +21,14 @@
 #ifndef __NR_openat2
 #define __NR_openat2 437
 #endif
+#ifndef RESOLVE_CACHED
 #define RESOLVE_CACHED 0x20
+#endif
 
-struct open_how {
+/* The kernel's struct open_how, which only newer C libraries have. */
+typedef struct {
     uint64_t flags, mode, resolve;
-};
+} open_how;
 
 int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
 {
@@ -39,7 +42,7 @@ int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset
 
 int ul_file_open_now(const char *path, int flags, ul_file_status *out)
 {
-    struct open_how how = {(uint32_t)(flags | O_NONBLOCK | O_CLOEXEC), 0, RESOLVE_CACHED};
+    open_how how = {(uint32_t)(flags | O_NONBLOCK | O_CLOEXEC), 0, RESOLVE_CACHED};
     int fd = (int)syscall(__NR_openat2, AT_FDCWD, path, &how, sizeof(how));
     if (fd < 0)
         return -errno;
