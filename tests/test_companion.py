@@ -5,6 +5,7 @@ import gc
 import os
 import select
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import uringloop
 from tests.children import script
 from tests.housekeeping import open_descriptors
 from tests.refused.test_refused import PREPARED, WAYS
-from uringloop.companion import Companion, submitter
+from uringloop import files
+from uringloop.companion import SLICE_NS, Companion, submitter
 from uringloop.operations import Nop, Stat
 from uringloop.operations.file import Read, Ready
 
@@ -346,3 +348,32 @@ print([(warning.category.__name__, "io_uring is not available" in str(warning.me
     )
     said = [] if way == "URINGLOOP_DISABLE" else [("RuntimeWarning", True)]
     assert answer == f"True\n{said}\n"
+
+
+@needs_ring
+def test_who_reads_small_files_without_end_lets_the_others_run(tmp_path: Path) -> None:
+    """Each read asks more than once whether it may go on: no answer but a turn of the loop may make it so."""
+    (tmp_path / "file").write_bytes(b"content")
+    reads = 100
+
+    async def main() -> None:
+        turns = 0
+        reading = True
+
+        async def count() -> None:
+            nonlocal turns
+            while reading:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        for _ in range(reads):
+            assert await files.read_bytes(tmp_path / "file") == b"content"
+            slice_end_ns = time.monotonic_ns() + SLICE_NS
+            while time.monotonic_ns() < slice_end_ns:
+                pass
+        reading = False
+        await counting
+        assert turns >= reads
+
+    on_asyncio(main())

@@ -23,7 +23,8 @@ from .operations import Operation, close_ring
 from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
 
 _BOUNDED_WORKERS_PER_CPU = 4
-_SLICE_NS = 100_000
+#: For what may be done without a turn of the loop.
+SLICE_NS = 100_000
 #: Of a loop: its companion, or None if it can have none.
 _ATTRIBUTE = "_uringloop_companion"
 _MISSING: Any = object()
@@ -91,6 +92,7 @@ class Companion:
         self._loop = loop
         self._is_awake = False
         self._slice_end_ns = 0
+        self._turn_is_due = False
         self._thread = threading.get_native_id()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -123,15 +125,21 @@ class Companion:
         return await operation.run(self._loop, self._dispatcher)
 
     def may_go_on(self) -> bool:
-        """Whether one more thing may be done before the loop turns: it may not once every _SLICE_NS.
+        """Whether one more thing may be done before the loop turns: after SLICE_NS it may not, until the loop did.
 
         How many others are ready is not known here.
         """
-        now_ns = time.monotonic_ns()
-        if now_ns < self._slice_end_ns:
+        if self._turn_is_due:
+            return False
+        if time.monotonic_ns() < self._slice_end_ns:
             return True
-        self._slice_end_ns = now_ns + _SLICE_NS
+        self._turn_is_due = True
+        self._loop.call_soon(self._begin_slice)
         return False
+
+    def _begin_slice(self) -> None:
+        self._turn_is_due = False
+        self._slice_end_ns = time.monotonic_ns() + SLICE_NS
 
     def statistics(self) -> dict[str, int]:
         """Counters of the ring; see `Ring.statistics`."""
