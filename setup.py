@@ -6,7 +6,10 @@ from setuptools import Extension, setup
 
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
-halves = [f"uringloop/ring/{name}" for name in ("hot.pxd", "hot_stream.pxi", "hot_datagram.pxi", "hot_file.pxi")]
+halves = [
+    f"uringloop/ring/{name}"
+    for name in ("hot.pxd", "hot_stream.pxi", "hot_datagram.pxi", "hot_file.pxi", "hot_ring.pxi")
+]
 options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 
 setup(

@@ -6,9 +6,11 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
 from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
-from .hot import Datagram, Dispatcher, Endpoint, Pin, Stream, open_now, read_into_now, read_now, status_now
+from .hot import Completion, Datagram, Dispatcher, Endpoint, Pin, Stream, open_now, read_into_now, read_now, status_now
 from .memory import Vector
-from .ring import Completion, Ring, Sqe, is_available
+from .ring import Ring, Stageable, is_available
+from .setup import SqPoll
+from .sqe import Sqe
 from .watch import WatchSelector
 
 __all__ = [
@@ -27,8 +29,10 @@ __all__ = [
     "Ring",
     "RingUnavailableError",
     "Setup",
+    "SqPoll",
     "Sqe",
     "SqeFlag",
+    "Stageable",
     "Stream",
     "Vector",
     "WatchSelector",

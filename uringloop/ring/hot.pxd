@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 
 cdef extern from "errno.h" nogil:
+    int EBADFD
     int EOWNERDEAD
 
 
@@ -42,10 +43,13 @@ cdef extern from "core.h" nogil:
         uint32_t buffer_id
         const char *data
 
+    uint32_t IOSQE_CQE_SKIP_SUCCESS
+    uint32_t IORING_CQE_F_BUFFER
     uint32_t IORING_CQE_F_MORE
     uint32_t IORING_CQE_BUFFER_SHIFT
     enum:
         UL_KIND_BITS
+        UL_KIND_FOREIGN
         UL_STREAM_DATA
         UL_STREAM_EOF
         UL_STREAM_RECEIVE_ERROR
@@ -77,6 +81,13 @@ cdef extern from "core.h" nogil:
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
+    int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
+                const uint64_t *signal_mask)
+    int ul_ring_refuses(ul_ring *ring)
+    int ul_unstage(ul_ring *ring, uint64_t *token)
+    uint32_t ul_place(ul_ring *ring)
+    io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
+    void ul_retire(ul_ring *ring)
     int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
     int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)

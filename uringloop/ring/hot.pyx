@@ -18,7 +18,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
+from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ETIME
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
@@ -34,8 +34,12 @@ BUILD = ul_build()
 cdef raise_errno(int error):
     if error == -EOWNERDEAD:
         raise RuntimeError(
-            "this io_uring was made before fork() and belongs to the parent; make a new event loop in the child"
+            "this io_uring was made before fork() and belongs to the parent; make a new event loop or ring in the child"
         )
+    if error == -EEXIST:
+        raise RuntimeError("this io_uring belongs to the thread that enabled it; use it there, or make one for each thread")
+    if error == -EBADFD:
+        raise RuntimeError("this io_uring was made disabled and was not enabled yet")
     raise OSError(-error, strerror(-error))
 
 
@@ -327,7 +331,9 @@ cdef class Dispatcher:
         if flags & IORING_CQE_F_MORE:
             operation = self.operations[token]
         else:
-            operation = self.operations.pop(token)
+            operation = self.operations.pop(token, None)
+            if operation is None:
+                return  # a message from another ring
         try:
             operation.complete(res, flags)
         except (SystemExit, KeyboardInterrupt):
@@ -339,3 +345,4 @@ cdef class Dispatcher:
 include "hot_stream.pxi"
 include "hot_datagram.pxi"
 include "hot_file.pxi"
+include "hot_ring.pxi"

@@ -11,17 +11,20 @@ that the child cannot keep the parent's operations alive.
 
 import errno
 import os
+import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from ._cffi import ffi, lib
-from .abi import OP_SUPPORTED, Opcode, Register, Setup
+from .abi import Register, Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .hot import BUILD, Dispatcher, Pin
-from .memory import Vector
+from .hot import BUILD, Completion, Dispatcher, Queues
+from .setup import SqPoll, open_ring, probe
+from .sqe import Sqe
 
 if lib.ul_build() != BUILD:
     raise ImportError(
@@ -35,28 +38,37 @@ BUFFER_COUNT = 128
 BUFFER_COUNT_MAX = 4096
 BUFFER_SIZE_BYTES = 32768
 
-_ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
-#: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
-_SETUPS = (
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY,
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG,
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
-    _ALWAYS | Setup.SUBMIT_ALL,
-    _ALWAYS,
-)
-
 _live: "weakref.WeakSet[Ring]" = weakref.WeakSet()
 
 #: What was in flight on a ring that was closed without waiting: the kernel may still write into its memory, or read it.
 _never_freed: list[object] = []
 
 
-class Completion(NamedTuple):
-    """A CQE: which SQE, what became of it, and IORING_CQE_F_* flags."""
+class Stageable(Protocol):
+    """What a ring asks of an operation; see `uringloop.operations.Operation`."""
 
-    user_data: int
-    res: int
-    flags: int
+    token: int
+
+    def submit(self, dispatcher: Any) -> None:
+        """Stage it by `dispatcher.stage`."""
+
+    def finish(self, res: int) -> int:
+        """Its last CQE arrived; returns the result, or what is to be taken for it."""
+
+    def release(self) -> None:
+        """Let go of the memory: the kernel is done with it."""
+
+    def result(self, res: int, flags: int) -> Any:
+        """What the caller gets for a result that is no error."""
+
+    def error(self, res: int) -> BaseException:
+        """The exception for a negative result."""
+
+    def dispose(self, res: int, flags: int) -> None:
+        """A result that is no error and that nobody looks at."""
+
+
+OperationType = TypeVar("OperationType", bound=Stageable)
 
 
 class Ring:
@@ -67,6 +79,11 @@ class Ring:
         cq_entries: of the completion queue.
         without: optional features to do without, as named in `features.OPTIONAL`.
         enable: start it for this thread now; otherwise `enable()` does, on the thread that will use it.
+        io_poll: completions are polled for on the device (IORING_SETUP_IOPOLL): for files opened with O_DIRECT on a
+            device with polled queues, and for nothing else.
+        sq_poll: a thread of the kernel's submits (IORING_SETUP_SQPOLL).
+        attach: a ring whose kernel workers, and SQPOLL thread, this one shares (IORING_SETUP_ATTACH_WQ).
+        shared: several threads may use the ring, one at a time; otherwise only the one that enabled it.
 
     Raises:
         RingUnavailableError: io_uring cannot be used here; it says why and what to do.
@@ -80,18 +97,30 @@ class Ring:
         cq_entries: int = CQ_ENTRIES,
         without: frozenset[str] = frozenset(),
         enable: bool = True,
+        io_poll: bool = False,
+        sq_poll: SqPoll | None = None,
+        attach: "Ring | None" = None,
+        shared: bool = False,
     ) -> None:
         self._handle: Any = None
         self._dispatcher: Dispatcher | None = None
+        self._by_hand: Queues | None = None
+        self._set_aside: deque[Completion] = deque()
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
         check_names(without)
         if disabled_by_variable():
             raise unavailable(0)
-        self._handle = _open(entries, max(cq_entries, entries), without)
+        self._handle = open_ring(
+            entries,
+            max(cq_entries, entries),
+            without=without,
+            io_poll=io_poll,
+            sq_poll=sq_poll,
+            attach_fd=None if attach is None else attach.fd,
+            shared=shared,
+        )
         self.forked = False
-        self._pins: dict[int, list[Pin | Vector]] = {}
-        self._next_user_data = 1
         self._has_buffers = False
         self._without = without
         self.features = self._features()
@@ -131,7 +160,7 @@ class Ring:
         return derive(
             lib.ul_ring_setup_flags(self.handle),
             lib.ul_ring_features(self.handle),
-            _probe(self.fd),
+            probe(self.fd),
             self._has_buffers,
             self._without,
         )
@@ -211,64 +240,189 @@ class Ring:
         lib.ul_ring_statistics(self.handle, counters)
         return {name: getattr(counters, name) for name, _ in ffi.typeof("ul_statistics").fields}
 
-    def get_sqe(self) -> "Sqe":
+    # By hand
+
+    @property
+    def _queues(self) -> Queues:
+        """The queues, as long as no loop drives them."""
+        if self._by_hand is None or self.forked:
+            if self._dispatcher is not None:
+                raise RuntimeError("this ring is driven by an event loop; make one of your own")
+            self._by_hand = Queues(int(ffi.cast("uintptr_t", self.handle)), self.entries[1], _no_report)
+        return self._by_hand
+
+    @property
+    def in_flight(self) -> int:
+        """How many operations and SQEs were staged and have not completed for the last time."""
+        return self._queues.in_flight
+
+    def get_sqe(self) -> Sqe:
         """The next free SQE, as io_uring_get_sqe(3); a full queue is submitted first."""
-        error = ffi.new("int *")
-        sqe = lib.ul_next_sqe(self.handle, error)
-        if sqe == ffi.NULL:
-            _check(error[0])
-        sqe.user_data = self._next_user_data
-        self._next_user_data += 1
-        return Sqe(self, sqe)
+        return self._queues.next_sqe(Sqe)
 
-    def pin(self, user_data: int, memory: Pin | Vector) -> None:
-        """Hold memory still until the completion of the SQE with this user_data is seen."""
-        self._pins.setdefault(user_data, []).append(memory)
+    def prepare(self, operation: OperationType) -> OperationType:
+        """Stage an operation; the next `submit` or wait hands it to the kernel.  Returns it.
 
-    def submit(self, wait_for: int = 0) -> int:
-        """Hand the staged SQEs to the kernel, as io_uring_submit_and_wait(3); returns how many it took."""
-        return _check(lib.ul_enter(self.handle, wait_for, -1))
+        Raises:
+            RuntimeError: the ring is another thread's or process's, or is not enabled, and the queue is full.
+            ValueError: the ring is closed.
+        """
+        operation.submit(self._queues)
+        return operation
+
+    def submit(self, wait_for: int = 0, *, timeout_ns: int = -1, signal_mask: Collection[int] | None = None) -> int:
+        """Hand what is staged to the kernel, and wait, as io_uring_submit_and_wait_timeout(3) does.
+
+        Args:
+            wait_for: until so many completions can be taken.
+            timeout_ns: at most this long; -1 waits for ever.
+            signal_mask: the signals that are blocked while waiting, instead of those that are now; see pselect(2).
+
+        Returns:
+            How many SQEs the kernel took.
+
+        Raises:
+            ValueError: wait_for is more than the completion queue holds.
+        """
+        if wait_for > self.entries[1]:
+            raise ValueError(f"the completion queue holds {self.entries[1]}, so {wait_for} cannot be waited for")
+        if wait_for <= 0:
+            return self._queues.enter_for(0, 0, None)
+        return self._queues.enter_for(max(wait_for - len(self._set_aside), 0), timeout_ns, _bits(signal_mask))
 
     def peek_cqe(self) -> Completion | None:
-        """The next completion if there is one."""
-        cqe = ffi.new("struct io_uring_cqe *")
-        if not lib.ul_next_cqe(self.handle, cqe):
-            return None
-        if not cqe.flags & lib.IORING_CQE_F_MORE:
-            self._pins.pop(cqe.user_data, None)
-        return Completion(cqe.user_data, cqe.res, cqe.flags)
+        """The next completion if there is one, without waiting."""
+        return self._set_aside.popleft() if self._set_aside else self._take()
 
-    def wait_cqe(self, timeout_ns: int = -1) -> Completion:
+    def wait_cqe(self, timeout_ns: int = -1, *, signal_mask: Collection[int] | None = None) -> Completion:
         """The next completion, waited for; submits what is staged.
 
         Raises:
             TimeoutError: none came within timeout_ns.
-            InterruptedError: a signal came first.
         """
         completion = self.peek_cqe()
         if completion is None:
-            result = lib.ul_enter(self.handle, 1, timeout_ns)
+            self.submit(1, timeout_ns=timeout_ns, signal_mask=signal_mask)
             completion = self.peek_cqe()
             if completion is None:
-                _check(-errno.ETIMEDOUT if result == -errno.ETIME else result if result < 0 else -errno.EINTR)
-                raise AssertionError("unreachable")
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         return completion
 
+    def completions(self, timeout_ns: int = -1) -> Iterator[Completion]:
+        """Completions as they come, until nothing is in flight.  What is staged meanwhile is submitted, and waited for.
+
+        Raises:
+            TimeoutError: none came within timeout_ns of the last.
+        """
+        while (completion := self.peek_cqe()) is not None or self.in_flight:
+            yield completion or self.wait_cqe(timeout_ns)
+
+    def run(self, operation: Stageable) -> Any:
+        """Stage an operation, submit it, and wait for its result; what else completes is left for later.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+        """
+        self.prepare(operation)
+        completion = answer = self._next_of(operation)
+        while completion.more:
+            # Memory that a zero-copy send still reads.
+            completion = self._next_of(operation)
+        return answer.result()
+
+    def iterate(self, operation: Stageable) -> Iterator[Any]:
+        """The results of a multishot operation, which is staged again when the kernel ended it for want of room.
+
+        The iteration ends with a result of 0: the end of what is read.  Left early, it cancels the operation and
+        disposes of what came too late.
+
+        Raises:
+            OSError: the kernel's errno.
+        """
+        completion = None
+        try:
+            while completion is None or completion.res > 0:
+                if completion is None or not completion.more:
+                    self.prepare(operation)
+                completion = self._next_of(operation)
+                if completion.res != 0 or completion.more:
+                    yield completion.result()
+        finally:
+            if completion is not None and completion.more and not self.closed:
+                self.cancel(operation)
+                while completion.more:
+                    completion = self._next_of(operation)
+                    if completion.res >= 0:
+                        operation.dispose(completion.res, completion.flags)
+
+    def cancel(self, operation: Stageable) -> None:
+        """Ask the kernel to cancel an operation.  It still completes, with ECANCELED or its result."""
+        self._queues.cancel(operation.token)
+
+    def _take(self) -> Completion | None:
+        queues = self._queues
+        completion = queues.take()
+        if completion is None and self.features.setup & Setup.IOPOLL and queues.in_flight:
+            queues.enter_for(0, 0, None)
+            completion = queues.take()
+        return completion
+
+    def _next_of(self, operation: Stageable) -> Completion:
+        """The next completion of one operation; others are set aside."""
+        for place, completion in enumerate(self._set_aside):
+            if completion.operation is operation:
+                del self._set_aside[place]
+                return completion
+        while True:
+            taken = self._take()
+            if taken is None:
+                self._queues.enter_for(1, -1, None)
+            elif taken.operation is operation:
+                return taken
+            else:
+                self._set_aside.append(taken)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._handle is None
+
     def close(self, *, only_watches: bool = False) -> None:
-        """Close the ring.
+        """Close the ring.  Used by hand, what is in flight is cancelled first, and what cannot be is waited for.
 
         Args:
             only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
         """
+        if self._handle is not None and self._by_hand is not None and not lib.ul_ring_refuses(self._handle):
+            self._drain(self._by_hand)
+        self._close(only_watches)
+
+    def _close(self, only_watches: bool) -> None:
         if self._handle is None:
             return
         handle, self._handle = self._handle, None
-        if self._dispatcher is not None:
+        dispatcher = self._dispatcher or self._by_hand
+        if dispatcher is not None:
             if not only_watches:
-                _never_freed.extend((*self._dispatcher.operations.values(), *self._dispatcher.endpoints))
-            self._dispatcher.detach()
+                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints))
+            dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
+
+    def _drain(self, queues: Queues) -> None:
+        """End everything in flight, and dispose of what nobody will look at.  What was not submitted never is."""
+        for operation in queues.unstage():
+            operation.finish(-errno.ECANCELED)
+            operation.release()
+        while (completion := queues.take()) is not None or queues.in_flight:
+            if completion is not None:
+                self._set_aside.append(completion)
+            else:
+                queues.cancel_all()
+                queues.enter_for(1, -1, None)
+        for completion in self._set_aside:
+            if completion.operation is not None and completion.res >= 0:
+                completion.operation.dispose(completion.res, completion.flags)
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's ring."""
@@ -285,41 +439,13 @@ class Ring:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._handle is not None and self._by_hand is not None and not self.forked:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._close(only_watches=False)
 
-
-class Sqe:
-    """A staged SQE.  Its `user_data` is unique on this ring; set it before submitting to use one of your own."""
-
-    def __init__(self, ring: Ring, sqe: Any) -> None:
-        self._ring = ring
-        self._sqe = sqe
-
-    @property
-    def user_data(self) -> int:
-        return int(self._sqe.user_data)
-
-    def prep(self, opcode: Opcode, fd: int, addr: int = 0, length: int = 0, offset: int = 0, op_flags: int = 0) -> int:
-        """Fill in the common fields, as io_uring_prep_rw(3) does; returns the user_data."""
-        sqe = self._sqe
-        sqe.opcode, sqe.fd, sqe.addr, sqe.len, sqe.off, sqe.op_flags = opcode, fd, addr, length, offset, op_flags
-        return self.user_data
-
-    def prep_nop(self) -> int:
-        """Do nothing, and complete."""
-        return self.prep(Opcode.NOP, -1)
-
-    def prep_readv(self, fd: int, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
-        """readv(2) at an offset in bytes; -1 reads at the file's own position."""
-        return self._prep_vector(Opcode.READV, fd, Vector(buffers, writable=True), offset)
-
-    def prep_writev(self, fd: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
-        """writev(2) at an offset in bytes; -1 writes at the file's own position."""
-        return self._prep_vector(Opcode.WRITEV, fd, Vector(buffers), offset)
-
-    def _prep_vector(self, opcode: Opcode, fd: int, vector: Vector, offset: int) -> int:
-        self._ring.pin(self.user_data, vector)
-        return self.prep(opcode, fd, vector.address, vector.count, offset & 0xFFFFFFFFFFFFFFFF)
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "forked" if self.forked else f"fd={self.fd}"
+        return f"<Ring {state}>"
 
 
 def is_available() -> bool:
@@ -331,36 +457,13 @@ def is_available() -> bool:
     return True
 
 
-def _open(entries: int, cq_entries: int, without: frozenset[str]) -> Any:
-    error = ffi.new("int *")
-    for flags in _SETUPS:
-        if flags & Setup.DEFER_TASKRUN and "defer_taskrun" in without:
-            continue
-        handle = lib.ul_ring_open(entries, cq_entries, flags, 0, error)
-        if handle != ffi.NULL:
-            return _check_calls(handle)
-        if error[0] != -errno.EINVAL:
-            break
-    raise unavailable(-error[0])
+def _no_report(error: BaseException, operation: Any) -> None:
+    """Nothing is dispatched on a ring by hand."""
 
 
-def _check_calls(handle: Any) -> Any:
-    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it."""
-    entered = lib.ul_enter(handle, 0, -1)
-    registered = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
-    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL)):
-        if error < 0 and error != -harmless:
-            lib.ul_ring_close(handle, 0)
-            raise unavailable(-error)
-    return handle
-
-
-def _probe(fd: int) -> frozenset[Opcode]:
-    """The opcodes that IORING_REGISTER_PROBE reports: a header of 16 bytes, then 8 bytes for each of 256."""
-    answer = bytearray(16 + 256 * 8)
-    if lib.ul_ring_register(fd, Register.PROBE, ffi.from_buffer(answer), 256) < 0:
-        return frozenset()
-    return frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
+def _bits(signal_mask: Collection[int] | None) -> int | None:
+    """A set of signals as the kernel takes it."""
+    return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))
 
 
 def _check(result: int) -> int:

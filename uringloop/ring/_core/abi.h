@@ -95,9 +95,11 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_OFF_SQ_RING 0ULL
 #define IORING_OFF_SQES 0x10000000ULL
 
+#define IORING_SETUP_IOPOLL (1U << 0)
 #define IORING_SETUP_SQPOLL (1U << 1)
 #define IORING_SETUP_CQSIZE (1U << 3)
 #define IORING_SETUP_R_DISABLED (1U << 6)
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #define IORING_SETUP_NO_SQARRAY (1U << 16)
 
@@ -109,6 +111,7 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 
 #define IORING_ENTER_GETEVENTS (1U << 0)
 #define IORING_ENTER_SQ_WAKEUP (1U << 1)
+#define IORING_ENTER_SQ_WAIT (1U << 2)
 #define IORING_ENTER_EXT_ARG (1U << 3)
 
 #define IORING_SQ_NEED_WAKEUP (1U << 0)
@@ -117,6 +120,7 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_CQ_EVENTFD_DISABLED (1U << 0)
 
 #define IOSQE_BUFFER_SELECT (1U << 5)
+#define IOSQE_CQE_SKIP_SUCCESS (1U << 6)
 #define IORING_RECVSEND_POLL_FIRST (1U << 0)
 #define IORING_RECV_MULTISHOT (1U << 1)
 #define IORING_ASYNC_CANCEL_ANY (1U << 2)

@@ -16,6 +16,7 @@ enum {
     UL_KIND_CANCEL = 3,    /* a cancel: its own result says nothing that the target's does not */
     UL_KIND_DATAGRAM_RECEIVE = 4,
     UL_KIND_DATAGRAM_SEND = 5,
+    UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
 };
 #define UL_KIND_BITS 4
 #define UL_SLOT_BITS 20
@@ -74,8 +75,10 @@ enum {
 
 /* ring.c */
 uint64_t ul_build(void); /* a number of the sources that this was built from, which ring/build.py makes */
-ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error);
+ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
+                      int attach_fd, int *error);
 int ul_ring_enable(ul_ring *ring);
+int ul_ring_refuses(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);
 void ul_ring_forget(ul_ring *ring);
 int ul_ring_fd(ul_ring *ring);
@@ -90,12 +93,17 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
+int ul_unstage(ul_ring *ring, uint64_t *token);
+uint32_t ul_place(ul_ring *ring);
+struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place);
+void ul_retire(ul_ring *ring);
 uint32_t ul_staged(ul_ring *ring);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
 int ul_has_work(ul_ring *ring);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
+int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);

@@ -4,6 +4,8 @@
 
 #include "core.h"
 
+#include <pthread.h>
+
 #define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
@@ -34,6 +36,8 @@ typedef struct {
 struct ul_ring {
     int fd;
     int forgotten; /* in a forked child: the mappings are not there */
+    int owned;     /* only this thread may enter it */
+    pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries;
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;

@@ -15,6 +15,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,8 @@ static int map_queues(ul_ring *ring, const struct io_uring_params *p)
     return 0;
 }
 
-ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, int *error)
+ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
+                      int attach_fd, int *error)
 {
     ul_ring *ring = calloc(1, sizeof(*ring));
     if (ring == NULL) {
@@ -93,6 +95,8 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     p.flags = setup_flags;
     p.cq_entries = cq_entries;
     p.sq_thread_idle = idle_ms;
+    p.sq_thread_cpu = cpu;
+    p.wq_fd = (uint32_t)attach_fd;
     ring->fd = (int)syscall(__NR_io_uring_setup, sq_entries, &p);
     if (ring->fd < 0) {
         *error = -errno;
@@ -116,7 +120,21 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
 
 int ul_ring_enable(ul_ring *ring)
 {
-    return ul_ring_register(ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    int error = ul_ring_register(ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    if (error == 0) {
+        ring->owned = (ring->setup_flags & IORING_SETUP_SINGLE_ISSUER) != 0;
+        ring->owner = pthread_self();
+    }
+    return error;
+}
+
+/* 0, or why this process or thread may not touch the queues: of a ring with one issuer the kernel would take what is
+ * staged here for the issuer's. */
+int ul_ring_refuses(ul_ring *ring)
+{
+    if (ring->forgotten)
+        return -EOWNERDEAD;
+    return ring->owned && !pthread_equal(ring->owner, pthread_self()) ? -EEXIST : 0;
 }
 
 /* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the close. */
@@ -200,31 +218,45 @@ int ul_has_work(ul_ring *ring)
            ul_datagrams_waiting(ring);
 }
 
-/* The system call; submits all that is staged.  timeout_ns < 0: none. */
-int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
+/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
+ * signals to block meanwhile, NULL to leave that as it is.
+ *
+ * With SQPOLL the kernel's thread takes what is published, without a system call while it is awake. */
+int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask)
 {
     struct ul_timespec ts = {timeout_ns / NS_PER_S, timeout_ns % NS_PER_S};
-    struct io_uring_getevents_arg arg = {0, _NSIG / 8, 0, timeout_ns < 0 ? 0 : (uint64_t)(uintptr_t)&ts};
+    struct io_uring_getevents_arg arg = {(uint64_t)(uintptr_t)signal_mask, _NSIG / 8, 0,
+                                         timeout_ns < 0 ? 0 : (uint64_t)(uintptr_t)&ts};
     if (ring->forgotten)
         return -EOWNERDEAD;
-    uint32_t to_submit = ul_staged(ring);
-    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    int polled = (ring->setup_flags & IORING_SETUP_SQPOLL) != 0;
+    uint32_t to_submit = polled ? ring->sqe_tail - *ring->sq_tail : ul_staged(ring);
+    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | enter_flags;
     store_release(ring->sq_tail, ring->sqe_tail);
-    if (ring->setup_flags & IORING_SETUP_SQPOLL) {
+    if (to_submit > ring->statistics.batches_max)
+        ring->statistics.batches_max = to_submit;
+    if (load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW)
+        ring->statistics.overflows++;
+    if (polled) {
+        ring->statistics.submitted += to_submit;
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (load_relaxed(ring->sq_flags) & IORING_SQ_NEED_WAKEUP)
             flags |= IORING_ENTER_SQ_WAKEUP;
+        else if (min_complete == 0 && enter_flags == 0 && !deferred_work(ring))
+            return (int)to_submit;
     }
-    if (load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW)
-        ring->statistics.overflows++;
     ring->statistics.enters++;
-    if (to_submit > ring->statistics.batches_max)
-        ring->statistics.batches_max = to_submit;
     long result = syscall(__NR_io_uring_enter, ring->fd, to_submit, min_complete, flags, &arg, sizeof(arg));
     if (result < 0)
         return -errno;
-    ring->statistics.submitted += (uint64_t)result;
+    if (!polled)
+        ring->statistics.submitted += (uint64_t)result;
     return (int)result;
+}
+
+int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
+{
+    return ul_wait(ring, min_complete, timeout_ns, 0, NULL);
 }
 
 /* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at hand, or work that
@@ -246,17 +278,50 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 /* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit. */
 int ul_reserve(ul_ring *ring, uint32_t count)
 {
-    if (ring->forgotten)
-        return -EOWNERDEAD;
+    int error = ul_ring_refuses(ring);
+    if (error < 0)
+        return error;
     if (count > ring->sq_entries)
         return -E2BIG;
+    uint32_t flags = ring->setup_flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAIT : 0;
     while (ring->sq_entries - ul_staged(ring) < count) {
-        int result = ul_enter(ring, 0, -1);
+        int result = ul_wait(ring, 0, -1, flags, NULL);
         if (result < 0 && result != -EINTR)
             return result;
     }
     return 0;
 }
+
+/* The first place whose SQE the kernel has not taken, and cannot take without another call. */
+static uint32_t first_staged(ul_ring *ring)
+{
+    return ring->setup_flags & IORING_SETUP_SQPOLL ? *ring->sq_tail : load_acquire(ring->sq_head);
+}
+
+/* Takes back the SQE that was staged last, if it was not handed over yet; whether there was one. */
+int ul_unstage(ul_ring *ring, uint64_t *token)
+{
+    if (ring->sqe_tail == first_staged(ring))
+        return 0;
+    *token = ring->sqes[--ring->sqe_tail & ring->sq_mask].user_data;
+    if (!(ring->setup_flags & IORING_SETUP_SQPOLL))
+        store_release(ring->sq_tail, ring->sqe_tail);
+    ring->statistics.in_flight--;
+    return 1;
+}
+
+/* The SQE at a place of the queue, as given by ul_place, or NULL once it was handed over. */
+struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
+{
+    uint32_t first = first_staged(ring);
+    return place - first < ring->sqe_tail - first ? &ring->sqes[place & ring->sq_mask] : NULL;
+}
+
+/* Where the SQE that ul_next_sqe gave last is. */
+uint32_t ul_place(ul_ring *ring) { return ring->sqe_tail - 1; }
+
+/* An SQE ended without a CQE: it was told to (IOSQE_CQE_SKIP_SUCCESS), and what was linked behind it has completed. */
+void ul_retire(ul_ring *ring) { ring->statistics.in_flight--; }
 
 /* The next free SQE, zeroed.  It counts as in flight from here on, so the caller fills it. */
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
@@ -293,6 +358,8 @@ int ul_stage_cancel_all(ul_ring *ring)
     return stage_cancel(ring, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
 }
 
+static uint32_t kind_of(uint64_t token) { return token & ((1U << UL_KIND_BITS) - 1); }
+
 /* Copies a CQE out and frees its place: 1, or 0 when the queue is empty. */
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
 {
@@ -302,7 +369,7 @@ int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     *out = ring->cqes[head & ring->cq_mask];
     store_release(ring->cq_head, head + 1);
     ring->statistics.completed++;
-    if (!(out->flags & IORING_CQE_F_MORE))
+    if (!(out->flags & IORING_CQE_F_MORE) && kind_of(out->user_data) != UL_KIND_FOREIGN)
         ring->statistics.in_flight--;
     return 1;
 }
@@ -314,16 +381,16 @@ int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
     struct io_uring_cqe cqe;
     while (count < capacity && ul_next_cqe(ring, &cqe)) {
         ul_event *event = &events[count];
-        uint32_t kind = cqe.user_data & ((1U << UL_KIND_BITS) - 1);
-        if (kind == UL_KIND_OPERATION) {
+        uint32_t kind = kind_of(cqe.user_data);
+        if (kind == UL_KIND_OPERATION || kind == UL_KIND_FOREIGN) {
             event->token = cqe.user_data;
             event->res = cqe.res;
             event->flags = cqe.flags;
             event->owner = NULL;
             count++;
-        } else if (kind >= UL_KIND_DATAGRAM_RECEIVE) {
+        } else if (kind == UL_KIND_DATAGRAM_RECEIVE || kind == UL_KIND_DATAGRAM_SEND) {
             count += (uint32_t)ul_datagram_complete(ring, &cqe, event);
-        } else if (kind != UL_KIND_CANCEL) {
+        } else if (kind == UL_KIND_RECEIVE || kind == UL_KIND_SEND) {
             count += (uint32_t)ul_stream_complete(ring, &cqe, event);
         }
     }

@@ -1,0 +1,260 @@
+# A ring that is used by hand: what runs once for each SQE and CQE of `Ring`.
+#
+# `Queues` stages and reaps as the loop's dispatcher does, but completions are handed to whoever asks for the next one
+# instead of being dispatched to those who wait.  They are copied out of the kernel's queue as soon as they are seen, so
+# there is nothing to mark as seen, and the kernel's queue does not overflow while Python works.
+
+
+cdef class Completion:
+    """A CQE.
+
+    Attributes:
+        operation: what completed: the operation or `Sqe`; None for a message or tag, see `number`.
+        user_data: the token that it was staged under.
+        res: the result, negative for an errno.
+        flags: IORING_CQE_F_*, see `CqeFlag`.
+    """
+
+    cdef readonly object operation
+    cdef readonly uint64_t user_data
+    cdef readonly int res
+    cdef readonly uint32_t flags
+
+    @property
+    def more(self):
+        """Whether the same operation will complete again: it is multishot, or its memory is still in use."""
+        return bool(self.flags & IORING_CQE_F_MORE)
+
+    @property
+    def number(self):
+        """Of a message that another ring sent, or of the tag of a registered buffer or file; None for an operation."""
+        if self.user_data & ((1 << UL_KIND_BITS) - 1) != UL_KIND_FOREIGN:
+            return None
+        return self.user_data >> UL_KIND_BITS
+
+    @property
+    def buffer_id(self):
+        """Of the buffer that the kernel picked out of a group; None if it took none."""
+        return self.flags >> IORING_CQE_BUFFER_SHIFT if self.flags & IORING_CQE_F_BUFFER else None
+
+    def result(self):
+        """What the operation makes of the result.
+
+        Raises:
+            OSError: the kernel's errno, with the filename if there is one.
+        """
+        if self.operation is None:
+            if self.res < 0:
+                raise_errno(self.res)
+            return self.res
+        if self.res < 0:
+            raise self.operation.error(self.res)
+        return self.operation.result(self.res, self.flags)
+
+    def __repr__(self):
+        return f"<Completion user_data={self.user_data} res={self.res} flags={self.flags:#x} of {self.operation!r}>"
+
+
+cdef class StagedSqe:
+    """One SQE in the queue, until it is handed over; see `Sqe`."""
+
+    cdef Queues queues
+    cdef uint32_t place
+    cdef readonly uint64_t user_data
+
+    cdef io_uring_sqe *fields(self) except NULL:
+        self.queues.check()
+        cdef int error = ul_ring_refuses(self.queues.ring)
+        if error < 0:
+            raise_errno(error)
+        cdef io_uring_sqe *sqe = ul_sqe_at(self.queues.ring, self.place)
+        if sqe == NULL:
+            raise RuntimeError("this SQE was submitted: it is the kernel's now")
+        return sqe
+
+    def prep(self, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0, uint32_t op_flags=0, *,
+             int ioprio=0, int flags=0, int buf_index=0, int personality=0, int file_index=0, uint64_t addr3=0):
+        """Fill in the fields, as io_uring_prep_rw(3) does; returns the user_data."""
+        fill(self.fields(), opcode, fd, addr, length, offset, op_flags, ioprio, 0, buf_index, file_index, addr3)
+        self.fields().personality = personality
+        self.flags = flags
+        return self.user_data
+
+    @property
+    def flags(self):
+        """IOSQE_* flags; they may be set until the SQE is submitted."""
+        return self.fields().flags
+
+    @flags.setter
+    def flags(self, int flags):
+        self.fields().flags = flags
+        self.queues.mark(self.user_data, flags)
+
+
+cdef void fill(io_uring_sqe *sqe, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
+               uint32_t op_flags, int ioprio, int flags, int buf_index, int file_index, uint64_t addr3):
+    sqe.opcode = opcode
+    sqe.flags = flags
+    sqe.ioprio = ioprio
+    sqe.fd = fd
+    sqe.off = offset
+    sqe.addr = addr
+    sqe.len = length
+    sqe.op_flags = op_flags
+    sqe.buf_index = buf_index
+    sqe.splice_fd_in = file_index
+    sqe.addr3 = addr3
+
+
+cdef class Queues(Dispatcher):
+    """The two queues of a ring that no loop drives."""
+
+    cdef set silent  # tokens of what completes only if it fails
+
+    def __init__(self, *_):
+        self.silent = set()
+
+    cdef int refuse(self) except -1:
+        self.check()
+        cdef int error = ul_ring_refuses(self.ring)
+        if error < 0:
+            raise_errno(error)
+        return 0
+
+    cdef mark(self, uint64_t token, int flags):
+        if flags & IOSQE_CQE_SKIP_SUCCESS:
+            self.silent.add(token)
+        else:
+            self.silent.discard(token)
+
+    def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
+              uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
+        """As every dispatcher's, but what completes only if it fails is known."""
+        cdef uint64_t token = Dispatcher.stage(
+            self, operation, opcode, fd, addr, length, offset, op_flags, ioprio, sqe_flags, buf_index, file_index, addr3
+        )
+        if sqe_flags & IOSQE_CQE_SKIP_SUCCESS:
+            self.silent.add(token)
+        return token
+
+    def next_sqe(self, kind):
+        """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
+        cdef int error = 0
+        cdef StagedSqe staged = kind()
+        self.check()
+        cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
+        if sqe == NULL:
+            raise_errno(error)
+        self.next_token += 1
+        staged.queues = self
+        staged.place = ul_place(self.ring)
+        staged.user_data = sqe.user_data = self.next_token << UL_KIND_BITS
+        self.operations[staged.user_data] = staged
+        return staged
+
+    def enter_for(self, uint32_t wait_for, int64_t timeout_ns, signal_mask, uint32_t enter_flags=0):
+        """Submit what is staged, wait, and copy out what completed.
+
+        Args:
+            wait_for: until so many completions are at hand.
+            timeout_ns: at most this long; a negative number waits for ever.
+            signal_mask: which signals to block while waiting, as a bit mask; None leaves that as it is.
+            enter_flags: IORING_ENTER_*, beside those that are always needed.
+
+        Returns:
+            How many SQEs the kernel took.
+        """
+        cdef uint64_t mask = 0 if signal_mask is None else signal_mask
+        cdef uint64_t *blocked = NULL if signal_mask is None else &mask
+        cdef int64_t deadline_ns = ul_now_ns() + timeout_ns if timeout_ns > 0 else 0
+        cdef int result, submitted = 0
+        cdef uint32_t missing
+        self.refuse()
+        while True:
+            missing = max(<int64_t>wait_for - (self.count - self.cursor), 0)
+            if missing:
+                with nogil:
+                    result = ul_wait(self.ring, missing, timeout_ns, enter_flags, blocked)
+            else:
+                result = ul_wait(self.ring, 0, -1, enter_flags, NULL)
+            if result > 0:
+                submitted += result
+            elif result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+                raise_errno(result)
+            self.check()
+            self.copy_out()
+            if result == -EINTR:
+                PyErr_CheckSignals()
+            if self.count - self.cursor >= wait_for or result == -ETIME:
+                return submitted
+            if result == -EAGAIN and submitted == 0 and self.count == self.cursor:
+                raise_errno(result)
+            if timeout_ns >= 0:
+                timeout_ns = max(deadline_ns - ul_now_ns(), 0)
+                if timeout_ns == 0:
+                    return submitted
+
+    cdef int copy_out(self) except -1:
+        """Add what has completed to the events that nobody asked for yet."""
+        cdef int left = self.count - self.cursor
+        if self.cursor > 0:
+            memmove(self.events, &self.events[self.cursor], left * sizeof(ul_event))
+            self.cursor, self.count = 0, left
+        cdef int result = ul_reap(self.ring, self.events + left, self.capacity - left)
+        if result > 0:
+            self.count += result
+        elif result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
+            raise_errno(result)
+        return 0
+
+    def take(self):
+        """The next completion that there is without waiting, or None."""
+        cdef ul_event *event
+        cdef Completion completion
+        if self.cursor == self.count:
+            self.refuse()
+            self.copy_out()
+            if self.count == 0:
+                return None
+        event = &self.events[self.cursor]
+        self.cursor += 1
+        completion = Completion()
+        completion.user_data = event.token
+        completion.res = event.res
+        completion.flags = event.flags
+        if event.flags & IORING_CQE_F_MORE:
+            completion.operation = self.operations.get(event.token)
+        else:
+            completion.operation = self.operations.pop(event.token, None)
+            if self.silent:
+                self.silent.discard(event.token)
+            if completion.operation is not None:
+                completion.res = completion.operation.finish(completion.res)
+                completion.operation.release()
+        return completion
+
+    @property
+    def in_flight(self):
+        """How many SQEs were staged and have not ended, without those that complete only if they fail."""
+        self.check()
+        return ul_in_flight(self.ring) - len(self.silent)
+
+    def unstage(self):
+        """Take back what is staged and was not submitted; the operations that are not in flight any more."""
+        cdef uint64_t token = 0
+        cdef list taken = []
+        self.refuse()
+        while ul_unstage(self.ring, &token):
+            self.silent.discard(token)
+            if token in self.operations:  # and no cancel
+                taken.append(self.operations.pop(token))
+        return taken
+
+    def retire(self, uint64_t token):
+        """The operation of this token ended without a CQE: it was told to, and what was linked behind it completed."""
+        self.check()
+        operation = self.operations.pop(token)
+        self.silent.discard(token)
+        operation.finish(0)
+        operation.release()
+        ul_retire(self.ring)

@@ -1,0 +1,95 @@
+"""How a ring is made: which setup flags, and what is asked of the kernel before the ring is believed to work.
+
+Nothing is assumed of the kernel's version.  The flags are tried from the best set to the plainest.
+"""
+
+import dataclasses
+import errno
+from typing import Any
+
+from ._cffi import ffi, lib
+from .abi import OP_SUPPORTED, Opcode, Register, Setup
+from .errors import unavailable
+
+_ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
+#: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
+_INTERRUPT_DRIVEN = (
+    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY,
+    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG,
+    _ALWAYS | Setup.SUBMIT_ALL | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
+    _ALWAYS | Setup.SUBMIT_ALL,
+    _ALWAYS,
+)
+#: With a thread of the kernel's that submits, task work interrupts nobody, and these flags are refused.
+_SQ_POLLED = (_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY, _ALWAYS | Setup.SUBMIT_ALL, _ALWAYS)
+
+
+@dataclasses.dataclass(frozen=True)
+class SqPoll:
+    """A thread of the kernel's that takes SQEs by itself (IORING_SETUP_SQPOLL); it keeps a CPU busy while it is awake.
+
+    Attributes:
+        idle_ms: it falls asleep after so long without an SQE; 0 is the kernel's default, one second.
+        cpu: the CPU that it is bound to; None for any.
+    """
+
+    idle_ms: int = 0
+    cpu: int | None = None
+
+
+def open_ring(
+    entries: int,
+    cq_entries: int,
+    *,
+    without: frozenset[str],
+    io_poll: bool,
+    sq_poll: SqPoll | None,
+    attach_fd: int | None,
+    shared: bool,
+) -> Any:
+    """The core's `ul_ring *` of a new ring, not enabled yet; see `Ring` for the arguments.
+
+    Raises:
+        RingUnavailableError: the kernel refuses all sets of flags, or one of the three system calls.
+    """
+    asked = Setup(0)
+    if io_poll:
+        asked |= Setup.IOPOLL
+    idle_ms = cpu = 0
+    if sq_poll is not None:
+        asked |= Setup.SQPOLL
+        idle_ms = sq_poll.idle_ms
+        if sq_poll.cpu is not None:
+            asked |= Setup.SQ_AFF
+            cpu = sq_poll.cpu
+    if attach_fd is not None:
+        asked |= Setup.ATTACH_WQ
+    error = ffi.new("int *")
+    for flags in _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED:
+        if flags & Setup.DEFER_TASKRUN and (shared or "defer_taskrun" in without):
+            continue
+        handle = lib.ul_ring_open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
+        if handle != ffi.NULL:
+            return _check_calls(handle)
+        if error[0] != -errno.EINVAL:
+            break
+    raise unavailable(-error[0])
+
+
+def _check_calls(handle: Any) -> Any:
+    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it."""
+    entered = lib.ul_enter(handle, 0, -1)
+    registered = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
+    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL)):
+        if error < 0 and error != -harmless:
+            lib.ul_ring_close(handle, 0)
+            raise unavailable(-error)
+    return handle
+
+
+def probe(ring_fd: int) -> frozenset[Opcode]:
+    """The opcodes that IORING_REGISTER_PROBE reports: a header of 16 bytes, then 8 bytes for each of 256."""
+    answer = bytearray(16 + 256 * 8)
+    if lib.ul_ring_register(ring_fd, Register.PROBE, ffi.from_buffer(answer), 256) < 0:
+        return frozenset()
+    return frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
