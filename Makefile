@@ -24,7 +24,7 @@ lint:
 	@tools/lint
 
 bench:
-	@python=$$(tools/venv) && $$python -m benchmarks.echo $(ARGS)
+	@python=$$(tools/peers) && $$python -m benchmarks.echo $(ARGS)
 
 clean:
 	rm -rf --one-file-system .newer

@@ -1,32 +1,33 @@
-"""What every benchmark needs: pinned processes, their CPU time, interleaved rounds, ratios, a JSON record.
+"""Runs contenders: pinned processes, their CPU time, C programs, servers that are loaded.
 
-Absolute figures belong to one machine on one day, only ratios within a run carry over. So the contenders take
-turns within each round, their order rotates from round to round, and a ratio is taken within its round.
+The server is alone on one CPU, what loads it on another.  A contender's server is started once and takes its turn in
+every round: idle, it sleeps.
 """
 
 import contextlib
+import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import resource
 import select
-import statistics
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, NamedTuple
+
+from benchmarks import contenders
 
 ROOT = Path(__file__).resolve().parent.parent
+C_SOURCES = ROOT / "benchmarks" / "c"
 BUILD = ROOT / "benchmarks" / ".build"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
-
-T = TypeVar("T")
+LOAD_TIMEOUT_S = 60.0
 
 
 class Disqualified(Exception):
@@ -34,32 +35,19 @@ class Disqualified(Exception):
 
 
 class CpuTime(NamedTuple):
-    user_s: float
-    system_s: float
-
-
-class Spread(NamedTuple):
-    median: float
-    low: float
-    high: float
+    total_s: float
+    user_ticks: int
+    system_ticks: int
 
 
 @dataclass(frozen=True)
 class Server:
     pid: int
-    port: int
+    address: str
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What one run of the load generator measured; CPU times are the server's, for each message."""
-
-    rate: float
-    user_us: float
-    system_us: float
-    p50_us: float
-    p99_us: float
-    load_busy: float
+#: Of all that is started here, against other work on the machine.
+niceness = 0
 
 
 def server_and_load_cpu() -> tuple[int, int]:
@@ -85,31 +73,70 @@ def allow_many_files() -> None:
 
 
 def cpu_time(pid: int) -> CpuTime:
-    """Of all threads of a process, io_uring's workers among them."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks_per_s = os.sysconf("SC_CLK_TCK")
-    return CpuTime(int(fields[11]) / ticks_per_s, int(fields[12]) / ticks_per_s)
+    """Of all threads of a process, io_uring's workers among them.
+
+    The kernel gives the sum in nanoseconds, and how it divides into user and system in ticks.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    except FileNotFoundError:
+        raise Disqualified("the server is gone") from None
+    total_s = sum(int(thread.split()[0]) for thread in threads) / 1e9
+    user, system = int(fields[11]), int(fields[12])
+    return CpuTime(total_s, user, system)
 
 
-def compile_c(source: Path) -> Path:
-    program = BUILD / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+def cpu_us(begin: CpuTime, end: CpuTime, messages: float) -> dict[str, float]:
+    total_us = (end.total_s - begin.total_s) / messages * 1e6
+    user, system = end.user_ticks - begin.user_ticks, end.system_ticks - begin.system_ticks
+    user_us = total_us * user / max(1, user + system)
+    return {"user_us": user_us, "system_us": total_us - user_us}
+
+
+def start(command: Sequence[str], cpu: int, stderr: IO[str] | int) -> "subprocess.Popen[str]":
+    """In a session of its own, which is a scheduling group: within one, niceness counts among its members only."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with pinned(cpu):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True, start_new_session=True
+        )
+    if niceness:
+        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+        with contextlib.suppress(FileNotFoundError):  # not every kernel has such groups
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(niceness))
+    return process
+
+
+@functools.cache
+def compiled(name: str, *libraries: str) -> str:
+    """The path of benchmarks/c/NAME.c's program."""
+    sources = [C_SOURCES / f"{name}.c", *sorted(C_SOURCES.glob("*.h"))]
+    content = b"".join(source.read_bytes() for source in sources)
+    program = BUILD / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     if not program.exists():
         BUILD.mkdir(exist_ok=True)
         unfinished = program.with_suffix(f".{os.getpid()}")
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", unfinished], check=True)
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["cc", *flags, sources[0], "-o", unfinished, *(f"-l{name}" for name in libraries)], check=True)
         unfinished.rename(program)
-    return program
+    return str(program)
+
+
+def server_command(contender: str, mode: str, address: str, *, busy: bool = False) -> list[str]:
+    if contender in contenders.C_SERVERS:
+        return [compiled(contenders.C_SERVERS[contender]), address]
+    command = [sys.executable, "-m", "benchmarks.server", "--loop", contender, "--mode", mode, "--at", address]
+    return [*command, "--busy"] if busy else command
 
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
-    """Runs a server that prints `listening on HOST:PORT ...` when it is ready."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Runs a server that prints `listening at ADDRESS` when it is ready."""
     with tempfile.TemporaryFile("w+") as complaints:
-        with pinned(cpu):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=environment, text=True)
+        process = start(command, cpu, complaints)
         try:
-            yield Server(process.pid, _port(process, complaints))
+            yield Server(process.pid, _address(process, complaints))
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -118,95 +145,71 @@ def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
             process.communicate()
 
 
-def _port(process: "subprocess.Popen[str]", complaints: IO[str]) -> int:
+def _address(process: "subprocess.Popen[str]", complaints: IO[str]) -> str:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
     line = process.stdout.readline() if ready else ""
-    if found := re.match(r"listening on \S+:(\d+)", line):
-        return int(found[1])
+    if found := re.match(r"listening at (.+)", line):
+        return found[1]
     complaints.seek(0)
     raise Disqualified("did not start: " + (complaints.read().strip().rpartition("\n")[2] or "no output"))
 
 
-def drive(
-    server: Server, cpu: int, connections: int, size: int, depth: int, seconds: float, *, datagrams: bool = False
-) -> Sample:
-    """Loads an echo server and takes its CPU time over exactly the measured part of the run."""
-    program = compile_c(ROOT / "benchmarks" / "load.c")
-    options = {"p": server.port, "c": connections, "s": size, "d": depth, "t": seconds, "w": seconds / 4}
-    command = [str(program), *(f"-{letter}{value}" for letter, value in options.items()), *(["-u"] * datagrams)]
+class Servers(contextlib.AbstractContextManager["Servers"]):
+    """One server for each contender, started when it is first asked for."""
+
+    def __init__(self, mode: str, *, unix: bool = False, busy: bool = False) -> None:
+        self._mode, self._unix, self._busy = mode, unix, busy
+        self._running: dict[str, tuple[Server, contextlib.ExitStack]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="uringloop-benchmark-")
+
+    def __getitem__(self, contender: str) -> Server:
+        if contender not in self._running:
+            address = str(self._path(contender)) if self._unix else "0"
+            command = server_command(contender, self._mode, address, busy=self._busy)
+            cpu, _ = server_and_load_cpu()
+            with contextlib.ExitStack() as started:
+                server = started.enter_context(serving(command, cpu))
+                self._running[contender] = server, started.pop_all()
+        return self._running[contender][0]
+
+    def stop(self, contender: str) -> None:
+        """What failed once is started anew where it is asked for again."""
+        if running := self._running.pop(contender, None):
+            running[1].close()
+        self._path(contender).unlink(missing_ok=True)
+
+    def _path(self, contender: str) -> Path:
+        return Path(self._folder.name, contender)
+
+    def __exit__(self, *_: object) -> None:
+        for contender in tuple(self._running):
+            self.stop(contender)
+        self._folder.cleanup()
+
+
+def load(program: str, server: Server, *arguments: str) -> dict[str, float]:
+    """Runs a load generator against a server; its figures, and the server's CPU time over exactly the measured part.
+
+    The program says "begin" and "end" on stderr, and its figures as JSON with `messages` among them on stdout.  What
+    else it says, and a failure, disqualifies the server.
+    """
+    _, cpu = server_and_load_cpu()
     marks: dict[str, CpuTime] = {}
     complaints: list[str] = []
-    with pinned(cpu):
-        load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with load:
-        assert load.stdout is not None
-        assert load.stderr is not None
-        for line in map(str.strip, load.stderr):
+    with start([program, "-a", server.address, *arguments], cpu, subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in map(str.strip, process.stderr):
             if line in ("begin", "end"):
                 marks[line] = cpu_time(server.pid)
             else:
                 complaints.append(line)
-        result = load.stdout.read()
-    if load.returncode != 0:
-        raise Disqualified(complaints[0] if complaints else f"the load generator ended: {load.returncode}")
-    return _sample(json.loads(result), marks["begin"], marks["end"])
-
-
-def _sample(result: Mapping[str, float], begin: CpuTime, end: CpuTime) -> Sample:
-    messages = result["messages"]
+        result = process.stdout.read()
+    if process.returncode != 0:
+        raise Disqualified(complaints[0] if complaints else f"the load generator ended: {process.returncode}")
+    figures: dict[str, float] = json.loads(result)
+    messages = figures.pop("messages")
     if messages == 0:
         raise Disqualified("no message came back in the measured time")
-    return Sample(
-        rate=result["rate"],
-        user_us=(end.user_s - begin.user_s) / messages * 1e6,
-        system_us=(end.system_s - begin.system_s) / messages * 1e6,
-        p50_us=result["p50_us"],
-        p99_us=result["p99_us"],
-        load_busy=result["load_busy"],
-    )
-
-
-def interleaved(contenders: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
-    for number in range(rounds):
-        first = number % len(contenders)
-        for contender in (*contenders[first:], *contenders[:first]):
-            yield number, contender
-
-
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(statistics.median(values), min(values), max(values))
-
-
-def ratios(values: Mapping[int, float], reference: Mapping[int, float]) -> Spread | None:
-    """Both by round: only what was measured side by side is compared."""
-    common = values.keys() & reference.keys()
-    return spread([values[number] / reference[number] for number in common]) if common else None
-
-
-def machine() -> dict[str, Any]:
-    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return {
-        "kernel": platform.release(),
-        "cpu": models[0] if models else platform.machine(),
-        "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "tcp_congestion_control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
-    }
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if commit.returncode == 0:
-        found["commit"] = commit.stdout.strip()
-    return found
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    return {**figures, **cpu_us(marks["begin"], marks["end"], messages)}

@@ -1,0 +1,39 @@
+"""Who is compared: event loops by name, as far as they are installed, and the C servers that are the limit."""
+
+import asyncio
+import importlib
+import importlib.util
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+LOOPS = {
+    "asyncio": "asyncio:SelectorEventLoop",
+    "uvloop": "uvloop:new_event_loop",
+    "rloop": "rloop:new_event_loop",
+    "talyn": "talyn:Loop",
+    "blazio": "blazio:new_event_loop",
+    "uringloop": "uringloop:new_event_loop",
+}
+OURS = "uringloop"
+REFERENCE = "uvloop"
+
+#: Names of sources in benchmarks/c.
+C_SERVERS = {"C epoll": "epoll_server", "C io_uring": "uring_server"}
+
+
+def installed() -> list[str]:
+    return [name for name, loop in LOOPS.items() if importlib.util.find_spec(loop.partition(":")[0])]
+
+
+def missing() -> list[str]:
+    return sorted(LOOPS.keys() - set(installed()))
+
+
+def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    module, _, attribute = LOOPS[name].partition(":")
+    return cast(Callable[[], asyncio.AbstractEventLoop], getattr(importlib.import_module(module), attribute))
+
+
+def run(name: str, main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=factory(name)) as runner:
+        runner.run(main)
