@@ -26,9 +26,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return named(EVERY if chosen else USUAL)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _quick_collections() -> None:
-    """Every test ends with a full garbage collection; what is there from the start need not be looked at again."""
+    """Every test ends with a full garbage collection; what earlier modules left for good need not be looked at again."""
     gc.collect()
     gc.freeze()
 
