@@ -144,7 +144,7 @@ CALLS = [
 async def test_bounded_number_in_a_row(
     tmp_path: Path, calls: Callable[[Path], Any], in_a_row: int, in_all: int
 ) -> None:
-    """Of each task between two turns of the loop, and between two answers from a socket, which only the loop fetches."""
+    """Of each task, between two turns of the loop and between two answers from a socket, which the loop must fetch."""
     path = tmp_path / "file"
     path.write_bytes(b"a line\n" * 20_000)
     loop = asyncio.get_running_loop()
