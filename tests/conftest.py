@@ -28,7 +28,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collections() -> None:
-    """Every test ends with a full garbage collection; what earlier modules left for good need not be looked at again."""
+    """Every test ends with a full garbage collection; what earlier modules left for good is not looked at."""
     gc.collect()
     gc.freeze()
 
