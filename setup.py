@@ -6,10 +6,8 @@ from setuptools import Extension, setup
 
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
-halves = [
-    f"uringloop/ring/{name}"
-    for name in ("hot.pxd", "hot_stream.pxi", "hot_datagram.pxi", "hot_file.pxi", "hot_ring.pxi")
-]
+parts = ("hot_stream", "hot_datagram", "hot_file", "hot_socket", "hot_ring")
+halves = ["uringloop/ring/hot.pxd", *(f"uringloop/ring/{name}.pxi" for name in parts)]
 options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 
 setup(

@@ -88,6 +88,12 @@ else:
     PrivateTransport = transports._FlowControlMixin
 
 
+def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
+    """The dict below the loop's weak dictionary of transports, which a look-up in Python would dearly be paid for."""
+    transports: dict[int, Any] = loop._transports.data
+    return transports
+
+
 def make_tls_protocol(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,

@@ -33,7 +33,7 @@ from . import hooks
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
-from .ring import Datagram, Ring, Stream, WatchSelector
+from .ring import Datagram, Ring, Sockets, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
@@ -119,6 +119,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             self._dispatcher.dispatch,
         )
         super().__init__(self._watch)
+        self._hot_sockets = Sockets(
+            self._dispatcher, self, hooks.transports_by_descriptor(self), self._unread, self._ring.has_buffers
+        )
         self._clock_resolution = 1e-9
 
     def _make_ring(self, *, enable: bool) -> Ring:

@@ -1,7 +1,8 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-Checks and errors are asyncio's.  What a cancelled receive or accept had already taken from the socket is kept, and the
-next one on that socket gets it first.
+As in asyncio, what a socket can do at once is done without suspending (`Sockets`, compiled), as long as the callback
+that runs may go on; the rest waits in the ring.  Checks and errors are asyncio's.  What a cancelled receive or accept
+had already taken from the socket is kept, and the next one on that socket gets it first.
 """
 
 import asyncio
@@ -21,7 +22,6 @@ from .operations import (
     Connect,
     Operation,
     Ready,
-    Receive,
     ReceiveFrom,
     ReceiveInto,
     SendAll,
@@ -29,11 +29,10 @@ from .operations import (
     address,
     first_bytes,
 )
-from .ring import Dispatcher, Opcode, Ring
+from .ring import Dispatcher, Opcode, Receiving, Ring, Sockets
 
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 _type_of: Any = socket.SocketType.type.__get__
-_RECEIVE_MAX_BYTES = 1 << 30
 _RETRY_DELAY_S = 0.001
 
 
@@ -42,9 +41,12 @@ class Unread:
 
     def __init__(self) -> None:
         self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] = weakref.WeakKeyDictionary()
+        #: Nothing is kept of any socket.
+        self.empty = True
 
     def keep(self, sock: socket.socket, data: bytes, sender: Any = None) -> None:
         """For the next receive."""
+        self.empty = False
         self._kept.setdefault(sock, deque()).append((data, sender))
 
     def take(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any] | None:
@@ -52,8 +54,11 @@ class Unread:
 
         Of a datagram the rest is lost, of a stream it is not.
         """
-        kept = self._kept.get(sock) if self._kept else None
+        if self.empty:
+            return None
+        kept = self._kept.get(sock)
         if kept is None:
+            self.empty = not self._kept
             return None
         data, sender = kept.popleft()
         if len(data) > size_bytes and _type_of(sock) == socket.SOCK_STREAM:
@@ -105,6 +110,7 @@ class SocketOperations(PrivateLoop):
 
     _dispatcher: Dispatcher
     _ring: Ring
+    _hot_sockets: Sockets
     _unread: Unread
     _unaccepted: Unaccepted
 
@@ -150,6 +156,11 @@ class SocketOperations(PrivateLoop):
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
+        received: Any = self._hot_sockets.receive(sock, n)
+        if type(received) is bytes:
+            return received
+        if received is not None:
+            return await self._receive_in_ring(received)
         fd = self._check_socket(sock)
         n = operator.index(n)
         if n < 0:
@@ -161,16 +172,32 @@ class SocketOperations(PrivateLoop):
                 return await super().sock_recv(sock, n)
             datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
-        unread = self._unread.take(sock, n)
-        if unread is not None:
-            return unread[0]
-        if self._ring.has_buffers:
-            size_bytes = min(n, _RECEIVE_MAX_BYTES)
-            data: bytes = await self.submit(Receive(fd, size_bytes, partial(self._unread.keep, sock)))
-            return data
         buffer = bytearray(n)
         count = await self.submit(ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
         return first_bytes(buffer, count)
+
+    async def _receive_in_ring(self, receiving: Receiving) -> bytes:
+        try:
+            received: bytes | OSError = await receiving.waiter
+        except BaseException as error:
+            await self._give_up(receiving, error)
+            raise
+        if type(received) is bytes:
+            return received
+        assert isinstance(received, OSError)
+        raise received
+
+    async def _give_up(self, receiving: Receiving, error: BaseException) -> None:
+        """Its waiter was cancelled, or is thrown away: returns when the kernel is done, and keeps what it had taken."""
+        if not receiving.in_flight:
+            if not receiving.waiter.cancelled():
+                receiving.keep(receiving.waiter.result())
+            return
+        receiving.abandon()
+        while isinstance(error, asyncio.CancelledError) and receiving.in_flight:
+            receiving.waiter = self.create_future()
+            with contextlib.suppress(asyncio.CancelledError):
+                await receiving.waiter
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         """Receive into a writable buffer; see `asyncio.loop.sock_recv_into`."""
@@ -186,6 +213,9 @@ class SocketOperations(PrivateLoop):
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
             return _fill(buf, unread[0])
+        count_now = self._hot_sockets.receive_into(fd, buf)
+        if count_now is not None:
+            return count_now
         received_bytes: int = await self.submit(ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
         return received_bytes
 
@@ -234,9 +264,8 @@ class SocketOperations(PrivateLoop):
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
-        self._check_socket(sock)
-        sent_bytes = 0
-        while True:
+        sent_bytes = self._hot_sockets.send(sock, data)
+        while sent_bytes is not None:
             sending = SendAll(sock.fileno(), data, sent_bytes)
             sent_bytes += await self.submit(sending)
             if sent_bytes >= sending.size_bytes:

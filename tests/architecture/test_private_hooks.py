@@ -18,6 +18,7 @@ import sys
 import textwrap
 import types
 import warnings
+import weakref
 from asyncio import (
     base_events,
     base_subprocess,
@@ -140,7 +141,7 @@ HOOKS = [
     Hook("loop", "_clock_resolution", float),
     Hook("loop", "_current_handle", type(None)),
     Hook("loop", "_signal_handlers", dict),
-    Hook("loop", "_transports", collections.abc.MutableMapping),
+    Hook("loop", "_transports", weakref.WeakValueDictionary),
     *(Hook("handle", name, object) for name in (*HANDLE_SLOTS, *TIMER_SLOTS)),
     Hook("transport", "_extra", dict),
     Hook("transport", "_loop", asyncio.AbstractEventLoop),

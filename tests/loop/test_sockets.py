@@ -441,3 +441,33 @@ async def test_a_connection_that_arrives_with_the_cancellation_is_the_next_ones(
                         # The loop closes it, and no descriptor is left.
                         continue
                 conn.close()
+
+
+# At once
+
+
+async def test_what_is_there_is_received_and_what_fits_is_sent_without_waiting() -> None:
+    loop = asyncio.get_running_loop()
+    with socket_pair() as (left, right):
+        right.send(b"already there")
+        for coroutine, result in (
+            (loop.sock_recv(left, 7), b"already"),
+            (loop.sock_recv_into(left, bytearray(3)), 3),
+            (loop.sock_sendall(left, b"an answer"), None),
+        ):
+            with pytest.raises(StopIteration) as ended:
+                coroutine.send(None)
+            assert ended.value.value == result
+        assert right.recv(100) == b"an answer"
+
+
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_a_socket_that_never_runs_empty_leaves_others_their_turn() -> None:
+    loop = asyncio.get_running_loop()
+    with socket_pair() as (left, right):
+        fill(right)
+        turns: list[bool] = []
+        loop.call_soon(turns.append, True)
+        while not turns:
+            assert await loop.sock_recv(left, 1)
+        assert left.recv(1)

@@ -6,7 +6,7 @@ from .control import Nop, Poll
 from .ending import close_ring
 from .file import Close, Descriptor, Fstat, Open, Read, Ready, Write
 from .path import Link, MakeFolder, Rename, Stat, Symlink, Unlink
-from .socket import Accept, AcceptMany, Connect, Receive, ReceiveFrom, ReceiveInto, SendAll, SendTo, first_bytes
+from .socket import Accept, AcceptMany, Connect, ReceiveFrom, ReceiveInto, SendAll, SendTo, first_bytes
 from .transfer import Splice
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Poll",
     "Read",
     "Ready",
-    "Receive",
     "ReceiveFrom",
     "ReceiveInto",
     "Rename",

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
+from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin
 from . import address
 from .base import Operation, State
 
@@ -30,44 +30,6 @@ _NAME_SIZE = struct.Struct("@PI")
 _VECTOR = struct.Struct("@PN")
 _VECTOR_AT = _MESSAGE.size
 _NAME_AT = _MESSAGE.size + _VECTOR.size
-
-
-class Receive(Operation):
-    """recv(2) of up to size_bytes, or a buffer of the group if that is less; the result is the bytes.
-
-    If abandoned too late, `keep` gets them.
-    """
-
-    __slots__ = ("_data", "_keep", "_size_bytes")
-    opcode = Opcode.RECV
-
-    def __init__(self, fd: int, size_bytes: int, keep: Callable[[bytes], object]) -> None:
-        super().__init__(fd)
-        self._size_bytes = size_bytes
-        self._data = b""
-        self._keep = keep
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, 0, 0, 0, SqeFlag.BUFFER_SELECT)
-
-    def complete(self, res: int, flags: int) -> None:
-        if res == -errno.ENOBUFS and not self.abandoned:
-            # Others hold all buffers of the group: they are recycled as these are dispatched.
-            assert self._dispatcher is not None
-            self._dispatcher.grow_buffers()
-            self.token = self.stage(self._dispatcher)
-            return
-        if flags & CqeFlag.BUFFER:
-            assert self._dispatcher is not None
-            self._data = self._dispatcher.take_buffer(flags, max(res, 0))
-        super().complete(res, flags)
-
-    def result(self, res: int, flags: int) -> bytes:
-        return self._data
-
-    def dispose(self, res: int, flags: int) -> None:
-        if self._data:
-            self._keep(self._data)
 
 
 class ReceiveInto(Operation):

@@ -6,7 +6,20 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
 from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
-from .hot import Completion, Datagram, Dispatcher, Endpoint, Pin, Stream, open_now, read_into_now, read_now, status_now
+from .hot import (
+    Completion,
+    Datagram,
+    Dispatcher,
+    Endpoint,
+    Pin,
+    Receiving,
+    Sockets,
+    Stream,
+    open_now,
+    read_into_now,
+    read_now,
+    status_now,
+)
 from .memory import Vector
 from .ring import Ring, Stageable, is_available
 from .setup import SqPoll
@@ -26,9 +39,11 @@ __all__ = [
     "Features",
     "Opcode",
     "Pin",
+    "Receiving",
     "Ring",
     "RingUnavailableError",
     "Setup",
+    "Sockets",
     "SqPoll",
     "Sqe",
     "SqeFlag",

@@ -44,8 +44,10 @@ cdef extern from "core.h" nogil:
         const char *data
 
     uint32_t IOSQE_CQE_SKIP_SUCCESS
-    uint32_t IORING_CQE_F_BUFFER
+    int IORING_OP_RECV, IOSQE_BUFFER_SELECT
     uint32_t IORING_CQE_F_MORE
+    uint32_t IORING_CQE_F_BUFFER
+    uint32_t IORING_CQE_F_SOCK_NONEMPTY
     uint32_t IORING_CQE_BUFFER_SHIFT
     enum:
         UL_KIND_BITS

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, `Stream` (hot_stream.pxi) and `Datagram` (hot_datagram.pxi), compiled over
-the C core that cffi binds too.
+"""The hot half: the tick with its dispatch, `Stream` (hot_stream.pxi), `Datagram` (hot_datagram.pxi) and `Sockets`
+(hot_socket.pxi), compiled over the C core that cffi binds too.
 
 What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
@@ -9,8 +9,11 @@ through, the rest of the array is dispatched on the next tick, before anything e
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.
 """
 
+import asyncio
+import socket
 from asyncio import BufferedProtocol
 from logging import getLogger
+from operator import index as operator_index
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -18,9 +21,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ETIME
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove
+from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ENOBUFS, ETIME, errno
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
 
 from os import strerror
 from sys import version_info
@@ -346,3 +349,4 @@ include "hot_stream.pxi"
 include "hot_datagram.pxi"
 include "hot_file.pxi"
 include "hot_ring.pxi"
+include "hot_socket.pxi"
