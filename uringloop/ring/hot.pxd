@@ -20,8 +20,6 @@ cdef extern from "core.h" nogil:
         uint32_t controllen
         uint32_t payloadlen
         uint32_t flags
-    struct io_uring_buf:
-        pass
     struct io_uring_sqe:
         uint8_t opcode
         uint8_t flags
@@ -77,6 +75,7 @@ cdef extern from "core.h" nogil:
 
     uint64_t ul_build()
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
+    int ul_reserve(ul_ring *ring, uint32_t count)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
     uint64_t ul_in_flight(ul_ring *ring)
@@ -106,8 +105,6 @@ cdef extern from "core.h" nogil:
     int ul_file_status_now(int fd, ul_file_status *out)
 
     int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
-    void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
-                           uint32_t size_bytes, uint16_t buffer_id)
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 

@@ -15,9 +15,8 @@ from asyncio import BufferedProtocol
 from logging import getLogger
 from operator import index as operator_index
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
@@ -168,6 +167,24 @@ cdef class Dispatcher:
         self.operations[token] = operation
         return token
 
+    def reserve(self, uint32_t count):
+        """Make room for count SQEs in a row, which go to the kernel together."""
+        self.check()
+        cdef int error = ul_reserve(self.ring, count)
+        if error < 0:
+            raise_errno(error)
+
+    def retire(self, uint64_t token, int res=0):
+        """The operation of this token ended without a CQE: it was told to, and what was linked behind it completed, or
+        it was linked behind one like that, which failed.  Returns its result.
+        """
+        self.check()
+        operation = self.operations.pop(token)
+        ul_retire(self.ring)
+        res = operation.finish(res)
+        operation.release()
+        return res
+
     def take_buffer(self, uint32_t flags, int size_bytes):
         """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
@@ -177,8 +194,8 @@ cdef class Dispatcher:
             ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id)
 
     def grow_buffers(self):
-        """Add to the buffer group, if it may grow: a receive found it empty."""
-        ul_buffers_grow(self.ring, UL_GROUP_STREAM)
+        """Add to the buffer group, if it may grow: a receive found it empty.  Whether there is a group at all."""
+        return ul_buffers_grow(self.ring, UL_GROUP_STREAM) != -ENOBUFS
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed."""
@@ -351,4 +368,3 @@ include "hot_datagram.pxi"
 include "hot_file.pxi"
 include "hot_ring.pxi"
 include "hot_socket.pxi"
-include "hot_loan.pxi"

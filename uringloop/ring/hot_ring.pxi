@@ -137,16 +137,6 @@ cdef class Queues(Dispatcher):
             self.silent.add(token)
         return token
 
-    def grow(self, int capacity):
-        """Room for as many completions as the ring's queue holds now."""
-        if capacity <= self.capacity:
-            return
-        cdef void *events = realloc(self.events, capacity * sizeof(ul_event))
-        if events == NULL:
-            raise MemoryError
-        self.events = <ul_event *>events
-        self.capacity = capacity
-
     def next_sqe(self, kind):
         """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
         cdef int error = 0
@@ -260,11 +250,6 @@ cdef class Queues(Dispatcher):
                 taken.append(self.operations.pop(token))
         return taken
 
-    def retire(self, uint64_t token):
-        """The operation of this token ended without a CQE: it was told to, and what was linked behind it completed."""
-        self.check()
-        operation = self.operations.pop(token)
+    def retire(self, uint64_t token, int res=0):
         self.silent.discard(token)
-        operation.finish(0)
-        operation.release()
-        ul_retire(self.ring)
+        return Dispatcher.retire(self, token, res)

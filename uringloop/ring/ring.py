@@ -14,18 +14,15 @@ import os
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from ._cffi import ffi, lib
-from .abi import Setup
+from .abi import Register, Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .groups import BufferGroup
 from .hot import BUILD, Completion, Dispatcher, Queues
-from .register import Registration, check_errno, check_owner
-from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import SqPoll, open_ring, probe
 from .sqe import Sqe
 
@@ -40,9 +37,6 @@ CQ_ENTRIES = 4096
 BUFFER_COUNT = 128
 BUFFER_COUNT_MAX = 4096
 BUFFER_SIZE_BYTES = 32768
-
-#: Below are those of streams and datagram sockets.
-_FIRST_GROUP_ID = 16
 
 _live: "weakref.WeakSet[Ring]" = weakref.WeakSet()
 
@@ -74,10 +68,46 @@ class Stageable(Protocol):
         """A result that is no error and that nobody looks at."""
 
 
+class Repeatable(Stageable, Protocol):
+    """What a ring asks of a multishot operation; see `uringloop.operations.Multishot`."""
+
+    def repeat(self) -> None:
+        """Take the multishot form."""
+
+    def answer(self, res: int, flags: int) -> int:
+        """What is to be taken for the result of one of many CQEs."""
+
+    def is_end(self, res: int) -> bool:
+        """Whether there is nothing more to come after this answer, which came without MORE."""
+
+    def is_result(self, res: int, flags: int) -> bool:
+        """Whether an answer is one of the many results."""
+
+
+class Linked(Protocol):
+    """What a ring asks of a chain; see `uringloop.operations.Chain`."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all parts have ended."""
+
+    def __contains__(self, operation: object) -> bool:
+        """Whether this is one of its operations."""
+
+    def submit(self, dispatcher: Any) -> None:
+        """Stage all parts."""
+
+    def hear(self, operation: Any, res: int, flags: int) -> None:
+        """One of its operations completed."""
+
+    def results(self) -> list[Any]:
+        """The results of the parts."""
+
+
 OperationType = TypeVar("OperationType", bound=Stageable)
 
 
-class Ring(Registration):
+class Ring:
     """One io_uring.
 
     Args:
@@ -112,8 +142,6 @@ class Ring(Registration):
         self._dispatcher: Dispatcher | None = None
         self._by_hand: Queues | None = None
         self._set_aside: deque[Completion] = deque()
-        self._groups: list[BufferGroup] = []
-        self._next_group_id = _FIRST_GROUP_ID
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
         check_names(without)
@@ -138,7 +166,7 @@ class Ring(Registration):
 
     def enable(self) -> None:
         """Start a ring that was made disabled; from now on it belongs to this thread."""
-        check_errno(lib.ul_ring_enable(check_owner(self.handle)))
+        _check(lib.ul_ring_enable(self.handle))
 
     @property
     def handle(self) -> Any:
@@ -202,13 +230,22 @@ class Ring(Registration):
     def _open_group(self, group_id: int, count: int, size_bytes: int, count_max: int) -> bool:
         result = lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max)
         if result == -errno.ENOMEM:
-            check_errno(result)
+            _check(result)
         return bool(result == 0)
 
     @property
     def has_buffers(self) -> bool:
         """Whether there is a buffer group to receive into."""
         return self._has_buffers
+
+    def set_worker_limits(self, bounded: int, unbounded: int) -> None:
+        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is."""
+        limits = ffi.new("uint32_t[2]", [bounded, unbounded])
+        _check(lib.ul_ring_register(self.fd, Register.IOWQ_MAX_WORKERS, limits, 2))
+
+    def register_eventfd(self, fd: int) -> None:
+        """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD)."""
+        _check(lib.ul_ring_eventfd(self.handle, fd))
 
     @property
     def address(self) -> int:
@@ -228,59 +265,6 @@ class Ring(Registration):
         self._dispatcher, other._dispatcher = other._dispatcher, None
         self._dispatcher.move(self.address)
 
-    # What is registered
-
-    def register_buffers(self, buffers: Sequence[Any] | int, tags: Sequence[int] | None = None) -> RegisteredBuffers:
-        """Register buffers, which the kernel pins once (io_uring_register_buffers_tags(3)).
-
-        Args:
-            buffers: writable, such as `allocate` gives; or a number of places to be filled later.
-            tags: a number for each, see `RegisteredBuffers`.
-
-        Raises:
-            OSError: EBUSY if the ring has such a table; ENOMEM if RLIMIT_MEMLOCK is too small.
-        """
-        return RegisteredBuffers(self, buffers, tags)
-
-    def register_files(self, files: Sequence[int] | int, tags: Sequence[int] | None = None) -> RegisteredFiles:
-        """Register files (io_uring_register_files_tags(3)).
-
-        Args:
-            files: descriptors, `NO_FILE` for an empty place; or a number of places to be filled later.
-            tags: a number for each, see `RegisteredFiles`.
-
-        Raises:
-            OSError: EBUSY if the ring has such a table; EMFILE if RLIMIT_NOFILE is too small.
-        """
-        return RegisteredFiles(self, files, tags)
-
-    def open_group(self, count: int, size_bytes: int) -> BufferGroup:
-        """Make a group of buffers for receives to pick from.
-
-        Args:
-            count: of buffers, a power of two, at most 32768.
-            size_bytes: of one.
-        """
-        group = BufferGroup(self, self._next_group_id, count, size_bytes)
-        self._next_group_id += 1
-        self._groups.append(group)
-        return group
-
-    def resize(self, entries: int, cq_entries: int) -> None:
-        """Give the ring other queues (IORING_REGISTER_RESIZE_RINGS); what is staged is submitted first.
-
-        Linux 6.13 and newer, and only a ring with deferred task work (not `shared`, no `sq_poll`).
-
-        Raises:
-            OSError: EOVERFLOW if the new queues have no room for what is in the old ones.
-        """
-        queues = self._queues
-        if entries < 1 or cq_entries < 1:
-            raise ValueError("a ring needs at least one entry in each queue")
-        queues.enter_for(0, 0, None)
-        check_errno(lib.ul_ring_resize(self.handle, entries, max(cq_entries, entries)))
-        queues.grow(self.entries[1])
-
     def statistics(self) -> dict[str, int]:
         """Counters since the start, and what is in flight now.
 
@@ -297,11 +281,10 @@ class Ring(Registration):
     @property
     def _queues(self) -> Queues:
         """The queues, as long as no loop drives them."""
-        handle = self.handle
-        if self._by_hand is None:
+        if self._by_hand is None or self.forked:
             if self._dispatcher is not None:
                 raise RuntimeError("this ring is driven by an event loop; make one of your own")
-            self._by_hand = Queues(self.address, lib.ul_ring_entries(handle, 1), _no_report)
+            self._by_hand = Queues(int(ffi.cast("uintptr_t", self.handle)), self.entries[1], _no_report)
         return self._by_hand
 
     @property
@@ -383,30 +366,51 @@ class Ring(Registration):
             completion = self._next_of(operation)
         return answer.result()
 
-    def iterate(self, operation: Stageable) -> Iterator[Any]:
+    def iterate(self, operation: Repeatable) -> Iterator[Any]:
         """The results of a multishot operation, which is staged again when the kernel ended it for want of room.
 
-        The iteration ends with a result of 0: the end of what is read.  Left early, it cancels the operation and
-        disposes of what came too late.
+        Left early, it cancels the operation and disposes of what came too late.
 
         Raises:
             OSError: the kernel's errno.
         """
-        completion = None
+        operation.repeat()
+        more, is_over, starved = False, False, False
         try:
-            while completion is None or completion.res > 0:
-                if completion is None or not completion.more:
+            while not is_over:
+                if not more:
                     self.prepare(operation)
                 completion = self._next_of(operation)
-                if completion.res != 0 or completion.more:
-                    yield completion.result()
+                more = completion.more
+                res = operation.answer(completion.res, completion.flags)
+                # Without a buffer for the second time: somebody else has to give one back.
+                is_over = not more and (operation.is_end(res) or (starved and res < 0))
+                starved = res < 0
+                if operation.is_result(res, completion.flags):
+                    yield operation.result(res, completion.flags)
+                elif res < 0 and is_over:
+                    raise operation.error(res)
         finally:
-            if completion is not None and completion.more and not self.closed:
+            if more and not self.closed:
                 self.cancel(operation)
-                while completion.more:
+                while more:
                     completion = self._next_of(operation)
+                    more = completion.more
                     if completion.res >= 0:
                         operation.dispose(completion.res, completion.flags)
+
+    def chain(self, chain: Linked) -> list[Any]:
+        """Run a `uringloop.operations.Chain`, and return the results of its parts.
+
+        Raises:
+            ChainError: a part failed; says which, what was cancelled, and the results of all.
+            ValueError: the chain is empty, or longer than the submission queue.
+        """
+        chain.submit(self._queues)
+        while not chain.is_over:
+            completion = self._next_that(lambda taken: taken.operation in chain)
+            chain.hear(completion.operation, completion.res, completion.flags)
+        return chain.results()
 
     def cancel(self, operation: Stageable) -> None:
         """Ask the kernel to cancel an operation.  It still completes, with ECANCELED or its result."""
@@ -421,16 +425,19 @@ class Ring(Registration):
         return completion
 
     def _next_of(self, operation: Stageable) -> Completion:
-        """The next completion of one operation; others are set aside."""
+        return self._next_that(lambda completion: completion.operation is operation)
+
+    def _next_that(self, is_wanted: Callable[[Completion], bool]) -> Completion:
+        """The next completion of some; others are set aside."""
         for place, completion in enumerate(self._set_aside):
-            if completion.operation is operation:
+            if is_wanted(completion):
                 del self._set_aside[place]
                 return completion
         while True:
             taken = self._take()
             if taken is None:
                 self._queues.enter_for(1, -1, None)
-            elif taken.operation is operation:
+            elif is_wanted(taken):
                 return taken
             else:
                 self._set_aside.append(taken)
@@ -457,7 +464,7 @@ class Ring(Registration):
         dispatcher = self._dispatcher or self._by_hand
         if dispatcher is not None:
             if not only_watches:
-                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints, *self._groups))
+                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints))
             dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
@@ -517,6 +524,12 @@ def _no_report(error: BaseException, operation: Any) -> None:
 def _bits(signal_mask: Collection[int] | None) -> int | None:
     """A set of signals as the kernel takes it."""
     return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 def _forget_all() -> None:
