@@ -1,16 +1,44 @@
-"""Operations that move no bytes: nop, poll."""
+"""Operations that move no bytes: nop, poll, and those on other operations, or other rings."""
 
+import enum
 from collections.abc import Callable
 
 from ..ring import POLL_ADD_MULTI, CqeFlag, Dispatcher, Opcode
-from .base import Operation, State
+from .base import ANY_SLOT, Operation, Slot, State
+
+_NOP_INJECT_RESULT = 1 << 0
+_POLL_UPDATE_EVENTS = 1 << 1
+_MESSAGE_SEND_FD = 1
+_U32 = 1 << 32
+
+
+class CancelFlag(enum.IntFlag):
+    """IORING_ASYNC_CANCEL_*: what is cancelled."""
+
+    ALL = 1 << 0
+    FD = 1 << 1
+    ANY = 1 << 2
+    FD_FIXED = 1 << 3
+    OP = 1 << 5
 
 
 class Nop(Operation):
-    """Does nothing, and completes."""
+    """Does nothing, and completes; io_uring_prep_nop(3).
 
-    __slots__ = ()
+    Args:
+        answer: what it completes with, a negative errno for a failure.  Linux 6.10 and newer, unless 0.
+    """
+
+    __slots__ = ("_answer",)
     opcode = Opcode.NOP
+
+    def __init__(self, answer: int = 0) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        flags = _NOP_INJECT_RESULT if self._answer else 0
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._answer % _U32, 0, flags)
 
 
 class Poll(Operation):
@@ -49,3 +77,157 @@ class Poll(Operation):
             if self.state is State.DONE and not self.abandoned:
                 assert dispatcher is not None
                 self.submit(dispatcher)
+
+
+class PollUpdate(Operation):
+    """Has a poll in flight watch for other events; io_uring_prep_poll_update(3).
+
+    The result is None; FileNotFoundError if it is not in flight.
+
+    Args:
+        target: a `Ready` or `Poll`.
+        events: poll(2) events, such as select.POLLIN.
+        multishot: whether the target has its multishot form.
+    """
+
+    __slots__ = ("_events", "_flags", "_target")
+    opcode = Opcode.POLL_REMOVE
+
+    def __init__(self, target: Operation, events: int, multishot: bool = False) -> None:
+        super().__init__()
+        self._target = target
+        self._events = events
+        self._flags = _POLL_UPDATE_EVENTS | (POLL_ADD_MULTI if multishot else 0)
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._target.token, self._flags, 0, self._events)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class PollRemove(Operation):
+    """Ends a poll in flight, whose error is then ECANCELED; io_uring_prep_poll_remove(3).
+
+    The result is None; FileNotFoundError if it is not in flight.
+    """
+
+    __slots__ = ("_target",)
+    opcode = Opcode.POLL_REMOVE
+
+    def __init__(self, target: Operation) -> None:
+        super().__init__()
+        self._target = target
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._target.token)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class Cancel(Operation):
+    """Cancels operations in flight on this ring; io_uring_prep_cancel(3).
+
+    Give one of target, fd and cancelled_opcode.  Whoever awaits what is cancelled gets an OSError with ECANCELED.  To
+    end an await in a task, cancel the task instead.
+
+    The result is how many were cancelled; FileNotFoundError if there was none, and EALREADY if it runs and cannot be.
+
+    Args:
+        target: this operation.
+        fd: those on this descriptor, or `Slot`.
+        cancelled_opcode: those of this kind, Linux 6.6 and newer.
+        all: all that match, and not only the first; the number is 0 without it.
+    """
+
+    __slots__ = ("_flags", "_kind", "_target")
+    opcode = Opcode.ASYNC_CANCEL
+
+    def __init__(
+        self,
+        target: Operation | None = None,
+        *,
+        fd: int | None = None,
+        cancelled_opcode: Opcode | None = None,
+        all: bool = False,
+    ) -> None:
+        if sum(given is not None for given in (target, fd, cancelled_opcode)) != 1:
+            raise TypeError("give one of target, fd and cancelled_opcode")
+        super().__init__()
+        self._target = target
+        self._kind = cancelled_opcode or 0
+        self._flags = CancelFlag.ALL if all else 0
+        if fd is not None:
+            # Not this operation's own descriptor, so that it is no fixed file of it either.
+            self.fd = int(fd)
+            self._flags |= CancelFlag.FD | (CancelFlag.FD_FIXED if isinstance(fd, Slot) else 0)
+        elif cancelled_opcode is not None:
+            self._flags |= CancelFlag.OP
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        token = 0 if self._target is None else self._target.token
+        return dispatcher.stage(self, self.opcode, self.fd, token, self._kind, 0, self._flags)
+
+
+class MessageRing(Operation):
+    """Puts a completion into another ring's queue; io_uring_prep_msg_ring(3).
+
+    The result is None; EBADFD if the descriptor is no ring's.
+
+    Args:
+        ring_fd: the other ring, in this process or inherited.
+        user_data: of the completion that appears there.
+        answer: its result.
+    """
+
+    __slots__ = ("_answer", "_user_data")
+    opcode = Opcode.MSG_RING
+
+    def __init__(self, ring_fd: int, user_data: int, answer: int = 0) -> None:
+        super().__init__(ring_fd)
+        self._user_data = user_data
+        self._answer = answer
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._answer % _U32, self._user_data)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class SendFile(Operation):
+    """Puts a registered file into another ring's table as well; io_uring_prep_msg_ring_fd(3).
+
+    The result is the `Slot` there; ENFILE if there is no room.
+
+    Args:
+        ring_fd: the other ring.
+        source: in this ring's table.
+        user_data: of the completion that appears there, whose result is the slot.
+        target: in the other ring's table; `ANY_SLOT` for a free one.
+    """
+
+    __slots__ = ("_source", "_target", "_user_data")
+    opcode = Opcode.MSG_RING
+
+    def __init__(self, ring_fd: int, source: Slot, user_data: int, target: Slot = ANY_SLOT) -> None:
+        super().__init__(ring_fd)
+        self._source = source
+        self._target = target
+        self._user_data = user_data
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self,
+            self.opcode,
+            self.fd,
+            _MESSAGE_SEND_FD,
+            0,
+            self._user_data,
+            file_index=self._target + 1,
+            addr3=self._source,
+        )
+
+    def result(self, res: int, flags: int) -> Slot:
+        return Slot(res) if self._target == ANY_SLOT else self._target

@@ -8,14 +8,16 @@ else does.
 A read or write that already runs cannot be cancelled: its result is waited for.
 """
 
+import enum
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..ring import Dispatcher, Opcode, Pin, SqeFlag, Vector
-from .base import Operation
+from ..ring import POLL_ADD_MULTI, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag, Vector
+from .base import Operation, Slot, close_made, file_index, made
+from .multishot import Multishot
 
 #: The offset that means the file's own position.
 CURRENT_POSITION = 0xFFFFFFFFFFFFFFFF
@@ -79,28 +81,45 @@ class Open(Operation):
         mode: permissions of a file that is made.
         in_worker: always in a kernel worker, which may wait for the other end of a FIFO; there are a few workers for
             all operations.  Otherwise the kernel tries first as if O_NONBLOCK was given.
+        slot: put the file there, and not among the process's descriptors; the result is the `Slot`.
     """
 
-    __slots__ = ("_flags", "_mode", "_path", "_pin", "_sqe_flags", "filename")
+    __slots__ = ("_flags", "_mode", "_path", "_pin", "_slot", "_sqe_flags", "filename")
     opcode = Opcode.OPENAT
     may_end_at_once = True
 
-    def __init__(self, path: str | bytes, flags: int, mode: int = 0o666, in_worker: bool = False) -> None:
+    def __init__(
+        self, path: str | bytes, flags: int, mode: int = 0o666, in_worker: bool = False, slot: Slot | None = None
+    ) -> None:
         super().__init__(_AT_FDCWD)
         self.filename = path  # type: ignore[misc]  # an instance's own, over the class's None
         self._path = os.fsencode(path) + b"\0"
         self._pin = Pin(self._path)
-        self._flags = flags | os.O_CLOEXEC
+        self._flags = flags | os.O_CLOEXEC if slot is None else flags & ~os.O_CLOEXEC
         self._mode = mode
+        self._slot = slot
         self._sqe_flags = SqeFlag.ASYNC if in_worker else 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address, self._mode, 0, self._flags, 0, self._sqe_flags
+            self,
+            self.opcode,
+            self.fd,
+            self._pin.address,
+            self._mode,
+            0,
+            self._flags,
+            0,
+            self._sqe_flags,
+            0,
+            file_index(self._slot),
         )
 
+    def result(self, res: int, flags: int) -> int:
+        return made(res, self._slot)
+
     def dispose(self, res: int, flags: int) -> None:
-        os.close(res)
+        close_made(self._dispatcher, made(res, self._slot))
 
 
 class _Transfer(FileOperation):
@@ -110,11 +129,12 @@ class _Transfer(FileOperation):
         moved_bytes: what the kernel moved, also if nobody awaited it.
     """
 
-    __slots__ = ("_offset", "_pin", "_start_bytes", "moved_bytes")
+    __slots__ = ("_flags", "_offset", "_pin", "_start_bytes", "moved_bytes")
 
-    def __init__(self, file: int | Descriptor, pin: Pin, offset: int, start_bytes: int) -> None:
+    def __init__(self, file: int | Descriptor, pin: Pin, offset: int, start_bytes: int, flags: int) -> None:
         super().__init__(file)
         self._pin = pin
+        self._flags = flags
         self._offset = offset
         self._start_bytes = start_bytes
         self.moved_bytes = 0
@@ -122,7 +142,7 @@ class _Transfer(FileOperation):
     def stage(self, dispatcher: Dispatcher) -> int:
         size_bytes = min(self._pin.size_bytes - self._start_bytes, _READ_MAX_BYTES)
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset
+            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset, self._flags
         )
 
     def finish(self, res: int) -> int:
@@ -134,28 +154,50 @@ class _Transfer(FileOperation):
 
 
 class Read(_Transfer):
-    """pread(2) into a buffer that the caller keeps; the result is the number of bytes, 0 at the end of the file."""
+    """pread(2) into a buffer that the caller keeps; the result is the number of bytes, 0 at the end of the file.
+
+    Args:
+        offset: in bytes; the file's own position without it.
+        start_bytes: where in the buffer to begin.
+        flags: os.RWF_*, see preadv2(2).
+    """
 
     __slots__ = ()
     opcode = Opcode.READ
 
     def __init__(
-        self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
+        self,
+        file: int | Descriptor,
+        buffer: Any,
+        offset: int = CURRENT_POSITION,
+        start_bytes: int = 0,
+        flags: int = 0,
     ) -> None:
-        super().__init__(file, Pin(buffer, writable=True), offset, start_bytes)
+        super().__init__(file, Pin(buffer, writable=True), offset, start_bytes, flags)
 
 
 class Write(_Transfer):
-    """pwrite(2) of a buffer from start_bytes on; the result is the number of bytes written."""
+    """pwrite(2) of a buffer from start_bytes on; the result is the number of bytes written.
+
+    Args:
+        offset: in bytes; the file's own position without it.
+        start_bytes: where in the buffer to begin.
+        flags: os.RWF_*, see preadv2(2).
+    """
 
     __slots__ = ()
     opcode = Opcode.WRITE
     may_end_at_once = True
 
     def __init__(
-        self, file: int | Descriptor, buffer: Any, offset: int = CURRENT_POSITION, start_bytes: int = 0
+        self,
+        file: int | Descriptor,
+        buffer: Any,
+        offset: int = CURRENT_POSITION,
+        start_bytes: int = 0,
+        flags: int = 0,
     ) -> None:
-        super().__init__(file, Pin(buffer), offset, start_bytes)
+        super().__init__(file, Pin(buffer), offset, start_bytes, flags)
 
 
 class FileStatus(NamedTuple):
@@ -219,8 +261,10 @@ class Truncate(FileOperation):
         return dispatcher.stage(self, self.opcode, self.fd, 0, 0, self._size_bytes % (1 << 64))
 
 
-class Ready(FileOperation):
+class Ready(FileOperation, Multishot):
     """poll(2) until a descriptor is ready once; the result is what it is ready for.
+
+    As multishot it reports each time that it becomes ready again.
 
     Args:
         file: the descriptor.
@@ -229,19 +273,21 @@ class Ready(FileOperation):
 
     __slots__ = ("_events",)
     opcode = Opcode.POLL_ADD
+    may_pause = False
 
     def __init__(self, file: int | Descriptor, events: int) -> None:
         super().__init__(file)
         self._events = events
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, self._events)
+        length = POLL_ADD_MULTI if self.is_multishot else 0
+        return dispatcher.stage(self, self.opcode, self.fd, 0, length, 0, self._events)
 
 
 class Close(FileOperation):
     """close(2), in the ring because closing may write.  A cancelled await of it waits all the same, and it closes.
 
-    From staging on the descriptor is no longer its `Descriptor`'s.
+    From staging on the descriptor is no longer its `Descriptor`'s.  A `Slot` is emptied.
     """
 
     __slots__ = ()
@@ -249,6 +295,9 @@ class Close(FileOperation):
     may_end_at_once = True
 
     def stage(self, dispatcher: Dispatcher) -> int:
+        if isinstance(self.fd, Slot):
+            self.modifiers &= ~SqeFlag.FIXED_FILE
+            return dispatcher.stage(self, self.opcode, 0, file_index=file_index(self.fd))
         token = super().stage(dispatcher)
         self._descriptor.fd = -1
         return token
@@ -257,7 +306,7 @@ class Close(FileOperation):
         """Nothing to do: it ends soon, and must not end without having closed."""
 
     def finish(self, res: int) -> int:
-        if res == -errno.ECANCELED:
+        if res == -errno.ECANCELED and not isinstance(self.fd, Slot):
             # A closing loop cancels everything in flight.
             os.close(self.fd)
             res = 0
@@ -354,3 +403,98 @@ class Advise(FileOperation):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, self._offset, self._advice)
+
+
+class AdviseMemory(Operation):
+    """madvise(2): how memory is going to be used; the result is 0.
+
+    Args:
+        buffer: begins at a page, such as an `mmap.mmap`.
+        advice: mmap.MADV_*.
+    """
+
+    __slots__ = ("_advice", "_pin")
+    opcode = Opcode.MADVISE
+
+    def __init__(self, buffer: Any, advice: int) -> None:
+        super().__init__()
+        self._pin = Pin(buffer)
+        self._advice = advice
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes, 0, self._advice)
+
+    def release(self) -> None:
+        self._pin.release()
+
+
+class SyncFlag(enum.IntFlag):
+    """SYNC_FILE_RANGE_* of sync_file_range(2)."""
+
+    WAIT_BEFORE = 1
+    WRITE = 2
+    WAIT_AFTER = 4
+
+
+class SyncRange(FileOperation):
+    """sync_file_range(2): begins or awaits the writing of a part of the file, in bytes; the result is 0.
+
+    It writes no metadata: only for files that are not extended.
+
+    Args:
+        size_bytes: 0 for up to the end.
+    """
+
+    __slots__ = ("_flags", "_offset", "_size_bytes")
+    opcode = Opcode.SYNC_FILE_RANGE
+
+    def __init__(self, file: int | Descriptor, offset: int, size_bytes: int, flags: SyncFlag) -> None:
+        super().__init__(file)
+        self._offset = offset
+        self._size_bytes = size_bytes
+        self._flags = flags
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, self._offset, self._flags)
+
+
+class ReadMany(FileOperation, Multishot):
+    """read(2) of a pipe or another file that can be polled, again and again; only as multishot.
+
+    Each result is the bytes of one read, at most a buffer of the ring's group.  It ends with the end of the file.
+
+    Args:
+        keep: gets what nobody took.
+    """
+
+    __slots__ = ("_keep",)
+    opcode = Opcode.READ_MULTISHOT
+    ends_with_zero = True
+
+    def __init__(self, file: int | Descriptor, keep: Callable[[bytes], object] | None = None) -> None:
+        super().__init__(file)
+        self._keep = keep
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        # At offset -1, as for all that has no position.
+        flags = SqeFlag.BUFFER_SELECT
+        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, CURRENT_POSITION, sqe_flags=flags)
+
+    def complete(self, res: int, flags: int) -> None:
+        if flags & CqeFlag.BUFFER and res <= 0:
+            assert self._dispatcher is not None
+            self._dispatcher.take_buffer(flags, 0)
+        if res == -errno.ENOBUFS and self._begin_again():
+            return
+        super().complete(res, flags)
+
+    def result(self, res: int, flags: int) -> bytes:
+        assert self._dispatcher is not None
+        return self._dispatcher.take_buffer(flags, res)
+
+    def dispose(self, res: int, flags: int) -> None:
+        self.dispose_of(self.result(res, flags))
+
+    def dispose_of(self, result: bytes) -> None:
+        if self._keep is not None:
+            self._keep(result)

@@ -7,11 +7,12 @@ Paths are str, bytes or PathLike, without null bytes; a folder is a descriptor t
 the working directory.  Errors carry the paths as `os` gives them.
 """
 
+import enum
 import os
 import struct
 
 from ..ring import Dispatcher, Opcode, Pin
-from .base import Operation
+from .base import Operation, Slot, close_made, file_index, made
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -26,6 +27,8 @@ _STATX_ANSWER_BYTES = 256
 #: Of struct statx: nlink, uid, gid, mode, ino, size, blocks, then seconds and nanoseconds of the last access, the
 #: making, the last change and the last modification, then rdev and dev, after mask, blksize and attributes.
 _STATX = struct.Struct("=4xI8xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
+#: struct open_how.
+_OPEN_HOW = struct.Struct("=QQQ")
 _NS_PER_S = 1_000_000_000
 _NO_ID = 0xFFFFFFFF
 
@@ -122,20 +125,36 @@ class Stat(_PathOperation):
         )
 
 
-class Rename(_TwoPathOperation):
-    """renameat(2); the result is None.  What has the new name is replaced."""
+class RenameFlag(enum.IntFlag):
+    """RENAME_* of renameat2(2)."""
 
-    __slots__ = ("_to_folder",)
+    NOREPLACE = 1
+    EXCHANGE = 2
+    WHITEOUT = 4
+
+
+class Rename(_TwoPathOperation):
+    """renameat2(2); the result is None.  What has the new name is replaced, unless the flags say otherwise."""
+
+    __slots__ = ("_flags", "_to_folder")
     opcode = Opcode.RENAMEAT
 
     def __init__(
-        self, source: Path, target: Path, source_dir_fd: int | None = None, target_dir_fd: int | None = None
+        self,
+        source: Path,
+        target: Path,
+        source_dir_fd: int | None = None,
+        target_dir_fd: int | None = None,
+        flags: RenameFlag | int = 0,
     ) -> None:
         super().__init__(source, target, source_dir_fd)
         self._to_folder = _folder(target_dir_fd) % (1 << 32)
+        self._flags = flags
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._to_folder, self._pin2.address)
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._pin.address, self._to_folder, self._pin2.address, self._flags
+        )
 
     def result(self, res: int, flags: int) -> None:
         return None
@@ -224,3 +243,59 @@ class MakeFolder(_PathOperation):
 
     def result(self, res: int, flags: int) -> None:
         return None
+
+
+class Resolve(enum.IntFlag):
+    """RESOLVE_* of openat2(2): what a path may not lead through."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+    IN_ROOT = 0x10
+    CACHED = 0x20
+
+
+class OpenWithin(_PathOperation):
+    """openat2(2): opens a file if its path keeps to rules; the result is the descriptor, close-on-exec.
+
+    Args:
+        flags: os.O_*; an unknown one is refused with EINVAL.
+        mode: permissions of a file that is made; must be 0 without O_CREAT and O_TMPFILE.
+        resolve: the rules.
+        slot: put the file there, and not among the process's descriptors; the result is the `Slot`.
+    """
+
+    __slots__ = ("_how", "_slot")
+    opcode = Opcode.OPENAT2
+
+    def __init__(
+        self,
+        path: Path,
+        flags: int,
+        mode: int = 0,
+        resolve: Resolve | int = 0,
+        dir_fd: int | None = None,
+        slot: Slot | None = None,
+    ) -> None:
+        super().__init__(path, dir_fd)
+        flags = flags | os.O_CLOEXEC if slot is None else flags & ~os.O_CLOEXEC
+        self._how = Pin(_OPEN_HOW.pack(flags, mode, resolve))
+        self._slot = slot
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self,
+            self.opcode,
+            self.fd,
+            self._pin.address,
+            _OPEN_HOW.size,
+            self._how.address,
+            file_index=file_index(self._slot),
+        )
+
+    def result(self, res: int, flags: int) -> int:
+        return made(res, self._slot)
+
+    def dispose(self, res: int, flags: int) -> None:
+        close_made(self._dispatcher, made(res, self._slot))

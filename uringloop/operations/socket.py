@@ -14,10 +14,15 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin
+from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
 from . import address
-from .base import Operation, State
+from .base import Operation, Slot, State, close_made, file_index, made
+from .multishot import Multishot
 
+#: IORING_RECV_MULTISHOT.
+RECV_MULTISHOT = 1 << 1
+#: One that is linked to the next cannot be staged again: the chain has broken.
+_LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30
@@ -32,23 +37,85 @@ _VECTOR_AT = _MESSAGE.size
 _NAME_AT = _MESSAGE.size + _VECTOR.size
 
 
-class ReceiveInto(Operation):
-    """recv(2) into the caller's buffer; the result is the number of bytes."""
+class Receive(Multishot):
+    """recv(2) of up to size_bytes, or a buffer of the group if that is less; the result is the bytes.
 
-    __slots__ = ("_buffer", "_keep", "_pin")
+    As multishot each result is what arrived, up to the end of the stream; size_bytes says nothing then.
+
+    Args:
+        keep: gets the bytes if abandoned too late, or not taken from an iterator.
+        flags: socket.MSG_*.
+    """
+
+    __slots__ = ("_data", "_flags", "_keep", "_size_bytes")
+    opcode = Opcode.RECV
+    ends_with_zero = True
+
+    def __init__(
+        self, fd: int, size_bytes: int = 0, keep: Callable[[bytes], object] | None = None, flags: int = 0
+    ) -> None:
+        super().__init__(fd)
+        self._size_bytes = size_bytes
+        self._data: bytes | None = None
+        self._keep = keep
+        self._flags = flags
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        size_bytes, ioprio = (0, RECV_MULTISHOT) if self.is_multishot else (self._size_bytes, 0)
+        return dispatcher.stage(
+            self, self.opcode, self.fd, 0, size_bytes, 0, self._flags, ioprio, SqeFlag.BUFFER_SELECT
+        )
+
+    def complete(self, res: int, flags: int) -> None:
+        if res == -errno.ENOBUFS and not self.modifiers & _LINKS and self._begin_again():
+            return
+        self._data = self._take(res, flags)
+        super().complete(res, flags)
+
+    def _take(self, res: int, flags: int) -> bytes:
+        if not flags & CqeFlag.BUFFER:
+            return b""
+        assert self._dispatcher is not None
+        return self._dispatcher.take_buffer(flags, max(res, 0))
+
+    def result(self, res: int, flags: int) -> bytes:
+        # In a loop it was taken from the buffer as it arrived.
+        data, self._data = self._data, None
+        return self._take(res, flags) if data is None else data
+
+    def dispose(self, res: int, flags: int) -> None:
+        data = self.result(res, flags)
+        if data:
+            self.dispose_of(data)
+
+    def dispose_of(self, result: bytes) -> None:
+        if self._keep is not None:
+            self._keep(result)
+
+
+class ReceiveInto(Operation):
+    """recv(2) into the caller's buffer; the result is the number of bytes.
+
+    Args:
+        keep: gets the bytes if abandoned too late.
+        flags: socket.MSG_*.
+    """
+
+    __slots__ = ("_buffer", "_flags", "_keep", "_pin")
     opcode = Opcode.RECV
 
-    def __init__(self, fd: int, buffer: Any, keep: Callable[[bytes], object]) -> None:
+    def __init__(self, fd: int, buffer: Any, keep: Callable[[bytes], object] | None = None, flags: int = 0) -> None:
         super().__init__(fd)
         self._pin = Pin(buffer, writable=True)
         self._buffer = buffer
         self._keep = keep
+        self._flags = flags
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes, 0, self._flags)
 
     def dispose(self, res: int, flags: int) -> None:
-        if res > 0:
+        if res > 0 and self._keep is not None:
             self._keep(first_bytes(self._buffer, res))
 
     def release(self) -> None:
@@ -58,15 +125,19 @@ class ReceiveInto(Operation):
 class SendAll(Operation):
     """send(2) of a buffer from start_bytes on; the result is the number of bytes sent, all unless interrupted.
 
+    Args:
+        flags: socket.MSG_* beside those that are always given.
+
     Attributes:
         size_bytes: of the whole buffer.
     """
 
-    __slots__ = ("_pin", "_start_bytes", "size_bytes")
+    __slots__ = ("_flags", "_pin", "_start_bytes", "size_bytes")
     opcode = Opcode.SEND
 
-    def __init__(self, fd: int, data: Any, start_bytes: int) -> None:
+    def __init__(self, fd: int, data: Any, start_bytes: int = 0, flags: int = 0) -> None:
         super().__init__(fd)
+        self._flags = flags | _SEND_FLAGS
         self._pin = Pin(data)
         self.size_bytes = self._pin.size_bytes
         self._start_bytes = min(start_bytes, self.size_bytes)
@@ -74,7 +145,7 @@ class SendAll(Operation):
     def stage(self, dispatcher: Dispatcher) -> int:
         size_bytes = min(self._pin.size_bytes - self._start_bytes, _SEND_MAX_BYTES)
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, 0, _SEND_FLAGS
+            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, 0, self._flags
         )
 
     def release(self) -> None:
@@ -176,37 +247,52 @@ class Connect(Operation):
         return super().error(res)
 
 
-class Accept(Operation):
+class Accept(Multishot):
     """accept4(2); the result is the descriptor, non-blocking, and the peer's address.
 
-    If abandoned too late, `keep` gets the two; without it the descriptor is closed.
+    As multishot each result is a descriptor alone: one address would be overwritten by the next.
+
+    Args:
+        keep: gets the two if abandoned too late; without it, and as multishot, the descriptor is closed.
+        slot: put the connection there, and not among the process's descriptors; the descriptor is a `Slot` then.
     """
 
-    __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin")
+    __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin", "_slot")
     opcode = Opcode.ACCEPT
 
-    def __init__(self, fd: int, keep: Callable[[int, Any], object] | None = None) -> None:
+    def __init__(self, fd: int, keep: Callable[[int, Any], object] | None = None, slot: Slot | None = None) -> None:
         super().__init__(fd)
         self._keep = keep
+        self._slot = slot
         self._address = bytearray(address.SIZE_MAX_BYTES)
         self._size = bytearray(struct.pack("=I", address.SIZE_MAX_BYTES))
         self._address_pin = Pin(self._address, writable=True)
         self._size_pin = Pin(self._size, writable=True)
 
     def stage(self, dispatcher: Dispatcher) -> int:
+        flags = _ACCEPT_FLAGS if self._slot is None else socket.SOCK_NONBLOCK
+        where = file_index(self._slot)
+        if self.is_multishot:
+            return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, flags, ACCEPT_MULTISHOT, 0, 0, where)
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, _ACCEPT_FLAGS
+            self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, flags, 0, 0, 0, where
         )
 
-    def result(self, res: int, flags: int) -> tuple[int, Any]:
+    def result(self, res: int, flags: int) -> Any:
+        descriptor = made(res, self._slot)
+        if self.is_multishot:
+            return descriptor
         (size_bytes,) = struct.unpack("=I", self._size)
-        return res, address.unpack(bytes(self._address[:size_bytes]))
+        return descriptor, address.unpack(bytes(self._address[:size_bytes]))
 
     def dispose(self, res: int, flags: int) -> None:
-        if self._keep is None:
-            os.close(res)
+        if self._keep is None or self.is_multishot:
+            self.dispose_of(made(res, self._slot))
         else:
             self._keep(*self.result(res, flags))
+
+    def dispose_of(self, result: int) -> None:
+        close_made(self._dispatcher, result)
 
 
 class AcceptMany(Operation):

@@ -1,13 +1,18 @@
-"""Moving bytes between descriptors without looking at them: splice(2).
+"""Moving bytes between descriptors without looking at them: splice(2), tee(2), and the pipes for it.
 
 A splice always runs in a kernel worker, which looks up both of its descriptors late and blocks as long as a blocking
 socket does.  So it holds on to its descriptors, which are closed after it has reported; where the socket is
 non-blocking and full it answers EAGAIN.
 """
 
-from ..ring import Dispatcher, Opcode
-from .base import Operation
+import os
+import struct
+
+from ..ring import Dispatcher, Opcode, Pin
+from .base import ANY_SLOT, Operation, Slot, close_made, file_index
 from .file import CURRENT_POSITION, Descriptor
+
+_ENDS = struct.Struct("=ii")
 
 
 class Splice(Operation):
@@ -48,3 +53,61 @@ class Splice(Operation):
     def complete(self, res: int, flags: int) -> None:
         self.moved_bytes = max(res, 0)
         super().complete(res, flags)
+
+
+class Tee(Operation):
+    """tee(2): copies bytes from one pipe to another, where they stay too; the result is how many, 0 at the end.
+
+    Args:
+        source: the reading end of a pipe.
+        target: the writing end of another.
+        size_bytes: at most.
+    """
+
+    __slots__ = ("_size_bytes", "_source", "_target")
+    opcode = Opcode.TEE
+
+    def __init__(self, source: Descriptor, target: Descriptor, size_bytes: int) -> None:
+        super().__init__(target.fd)
+        self._source = source
+        self._target = target
+        self._size_bytes = size_bytes
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, file_index=self._source.fd)
+
+
+class MakePipe(Operation):
+    """pipe2(2); the result is the reading and the writing end.  Linux 6.16 and newer.
+
+    Args:
+        flags: such as os.O_NONBLOCK; O_CLOEXEC is always added.
+        slot: put the reading end there and the writing end behind it, or with `ANY_SLOT` both wherever there is room.
+            The result is two `Slot`s.
+    """
+
+    __slots__ = ("_ends", "_flags", "_pin", "_slot")
+    opcode = Opcode.PIPE
+
+    def __init__(self, flags: int = 0, slot: Slot | None = None) -> None:
+        # The kernel insists on no descriptor being 0.
+        super().__init__(0)
+        self._flags = flags | os.O_CLOEXEC if slot is None else flags & ~os.O_CLOEXEC
+        self._slot = slot
+        self._ends = bytearray(_ENDS.size)
+        self._pin = Pin(self._ends, writable=True)
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._pin.address, op_flags=self._flags, file_index=file_index(self._slot)
+        )
+
+    def result(self, res: int, flags: int) -> tuple[int, int]:
+        if self._slot is not None and self._slot != ANY_SLOT:
+            return self._slot, Slot(self._slot + 1)
+        reading, writing = _ENDS.unpack(self._ends)
+        return (reading, writing) if self._slot is None else (Slot(reading), Slot(writing))
+
+    def dispose(self, res: int, flags: int) -> None:
+        for end in self.result(res, flags):
+            close_made(self._dispatcher, end)

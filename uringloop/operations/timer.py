@@ -1,0 +1,163 @@
+"""Operations that wait for time to pass.
+
+Times are in nanoseconds and relative: TIMEOUT_ABS is wrong in time namespaces (seen on Linux 6.18).  Which clock counts
+is `Clock`'s; for a loop's own timers and `asyncio.timeout` none of this is needed.
+"""
+
+import enum
+import errno
+import struct
+
+from ..ring import Dispatcher, Opcode, Pin
+from .base import Operation
+from .multishot import Multishot
+
+#: struct __kernel_timespec.
+_TIMESPEC = struct.Struct("=qq")
+_NS_PER_S = 1_000_000_000
+
+
+class Clock(enum.IntFlag):
+    """Which clock a timeout is counted on; see clock_gettime(2)."""
+
+    MONOTONIC = 0
+    BOOTTIME = 1 << 2
+    REALTIME = 1 << 3
+
+
+class _TimeoutFlag(enum.IntFlag):
+    """IORING_TIMEOUT_*."""
+
+    UPDATE = 1 << 1
+    LINK_TIMEOUT_UPDATE = 1 << 4
+    ETIME_SUCCESS = 1 << 5
+    MULTISHOT = 1 << 6
+
+
+def _timespec(timeout_ns: int) -> Pin:
+    if timeout_ns < 0:
+        raise ValueError(f"a timeout cannot be negative: {timeout_ns} ns")
+    return Pin(_TIMESPEC.pack(*divmod(timeout_ns, _NS_PER_S)))
+
+
+class Timeout(Multishot):
+    """Waits for a time, or for other completions of the ring; io_uring_prep_timeout(3).
+
+    The result is whether the time is over; False if enough completed before.  As multishot it gives True again and
+    again.
+
+    Args:
+        timeout_ns: of each.
+        count: it also ends when so many other operations of the ring have completed; 0 for only by time.  As multishot
+            it is how many times, 0 for ever.
+        clock: that the time is counted on.
+    """
+
+    __slots__ = ("_clock", "_count", "_left", "_pin")
+    opcode = Opcode.TIMEOUT
+    may_pause = False
+
+    def __init__(self, timeout_ns: int, count: int = 0, clock: Clock = Clock.MONOTONIC) -> None:
+        super().__init__()
+        self._pin = _timespec(timeout_ns)
+        self._count = count
+        self._left = count
+        self._clock = clock
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        flags = self._clock | (_TimeoutFlag.MULTISHOT if self.is_multishot else 0)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 1, max(self._left, 0), flags)
+
+    def finish(self, res: int) -> int:
+        # That the time is over is what was asked for.
+        return super().finish(1 if res == -errno.ETIME else res)
+
+    def answer(self, res: int, flags: int) -> int:
+        if res in (-errno.ETIME, 1):
+            self._left -= 1
+            return 1
+        return res
+
+    def is_end(self, res: int) -> bool:
+        return res < 0 or (self._count > 0 and self._left == 0)
+
+    def result(self, res: int, flags: int) -> bool:
+        return res == 1
+
+
+class TimeoutUpdate(Operation):
+    """Gives a `Timeout` in flight, or a chain's with is_link, a new time from now on; io_uring_prep_timeout_update(3).
+
+    The result is None; FileNotFoundError if it is not in flight.
+
+    Args:
+        target: the timeout.
+        timeout_ns: from now on.
+    """
+
+    __slots__ = ("_flags", "_pin", "_target")
+    opcode = Opcode.TIMEOUT_REMOVE
+
+    def __init__(self, target: "Timeout | LinkTimeout", timeout_ns: int) -> None:
+        super().__init__()
+        self._target = target
+        self._pin = _timespec(timeout_ns)
+        self._flags = _TimeoutFlag.UPDATE
+        if isinstance(target, LinkTimeout):
+            self._flags |= _TimeoutFlag.LINK_TIMEOUT_UPDATE
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._target.token, 0, self._pin.address, self._flags)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class TimeoutRemove(Operation):
+    """Ends a `Timeout` in flight early, whose error is then ECANCELED; io_uring_prep_timeout_remove(3).
+
+    The result is None; FileNotFoundError if it is not in flight.
+    """
+
+    __slots__ = ("_target",)
+    opcode = Opcode.TIMEOUT_REMOVE
+
+    def __init__(self, target: Timeout) -> None:
+        super().__init__()
+        self._target = target
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._target.token)
+
+    def result(self, res: int, flags: int) -> None:
+        return None
+
+
+class LinkTimeout(Operation):
+    """Cancels the part of a chain that it follows, if that takes longer; io_uring_prep_link_timeout(3).
+
+    `Chain.add` makes it.  Alone the kernel refuses it with EINVAL.  The result is whether it was too long.
+
+    Attributes:
+        has_expired: whether it cancelled the part.
+    """
+
+    __slots__ = ("_clock", "_pin", "has_expired")
+    opcode = Opcode.LINK_TIMEOUT
+
+    def __init__(self, timeout_ns: int, clock: Clock = Clock.MONOTONIC) -> None:
+        super().__init__()
+        self._pin = _timespec(timeout_ns)
+        self._clock = clock
+        self.has_expired = False
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 1, 0, self._clock)
+
+    def finish(self, res: int) -> int:
+        # EALREADY: the part was about to end, and may have been cut short.
+        self.has_expired = res in (-errno.ETIME, -errno.EALREADY)
+        return super().finish(1 if self.has_expired else 0 if res in (-errno.ECANCELED, -errno.ENOENT) else res)
+
+    def result(self, res: int, flags: int) -> bool:
+        return bool(res)

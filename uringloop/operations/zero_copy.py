@@ -1,0 +1,134 @@
+"""Sending without copying, and receiving without: the network card reads and writes the memory itself.
+
+A send gives two CQEs: its result, and later a notification that the memory is free.  Only the second one ends the
+operation.  Where the card or the peer cannot do it, as over loopback, the kernel copies all the same; it pays from
+about 3 KB on, on a real card.
+"""
+
+import enum
+from typing import Any
+
+from ..ring import CqeFlag, Dispatcher, Opcode, Pin
+from .base import Operation
+from .message import SendMessage
+from .multishot import Multishot
+from .socket import RECV_MULTISHOT
+
+_MSG_NOSIGNAL = 0x4000
+_COPIED = 1 << 31
+
+
+class ZeroCopyFlag(enum.IntFlag):
+    """IORING_RECVSEND_* and IORING_SEND_ZC_* in an SQE's ioprio."""
+
+    POLL_FIRST = 1 << 0
+    FIXED_BUF = 1 << 2
+    REPORT_USAGE = 1 << 3
+
+
+class _Notified(Operation):
+    """An operation whose memory is free only with a notification after its result."""
+
+    __slots__ = ()
+
+    def complete(self, res: int, flags: int) -> None:
+        if flags & CqeFlag.MORE:
+            self._completion = res, 0
+            return
+        if flags & CqeFlag.NOTIF:
+            sent, _ = self._completion
+            self._completion = sent, res
+            res = sent
+        super().complete(res, flags)
+
+    @property
+    def was_copied(self) -> bool:
+        """Whether the kernel copied after all; known at the end."""
+        return bool(getattr(self, "_completion", (0, 0))[1] & _COPIED)
+
+
+class SendZeroCopy(_Notified):
+    """send(2) or sendto(2) without copying; the result is the number of bytes.  Linux 6.0 and newer.
+
+    Args:
+        data: not to be changed until the result is there.
+        flags: socket.MSG_*; MSG_NOSIGNAL is always added.
+        packed_address: the target (`address.pack`); empty for a connected socket.
+        index: of a registered buffer that the data is a part of; None for any other memory.
+    """
+
+    __slots__ = ("_flags", "_index", "_name", "_pin")
+    opcode = Opcode.SEND_ZC
+
+    def __init__(
+        self, fd: int, data: Any, flags: int = 0, packed_address: bytes = b"", index: int | None = None
+    ) -> None:
+        super().__init__(fd)
+        self._pin = Pin(data)
+        self._name = Pin(packed_address)
+        self._flags = flags | _MSG_NOSIGNAL
+        self._index = index
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        name_bytes = self._name.size_bytes
+        how = ZeroCopyFlag.REPORT_USAGE | (0 if self._index is None else ZeroCopyFlag.FIXED_BUF)
+        return dispatcher.stage(
+            self,
+            self.opcode,
+            self.fd,
+            self._pin.address,
+            self._pin.size_bytes,
+            self._name.address if name_bytes else 0,
+            self._flags,
+            how,
+            0,
+            self._index or 0,
+            name_bytes,
+        )
+
+    def release(self) -> None:
+        self._pin.release()
+
+
+class SendMessageZeroCopy(_Notified, SendMessage):
+    """sendmsg(2) without copying; arguments and result as of `SendMessage`.  Linux 6.1 and newer."""
+
+    __slots__ = ()
+    opcode = Opcode.SENDMSG_ZC
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self, self.opcode, self.fd, self._header.address, 1, 0, self._flags, ZeroCopyFlag.REPORT_USAGE
+        )
+
+
+class ReceiveZeroCopy(Multishot):
+    """Receives into memory that the network card fills; only as multishot.  Linux 6.15 and newer.
+
+    Needs a ring with CQE32 and a registered interface queue, which only some cards have: EINVAL without.  The result is
+    the number of bytes.
+
+    Args:
+        queue_id: of the registered interface queue.
+        size_bytes: at most, 0 without a limit.
+    """
+
+    __slots__ = ("_queue_id", "_size_bytes")
+    opcode = Opcode.RECV_ZC
+    ends_with_zero = True
+
+    def __init__(self, fd: int, queue_id: int = 0, size_bytes: int = 0) -> None:
+        super().__init__(fd)
+        self._queue_id = queue_id
+        self._size_bytes = size_bytes
+
+    def stage(self, dispatcher: Dispatcher) -> int:
+        return dispatcher.stage(
+            self,
+            self.opcode,
+            self.fd,
+            0,
+            self._size_bytes,
+            ioprio=RECV_MULTISHOT,
+            file_index=self._queue_id,
+        )
