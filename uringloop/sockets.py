@@ -16,11 +16,10 @@ from collections import deque
 from functools import partial
 from typing import Any
 
-from .hooks import PrivateLoop, check_ssl_socket
+from .hooks import check_ssl_socket
 from .operations import (
     Accept,
     Connect,
-    Operation,
     Ready,
     ReceiveFrom,
     ReceiveInto,
@@ -29,7 +28,8 @@ from .operations import (
     address,
     first_bytes,
 )
-from .ring import Dispatcher, Opcode, Receiving, Ring, Sockets
+from .ring import Receiving, Sockets
+from .submitting import Submitting
 
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 _type_of: Any = socket.SocketType.type.__get__
@@ -105,41 +105,12 @@ def _close_all(kept: deque[tuple[int, Any]]) -> None:
         os.close(kept.popleft()[0])
 
 
-class SocketOperations(PrivateLoop):
+class SocketOperations(Submitting):
     """The socket methods of the loop."""
 
-    _dispatcher: Dispatcher
-    _ring: Ring
     _hot_sockets: Sockets
     _unread: Unread
     _unaccepted: Unaccepted
-
-    def may_go_on(self) -> bool:
-        """Whether the callback that runs may do one more thing at once: the scheduler says."""
-        raise NotImplementedError
-
-    @property
-    def opcodes(self) -> frozenset[Opcode]:
-        """The operations that the kernel has."""
-        return self._ring.features.opcodes
-
-    async def submit(self, operation: Operation) -> Any:
-        """Run one operation on the ring and return its result.
-
-        Without suspending if the kernel can do it at once and nobody else is ready; what many ready tasks submit goes
-        to the kernel together.
-
-        Raises:
-            OSError: what the kernel answered, with the filename if there is one.
-            RuntimeError: the loop is closed.
-            asyncio.CancelledError: after the kernel is done with the operation's memory.
-        """
-        self._check_closed()
-        dispatcher = self._dispatcher
-        at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
-        if at_once and operation.run_at_once(dispatcher):
-            return operation.outcome()
-        return await operation.run(self, dispatcher)
 
     def _check_socket(self, sock: socket.socket) -> int:
         """Returns its descriptor."""

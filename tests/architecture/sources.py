@@ -16,6 +16,7 @@ LAYERS = (
     "scheduler",
     "sockets",
     "sendfile",
+    "submitting",
     "names",
     "transports",
     "files",

@@ -1,0 +1,1 @@
+"""Every operation of io_uring, on a real ring."""
