@@ -14,7 +14,7 @@ setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
     ext_modules=[
         Extension("uringloop.scheduler", ["uringloop/scheduler.pyx"], extra_compile_args=["-O2"]),
-        Extension("uringloop.files.decoded", ["uringloop/files/decoded.pyx"], extra_compile_args=["-O2"]),
+        Extension("uringloop.files.hot", ["uringloop/files/hot.pyx"], extra_compile_args=["-O2"]),
         Extension("uringloop.ring.hot", ["uringloop/ring/hot.pyx", *core["SOURCES"]], **options),
     ],
 )

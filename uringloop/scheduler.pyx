@@ -47,7 +47,9 @@ cdef enum:
     SWEEP_FROM = 100
 
 cdef int64_t NS_PER_S = 1_000_000_000
+# See may_go_on: a turn of the loop costs some microseconds.
 cdef int64_t SLICE_NS = 500_000
+cdef int64_t SLICE_MIN_NS = 15_000
 
 
 cdef int64_t monotonic_ns():
@@ -424,12 +426,12 @@ cdef class Scheduler:
     def may_go_on(self):
         """Whether the callback that runs may do one more thing that does not wait, or must give others their turn.
 
-        All that are ready together get SLICE_NS before the first of them runs again.
+        All that are ready together get SLICE_NS before the first of them runs again, but none less than SLICE_MIN_NS.
         """
         cdef int64_t now_ns = monotonic_ns()
         if self.slice_of_run != self.runs:
             self.slice_of_run = self.runs
-            self.slice_end_ns = now_ns + SLICE_NS // (1 + <int64_t>len(self.ready))
+            self.slice_end_ns = now_ns + max(SLICE_NS // (1 + <int64_t>len(self.ready)), SLICE_MIN_NS)
             return True
         return now_ns < self.slice_end_ns
 

@@ -191,7 +191,7 @@ def test_full_device(run: Run, buffering: int) -> None:
             await file.flush()
         assert caught.value.errno == errno.ENOSPC
         with pytest.raises(OSError, match="No space left"):
-            await file.write(bytes(100_000))
+            await file.write(bytes(300_000))
         if buffering:
             # What could not be written is still there, and more may come although the error is remembered here.
             with pytest.raises(OSError, match="No space left"):
@@ -334,5 +334,22 @@ def test_close_waits_for_calls_in_progress(run: Run, tmp_path: Path) -> None:
         written = sum(result for result in results if isinstance(result, int))
         assert path.stat().st_size == written
         await file.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("call", ["read", "readline", "readinto", "readall"])
+def test_a_read_whose_flush_fails_keeps_what_is_to_be_written(run: Run, call: str) -> None:
+    """It is told again by the next flush, as in the standard library."""
+
+    async def main() -> None:
+        file = await files.open("/dev/full", "r+b")
+        await file.write(b"content")
+        arguments = {"read": (100,), "readinto": (bytearray(100),)}.get(call, ())
+        for attempt in (lambda: getattr(file, call)(*arguments), file.flush, file.close):
+            with pytest.raises(OSError, match="No space left") as caught:
+                await attempt()
+            assert caught.value.errno == errno.ENOSPC
+        assert file.closed
 
     run(main())

@@ -9,7 +9,7 @@ import io
 import operator
 import types
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -61,7 +61,7 @@ class File(Generic[Data]):
     def _pause(self) -> None:
         """Another call comes in, or the file closes: nothing is to be served beside the lock any more."""
 
-    async def readline(self, size: int | None = -1, /) -> Data:
+    def readline(self, size: int | None = -1, /) -> Coroutine[Any, Any, Data]:
         """Read up to and with the end of the line, or the end of the file.
 
         Args:
@@ -69,7 +69,7 @@ class File(Generic[Data]):
         """
         raise NotImplementedError
 
-    async def write(self, data: Any, /) -> int:
+    def write(self, data: Any, /) -> Coroutine[Any, Any, int]:
         """Write; returns how much was."""
         raise NotImplementedError
 
@@ -135,7 +135,11 @@ class File(Generic[Data]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Data:
+    def __anext__(self) -> Coroutine[Any, Any, Data]:
+        return self.next_line()
+
+    async def next_line(self) -> Data:
+        """What `__anext__` does."""
         line = await self.readline()
         if not line:
             raise StopAsyncIteration

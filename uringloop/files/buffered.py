@@ -24,17 +24,15 @@ import os
 from typing import Any
 
 from .base import File, space_of
+from .hot import CREDIT, FIRST_WINDOW_BYTES, NEVER, Window, iterated
 from .raw import RawFile
 
 #: A turn of the loop costs more than a system call does: larger than the standard library's.
-BUFFER_SIZE_BYTES = 64 * 1024
-FIRST_WINDOW_BYTES = 4096
-#: So much is served from the buffer before it is asked whether others are to have their turn.
-SERVED_AT_ONCE_BYTES = 4096
-NEVER = 1 << 63
+BUFFER_SIZE_BYTES = 128 * 1024
 
 
-class BufferedFile(File[bytes]):
+@iterated
+class BufferedFile(Window, File[bytes]):
     """A file of bytes with a buffer.  Made by `uringloop.files.open`.
 
     Reads return all that was asked for, unless the file ends first; writes take everything.
@@ -46,7 +44,7 @@ class BufferedFile(File[bytes]):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, raw: RawFile, buffering: int) -> None:
-        super().__init__(loop)
+        File.__init__(self, loop)
         self._raw: RawFile | None = raw
         mode = raw.mode_flags
         self._readable = mode.readable
@@ -54,16 +52,6 @@ class BufferedFile(File[bytes]):
         self._adapts = buffering < 0
         self._size = max(BUFFER_SIZE_BYTES, raw.block_size_bytes) if self._adapts else buffering
         self._window = FIRST_WINDOW_BYTES if self._adapts else self._size
-        self._buffer: bytes | bytearray = b""
-        self._pos = 0
-        self._read_end = -1
-        self._write_pos = 0
-        self._write_end = -1
-        self._raw_pos = 0
-        #: Reads and writes that end before these go by the buffer alone, beside the lock.
-        self._read_limit = -1
-        self._write_limit = -1
-        #: Reads of so many bytes go straight to the raw file, beside the lock: nothing is in the buffer.
         self._straight = NEVER if mode.writable else self._window
 
     def _bottom(self) -> RawFile:
@@ -116,9 +104,10 @@ class BufferedFile(File[bytes]):
         """Let the next calls go by the buffer alone, for a while."""
         if self._lock.locked:
             return
+        self._credit = CREDIT
         if self._read_end > self._pos:
             if type(self._buffer) is bytes:
-                self._read_limit = min(self._read_end, self._pos + SERVED_AT_ONCE_BYTES)
+                self._read_limit = self._read_end
         elif not self._writable:
             self._straight = self._window
 
@@ -171,8 +160,8 @@ class BufferedFile(File[bytes]):
 
     # What only some can
 
-    async def read(self, size: int | None = -1, /) -> bytes:
-        """See `BufferedReader.read`.
+    async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
+        """See `BufferedReader.read_slowly`.
 
         Raises:
             io.UnsupportedOperation: the file is not open for reading.
@@ -193,14 +182,14 @@ class BufferedFile(File[bytes]):
         space_of(buffer, "readinto1")
         raise io.UnsupportedOperation("read1")
 
-    async def readline(self, size: int | None = -1, /) -> bytes:
+    async def readline_slowly(self, size: int | None) -> bytes:
         """The same."""
         if size is not None and operator.index(size) == 0:
             return b""
         raise io.UnsupportedOperation("read")
 
-    async def write(self, data: Any, /) -> int:
-        """See `BufferedWriter.write`.
+    async def write_slowly(self, data: Any) -> int:
+        """See `BufferedWriter.write_slowly`.
 
         Raises:
             io.UnsupportedOperation: the file is not open for writing.
@@ -239,27 +228,8 @@ class BufferedFile(File[bytes]):
     def _tell(self) -> int:
         return self._bottom().position() - self._raw_offset()
 
-    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move the position.
-
-        Args:
-            offset: in bytes.
-            whence: os.SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA or SEEK_HOLE; see lseek(2).
-
-        Returns:
-            The position, in bytes from the start.
-
-        Raises:
-            OSError: EINVAL, it would be negative.
-            ValueError: another whence.
-            io.UnsupportedOperation: there is no position, as in a pipe.
-        """
-        is_simple = self._straight < NEVER and whence == 0 and type(offset) is int and 0 <= offset < NEVER
-        if is_simple and self._raw_can_seek():
-            self._forget_ahead()
-            if self._adapts:
-                self._window = self._straight = FIRST_WINDOW_BYTES
-            return self._bottom().move(offset)
+    async def seek_slowly(self, offset: int, whence: int) -> int:
+        """`seek`, where it is not just setting a number."""
         if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
             raise ValueError(f"whence value {whence} unsupported")
         async with self._lock:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .base import File, count_of
 from .buffered import BufferedFile
-from .decoded import Decoded
+from .hot import Decoded
 
 CHUNK_BYTES = 8192
 #: An iteration comes to read this much at a time: some hundred lines.

@@ -25,9 +25,8 @@ from ..operations.file import CURRENT_POSITION, Close, Descriptor, FileStatus, F
 from ..ring import Opcode, read_into_now, read_now, status_now
 from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
+from .hot import PIECE_BYTES, Position
 
-#: A read at once takes at most this much: some 50 microseconds.
-PIECE_BYTES = 512 * 1024
 #: What is read at a time of a file that does not say how long it is.
 _STEP_BYTES = 64 * 1024
 _OFFSET_LIMIT = 1 << 63
@@ -53,7 +52,7 @@ class Mode:
     name: str
 
 
-class RawFile(File[bytes]):
+class RawFile(Position, File[bytes]):
     """A file of bytes without buffers; see `io.FileIO`.  One read or write for each call, which may be short.
 
     Where `io.FileIO` returns None, because a descriptor would block, this waits.
@@ -88,14 +87,14 @@ class RawFile(File[bytes]):
         shared: bool,
         direct: bool,
     ) -> None:
-        super().__init__(loop)
+        File.__init__(self, loop)
         self._submitter = submitter
         self.may_go_on = submitter.may_go_on
         self._descriptor = descriptor
         self._name = name
         self.mode_flags = mode
         self._shared = shared
-        self._size_bytes: int | None = status.size_bytes
+        self._size_bytes = status.size_bytes
         self._position = 0
         self._unread = b""
         self.block_size_bytes = status.block_size_bytes
@@ -247,25 +246,6 @@ class RawFile(File[bytes]):
         return await self.size_bytes() if size_bytes is None else size_bytes
 
     # Bytes, for the layers above: unlocked
-
-    def read_at_once(self, size: int) -> bytes | None:
-        """Up to size bytes if they are cached; None if that takes longer, or others are to have their turn."""
-        if not self._cached or not self.may_go_on():
-            return None
-        position = self.position() if self._shared else self._position
-        try:
-            data = read_now(self._descriptor.fd, size if size < PIECE_BYTES else PIECE_BYTES, position)
-        except OSError:
-            # EOPNOTSUPP, or what the ring will say again.
-            self._cached = False
-            return None
-        self._local = True
-        if data:
-            if self._shared:
-                self.move(position + len(data))
-            else:
-                self._position = position + len(data)
-        return data
 
     async def read_some(self, size: int) -> bytes:
         """One read, of at most size bytes; b"" at the end of the file.

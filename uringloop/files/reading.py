@@ -49,39 +49,26 @@ class BufferedReader(BufferedFile):
                 self._window = min(2 * self._window, self._size)
         return len(data)
 
+    async def _write_first(self) -> None:
+        """If this fails, what is to be written stays in the buffer; so nothing may be put back into that afterwards."""
+        if self._writable:
+            await self._flush()
+
     async def _before_read(self) -> None:
         if self._writable:
             await self._flush_and_step_back()
         self._forget_ahead()
 
-    async def read(self, size: int | None = -1, /) -> bytes:
-        """Read size bytes, fewer only at the end of the file; -1 or None reads to the end.
-
-        Raises:
-            OSError: as from read(2).
-            ValueError: the file is closed, or size is below -1.
-            io.UnsupportedOperation: the file is not open for reading.
-        """
-        begun: bytes | None = None
-        if type(size) is int and size >= 0:
-            end = self._pos + size
-            if end <= self._read_limit:
-                data = self._buffer[self._pos : end]
-                self._pos = end
-                return data  # type: ignore[return-value]  # bytes, while there is a limit
-            if size >= self._straight and (self._adapts or not size % self._window):
-                begun = self._raw.read_at_once(size)  # type: ignore[union-attr]  # there is one, while reads go straight
-                if begun is not None and (len(begun) == size or not begun):
-                    return begun
-        else:
-            size = -1 if size is None else operator.index(size)
-            if size < -1:
-                raise ValueError("read length must be non-negative or -1")
+    async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
+        """`read`, where the buffer alone will not do; what was begun comes first."""
+        size = -1 if size is None else operator.index(size)
+        if size < -1:
+            raise ValueError("read length must be non-negative or -1")
         async with self._lock:
             self._pause()
             self._check_readable()
             if size < 0:
-                data = await self._read_all()
+                data = await self._read_all(begun)
             elif size <= self._ahead():
                 await self._turn()
                 data = self._take(size)
@@ -90,8 +77,9 @@ class BufferedReader(BufferedFile):
         self._serve()
         return data
 
-    async def _read_all(self) -> bytes:
-        held = self._take_ahead()
+    async def _read_all(self, begun: bytes | None) -> bytes:
+        await self._write_first()
+        held = begun or self._take_ahead()
         try:
             await self._before_read()
             data = await self._bottom().read_to_end()
@@ -102,6 +90,7 @@ class BufferedReader(BufferedFile):
 
     async def _read(self, size: int, begun: bytes | None) -> bytes:
         """More than is read ahead; what was begun is the first part of it."""
+        await self._write_first()
         held = begun or self._take_ahead()
         parts = [held] if held else []
         missing = size - len(held)
@@ -192,6 +181,8 @@ class BufferedReader(BufferedFile):
             self._pause()
             self._check_readable()
             await self._turn()
+            if self._ahead() < len(target):
+                await self._write_first()
             ahead = self._ahead()
             filled = min(ahead, len(target))
             target[:filled] = self._buffer[self._pos : self._pos + filled]
@@ -225,18 +216,8 @@ class BufferedReader(BufferedFile):
         """Read to the end of the file."""
         return await self.read()
 
-    async def readline(self, size: int | None = -1, /) -> bytes:
-        """Read up to and with the next newline, or the end of the file.
-
-        Args:
-            size: at most this many bytes; -1 or None for any number.
-        """
-        if size == -1 and self._read_limit > 0:
-            end = self._buffer.find(b"\n", self._pos, self._read_limit) + 1
-            if end:
-                line = self._buffer[self._pos : end]
-                self._pos = end
-                return line  # type: ignore[return-value]  # bytes, while there is a limit
+    async def readline_slowly(self, size: int | None) -> bytes:
+        """`readline`, where the buffer alone will not do."""
         limit = -1 if size is None else operator.index(size)
         async with self._lock:
             self._pause()
@@ -252,6 +233,7 @@ class BufferedReader(BufferedFile):
             return self._take(end - self._pos)
         if limit == 0:
             return b""
+        await self._write_first()
         parts = [self._take_ahead()]
         try:
             await self._before_read()

@@ -15,8 +15,8 @@ from typing import Any
 from .base import File
 from .buffered import BufferedFile
 from .cookie import Cookie, find
-from .decoded import iterated
 from .decoding import CHUNK_BYTES, DecodingFile
+from .hot import iterated
 from .raw import RawFile
 
 

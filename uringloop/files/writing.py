@@ -3,7 +3,8 @@
 from typing import Any
 
 from .base import bytes_of
-from .buffered import FIRST_WINDOW_BYTES, SERVED_AT_ONCE_BYTES, BufferedFile
+from .buffered import BufferedFile
+from .hot import CREDIT, FIRST_WINDOW_BYTES
 from .reading import BufferedReader
 
 
@@ -14,26 +15,9 @@ class BufferedWriter(BufferedFile):
         """Whether it may be read."""
         return False
 
-    async def write(self, data: Any, /) -> int:
-        """Write bytes; returns their number.  What fits into the buffer is written later, at the latest by `close`.
-
-        Large data is written from where it is: it must stay as it is until this returns.
-
-        Raises:
-            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
-            ValueError: the file is closed.
-            io.UnsupportedOperation: the file is not open for writing.
-        """
-        if type(data) is bytes:
-            size = len(data)
-            end = self._pos + size
-            if end <= self._write_limit:
-                self._buffer[self._pos : end] = data  # type: ignore[index]  # a bytearray, while there is a limit
-                self._pos = self._write_end = end
-                return size
-            view: bytes | memoryview = data
-        else:
-            view = bytes_of(data)
+    async def write_slowly(self, data: Any) -> int:
+        """`write`, where the buffer alone will not do."""
+        view = data if type(data) is bytes else bytes_of(data)
         async with self._lock:
             self._pause()
             self._check_writable()
@@ -45,7 +29,8 @@ class BufferedWriter(BufferedFile):
             else:
                 await self._write_through(view)
         if type(self._buffer) is bytearray and not self._readable and not self._lock.locked:
-            self._write_limit = min(len(self._buffer), self._pos + max(SERVED_AT_ONCE_BYTES, 2 * len(view)))
+            self._credit = CREDIT
+            self._write_limit = len(self._buffer)
         return len(view)
 
     def _keep(self, view: bytes | memoryview) -> None:
