@@ -1,4 +1,4 @@
-"""What `read`, `readline`, `write`, `seek` and iteration return behaves as a coroutine does, also when it is compiled."""
+"""What `read`, `readline`, `write`, `seek` and iteration return behaves as a coroutine, also where it is compiled."""
 
 import asyncio
 import collections.abc

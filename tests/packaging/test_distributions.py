@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "uringloop"
 #: Written by cffi and Cython.
-GENERATED = ("_cffi.c", "decoded.c", "hot.c", "scheduler.c")
+GENERATED = ("_cffi.c", "hot.c", "scheduler.c")
 #: From Python 3.15 on it names the platform too.
 ABI3_SUFFIX = next(suffix for suffix in importlib.machinery.EXTENSION_SUFFIXES if ".abi3" in suffix)
 #: What a clean clone does not have, or the build does not need.
