@@ -16,19 +16,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import file_cases, runner
+from benchmarks import file_cases, results, runner
 from benchmarks.file_cases import BESIDE, CONTENDERS, OURS, SYNC
+from benchmarks.results import Case, Outcome
+from benchmarks.runner import Disqualified
 
 FIO = "fio"
 TIMEOUT_S = 120
 QUICK_DIRECT_BYTES = 4 << 20
 
 
-class Case(NamedTuple):
+class Question(NamedTuple):
     title: str
     unit: str
     #: How many of what is counted are one of these.
@@ -37,28 +38,15 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "open": Case("open, read 4 KiB, close, one by one", "files/s"),
-    "many": Case(f"the same, {file_cases.SMALL_FILES} at once", "files/s"),
-    "read": Case("64 KiB reads", "MiB/s", 1 << 20),
-    "write": Case("4 KiB writes", "writes/s"),
-    "seek": Case("seek and read 4 KiB", "reads/s"),
-    "seek64": Case(f"the same, {file_cases.TASKS} tasks", "reads/s"),
-    "lines": Case("lines of text", "lines/s"),
-    "direct": Case(f"random reads of 4 KiB with O_DIRECT, {file_cases.TASKS} at once", "reads/s", reference=FIO),
+    "open": Question("open, read 4 KiB, close, one by one", "files/s"),
+    "many": Question(f"the same, {file_cases.SMALL_FILES} at once", "files/s"),
+    "read": Question("64 KiB reads", "MiB/s", 1 << 20),
+    "write": Question("4 KiB writes", "writes/s"),
+    "seek": Question("seek and read 4 KiB", "reads/s"),
+    "seek64": Question(f"the same, {file_cases.TASKS} tasks", "reads/s"),
+    "lines": Question("lines of text", "lines/s"),
+    "direct": Question(f"random reads of 4 KiB with O_DIRECT, {file_cases.TASKS} at once", "reads/s", reference=FIO),
 }
-
-
-@dataclass
-class Outcome:
-    rates: dict[int, float] = field(default_factory=dict)  # by round
-    disqualified: str = ""
-
-    def summary(self, reference: Mapping[int, float], scale: int) -> dict[str, Any]:
-        if self.disqualified:
-            return {"disqualified": self.disqualified}
-        ratio = runner.ratios(self.rates, reference)
-        rates = [rate / scale for rate in self.rates.values()]
-        return {"rate": runner.spread(rates).median, "ratio": ratio and ratio._asdict(), "samples": rates}
 
 
 def contenders_of(case: str, chosen: Sequence[str]) -> list[str]:
@@ -68,27 +56,28 @@ def contenders_of(case: str, chosen: Sequence[str]) -> list[str]:
     return [name for name in chosen if name != FIO]
 
 
-def measure(case: str, folder: Path, options: argparse.Namespace) -> dict[str, Outcome]:
-    contenders = contenders_of(case, options.contenders)
-    outcomes = {name: Outcome() for name in contenders}
-    cpu, _ = runner.server_and_load_cpu()
-    for number, name in runner.interleaved(contenders, options.rounds):
-        outcome = outcomes[name]
-        if outcome.disqualified:
-            continue
+def ask(case: str, folder: Path, options: argparse.Namespace) -> tuple[Case, dict[str, Outcome]]:
+    def measure(name: str) -> dict[str, float]:
         command = fio(folder, options.seconds) if name == FIO else sample(name, case, folder, options.seconds)
-        with runner.pinned(cpu):
-            try:
-                answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=runner.ROOT)
-            except subprocess.TimeoutExpired:
-                outcome.disqualified = f"not done after {TIMEOUT_S} s"
-                continue
-        if answer.returncode != 0:
-            outcome.disqualified = (answer.stderr.strip() or "no output").splitlines()[-1]
-        else:
-            result = json.loads(answer.stdout)
-            outcome.rates[number] = result["jobs"][0]["read"]["iops"] if name == FIO else result
-    return outcomes
+        answer = run(command)
+        rate = answer["jobs"][0]["read"]["iops"] if name == FIO else answer
+        return {"value": rate / CASES[case].scale}
+
+    asked = Case(CASES[case].title, measure, contenders_of(case, options.contenders), CASES[case].unit)
+    return asked, results.ask(asked, options.rounds)
+
+
+def run(command: Sequence[str]) -> Any:
+    """What a program on one CPU prints as JSON."""
+    cpu, _ = runner.server_and_load_cpu()
+    with runner.pinned(cpu):
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=runner.ROOT)
+        except subprocess.TimeoutExpired:
+            raise Disqualified(f"not done after {TIMEOUT_S} s") from None
+    if answer.returncode != 0:
+        raise Disqualified((answer.stderr.strip() or "no output").splitlines()[-1])
+    return json.loads(answer.stdout)
 
 
 def sample(contender: str, case: str, folder: Path, seconds: float) -> list[str]:
@@ -112,43 +101,57 @@ def fio(folder: Path, seconds: float) -> list[str]:
     return [FIO, *(f"--{name}={value}" for name, value in options.items())]
 
 
-def table(case: Case, summaries: Mapping[str, Mapping[str, Any]], outcomes: Mapping[str, Outcome]) -> str:
-    lines = [f"\n{case.title}", f"  {'':18} {case.unit:>12}  ratio    low   high"]
-    for name, row in summaries.items():
+def summary(case: Case, outcomes: Mapping[str, Outcome], reference: str) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, outcome in outcomes.items():
+        if outcome.disqualified:
+            rows[name] = {"disqualified": outcome.disqualified}
+            continue
+        rows[name] = {"value": outcome.median(), "samples": list(outcome.values().values())}
+        if reference in outcomes:
+            rows[name]["against_reference"] = results.ratio(case, outcome, outcomes[reference])
+    peers = [name for name in rows if name not in (OURS, BESIDE, SYNC, FIO) and "value" in rows[name]]
+    best = max(peers, key=lambda name: outcomes[name].median(), default=None)
+    if best and OURS in outcomes:
+        rows[OURS]["against_best"] = results.ratio(case, outcomes[OURS], outcomes[best])
+    return {"case": case.name, "unit": case.unit, "reference": reference, "best": best, "contenders": rows}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    lines = [f"\n{result['case']}", f"  {'':18} {result['unit']:>12}  ratio    low   high"]
+    for name, row in result["contenders"].items():
         if "disqualified" in row:
             lines.append(f"  {name:18} disqualified: {row['disqualified']}")
         else:
-            ratio = "{median:6.2f} {low:6.2f} {high:6.2f}".format(**row["ratio"]) if row["ratio"] else ""
-            lines.append(f"  {name:18} {row['rate']:12,.0f} {ratio}")
-    others = [name for name, row in summaries.items() if name not in (OURS, BESIDE, SYNC, FIO) and "rate" in row]
-    if others and OURS in outcomes:
-        best = max(others, key=lambda name: float(summaries[name]["rate"]))
-        if ratio := runner.ratios(outcomes[OURS].rates, outcomes[best].rates):
-            lines.append(f"  {OURS} against {best}: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
+            lines.append(f"  {name:18} {row['value']:12,.0f} {_ratio(row.get('against_reference'))}".rstrip())
+    if against := result["contenders"].get(OURS, {}).get("against_best"):
+        lines.append(f"  {'against ' + result['best']:31} {_ratio(against)}")
     return "\n".join(lines)
 
 
-def report(options: argparse.Namespace) -> None:
-    results = []
+def _ratio(against: Mapping[str, float] | None) -> str:
+    return "{median:6.2f} {low:6.2f} {high:6.2f}".format(**against) if against else ""
+
+
+def report(options: argparse.Namespace, missing: Sequence[str]) -> None:
+    found = []
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         direct_bytes = QUICK_DIRECT_BYTES if options.quick else file_cases.DIRECT_BYTES
         file_cases.prepare(Path(name), direct_bytes if "direct" in options.cases else 0)
         for case in options.cases:
-            outcomes = measure(case, Path(name), options)
-            reference = outcomes.get(CASES[case].reference, Outcome()).rates
-            summaries = {name: outcome.summary(reference, CASES[case].scale) for name, outcome in outcomes.items()}
-            print(table(CASES[case], summaries, outcomes), flush=True)
-            results += [{"case": case, "contender": name, **row} for name, row in summaries.items()]
+            found.append(summary(*ask(case, Path(name), options), CASES[case].reference))
+            print(table(found[-1]), flush=True)
     if options.json:
         record = {
             "benchmark": "files",
-            "machine": runner.machine(),
-            "versions": runner.versions([contender.package for contender in CONTENDERS.values()]),
-            "reference": {case: CASES[case].reference for case in options.cases},
+            "machine": results.machine(),
+            "versions": results.versions([contender.package for contender in CONTENDERS.values()]),
+            "missing": missing,
+            "rounds": options.rounds,
             "seconds": options.seconds,
-            "results": results,
+            "results": found,
         }
-        runner.write_json(options.json, record)
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def installed(name: str) -> bool:
@@ -174,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.contenders = [name for name in options.contenders if name not in missing]
     for name in missing:
         print(f"{name} is not installed, and left out")
-    report(options)
+    report(options, missing)
 
 
 if __name__ == "__main__":
