@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from uringloop.companion import submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -19,12 +20,12 @@ def open_descriptors() -> set[str]:
 
 async def quiet() -> None:
     """Return when nothing is left to do: what was cancelled needs some turns to end, a close of a file to close it."""
-    loop = asyncio.get_running_loop()
+    ring: Any = submitter(asyncio.get_running_loop())
     for _ in range(10_000):
-        if asyncio.all_tasks() == {asyncio.current_task()} and not loop.statistics()["in_flight"]:
+        if asyncio.all_tasks() == {asyncio.current_task()} and not ring.statistics()["in_flight"]:
             return
         await asyncio.sleep(0.001)
-    pytest.fail(f"left: {asyncio.all_tasks()}, {loop.statistics()}")
+    pytest.fail(f"left: {asyncio.all_tasks()}, {ring.statistics()}")
 
 
 #: Without deferred completions a cancel meets results that came between the calls of the loop.
@@ -34,11 +35,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "interrupting": {"sleep": "ring", "without": ("defer_taskrun",)},
     "tiny": {"sleep": "ring", "sq_entries": 4, "cq_entries": 8},
 }
+#: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
+WITH_ASYNCIO = [*VARIANTS, "asyncio"]
 
 
 @pytest.fixture(params=VARIANTS)
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine and returns its result; checks descriptors, operations and the loop's exception handler."""
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        if request.param == "asyncio":
+            return asyncio.SelectorEventLoop()
+        return uringloop.EventLoop(**VARIANTS[request.param])
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
         reported: list[dict[str, Any]] = []
@@ -53,7 +61,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
         gc.collect()
         before = open_descriptors()
-        with asyncio.Runner(loop_factory=lambda: uringloop.EventLoop(**VARIANTS[request.param])) as runner:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
             result = runner.run(watched())
         assert open_descriptors() == before
         assert reported == []

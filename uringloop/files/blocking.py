@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
+
+from .base import surely
 
 _T = TypeVar("_T")
 
@@ -29,3 +32,25 @@ async def in_thread(
             # Looked at, so that asyncio does not report it as never retrieved.
             future.exception()
         raise
+
+
+async def made_in_thread(
+    loop: asyncio.AbstractEventLoop | None,
+    executor: Executor | None,
+    make: Callable[[], _T],
+    undo: Callable[[_T], object],
+) -> _T:
+    """What a function makes in a thread, such as a descriptor; undone, in a thread too, if the call is cancelled."""
+    thread = functools.partial(in_thread, loop or asyncio.get_running_loop(), executor)
+    made: list[_T] = []
+
+    def undo_once() -> None:
+        if made:
+            undo(made.pop())
+
+    try:
+        await thread(lambda: made.append(make()))
+    except BaseException:
+        await surely(functools.partial(thread, undo_once))
+        raise
+    return made[0]

@@ -26,7 +26,7 @@ from typing import Any
 from ..companion import Submitter
 from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
 from ..ring import open_now, status_now
-from .blocking import in_thread
+from .blocking import made_in_thread
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
 from .text import TextFile, resolve
@@ -203,7 +203,8 @@ async def open_raw(
     if isinstance(path, int):
         descriptor = Descriptor(path, path, owned=False)
     elif opener is not None:
-        descriptor = await in_thread(loop, executor, _call_opener, opener, path, mode.flags)
+        call = functools.partial(_call_opener, opener, path, mode.flags)
+        descriptor = await made_in_thread(loop, executor, call, Descriptor.close)
     else:
         descriptor = Descriptor(await submitter.submit(Open(path, mode.flags)), path)
     try:

@@ -19,7 +19,7 @@ from ..operations.file import Truncate
 from ..operations.path import Link, MakeFolder, Path, Rename, Symlink, Unlink
 from ..ring import Opcode
 from . import ospath as path
-from .blocking import in_thread
+from .blocking import in_thread, made_in_thread
 from .descriptors import (
     fdatasync,
     fstat,
@@ -79,7 +79,6 @@ _NO_FOLDER = -1
 access = wrap(os.access)
 listdir = wrap(os.listdir)
 readlink = wrap(os.readlink)
-scandir = wrap(os.scandir)
 statvfs = wrap(os.statvfs)
 # Several steps each: one way to a thread and back is shorter than one to the ring for each step.
 makedirs = wrap(os.makedirs)
@@ -90,6 +89,11 @@ renames = wrap(os.renames)
 async def getcwd(*, loop: Loop = None, executor: Executor | None = None) -> str:
     """See `os.getcwd`, which does not block."""
     return os.getcwd()
+
+
+async def scandir(path: Any = None, *, loop: Loop = None, executor: Executor | None = None) -> Any:
+    """See `os.scandir`: to be closed, or used up, by whoever gets it; a cancelled call closes it."""
+    return await made_in_thread(loop, executor, partial(os.scandir, path), lambda entries: entries.close())
 
 
 async def lstat(

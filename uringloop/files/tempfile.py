@@ -9,21 +9,19 @@ import functools
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from .base import surely
-from .blocking import in_thread
+from .blocking import in_thread, made_in_thread
 from .context import Opening
 from .os import unlink
 from .paths import Loop
 from .threadpool import open, wrap
 
 __all__ = ["NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile"]
-
-_T = TypeVar("_T")
 
 Name = str | bytes | None
 Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
@@ -57,29 +55,12 @@ def TemporaryFile(
 
 
 async def _nameless(mode: str, options: dict[str, Any], name: tuple[Any, ...], where: dict[str, Any]) -> Any:
-    fd = await _made_in_thread(functools.partial(_make_nameless, *name), os.close, **where)
+    fd = await made_in_thread(**where, make=functools.partial(_make_nameless, *name), undo=os.close)
     try:
         return await open(fd, mode, **options, **where)
     except BaseException:
         os.close(fd)
         raise
-
-
-async def _made_in_thread(make: Callable[[], _T], undo: Callable[[_T], object], loop: Loop, executor: Any) -> _T:
-    """What `make` makes in a thread; undone if nobody waits for it any more."""
-    thread = functools.partial(in_thread, loop or asyncio.get_running_loop(), executor)
-    made: list[_T] = []
-
-    def undo_once() -> None:
-        if made:
-            undo(made.pop())
-
-    try:
-        await thread(lambda: made.append(make()))
-    except BaseException:
-        await surely(functools.partial(thread, undo_once))
-        raise
-    return made[0]
 
 
 def _make_nameless(suffix: Any, prefix: Any, dir: Any) -> int:
@@ -117,7 +98,7 @@ def NamedTemporaryFile(
 async def _named(
     mode: str, options: dict[str, Any], name: tuple[Any, ...], deletes: tuple[bool, bool], where: dict[str, Any]
 ) -> "AsyncNamedFile":
-    made = await _made_in_thread(functools.partial(_Made, *name), _Made.undo, **where)
+    made = await made_in_thread(**where, make=functools.partial(_Made, *name), undo=_Made.undo)
     try:
         file = await open(made.path, mode, **options, opener=made.take, **where)
     except BaseException:
@@ -428,7 +409,7 @@ def TemporaryDirectory(
     make = functools.partial(tempfile.TemporaryDirectory, suffix, prefix, dir, **options)
 
     async def make_in_thread() -> AsyncTemporaryDirectory:
-        folder = await _made_in_thread(make, tempfile.TemporaryDirectory.cleanup, loop, executor)
+        folder = await made_in_thread(loop, executor, make, tempfile.TemporaryDirectory.cleanup)
         return AsyncTemporaryDirectory(folder, loop or asyncio.get_running_loop(), executor)
 
     return OpeningFolder(make_in_thread)
