@@ -6,7 +6,7 @@ from setuptools import Extension, setup
 
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
-parts = ("hot_stream", "hot_datagram", "hot_file", "hot_socket", "hot_ring")
+parts = ("hot_reader", "hot_stream", "hot_datagram", "hot_file", "hot_socket", "hot_ring")
 halves = ["uringloop/ring/hot.pxd", *(f"uringloop/ring/{name}.pxi" for name in parts)]
 options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 

@@ -88,6 +88,16 @@ else:
     PrivateTransport = transports._FlowControlMixin
 
 
+def stream_feeding() -> tuple[Any, ...]:
+    """The functions that carry bytes from a protocol into a stream reader.
+
+    The hot half does their work, with the same attributes, unless somebody has replaced one of them.
+    """
+    reader: Any = asyncio.StreamReader
+    protocol: Any = asyncio.StreamReaderProtocol
+    return protocol.data_received, protocol._stream_reader, reader.feed_data, reader._wakeup_waiter
+
+
 def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
     """The dict below the loop's weak dictionary of transports, which a look-up in Python would dearly be paid for."""
     transports: dict[int, Any] = loop._transports.data

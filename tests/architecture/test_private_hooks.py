@@ -153,6 +153,16 @@ HOOKS = [
     Hook("process", "_pipes", dict),
     Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
+    # Done by the hot half in their place.
+    Hook("reader_protocol", "data_received", "self data"),
+    Hook("reader_protocol", "_stream_reader", asyncio.StreamReader),
+    Hook("reader_protocol", "_stream_reader_wr", weakref.ref),
+    Hook("reader", "feed_data", "self data"),
+    Hook("reader", "_wakeup_waiter", "self"),
+    Hook("reader", "_waiter", type(None)),
+    Hook("reader", "_buffer", bytearray),
+    Hook("reader", "_eof", bool),
+    Hook("reader", "_limit", int),
     Hook("constants", "_SendfileMode", type),
     Hook("constants", "SSL_HANDSHAKE_TIMEOUT", float),
     Hook("constants", "SSL_SHUTDOWN_TIMEOUT", float),
@@ -180,6 +190,7 @@ def owners() -> Iterator[dict[str, Any]]:
     """What the hooks are names of: live objects where only an instance has the attribute."""
     loop = asyncio.SelectorEventLoop()
     selector = selectors.EpollSelector()
+    reader = asyncio.StreamReader(loop=loop)
     try:
         yield {
             "loop": loop,
@@ -190,6 +201,8 @@ def owners() -> Iterator[dict[str, Any]]:
             "popen": subprocess.Popen,
             "policy": _policy_class(),
             "selector": selector,
+            "reader": reader,
+            "reader_protocol": asyncio.StreamReaderProtocol(reader, loop=loop),
             "base_events": base_events,
             "constants": constants,
             "events": events,

@@ -208,3 +208,30 @@ async def test_an_error_in_the_handler_is_told(unexpected: list[dict[str, object
     await server.wait_closed()
     # 3.11 leaves it to the task to tell, when it is collected.
     unexpected[:] = [context for context in unexpected if not isinstance(context["exception"], ValueError)]
+
+
+async def test_a_reader_of_another_kind_and_a_replaced_method_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Reader):
+        fed = 0
+
+        def feed_data(self, data: bytes) -> None:
+            self.fed += len(data)
+            super().feed_data(data)
+
+    fed: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    counting = Counting(loop=loop)
+    transport, _ = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(counting), sock=near)
+    with far:
+        far.send(b"for its own class")
+        assert await counting.readexactly(17) == b"for its own class"
+        assert counting.fed == 17
+        original = Reader.feed_data
+        monkeypatch.setattr(Reader, "feed_data", lambda self, data: (fed.append(data), original(self, data)))
+        transport.set_protocol(asyncio.StreamReaderProtocol(reader := Reader(loop=loop)))
+        far.send(b"for the replaced method")
+        assert await reader.readexactly(23) == b"for the replaced method"
+        assert fed == [b"for the replaced method"]
+        monkeypatch.undo()
+        transport.close()

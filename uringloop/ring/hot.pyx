@@ -28,6 +28,8 @@ from libc.string cimport memcpy, memmove, memset
 from os import strerror
 from sys import version_info
 
+from ..hooks import stream_feeding
+
 _log = getLogger("asyncio")
 
 #: Of the core's sources.
@@ -363,6 +365,7 @@ cdef class Dispatcher:
             self.report(error, operation)
 
 
+include "hot_reader.pxi"
 include "hot_stream.pxi"
 include "hot_datagram.pxi"
 include "hot_file.pxi"

@@ -38,7 +38,7 @@ cdef class Stream(Endpoint):
     cdef Dispatcher dispatcher
     cdef object transport, protocol, context, call_soon
     cdef list held
-    cdef bint buffered, eof_written, sendfile_waits, pipe
+    cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef readonly bint paused, closing, lost
     cdef public size_t high_water
@@ -70,6 +70,7 @@ cdef class Stream(Endpoint):
     def set_protocol(self, protocol):
         self.protocol = protocol
         self.buffered = isinstance(protocol, BufferedProtocol)
+        self.feeds = feeds_reader(protocol)
 
     # Receiving
 
@@ -206,6 +207,8 @@ cdef class Stream(Endpoint):
                     self.held.insert(0, PyBytes_FromStringAndSize(data, size))
                     self.check(ul_stream_hold(self.handle))
                     return
+            if self.feeds and feed_reader(self.protocol, data, size):
+                return
             if whole is None:
                 whole = PyBytes_FromStringAndSize(data, size)
             self.protocol.data_received(whole)
