@@ -7,33 +7,15 @@ C servers, one on epoll and one on io_uring, are the limit.  Where the load gene
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
-from benchmarks import contenders, results, runner
-from benchmarks.results import Case, Figures
-from benchmarks.runner import Servers
+from benchmarks import contenders, results
+from benchmarks.results import Case
+from benchmarks.runner import Load, Servers
 
 MODES = ("protocol", "buffered", "streams", "sock")
 TRANSPORTS = ("tcp", "unix")
-
-
-def echo_load(
-    servers: Servers, connections: int, size: int, depth: int, seconds: float, *extra: str
-) -> Callable[[str], Figures]:
-    """How one contender is loaded."""
-    options = {"c": connections, "s": size, "d": depth, "t": seconds, "w": seconds / 4}
-    arguments = [f"-{letter}{value}" for letter, value in options.items()]
-
-    def measure(contender: str) -> Figures:
-        try:
-            figures = runner.load(runner.compiled("load"), servers[contender], *arguments, *extra)
-        except runner.Disqualified:
-            servers.stop(contender)
-            raise
-        return {"value": figures.pop("rate"), **figures}
-
-    return measure
 
 
 def bytes_text(size: int) -> str:
@@ -51,7 +33,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
             for connections, size, depth in product(options.connections, options.sizes, options.depths):
                 yield Case(
                     f"{transport} {mode}, {connections_text(connections)}, {bytes_text(size)}, depth {depth}",
-                    echo_load(servers, connections, size, depth, options.seconds),
+                    Load("load", servers, options.seconds, c=connections, s=size, d=depth),
                     [*options.loops, *limits],
                 )
 

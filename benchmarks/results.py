@@ -125,7 +125,8 @@ def table(result: Mapping[str, Any]) -> str:
         ratios = "{median:6.2f} {low:6.2f} {high:6.2f}".format(**against) if against else " " * 20
         mark = "*" if row.get("load_busy", 0) > SATURATED else " "
         figures = "".join(f"{row[name]:11.2f}" for name in names)
-        lines.append(f"  {contender:10} {row['value']:12,.0f}{mark}{ratios} {figures}")
+        value = f"{row['value']:12,.0f}" if row["value"] >= 100 else f"{row['value']:12.3g}"
+        lines.append(f"  {contender:10} {value}{mark}{ratios} {figures}")
     ours = result["contenders"].get(contenders.OURS, {})
     if best := ours.get("against_best"):
         lines.append(f"  against {result['best']}, the best other loop: {best['median']:.2f}")

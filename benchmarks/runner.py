@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,11 @@ class CpuTime(NamedTuple):
 class Server:
     pid: int
     address: str
+    stderr: IO[str]
+
+    def last_words(self) -> str:
+        self.stderr.seek(0)
+        return self.stderr.read().strip().rpartition("\n")[2]
 
 
 #: Of all that is started here, against other work on the machine.
@@ -94,12 +100,18 @@ def cpu_us(begin: CpuTime, end: CpuTime, messages: float) -> dict[str, float]:
     return {"user_us": user_us, "system_us": total_us - user_us}
 
 
-def start(command: Sequence[str], cpu: int, stderr: IO[str] | int) -> "subprocess.Popen[str]":
+def start(command: Sequence[str], cpu: int, stderr: IO[str] | int, stdin: int | None = None) -> "subprocess.Popen[str]":
     """In a session of its own, which is a scheduling group: within one, niceness counts among its members only."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with pinned(cpu):
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True, start_new_session=True
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            text=True,
+            start_new_session=True,
         )
     if niceness:
         os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
@@ -123,20 +135,22 @@ def compiled(name: str, *libraries: str) -> str:
     return str(program)
 
 
-def server_command(contender: str, mode: str, address: str, *, busy: bool = False) -> list[str]:
+def server_command(contender: str, mode: str, address: str, extra: Sequence[str] = ()) -> list[str]:
     if contender in contenders.C_SERVERS:
         return [compiled(contenders.C_SERVERS[contender]), address]
-    command = [sys.executable, "-m", "benchmarks.server", "--loop", contender, "--mode", mode, "--at", address]
-    return [*command, "--busy"] if busy else command
+    return [sys.executable, "-m", "benchmarks.servers", "--loop", contender, "--mode", mode, "--at", address, *extra]
 
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
     """Runs a server that prints `listening at ADDRESS` when it is ready."""
-    with tempfile.TemporaryFile("w+") as complaints:
-        process = start(command, cpu, complaints)
+    with tempfile.TemporaryFile("w+") as stderr:
+        process = start(command, cpu, stderr)
+        server = Server(process.pid, _address(process), stderr)
         try:
-            yield Server(process.pid, _address(process, complaints))
+            if not server.address:
+                raise Disqualified(f"did not start: {server.last_words() or 'no output'}")
+            yield server
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -145,28 +159,26 @@ def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
             process.communicate()
 
 
-def _address(process: "subprocess.Popen[str]", complaints: IO[str]) -> str:
+def _address(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
     line = process.stdout.readline() if ready else ""
-    if found := re.match(r"listening at (.+)", line):
-        return found[1]
-    complaints.seek(0)
-    raise Disqualified("did not start: " + (complaints.read().strip().rpartition("\n")[2] or "no output"))
+    found = re.match(r"listening at (.+)", line)
+    return found[1] if found else ""
 
 
 class Servers(contextlib.AbstractContextManager["Servers"]):
     """One server for each contender, started when it is first asked for."""
 
-    def __init__(self, mode: str, *, unix: bool = False, busy: bool = False) -> None:
-        self._mode, self._unix, self._busy = mode, unix, busy
+    def __init__(self, mode: str, *extra: str, unix: bool = False) -> None:
+        self._mode, self._extra, self._unix = mode, extra, unix
         self._running: dict[str, tuple[Server, contextlib.ExitStack]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="uringloop-benchmark-")
 
     def __getitem__(self, contender: str) -> Server:
         if contender not in self._running:
             address = str(self._path(contender)) if self._unix else "0"
-            command = server_command(contender, self._mode, address, busy=self._busy)
+            command = server_command(contender, self._mode, address, self._extra)
             cpu, _ = server_and_load_cpu()
             with contextlib.ExitStack() as started:
                 server = started.enter_context(serving(command, cpu))
@@ -188,28 +200,86 @@ class Servers(contextlib.AbstractContextManager["Servers"]):
         self._folder.cleanup()
 
 
-def load(program: str, server: Server, *arguments: str) -> dict[str, float]:
-    """Runs a load generator against a server; its figures, and the server's CPU time over exactly the measured part.
+class Workers(contextlib.AbstractContextManager["Workers"]):
+    """One process for each contender that measures within itself what it is told by name."""
 
-    The program says "begin" and "end" on stderr, and its figures as JSON with `messages` among them on stdout.  What
-    else it says, and a failure, disqualifies the server.
-    """
-    _, cpu = server_and_load_cpu()
-    marks: dict[str, CpuTime] = {}
-    complaints: list[str] = []
-    with start([program, "-a", server.address, *arguments], cpu, subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for line in map(str.strip, process.stderr):
-            if line in ("begin", "end"):
-                marks[line] = cpu_time(server.pid)
-            else:
-                complaints.append(line)
-        result = process.stdout.read()
-    if process.returncode != 0:
-        raise Disqualified(complaints[0] if complaints else f"the load generator ended: {process.returncode}")
-    figures: dict[str, float] = json.loads(result)
-    messages = figures.pop("messages")
-    if messages == 0:
-        raise Disqualified("no message came back in the measured time")
-    return {**figures, **cpu_us(marks["begin"], marks["end"], messages)}
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[str]] = {}
+
+    def ask(self, contender: str, question: str) -> dict[str, float]:
+        if contender not in self._running:
+            cpu, _ = server_and_load_cpu()
+            command = [sys.executable, "-m", "benchmarks.workers", "--loop", contender]
+            self._running[contender] = start(command, cpu, subprocess.PIPE, stdin=subprocess.PIPE)
+        worker = self._running[contender]
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(question, file=worker.stdin, flush=True)
+        ready, _, _ = select.select([worker.stdout], [], [], LOAD_TIMEOUT_S)
+        if line := worker.stdout.readline() if ready else "":
+            figures: dict[str, float] = json.loads(line)
+            return figures
+        worker.kill()
+        _, complaints = self._running.pop(contender).communicate()
+        raise Disqualified(complaints.strip().rpartition("\n")[2] or "no answer")
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._running.values():
+            worker.kill()
+            worker.communicate()
+
+
+class Load:
+    """How a contender's server is loaded: by which program of benchmarks/c, with which options."""
+
+    def __init__(
+        self,
+        program: str,
+        servers: Servers,
+        seconds: float,
+        *flags: str,
+        libraries: Sequence[str] = (),
+        **options: object,
+    ) -> None:
+        self._program, self._servers = compiled(program, *libraries), servers
+        options |= {"t": seconds, "w": seconds / 4}
+        self._arguments = [*flags, *(f"-{letter}{value}" for letter, value in options.items())]
+
+    def __call__(self, contender: str) -> dict[str, float]:
+        """The program's figures, and the server's CPU time over exactly the measured part, for each message.
+
+        The program says "begin" and "end" on stderr, and its figures as JSON on stdout.  What else it says, and a
+        failure, disqualifies; the server is stopped then.
+        """
+        server = self._servers[contender]
+        try:
+            return self._run(server)
+        except Disqualified as reason:
+            words = server.last_words()
+            self._servers.stop(contender)
+            raise Disqualified(f"{reason} ({words})" if words else str(reason)) from None
+
+    def _run(self, server: Server) -> dict[str, float]:
+        _, cpu = server_and_load_cpu()
+        marks: dict[str, CpuTime] = {}
+        complaints: list[str] = []
+        command = [self._program, "-a", server.address, *self._arguments]
+        with start(command, cpu, subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in map(str.strip, process.stderr):
+                if line in ("begin", "end"):
+                    marks[line] = cpu_time(server.pid)
+                else:
+                    complaints.append(line)
+            result = process.stdout.read()
+        if process.returncode == -signal.SIGALRM:
+            raise Disqualified("it answers no more")
+        if process.returncode != 0:
+            raise Disqualified(complaints[0] if complaints else f"the load generator ended: {process.returncode}")
+        figures: dict[str, float] = json.loads(result)
+        messages = figures.pop("messages")
+        if messages == 0:
+            raise Disqualified("no message came back in the measured time")
+        return {"value": figures.pop("rate"), **figures, **cpu_us(marks["begin"], marks["end"], messages)}

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 from benchmarks import results
-from benchmarks.echo import bytes_text, connections_text, echo_load
+from benchmarks.echo import bytes_text, connections_text
 from benchmarks.results import Case
-from benchmarks.runner import Servers
+from benchmarks.runner import Load, Servers
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -21,7 +21,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         for connections, size in product(options.connections, options.sizes):
             yield Case(
                 f"udp, {connections_text(connections)}, {bytes_text(size)}",
-                echo_load(servers, connections, size, 1, options.seconds, "-u"),
+                Load("load", servers, options.seconds, "-u", c=connections, s=size),
                 options.loops,
             )
 

@@ -12,14 +12,13 @@
  *
  * It writes "begin" and "end" to stderr around the measured time, and one line of JSON to stdout.
  */
+#include "measure.h"
 #include "ring.h"
 
 enum {
-    PATTERN_PERIOD = 65521,       /* a prime: successive messages differ, whatever their size */
     OUTSTANDING_TCP = 256 << 10,  /* bytes; a loopback socket's send buffer has room for 2.5 MiB */
     OUTSTANDING_UNIX = 64 << 10,  /* of 208 KiB, which count the kernel's own structures too */
     BUFFERS_LIMIT = 8 << 20,
-    HISTOGRAM_SLOTS = 2048,
     DRAIN_NS = 2000 * 1000 * 1000,
 };
 
@@ -37,13 +36,10 @@ static struct {
     bool datagrams;
     bool in_turn; /* one send at a time on a connection, because more might not find room */
     size_t size;
-    double seconds, warmup;
-} option = {.connections = 1, .depth = 1, .size = 1024, .seconds = 2.0, .warmup = 0.5};
+} option = {.connections = 1, .depth = 1, .size = 1024};
 
-static enum { WARMING, MEASURING, DRAINING } phase;
 static struct connection *connections;
-static unsigned char *pattern;
-static uint64_t messages, outstanding, errors, histogram[HISTOGRAM_SLOTS];
+static uint64_t outstanding;
 static int alive;
 
 /* Few buffers do, for each goes back as soon as it is compared, and few stay in the cache. */
@@ -54,42 +50,13 @@ static void choose_buffers(void) {
     open_buffers(count, size);
 }
 
-/* Latencies are counted in 32 slots for each power of two, so a slot is at most 3 % wide. */
-static void record(uint64_t latency_ns) {
-    int shift = latency_ns < 64 ? 0 : 58 - __builtin_clzll(latency_ns);
-    histogram[shift * 32 + (int)(latency_ns >> shift)]++;
-}
-
-static double percentile_us(double share) {
-    uint64_t rank = (uint64_t)(share * (double)messages), seen = 0;
-    int slot = 0;
-    if (messages == 0) return 0;
-    while ((seen += histogram[slot]) <= rank) slot++;
-    int shift = slot < 64 ? 0 : slot / 32 - 1;
-    return (double)((uint64_t)(slot - shift * 32) << shift) / 1000.0;
-}
-
 static const unsigned char *content(const struct connection *c, uint64_t offset) {
-    return pattern + ((uint64_t)(c - connections) * 7919 + offset) % PATTERN_PERIOD;
-}
-
-static void fill_pattern(void) {
-    size_t longest = option.size * (size_t)option.depth;
-    size_t size = PATTERN_PERIOD + (longest > buffers.size ? longest : buffers.size);
-    uint64_t state = 88172645463325252u; /* xorshift64 */
-    pattern = must_map(-1, size, 0);
-    for (size_t i = 0; i < size; i++) {
-        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-        pattern[i] = i < PATTERN_PERIOD ? (unsigned char)(state >> 32) : pattern[i - PATTERN_PERIOD];
-    }
+    return pattern_at((uint64_t)(c - connections), offset);
 }
 
 static void fail(struct connection *c, const char *what, int error) {
     if (c->broken) return;
-    if (errors++ < 5) {
-        fprintf(stderr, "connection %td, byte %ju: %s", c - connections, (uintmax_t)c->received_bytes, what);
-        fprintf(stderr, error ? ": %s\n" : "\n", strerror(error));
-    }
+    complain((uint64_t)(c - connections), c->received_bytes, what, error);
     c->broken = true;
     alive--;
     outstanding -= c->sent_bytes / option.size + c->queued - c->received_bytes / option.size;
@@ -200,18 +167,13 @@ static void connect_all(void) {
     alive = option.connections;
 }
 
-static uint64_t run_for(double seconds) {
-    uint64_t start = now_ns(), deadline = start + (uint64_t)(seconds * 1e9), now = start;
-    while (alive > 0 && now < deadline) {
-        turn();
-        now = now_ns();
-    }
-    return now - start + 1; /* a divisor, and all connections may have failed before */
+static bool go_on(void) {
+    turn();
+    return alive > 0;
 }
 
 /* Lost bytes with nothing behind them leave no trace in the content: they are what is missing in the end. */
 static void drain(void) {
-    phase = DRAINING;
     for (uint64_t deadline = now_ns() + DRAIN_NS; outstanding > 0 && now_ns() < deadline;) turn();
     for (int i = 0; i < option.connections; i++) {
         struct connection *c = &connections[i];
@@ -228,8 +190,8 @@ static void read_options(int argc, char **argv) {
         else if (letter == 'c') option.connections = atoi(optarg);
         else if (letter == 's') option.size = strtoul(optarg, NULL, 10);
         else if (letter == 'd') option.depth = atoi(optarg);
-        else if (letter == 't') option.seconds = atof(optarg);
-        else if (letter == 'w') option.warmup = atof(optarg);
+        else if (letter == 't') duration.seconds = atof(optarg);
+        else if (letter == 'w') duration.warmup = atof(optarg);
         else if (letter == 'u') option.datagrams = true;
         else die(usage);
     }
@@ -244,25 +206,14 @@ int main(int argc, char **argv) {
     read_options(argc, argv);
     open_ring();
     choose_buffers();
-    fill_pattern();
+    size_t outstanding_max = option.size * (size_t)option.depth;
+    fill_pattern(outstanding_max > buffers.size ? outstanding_max : buffers.size);
     connect_all();
     for (int i = 0; i < option.connections; i++) {
         arm_receive(&connections[i]);
         send_messages(&connections[i], (uint64_t)option.depth, now_ns());
     }
-    run_for(option.warmup);
-
-    phase = MEASURING;
-    fputs("begin\n", stderr);
-    double cpu_before = cpu_seconds();
-    double seconds = (double)run_for(option.seconds) / 1e9;
-    double busy = (cpu_seconds() - cpu_before) / seconds;
-    fputs("end\n", stderr);
-
+    measure(go_on);
     drain();
-    double rate = (double)messages / seconds, p50 = percentile_us(0.50), p99 = percentile_us(0.99);
-    printf("{\"messages\": %ju, \"seconds\": %.6f, \"rate\": %.1f, ", (uintmax_t)messages, seconds, rate);
-    printf("\"errors\": %ju, \"p50_us\": %.1f, \"p99_us\": %.1f, ", (uintmax_t)errors, p50, p99);
-    printf("\"load_busy\": %.3f}\n", busy);
-    return errors > 0;
+    return report();
 }

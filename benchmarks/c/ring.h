@@ -8,8 +8,8 @@
 #include <sys/syscall.h>
 
 enum { SYS_SETUP = 425, SYS_ENTER = 426, SYS_REGISTER = 427 };
-enum { OP_ACCEPT = 13, OP_SEND = 26, OP_RECV = 27 };
-enum { SQE_FIXED_FILE = 1 << 0, SQE_BUFFER_SELECT = 1 << 5, SQE_CQE_SKIP_SUCCESS = 1 << 6 };
+enum { OP_ACCEPT = 13, OP_CONNECT = 16, OP_SEND = 26, OP_RECV = 27 };
+enum { SQE_FIXED_FILE = 1 << 0, SQE_LINK = 1 << 2, SQE_BUFFER_SELECT = 1 << 5, SQE_CQE_SKIP_SUCCESS = 1 << 6 };
 enum { SETUP_CQSIZE = 1 << 3, SETUP_SUBMIT_ALL = 1 << 7 };
 enum { SETUP_SINGLE_ISSUER = 1 << 12, SETUP_DEFER_TASKRUN = 1 << 13 };
 enum { ENTER_GETEVENTS = 1 << 0, ENTER_EXT_ARG = 1 << 3, ENTER_REGISTERED_RING = 1 << 4 };
@@ -98,7 +98,7 @@ static struct {
     uint16_t tail;
 } buffers;
 
-static void open_ring(void) {
+static inline void open_ring(void) {
     struct ring_params params = {
         .flags = SETUP_CQSIZE | SETUP_SUBMIT_ALL | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN,
         .cq_entries = CQ_ENTRIES,
@@ -124,7 +124,7 @@ static void open_ring(void) {
 }
 
 /* Submits what is staged and waits until `wait_for` completions are there, or a short while. */
-static void enter(unsigned wait_for) {
+static inline void enter(unsigned wait_for) {
     struct timespec timeout = {.tv_nsec = TURN_NS};
     struct wait_argument argument = {.timeout = (uintptr_t)&timeout};
     __atomic_store_n(ring.sq_tail, ring.tail, __ATOMIC_RELEASE);
@@ -136,7 +136,7 @@ static void enter(unsigned wait_for) {
         die("io_uring_enter: %m");
 }
 
-static struct sqe *stage(void) {
+static inline struct sqe *stage(void) {
     while (ring.staged == SQ_ENTRIES) enter(0);
     ring.staged++;
     struct sqe *sqe = &ring.sqes[ring.tail++ & (SQ_ENTRIES - 1)];
@@ -144,7 +144,7 @@ static struct sqe *stage(void) {
     return sqe;
 }
 
-static void recycle(uint16_t id) {
+static inline void recycle(uint16_t id) {
     struct buffer *entry = &buffers.ring[buffers.tail++ & (buffers.count - 1)];
     entry->addr = (uintptr_t)(buffers.memory + (size_t)id * buffers.size);
     entry->len = buffers.size;
@@ -152,7 +152,7 @@ static void recycle(uint16_t id) {
     __atomic_store_n(&buffers.ring->tail, buffers.tail, __ATOMIC_RELEASE);
 }
 
-static void open_buffers(uint32_t count, uint32_t size) {
+static inline void open_buffers(uint32_t count, uint32_t size) {
     buffers.count = count;
     buffers.size = size;
     buffers.memory = must_map(-1, (size_t)count * size, 0);
@@ -162,4 +162,4 @@ static void open_buffers(uint32_t count, uint32_t size) {
     for (uint32_t id = 0; id < count; id++) recycle((uint16_t)id);
 }
 
-static unsigned char *buffer_memory(uint16_t id) { return buffers.memory + (size_t)id * buffers.size; }
+static inline unsigned char *buffer_memory(uint16_t id) { return buffers.memory + (size_t)id * buffers.size; }

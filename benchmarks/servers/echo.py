@@ -1,23 +1,16 @@
-"""The servers that the benchmarks load, each in one process on one loop.
+"""Servers that answer what they read and do nothing else, so that what is measured is the loop."""
 
-    python -m benchmarks.server --loop uvloop --mode protocol --at 0
-
-They answer what they read and do nothing else, so that what is measured is the loop.  A server listens on a TCP port
-of 127.0.0.1 (0: any free one) or on the path of a unix socket, and says where when it is ready.
-"""
-
-import argparse
 import asyncio
 import contextlib
 import socket
-import threading
-from collections.abc import Awaitable, Callable
+import ssl
+from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders
+from benchmarks.servers.listening import BACKLOG, bound, keep, listen, name
 
-BACKLOG = 4096
 CHUNK_BYTES = 256 << 10
+CERTIFICATE = Path(__file__).resolve().parents[2] / "tests" / "loop" / "localhost.pem"
 
 
 class Echo(asyncio.Protocol):
@@ -28,6 +21,14 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
+
+
+class Short(Echo):
+    """One message, then it closes."""
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.transport.close()
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
@@ -58,6 +59,16 @@ class DatagramEcho(asyncio.DatagramProtocol):
 
 async def protocol(address: str) -> str:
     return await listen(Echo, address)
+
+
+async def short(address: str) -> str:
+    return await listen(Short, address)
+
+
+async def tls(address: str) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return await listen(Echo, address, context)
 
 
 async def buffered(address: str) -> str:
@@ -99,74 +110,5 @@ async def sock(address: str) -> str:
 async def datagrams(address: str) -> str:
     endpoint = ("127.0.0.1", int(address))
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(DatagramEcho, local_addr=endpoint)
-    _kept.add(transport)
+    keep(transport)
     return str(transport.get_extra_info("sockname")[1])
-
-
-MODES: dict[str, Callable[[str], Awaitable[str]]] = {
-    "protocol": protocol,
-    "buffered": buffered,
-    "streams": streams,
-    "sock": sock,
-    "datagrams": datagrams,
-}
-
-_kept: set[object] = set()
-
-
-def keep(task: "asyncio.Task[None]") -> None:
-    _kept.add(task)
-    task.add_done_callback(_kept.discard)
-
-
-async def listen(factory: Callable[[], asyncio.BaseProtocol], address: str) -> str:
-    """Where it listens."""
-    loop = asyncio.get_running_loop()
-    if address.isdigit():
-        server = await loop.create_server(factory, "127.0.0.1", int(address), backlog=BACKLOG)
-    else:
-        try:
-            server = await loop.create_unix_server(factory, address, backlog=BACKLOG)
-        except NotImplementedError:  # some of those can do it all the same
-            server = await loop.create_server(factory, sock=bound(address), backlog=BACKLOG)
-    _kept.add(server)
-    return name(server.sockets[0])
-
-
-def bound(address: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET if address.isdigit() else socket.AF_UNIX)
-    listener.bind(("127.0.0.1", int(address)) if address.isdigit() else address)
-    listener.setblocking(False)
-    return listener
-
-
-def name(listener: Any) -> str:
-    at = listener.getsockname()
-    return at if isinstance(at, str) else str(at[1])
-
-
-async def serve(mode: str, address: str) -> None:
-    print(f"listening at {await MODES[mode](address)}", flush=True)
-    await asyncio.get_running_loop().create_future()
-
-
-def compute() -> None:
-    number = 0
-    while True:
-        number = (number * 1103515245 + 12345) % 2147483648
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A server to be loaded.")
-    parser.add_argument("--loop", choices=contenders.LOOPS, required=True)
-    parser.add_argument("--mode", choices=MODES, default="protocol")
-    parser.add_argument("--at", default="0", metavar="PORT_OR_PATH")
-    parser.add_argument("--busy", action="store_true", help="beside a thread that computes in Python without end")
-    options = parser.parse_args()
-    if options.busy:
-        threading.Thread(target=compute, daemon=True).start()
-    contenders.run(options.loop, serve(options.mode, options.at))
-
-
-if __name__ == "__main__":
-    main()

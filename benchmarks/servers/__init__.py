@@ -1,0 +1,1 @@
+"""The servers that the benchmarks load: `python -m benchmarks.servers`."""

@@ -1,0 +1,49 @@
+"""Where servers listen: a TCP port of 127.0.0.1 (0 is any free one), or the path of a unix socket."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+BACKLOG = 4096
+
+_kept: set[object] = set()
+
+
+def keep(thing: object) -> None:
+    """A loop holds neither its servers nor its tasks; tasks are let go when they are done."""
+    _kept.add(thing)
+    if asyncio.isfuture(thing):
+        thing.add_done_callback(_kept.discard)
+
+
+async def listen(factory: Callable[[], asyncio.BaseProtocol], address: str, tls: ssl.SSLContext | None = None) -> str:
+    """The address that it got."""
+    loop = asyncio.get_running_loop()
+    if address.isdigit():
+        server = await loop.create_server(factory, "127.0.0.1", int(address), backlog=BACKLOG, ssl=tls)
+    else:
+        try:
+            server = await loop.create_unix_server(factory, address, backlog=BACKLOG, ssl=tls)
+        except NotImplementedError:  # some of those can do it all the same
+            server = await loop.create_server(factory, sock=bound(address), backlog=BACKLOG, ssl=tls)
+    keep(server)
+    return name(server.sockets[0])
+
+
+def bound(address: str) -> socket.socket:
+    if address.isdigit():
+        # asyncio sets TCP_NODELAY only where the protocol is named.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", int(address)))
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(address)
+    listener.setblocking(False)
+    return listener
+
+
+def name(listener: Any) -> str:
+    at = listener.getsockname()
+    return at if isinstance(at, str) else str(at[1])

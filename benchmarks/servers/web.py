@@ -1,0 +1,71 @@
+"""Web servers as their users run them, apart from where the loop comes from."""
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from aiohttp import web
+
+from benchmarks.servers.listening import BACKLOG, keep, name
+
+PLAINTEXT = b"Hello, World!"
+TEN_KIB = b"0123456789abcdef" * 640
+#: By mode of the server.
+BODIES = {"uvicorn_plaintext": PLAINTEXT, "uvicorn_10k": TEN_KIB, "aiohttp": PLAINTEXT}
+
+
+def application(body: bytes) -> Any:
+    start = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())],
+    }
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+class Uvicorn(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set_result(name(self.servers[0].sockets[0]))
+
+
+async def serve_uvicorn(address: str, body: bytes) -> str:
+    config = uvicorn.Config(
+        application(body), port=int(address), http="httptools", lifespan="off", access_log=False, log_level="warning"
+    )
+    server = Uvicorn(config)
+    keep(asyncio.get_running_loop().create_task(server.serve()))
+    return await server.listening
+
+
+async def uvicorn_plaintext(address: str) -> str:
+    return await serve_uvicorn(address, PLAINTEXT)
+
+
+async def uvicorn_10k(address: str) -> str:
+    return await serve_uvicorn(address, TEN_KIB)
+
+
+async def aiohttp(address: str) -> str:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=PLAINTEXT, content_type="text/plain")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(address), backlog=BACKLOG).start()
+    return str(runner.addresses[0][1])

@@ -1,0 +1,199 @@
+"""What is measured within one process: scheduling, and children.
+
+    echo "call_soon 0.1" | python -m benchmarks.workers --loop uvloop
+
+It reads questions with their seconds, one a line, and answers each with one line of JSON.  A question is a coroutine
+function here that does something `count` times; `count` grows until it takes as long as was asked for.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from benchmarks import contenders
+
+GROWTH_MAX = 10
+TIMERS_AT_ONCE = 2000
+GATHERED = 100
+SPAWNED_AT_ONCE = 8
+PIPED = bytes(64 << 10)
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+async def call_soon(count: int) -> None:
+    await _calls(count, asyncio.get_running_loop().call_soon)
+
+
+async def call_soon_with_arguments(count: int) -> None:
+    await _calls(count, asyncio.get_running_loop().call_soon, 1, "two")
+
+
+async def call_soon_threadsafe(count: int) -> None:
+    await _calls(count, asyncio.get_running_loop().call_soon_threadsafe)
+
+
+async def call_soon_threadsafe_from_a_thread(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def call() -> None:
+        for _ in range(count):
+            loop.call_soon_threadsafe(nothing)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    threading.Thread(target=call).start()
+    await done
+
+
+async def _calls(count: int, call: Callable[..., object], *arguments: object) -> None:
+    """A thousand at a time, as a busy turn of the loop has them."""
+    for first in range(0, count, 1000):
+        for _ in range(min(1000, count - first)):
+            call(nothing, *arguments)
+        await asyncio.sleep(0)
+
+
+async def chained_calls(count: int) -> None:
+    """Each schedules the next, so that each is a turn of the loop."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def call(left: int) -> None:
+        if left:
+            loop.call_soon(call, left - 1)
+        else:
+            done.set_result(None)
+
+    call(count)
+    await done
+
+
+async def timers_set_and_cancelled(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for number in range(count):
+        loop.call_later(10, nothing).cancel()
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+
+
+async def timers_fired(count: int) -> None:
+    """Within a millisecond, which is much less than so many take."""
+    loop = asyncio.get_running_loop()
+    for first in range(0, count, TIMERS_AT_ONCE):
+        number = min(TIMERS_AT_ONCE, count - first)
+        done = loop.create_future()
+        for each in range(number):
+            loop.call_later(each / TIMERS_AT_ONCE / 1000, nothing)
+        loop.call_later(0.001, done.set_result, None)
+        await done
+
+
+async def sleep_0(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def futures(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        future = loop.create_future()
+        loop.call_soon(future.set_result, None)
+        await future
+
+
+async def tasks(count: int) -> None:
+    async def body() -> None:
+        pass
+
+    for _ in range(count):
+        await asyncio.create_task(body())
+
+
+async def gather(count: int) -> None:
+    """For each coroutine of a hundred."""
+    for _ in range(max(1, count // GATHERED)):
+        await asyncio.gather(*(asyncio.sleep(0) for _ in range(GATHERED)))
+
+
+async def spawn(count: int) -> None:
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        _checked(await process.wait() == 0)
+
+
+async def spawn_8_at_once(count: int) -> None:
+    for _ in range(max(1, count // SPAWNED_AT_ONCE)):
+        await asyncio.gather(*(spawn(1) for _ in range(SPAWNED_AT_ONCE)))
+
+
+async def spawn_and_pipe_64_kib(count: int) -> None:
+    pipe = asyncio.subprocess.PIPE
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec("/bin/cat", stdin=pipe, stdout=pipe)
+        output, _ = await process.communicate(PIPED)
+        _checked(output == PIPED)
+
+
+def _checked(right: bool) -> None:
+    if not right:
+        raise ValueError("a child gave the wrong answer")
+
+
+#: How many it does for each `count`, at the least.
+AT_LEAST = {"gather": GATHERED, "spawn_8_at_once": SPAWNED_AT_ONCE}
+QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
+    question.__name__: question
+    for question in (
+        call_soon,
+        call_soon_with_arguments,
+        call_soon_threadsafe,
+        call_soon_threadsafe_from_a_thread,
+        chained_calls,
+        timers_set_and_cancelled,
+        timers_fired,
+        sleep_0,
+        futures,
+        tasks,
+        gather,
+        spawn,
+        spawn_8_at_once,
+        spawn_and_pipe_64_kib,
+    )
+}
+SPAWNING = [name for name in QUESTIONS if name.startswith("spawn")]
+SCHEDULING = [name for name in QUESTIONS if name not in SPAWNING]
+
+
+async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:
+    """Seconds for each."""
+    count = at_least
+    while True:
+        began = time.perf_counter()
+        await question(count)
+        took = time.perf_counter() - began
+        if took >= seconds / 2:
+            return took / count
+        count = int(count * max(2, min(GROWTH_MAX, seconds / took))) // at_least * at_least
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures what it is asked on standard input.")
+    parser.add_argument("--loop", choices=contenders.LOOPS, required=True)
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=contenders.factory(options.loop)) as runner:
+        for line in sys.stdin:
+            name, seconds = line.split()
+            each = runner.run(timed(QUESTIONS[name], float(seconds), AT_LEAST.get(name, 1)))
+            print(json.dumps({"value": each * 1e6}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

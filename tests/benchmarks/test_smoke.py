@@ -1,0 +1,98 @@
+"""Each benchmark still runs, and what it measures is right: figures of asyncio and uringloop, none disqualified."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uringloop
+from tests.compat.libraries.needs import library, missing, program
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOPS = ("asyncio", "uringloop")
+C_SERVERS = ("C epoll", "C io_uring")
+
+pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+
+
+def run(benchmark: str, folder: Path, *options: str, seconds: str = "0.02") -> dict[str, Any]:
+    record = folder / "record.json"
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--rounds", "1", "--seconds", seconds]
+    finished = subprocess.run(
+        [*command, "--loops", *LOOPS, "--json", str(record), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    result: dict[str, Any] = json.loads(record.read_text())
+    return result
+
+
+def check(record: dict[str, Any], cases: int, *limits: str) -> None:
+    assert len(record["results"]) == cases
+    for result in record["results"]:
+        assert list(result["contenders"]) == [*LOOPS, *limits]
+        for row in result["contenders"].values():
+            assert row.get("disqualified", "") == ""
+            assert row["value"] > 0
+
+
+def test_echo(tmp_path: Path) -> None:
+    options = ["--modes", "protocol", "--transports", "unix", "--connections", "3", "--sizes", "64", "--depths", "2"]
+    record = run("echo", tmp_path, *options)
+    check(record, 1, *C_SERVERS)
+    assert record["machine"]["kernel"]
+    assert record["versions"]["python"]
+    assert record["rounds"] == 1
+
+
+@pytest.mark.parametrize("mode", ["buffered", "streams", "sock"])
+def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
+    # More outstanding than a socket takes, so that the load generator sends one after the other.
+    options = ["--modes", mode, "--transports", "tcp", "--connections", "2", "--sizes", "262144", "--depths", "8"]
+    check(run("echo", tmp_path, *options, seconds="0.2"), 1)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "options", "cases"),
+    [
+        ("udp", ["--connections", "2"], 1),
+        ("accept", ["--connections", "2"], 1),
+        ("bulk", [], 2),
+        ("sendfile", ["--sizes", "16384"], 1),
+        ("tail", ["--connections", "2"], 1),
+        ("memory", ["--modes", "protocol", "--connections", "200"], 1),
+        ("spawn", ["--only", "spawn"], 1),
+    ],
+)
+def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Path) -> None:
+    check(run(benchmark, tmp_path, *options, seconds="0.1"), cases)
+
+
+def test_scheduling(tmp_path: Path) -> None:
+    check(run("scheduling", tmp_path, seconds="0.002"), 11)
+
+
+def test_tls(tmp_path: Path) -> None:
+    if not Path("/usr/include/openssl/ssl.h").exists():
+        missing("OpenSSL's headers", "apt-get install libssl-dev")
+    check(run("tls", tmp_path, "--connections", "2"), 1)
+
+
+def test_web(tmp_path: Path) -> None:
+    program("wrk", "wrk")
+    library("httptools")
+    check(run("web", tmp_path, "--servers", "uvicorn_plaintext", "--connections", "2"), 1)
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    peers = {"blazio", "talyn", "rloop", "uvloop"}
+    record = run("scheduling", tmp_path, "--only", "call_soon", seconds="0.001")
+    assert record["missing"] == sorted(name for name in peers if not importlib.util.find_spec(name))
