@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from benchmarks import contenders, runner
 from benchmarks.runner import ROOT, Disqualified
@@ -29,6 +29,12 @@ SATURATED = 0.95
 
 T = TypeVar("T")
 Figures = Mapping[str, float]
+
+
+class Spread(NamedTuple):
+    median: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,11 @@ def ratio(case: Case, mine: Outcome, other: Outcome) -> dict[str, float] | None:
     ratios = [ours[number] / theirs[number] for number in ours.keys() & theirs.keys()]
     if case.lower_is_better:
         ratios = [1 / each for each in ratios]
-    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)} if ratios else None
+    return spread(ratios)._asdict() if ratios else None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
 
 
 def best_peer(case: Case, outcomes: Mapping[str, Outcome]) -> str | None:
@@ -179,7 +189,11 @@ def report(benchmark: str, cases: Iterator[Case], options: argparse.Namespace) -
             "seconds": options.seconds,
             "results": results,
         }
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(options.json, record)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import runner
+from benchmarks import results, runner
 
 #: The loop and the library of files.
 CONTENDERS = {
@@ -111,7 +111,7 @@ def run_one(contender: str, case: str, path: Path, seconds: float) -> None:
 
 def compare(case: str, path: Path, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     samples: dict[str, list[dict[str, float]]] = {contender: [] for contender in options.contenders}
-    for _, contender in runner.interleaved(options.contenders, options.rounds):
+    for _, contender in results.interleaved(options.contenders, options.rounds):
         one = ["--one", contender, case, str(path), "--seconds", str(options.seconds)]
         command = [sys.executable, "-m", "benchmarks.ticker", *one]
         finished = subprocess.run(command, cwd=runner.ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -123,7 +123,7 @@ def report(case: str, samples: dict[str, list[dict[str, float]]]) -> None:
     print(f"\n{case:<26} {'worst gap':>10} {'(lowest, highest)':>20} {'p99':>8} {'median':>8} {'MiB/s':>8}")
     for contender, columns in samples.items():
         worst, p99, median, rate = (
-            runner.spread([column[name] for column in columns])
+            results.spread([column[name] for column in columns])
             for name in ("worst_ms", "p99_ms", "median_ms", "mib_per_s")
         )
         spread = f"({worst.low:.1f}, {worst.high:.1f})"
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         contender, case, path = options.one
         run_one(contender, case, Path(path), options.seconds)
         return
-    record: dict[str, Any] = {"machine": runner.machine(), "versions": runner.versions(["aiofiles", "uringloop"])}
+    record: dict[str, Any] = {"machine": results.machine(), "versions": results.versions(["aiofiles", "uringloop"])}
     with tempfile.NamedTemporaryFile(dir=options.folder) as file:
         for case in options.cases:
             file.truncate(0)
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record[case] = compare(case, Path(file.name), options)
             report(case, record[case])
     if options.json:
-        runner.write_json(options.json, record)
+        results.write_json(options.json, record)
 
 
 if __name__ == "__main__":
