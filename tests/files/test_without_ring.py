@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ async def test_file_that_is_opened_too_late_is_closed(tmp_path: Path) -> None:
     os.close(writer)
 
 
-async def opened(path: Path) -> Any:
+async def opened(path: Path | int) -> Any:
     return await files.open(path, "rb")
 
 
@@ -50,3 +52,34 @@ async def write_on(fd: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(fd, b"x")
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("by_exit", [False, True])
+async def test_close_that_is_cancelled_before_a_thread_is_free_closes(tmp_path: Path, by_exit: bool) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        file = await files.open(tmp_path / "file", "wb", executor=executor)
+        await file.write(b"content")
+        busy = threading.Event()
+        executor.submit(busy.wait)
+        closing = asyncio.ensure_future(file.__aexit__(None, None, None) if by_exit else file.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        busy.set()
+        await asyncio.wrap_future(executor.submit(bool))
+    assert file.closed
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+async def test_descriptor_whose_opening_is_cancelled_is_closed_by_its_owner_alone() -> None:
+    for _ in range(2):
+        reader, writer = os.pipe()
+        opening = asyncio.ensure_future(opened(reader))
+        await asyncio.sleep(0)
+        opening.cancel()
+        try:
+            await (await opening).close()
+        except asyncio.CancelledError:
+            os.close(reader)
+        os.close(writer)

@@ -213,6 +213,9 @@ async def _open_in_thread(
 ) -> Any:
     if loop is None:
         loop = asyncio.get_running_loop()
+    if isinstance(given[0], int):
+        # It is open, so nothing waits; and a cancel would leave a thread with a descriptor that the caller closes.
+        return wrap(sync_open(*given), loop=loop, executor=executor)
     opening = loop.run_in_executor(executor, sync_open, *given)
     try:
         file = await asyncio.shield(opening)

@@ -3,6 +3,7 @@
 The names are those of `aiofiles.base` and `aiofiles.threadpool`'s modules, and so is how these classes are built.
 
 As with aiofiles, a call that is cancelled returns at once, and its thread goes on: nobody could wait for a terminal.
+One that is still queued is dropped, but for a close.
 What works on a descriptor that the caller may close afterwards is awaited by `blocking.in_thread` instead.
 """
 
@@ -76,7 +77,14 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._loop.run_in_executor(self._executor, self._file.__exit__, kind, value, traceback)
+        await self._surely(self._file.__exit__, kind, value, traceback)
+
+    async def close(self) -> None:
+        """Close the file; also if this is cancelled before a thread is free."""
+        await self._surely(self._file.close)
+
+    async def _surely(self, function: Callable[..., object], *args: Any) -> None:
+        await asyncio.shield(self._loop.run_in_executor(self._executor, function, *args))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} wrapping {self._file!r}"
@@ -149,7 +157,6 @@ def _with_members(names: tuple[str, ...], make: Callable[[str], Any]) -> Callabl
 
 
 _METHODS = (
-    "close",
     "flush",
     "isatty",
     "read",
