@@ -1,13 +1,13 @@
 """What pyproject.toml cannot say: the extensions, two of them over the one C core."""
 
 import runpy
+from pathlib import Path
 
 from setuptools import Extension, setup
 
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
-parts = ("hot_reader", "hot_stream", "hot_datagram", "hot_file", "hot_socket", "hot_ring")
-halves = ["uringloop/ring/hot.pxd", *(f"uringloop/ring/{name}.pxi" for name in parts)]
+halves = ["uringloop/ring/hot.pxd", *(str(path) for path in sorted(Path("uringloop/ring").glob("hot_*.pxi")))]
 options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 
 setup(

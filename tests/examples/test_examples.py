@@ -27,7 +27,7 @@ def run(name: str, *arguments: str | Path, **variables: str) -> subprocess.Compl
 
 
 def test_every_example_is_tested() -> None:
-    source = Path(__file__).read_text()
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in source] == []
 
 
