@@ -21,13 +21,19 @@ CLASSES: dict[str, type[enum.IntEnum] | type[enum.IntFlag]] = {
     "IORING_FEAT_": abi.Feature,
     "IOSQE_": abi.SqeFlag,
     "IORING_CQE_F_": abi.CqeFlag,
+    "IORING_ENTER_": abi.Enter,
     "IORING_REGISTER_": abi.Register,
+    "IORING_UNREGISTER_": abi.Unregister,
+    "IORING_RESTRICTION_": abi.Restriction,
+    "IORING_ASYNC_CANCEL_": abi.CancelFlag,
 }
 #: The numbers of abi.py outside of its classes, by the kernel's names.
 LOOSE = {
     "IORING_ACCEPT_MULTISHOT": abi.ACCEPT_MULTISHOT,
     "IORING_POLL_ADD_MULTI": abi.POLL_ADD_MULTI,
     "IO_URING_OP_SUPPORTED": abi.OP_SUPPORTED,
+    "IORING_RSRC_REGISTER_SPARSE": abi.RSRC_REGISTER_SPARSE,
+    "IORING_REGISTER_FILES_SKIP": abi.FILES_SKIP,
 }
 
 

@@ -1,25 +1,14 @@
 """Operations that move no bytes: nop, poll, and those on other operations, or other rings."""
 
-import enum
 from collections.abc import Callable
 
-from ..ring import POLL_ADD_MULTI, CqeFlag, Dispatcher, Opcode
+from ..ring import POLL_ADD_MULTI, CancelFlag, CqeFlag, Dispatcher, Opcode
 from .base import ANY_SLOT, Operation, Slot, State
 
 _NOP_INJECT_RESULT = 1 << 0
 _POLL_UPDATE_EVENTS = 1 << 1
 _MESSAGE_SEND_FD = 1
 _U32 = 1 << 32
-
-
-class CancelFlag(enum.IntFlag):
-    """IORING_ASYNC_CANCEL_*: what is cancelled."""
-
-    ALL = 1 << 0
-    FD = 1 << 1
-    ANY = 1 << 2
-    FD_FIXED = 1 << 3
-    OP = 1 << 5
 
 
 class Nop(Operation):

@@ -3,14 +3,27 @@
 Everything that knows an SQE from a CQE lives here, and nothing outside this package sees `ffi` or `lib`.
 """
 
-from .abi import ACCEPT_MULTISHOT, POLL_ADD_MULTI, CqeFlag, Feature, Opcode, Setup, SqeFlag
+from .abi import (
+    ACCEPT_MULTISHOT,
+    POLL_ADD_MULTI,
+    CancelFlag,
+    CqeFlag,
+    Feature,
+    Opcode,
+    Register,
+    Setup,
+    SqeFlag,
+    Unregister,
+)
 from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
+from .groups import BufferGroup
 from .hot import (
     Completion,
     Datagram,
     Dispatcher,
     Endpoint,
+    Loan,
     Pin,
     Receiving,
     Sockets,
@@ -21,6 +34,8 @@ from .hot import (
     status_now,
 )
 from .memory import Vector
+from .register import message_user_data
+from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
 from .ring import Ring, Stageable, is_available
 from .setup import SqPoll
 from .sqe import Sqe
@@ -28,8 +43,12 @@ from .watch import WatchSelector
 
 __all__ = [
     "ACCEPT_MULTISHOT",
+    "FILES_SKIP",
+    "NO_FILE",
     "OPTIONAL",
     "POLL_ADD_MULTI",
+    "BufferGroup",
+    "CancelFlag",
     "Completion",
     "CqeFlag",
     "Datagram",
@@ -37,9 +56,13 @@ __all__ = [
     "Endpoint",
     "Feature",
     "Features",
+    "Loan",
     "Opcode",
     "Pin",
     "Receiving",
+    "Register",
+    "RegisteredBuffers",
+    "RegisteredFiles",
     "Ring",
     "RingUnavailableError",
     "Setup",
@@ -49,10 +72,13 @@ __all__ = [
     "SqeFlag",
     "Stageable",
     "Stream",
+    "Unregister",
     "Vector",
     "WatchSelector",
+    "allocate",
     "disabled_by_variable",
     "is_available",
+    "message_user_data",
     "open_now",
     "read_into_now",
     "read_now",

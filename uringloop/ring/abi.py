@@ -144,16 +144,87 @@ class CqeFlag(enum.IntFlag):
     BUF_MORE = 1 << 4
 
 
-class Register(enum.IntEnum):
-    """IORING_REGISTER_*, as far as they are used here."""
+class Enter(enum.IntFlag):
+    """IORING_ENTER_*: what io_uring_enter(2) is to do."""
 
+    GETEVENTS = 1 << 0
+    SQ_WAKEUP = 1 << 1
+    SQ_WAIT = 1 << 2
+    EXT_ARG = 1 << 3
+    REGISTERED_RING = 1 << 4
+    ABS_TIMER = 1 << 5
+    EXT_ARG_REG = 1 << 6
+    NO_IOWAIT = 1 << 7
+
+
+class Register(enum.IntEnum):
+    """IORING_REGISTER_*: what io_uring_register(2) is to do.  IORING_UNREGISTER_* are in `Unregister`."""
+
+    BUFFERS = 0
+    FILES = 2
     EVENTFD = 4
+    FILES_UPDATE = 6
+    EVENTFD_ASYNC = 7
     PROBE = 8
+    PERSONALITY = 9
+    RESTRICTIONS = 11
     ENABLE_RINGS = 12
+    FILES2 = 13
+    FILES_UPDATE2 = 14
+    BUFFERS2 = 15
+    BUFFERS_UPDATE = 16
+    IOWQ_AFF = 17
     IOWQ_MAX_WORKERS = 19
+    RING_FDS = 20
     PBUF_RING = 22
+    SYNC_CANCEL = 24
+    FILE_ALLOC_RANGE = 25
+    PBUF_STATUS = 26
+    NAPI = 27
+    CLOCK = 29
+    CLONE_BUFFERS = 30
+    SEND_MSG_RING = 31
+    ZCRX_IFQ = 32
+    RESIZE_RINGS = 33
+    MEM_REGION = 34
+    QUERY = 35
+
+
+class Unregister(enum.IntEnum):
+    """IORING_UNREGISTER_*: opcodes of io_uring_register(2), too."""
+
+    BUFFERS = 1
+    FILES = 3
+    EVENTFD = 5
+    PERSONALITY = 10
+    IOWQ_AFF = 18
+    RING_FDS = 21
+    PBUF_RING = 23
+    NAPI = 28
+
+
+class Restriction(enum.IntEnum):
+    """IORING_RESTRICTION_*: what a restriction of a ring is about."""
+
+    REGISTER_OP = 0
+    SQE_OP = 1
+    SQE_FLAGS_ALLOWED = 2
+    SQE_FLAGS_REQUIRED = 3
+
+
+class CancelFlag(enum.IntFlag):
+    """IORING_ASYNC_CANCEL_*: what a cancel looks for."""
+
+    ALL = 1 << 0
+    FD = 1 << 1
+    ANY = 1 << 2
+    FD_FIXED = 1 << 3
+    USERDATA = 1 << 4
+    OP = 1 << 5
 
 
 ACCEPT_MULTISHOT = 1 << 0
 POLL_ADD_MULTI = 1 << 0
 OP_SUPPORTED = 1 << 0
+RSRC_REGISTER_SPARSE = 1 << 0
+FILES_SKIP = -2

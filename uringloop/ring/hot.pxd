@@ -20,6 +20,8 @@ cdef extern from "core.h" nogil:
         uint32_t controllen
         uint32_t payloadlen
         uint32_t flags
+    struct io_uring_buf:
+        pass
     struct io_uring_sqe:
         uint8_t opcode
         uint8_t flags
@@ -105,6 +107,8 @@ cdef extern from "core.h" nogil:
     int ul_file_status_now(int fd, ul_file_status *out)
 
     int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
+    void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
+                           uint32_t size_bytes, uint16_t buffer_id)
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
     void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
 

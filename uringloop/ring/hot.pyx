@@ -15,8 +15,9 @@ from asyncio import BufferedProtocol
 from logging import getLogger
 from operator import index as operator_index
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
@@ -371,3 +372,4 @@ include "hot_datagram.pxi"
 include "hot_file.pxi"
 include "hot_ring.pxi"
 include "hot_socket.pxi"
+include "hot_loan.pxi"

@@ -14,15 +14,18 @@ import os
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from ._cffi import ffi, lib
-from .abi import Register, Setup
+from .abi import Setup
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
+from .groups import BufferGroup
 from .hot import BUILD, Completion, Dispatcher, Queues
+from .register import Registration, check_errno, check_owner
+from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import SqPoll, open_ring, probe
 from .sqe import Sqe
 
@@ -37,6 +40,9 @@ CQ_ENTRIES = 4096
 BUFFER_COUNT = 128
 BUFFER_COUNT_MAX = 4096
 BUFFER_SIZE_BYTES = 32768
+
+#: Below are those of streams and datagram sockets.
+_FIRST_GROUP_ID = 16
 
 _live: "weakref.WeakSet[Ring]" = weakref.WeakSet()
 
@@ -107,7 +113,7 @@ class Linked(Protocol):
 OperationType = TypeVar("OperationType", bound=Stageable)
 
 
-class Ring:
+class Ring(Registration):
     """One io_uring.
 
     Args:
@@ -142,6 +148,8 @@ class Ring:
         self._dispatcher: Dispatcher | None = None
         self._by_hand: Queues | None = None
         self._set_aside: deque[Completion] = deque()
+        self._groups: list[BufferGroup] = []
+        self._next_group_id = _FIRST_GROUP_ID
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
         check_names(without)
@@ -166,7 +174,7 @@ class Ring:
 
     def enable(self) -> None:
         """Start a ring that was made disabled; from now on it belongs to this thread."""
-        _check(lib.ul_ring_enable(self.handle))
+        check_errno(lib.ul_ring_enable(check_owner(self.handle)))
 
     @property
     def handle(self) -> Any:
@@ -230,22 +238,13 @@ class Ring:
     def _open_group(self, group_id: int, count: int, size_bytes: int, count_max: int) -> bool:
         result = lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max)
         if result == -errno.ENOMEM:
-            _check(result)
+            check_errno(result)
         return bool(result == 0)
 
     @property
     def has_buffers(self) -> bool:
         """Whether there is a buffer group to receive into."""
         return self._has_buffers
-
-    def set_worker_limits(self, bounded: int, unbounded: int) -> None:
-        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is."""
-        limits = ffi.new("uint32_t[2]", [bounded, unbounded])
-        _check(lib.ul_ring_register(self.fd, Register.IOWQ_MAX_WORKERS, limits, 2))
-
-    def register_eventfd(self, fd: int) -> None:
-        """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD)."""
-        _check(lib.ul_ring_eventfd(self.handle, fd))
 
     @property
     def address(self) -> int:
@@ -265,6 +264,59 @@ class Ring:
         self._dispatcher, other._dispatcher = other._dispatcher, None
         self._dispatcher.move(self.address)
 
+    # What is registered
+
+    def register_buffers(self, buffers: Sequence[Any] | int, tags: Sequence[int] | None = None) -> RegisteredBuffers:
+        """Register buffers, which the kernel pins once (io_uring_register_buffers_tags(3)).
+
+        Args:
+            buffers: writable, such as `allocate` gives; or a number of places to be filled later.
+            tags: a number for each, see `RegisteredBuffers`.
+
+        Raises:
+            OSError: EBUSY if the ring has such a table; ENOMEM if RLIMIT_MEMLOCK is too small.
+        """
+        return RegisteredBuffers(self, buffers, tags)
+
+    def register_files(self, files: Sequence[int] | int, tags: Sequence[int] | None = None) -> RegisteredFiles:
+        """Register files (io_uring_register_files_tags(3)).
+
+        Args:
+            files: descriptors, `NO_FILE` for an empty place; or a number of places to be filled later.
+            tags: a number for each, see `RegisteredFiles`.
+
+        Raises:
+            OSError: EBUSY if the ring has such a table; EMFILE if RLIMIT_NOFILE is too small.
+        """
+        return RegisteredFiles(self, files, tags)
+
+    def open_group(self, count: int, size_bytes: int) -> BufferGroup:
+        """Make a group of buffers for receives to pick from.
+
+        Args:
+            count: of buffers, a power of two, at most 32768.
+            size_bytes: of one.
+        """
+        group = BufferGroup(self, self._next_group_id, count, size_bytes)
+        self._next_group_id += 1
+        self._groups.append(group)
+        return group
+
+    def resize(self, entries: int, cq_entries: int) -> None:
+        """Give the ring other queues (IORING_REGISTER_RESIZE_RINGS); what is staged is submitted first.
+
+        Linux 6.13 and newer, and only a ring with deferred task work (not `shared`, no `sq_poll`).
+
+        Raises:
+            OSError: EOVERFLOW if the new queues have no room for what is in the old ones.
+        """
+        queues = self._queues
+        if entries < 1 or cq_entries < 1:
+            raise ValueError("a ring needs at least one entry in each queue")
+        queues.enter_for(0, 0, None)
+        check_errno(lib.ul_ring_resize(self.handle, entries, max(cq_entries, entries)))
+        queues.grow(self.entries[1])
+
     def statistics(self) -> dict[str, int]:
         """Counters since the start, and what is in flight now.
 
@@ -281,10 +333,11 @@ class Ring:
     @property
     def _queues(self) -> Queues:
         """The queues, as long as no loop drives them."""
-        if self._by_hand is None or self.forked:
+        handle = self.handle
+        if self._by_hand is None:
             if self._dispatcher is not None:
                 raise RuntimeError("this ring is driven by an event loop; make one of your own")
-            self._by_hand = Queues(int(ffi.cast("uintptr_t", self.handle)), self.entries[1], _no_report)
+            self._by_hand = Queues(self.address, lib.ul_ring_entries(handle, 1), _no_report)
         return self._by_hand
 
     @property
@@ -464,7 +517,7 @@ class Ring:
         dispatcher = self._dispatcher or self._by_hand
         if dispatcher is not None:
             if not only_watches:
-                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints))
+                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints, *self._groups))
             dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
@@ -524,12 +577,6 @@ def _no_report(error: BaseException, operation: Any) -> None:
 def _bits(signal_mask: Collection[int] | None) -> int | None:
     """A set of signals as the kernel takes it."""
     return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))
-
-
-def _check(result: int) -> int:
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result
 
 
 def _forget_all() -> None:

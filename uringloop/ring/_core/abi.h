@@ -76,6 +76,12 @@ struct io_uring_buf_reg {
     uint64_t resv[3];
 };
 
+struct io_uring_rsrc_update {
+    uint32_t offset;
+    uint32_t resv;
+    uint64_t data;
+};
+
 /* Before what a multishot recvmsg received: this, room for the sender's address, the datagram. */
 struct io_uring_recvmsg_out {
     uint32_t namelen, controllen, payloadlen, flags;
@@ -90,14 +96,15 @@ _Static_assert(offsetof(struct io_uring_params, sq_off) == 40, "params sq_off");
 _Static_assert(sizeof(struct io_uring_getevents_arg) == 24, "getevents_arg size");
 _Static_assert(sizeof(struct io_uring_buf) == 16, "buf size");
 _Static_assert(sizeof(struct io_uring_buf_reg) == 40, "buf_reg size");
+_Static_assert(sizeof(struct io_uring_rsrc_update) == 16, "rsrc_update size");
 _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 
 #define IORING_OFF_SQ_RING 0ULL
 #define IORING_OFF_SQES 0x10000000ULL
 
-#define IORING_SETUP_IOPOLL (1U << 0)
 #define IORING_SETUP_SQPOLL (1U << 1)
 #define IORING_SETUP_CQSIZE (1U << 3)
+#define IORING_SETUP_CLAMP (1U << 4)
 #define IORING_SETUP_R_DISABLED (1U << 6)
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
@@ -113,6 +120,7 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_ENTER_SQ_WAKEUP (1U << 1)
 #define IORING_ENTER_SQ_WAIT (1U << 2)
 #define IORING_ENTER_EXT_ARG (1U << 3)
+#define IORING_ENTER_REGISTERED_RING (1U << 4)
 
 #define IORING_SQ_NEED_WAKEUP (1U << 0)
 #define IORING_SQ_CQ_OVERFLOW (1U << 1)
@@ -141,9 +149,11 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_OP_RECV 27
 #define IORING_OP_READ_MULTISHOT 49
 
-#define IORING_REGISTER_EVENTFD 4
 #define IORING_REGISTER_ENABLE_RINGS 12
+#define IORING_REGISTER_RING_FDS 20
+#define IORING_UNREGISTER_RING_FDS 21
 #define IORING_REGISTER_PBUF_RING 22
 #define IORING_UNREGISTER_PBUF_RING 23
+#define IORING_REGISTER_RESIZE_RINGS 33
 
 #endif

@@ -22,14 +22,21 @@ void *ul_map_private(size_t size)
     return memory;
 }
 
+/* Puts a buffer at the tail of a ring of entry_count entries, a power of two, and lets the kernel see it. */
+void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
+                       uint32_t size_bytes, uint16_t buffer_id)
+{
+    struct io_uring_buf *entry = &entries[tail & (entry_count - 1)];
+    entry->addr = (uint64_t)(uintptr_t)memory;
+    entry->len = size_bytes;
+    entry->bid = buffer_id;
+    store_release(&entries[0].resv, (uint16_t)(tail + 1));
+}
+
 static void provide(ul_buffers *group, uint32_t buffer_id)
 {
-    struct io_uring_buf *entry = &group->entries[group->tail & (group->count_max - 1)];
-    entry->addr = (uint64_t)(uintptr_t)group->address[buffer_id];
-    entry->len = group->size_bytes;
-    entry->bid = (uint16_t)buffer_id;
-    group->tail++;
-    store_release(&group->entries[0].resv, group->tail);
+    ul_buffer_provide(group->entries, group->count_max, group->tail++, group->address[buffer_id], group->size_bytes,
+                      (uint16_t)buffer_id);
 }
 
 static int add_block(ul_buffers *group, uint32_t count)

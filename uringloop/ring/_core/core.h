@@ -79,6 +79,9 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
                       int attach_fd, int *error);
 int ul_ring_enable(ul_ring *ring);
 int ul_ring_refuses(ul_ring *ring);
+int ul_ring_resize(ul_ring *ring, uint32_t sq_entries, uint32_t cq_entries);
+int ul_ring_register_fd(ul_ring *ring);
+int ul_ring_unregister_fd(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);
 void ul_ring_forget(ul_ring *ring);
 int ul_ring_fd(ul_ring *ring);
@@ -86,7 +89,6 @@ uint32_t ul_ring_features(ul_ring *ring);
 uint32_t ul_ring_setup_flags(ul_ring *ring);
 uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);
 int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
-int ul_ring_eventfd(ul_ring *ring, int fd);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
@@ -132,6 +134,8 @@ int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t ti
 /* buffers.c */
 int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max);
 int ul_buffers_grow(ul_ring *ring, uint32_t group_id);
+void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
+                       uint32_t size_bytes, uint16_t buffer_id);
 void ul_buffers_close(ul_ring *ring, uint32_t group_id);
 char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
 void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);

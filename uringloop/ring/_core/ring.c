@@ -103,6 +103,7 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
         free(ring);
         return NULL;
     }
+    ring->enter_fd = ring->fd;
     ring->setup_flags = p.flags;
     ring->features = p.features;
     ring->sq_entries = p.sq_entries;
@@ -128,6 +129,61 @@ int ul_ring_enable(ul_ring *ring)
     return error;
 }
 
+static void unmap_queues(ul_ring *ring)
+{
+    if (ring->ring_map != NULL)
+        munmap(ring->ring_map, ring->ring_map_size);
+    if (ring->sqe_map != NULL)
+        munmap(ring->sqe_map, ring->sqe_map_size);
+}
+
+/* Queues of another size.  What is staged is submitted first, because it would stay in the old memory. */
+int ul_ring_resize(ul_ring *ring, uint32_t sq_entries, uint32_t cq_entries)
+{
+    struct io_uring_params p;
+    int result = 0;
+    while (ul_staged(ring) && (result >= 0 || result == -EINTR))
+        result = ul_enter(ring, 0, -1);
+    if (result < 0)
+        return result;
+    memset(&p, 0, sizeof(p));
+    p.sq_entries = sq_entries;
+    p.cq_entries = cq_entries;
+    p.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    result = ul_ring_register(ring->fd, IORING_REGISTER_RESIZE_RINGS, &p, 1);
+    if (result < 0)
+        return result;
+    unmap_queues(ring);
+    ring->sq_entries = p.sq_entries;
+    ring->cq_entries = p.cq_entries;
+    return map_queues(ring, &p);
+}
+
+/* Enters go by the ring's place in a table of this thread's, which saves looking up the descriptor. */
+int ul_ring_register_fd(ul_ring *ring)
+{
+    struct io_uring_rsrc_update place = {UINT32_MAX, 0, (uint64_t)ring->fd};
+    if (ring->enter_flags)
+        return 0;
+    int result = ul_ring_register(ring->fd, IORING_REGISTER_RING_FDS, &place, 1);
+    if (result != 1)
+        return result;
+    ring->enter_fd = (int)place.offset;
+    ring->enter_flags = IORING_ENTER_REGISTERED_RING;
+    return 0;
+}
+
+int ul_ring_unregister_fd(ul_ring *ring)
+{
+    struct io_uring_rsrc_update place = {(uint32_t)ring->enter_fd, 0, 0};
+    if (!ring->enter_flags)
+        return 0;
+    int result = ul_ring_register(ring->fd, IORING_UNREGISTER_RING_FDS, &place, 1);
+    ring->enter_fd = ring->fd;
+    ring->enter_flags = 0;
+    return result < 0 ? result : 0;
+}
+
 /* 0, or why this process or thread may not touch the queues: of a ring with one issuer the kernel would take what is
  * staged here for the issuer's. */
 int ul_ring_refuses(ul_ring *ring)
@@ -141,11 +197,9 @@ int ul_ring_refuses(ul_ring *ring)
 void ul_ring_close(ul_ring *ring, int only_watches)
 {
     if (!ring->forgotten) {
+        ul_ring_unregister_fd(ring);
         close(ring->fd);
-        if (ring->ring_map != NULL)
-            munmap(ring->ring_map, ring->ring_map_size);
-        if (ring->sqe_map != NULL)
-            munmap(ring->sqe_map, ring->sqe_map_size);
+        unmap_queues(ring);
     }
     if (ring->statistics.in_flight > 0 && !only_watches && !ring->forgotten)
         return;
@@ -174,11 +228,6 @@ uint32_t ul_ring_setup_flags(ul_ring *ring) { return ring->setup_flags; }
 uint32_t ul_ring_entries(ul_ring *ring, int completion_queue)
 {
     return completion_queue ? ring->cq_entries : ring->sq_entries;
-}
-
-int ul_ring_eventfd(ul_ring *ring, int fd)
-{
-    return ul_ring_register(ring->fd, IORING_REGISTER_EVENTFD, &fd, 1);
 }
 
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
@@ -231,7 +280,7 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
         return -EOWNERDEAD;
     int polled = (ring->setup_flags & IORING_SETUP_SQPOLL) != 0;
     uint32_t to_submit = polled ? ring->sqe_tail - *ring->sq_tail : ul_staged(ring);
-    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | enter_flags;
+    uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | ring->enter_flags | enter_flags;
     store_release(ring->sq_tail, ring->sqe_tail);
     if (to_submit > ring->statistics.batches_max)
         ring->statistics.batches_max = to_submit;
@@ -246,7 +295,7 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
             return (int)to_submit;
     }
     ring->statistics.enters++;
-    long result = syscall(__NR_io_uring_enter, ring->fd, to_submit, min_complete, flags, &arg, sizeof(arg));
+    long result = syscall(__NR_io_uring_enter, ring->enter_fd, to_submit, min_complete, flags, &arg, sizeof(arg));
     if (result < 0)
         return -errno;
     if (!polled)

@@ -1,0 +1,219 @@
+"""What is registered with a ring once, apart from buffers and files: io_uring_register(2) beside those.
+
+The structs are packed here, by their layout in the kernel's header; numbers are `abi.py`'s.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from ._cffi import ffi, lib
+from .abi import Opcode, Register, Restriction, Unregister
+
+_NO_TIMEOUT = (-1, -1)
+_NS_PER_S = 1_000_000_000
+_KIND_BITS = 4
+_CPUS_MAX = 1024
+
+
+def pack(layout: str, *values: int) -> Any:
+    """A struct without padding, in memory that the kernel may write to."""
+    return bytearray(struct.pack("=" + layout, *values))
+
+
+def check_errno(result: int) -> int:
+    """A result that is no error.
+
+    Raises:
+        RuntimeError: of another process or thread than the ring's, or before it was enabled.
+        OSError: any other negative errno.
+    """
+    if result >= 0:
+        return result
+    if result == -errno.EOWNERDEAD:
+        raise RuntimeError("this ring was made before fork(); make a new one in the child")
+    raise OSError(-result, os.strerror(-result))
+
+
+def check_owner(handle: Any) -> Any:
+    """A ring of the core's that this thread and process may use.
+
+    Raises:
+        RuntimeError: it may not.
+    """
+    refused = lib.ul_ring_refuses(handle)
+    if refused == -errno.EEXIST:
+        raise RuntimeError("this io_uring belongs to the thread that enabled it; use it there")
+    check_errno(refused)
+    return handle
+
+
+def message_user_data(number: int) -> int:
+    """The user_data of a message or tag, which a ring tells from its own operations: `Completion.number` gives it back.
+
+    Raises:
+        ValueError: the number has more than 60 bits.
+    """
+    if not 0 <= number < 1 << 64 - _KIND_BITS:
+        raise ValueError("a message's number has 60 bits")
+    return number << _KIND_BITS | int(lib.UL_KIND_FOREIGN)
+
+
+class Registration:
+    """The part of `Ring` that registers.  Errors are the kernel's, as io_uring_register(2) lists them."""
+
+    @property
+    def handle(self) -> Any:
+        """The core's `ul_ring *`."""
+        raise NotImplementedError
+
+    def _register(self, opcode: int, argument: Any = None, count: int = 0) -> int:
+        handle = check_owner(self.handle)
+        memory = ffi.NULL if argument is None else ffi.from_buffer(argument)
+        return check_errno(lib.ul_ring_register(lib.ul_ring_fd(handle), opcode, memory, count))
+
+    # Waking
+
+    def register_eventfd(self, fd: int, *, only_async: bool = False) -> None:
+        """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD).
+
+        Args:
+            fd: of os.eventfd.
+            only_async: only those that did not complete while they were submitted (IORING_REGISTER_EVENTFD_ASYNC).
+        """
+        self._register(Register.EVENTFD_ASYNC if only_async else Register.EVENTFD, pack("i", fd), 1)
+
+    def unregister_eventfd(self) -> None:
+        """Signal no more."""
+        self._register(Unregister.EVENTFD)
+
+    def pause_eventfd(self, paused: bool = True) -> None:
+        """Have the eventfd keep silent for a while, without a system call (IORING_CQ_EVENTFD_DISABLED)."""
+        (lib.ul_eventfd_disarm if paused else lib.ul_eventfd_arm)(self.handle)
+
+    def register_napi(self, busy_poll_us: int, *, prefer_busy_poll: bool = False) -> None:
+        """Poll network devices for up to so long before sleeping (IORING_REGISTER_NAPI); Linux 6.9 and newer."""
+        self._register(Register.NAPI, pack("IBB2xII", busy_poll_us, prefer_busy_poll, 0, 0, 0), 1)
+
+    def unregister_napi(self) -> None:
+        """Poll network devices no more."""
+        self._register(Unregister.NAPI, bytearray(16), 1)
+
+    def register_clock(self, clock_id: int) -> None:
+        """The clock of the timeouts of waits: time.CLOCK_MONOTONIC, the default, or CLOCK_BOOTTIME; Linux 6.12."""
+        self._register(Register.CLOCK, pack("I12x", clock_id), 0)
+
+    # Who may do what
+
+    def register_personality(self) -> int:
+        """Remember this thread's credentials; SQEs with this `personality` are run with them."""
+        return self._register(Register.PERSONALITY)
+
+    def unregister_personality(self, personality: int) -> None:
+        """Forget credentials."""
+        self._register(Unregister.PERSONALITY, None, personality)
+
+    def restrict(
+        self,
+        opcodes: Iterable[Opcode] = (),
+        registers: Iterable[int] = (),
+        *,
+        flags_allowed: int = 0,
+        flags_required: int = 0,
+    ) -> None:
+        """Allow only this from now on; before the ring is enabled, and once.
+
+        Args:
+            opcodes: of SQEs.
+            registers: `Register` and `Unregister`.
+            flags_allowed: which `SqeFlag` they may have.
+            flags_required: which they must have.
+        """
+        entries: list[tuple[int, int]] = [(Restriction.SQE_OP, opcode) for opcode in opcodes]
+        entries += [(Restriction.REGISTER_OP, register) for register in registers]
+        if flags_allowed:
+            entries.append((Restriction.SQE_FLAGS_ALLOWED, flags_allowed))
+        if flags_required:
+            entries.append((Restriction.SQE_FLAGS_REQUIRED, flags_required))
+        packed = b"".join(pack("HB13x", kind, value) for kind, value in entries)
+        self._register(Register.RESTRICTIONS, bytearray(packed), len(entries))
+
+    # Workers
+
+    def set_worker_limits(self, bounded: int, unbounded: int) -> tuple[int, int]:
+        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is.
+
+        Args:
+            bounded: for what ends by itself, such as reads of files.
+            unbounded: for what may wait for ever.
+
+        Returns:
+            The limits until now.
+        """
+        limits = pack("II", bounded, unbounded)
+        self._register(Register.IOWQ_MAX_WORKERS, limits, 2)
+        before = struct.unpack("=II", limits)
+        return before[0], before[1]
+
+    def register_worker_affinity(self, cpus: Collection[int]) -> None:
+        """Run kernel workers on these CPUs only."""
+        if not cpus or not all(0 <= cpu < _CPUS_MAX for cpu in cpus):
+            raise ValueError("give at least one CPU, by its number")
+        mask = sum(1 << cpu for cpu in set(cpus)).to_bytes(_CPUS_MAX // 8, "little")
+        self._register(Register.IOWQ_AFF, bytearray(mask), len(mask))
+
+    def unregister_worker_affinity(self) -> None:
+        """Run kernel workers on any CPU."""
+        self._register(Unregister.IOWQ_AFF)
+
+    # The rest
+
+    def register_ring_fd(self) -> None:
+        """Enter the ring by its place in a table of this thread's, which saves a look-up each time (Linux 5.18).
+
+        Raises:
+            RuntimeError: the ring may be entered by other threads too (`shared`), which do not have the place.
+        """
+        if not self.is_single_issuer:
+            raise RuntimeError("the ring is not bound to one thread, so it cannot be in the table of one")
+        check_errno(lib.ul_ring_register_fd(check_owner(self.handle)))
+
+    def unregister_ring_fd(self) -> None:
+        """Enter the ring by its descriptor."""
+        check_errno(lib.ul_ring_unregister_fd(check_owner(self.handle)))
+
+    @property
+    def is_single_issuer(self) -> bool:
+        """Whether the ring belongs to the thread that enabled it."""
+        raise NotImplementedError
+
+    def cancel_now(self, token: int = 0, *, fd: int = -1, flags: int = 0, timeout_ns: int | None = None) -> None:
+        """Cancel what is in flight and wait until it has ended, as io_uring_register_sync_cancel(3); Linux 6.0.
+
+        Args:
+            token: of an operation.
+            fd: of what is cancelled instead, with `CancelFlag.FD`.
+            flags: what to look for, see `CancelFlag`.
+            timeout_ns: wait at most so long.
+
+        Raises:
+            FileNotFoundError: there was nothing of the kind.
+            OSError: ETIME if it did not end in time.
+        """
+        timeout = _NO_TIMEOUT if timeout_ns is None else divmod(timeout_ns, _NS_PER_S)
+        self._register(Register.SYNC_CANCEL, pack("QiIqq32x", token, fd, flags, *timeout), 1)
+
+    def post(self, number: int, res: int = 0) -> None:
+        """Have a completion with this `number` and result appear on this ring; from any thread, without a ring there.
+
+        Linux 6.13 and newer; the operation `MessageRing` does the same from another ring on older kernels.
+        """
+        sqe = bytearray(64)
+        # opcode, fd, off (the user_data there), len (the result there)
+        fields = struct.pack(
+            "=B3xiQQI", Opcode.MSG_RING, lib.ul_ring_fd(self.handle), message_user_data(number), 0, res % (1 << 32)
+        )
+        sqe[: len(fields)] = fields
+        check_errno(lib.ul_ring_register(-1, Register.SEND_MSG_RING, ffi.from_buffer(sqe), 1))
