@@ -8,7 +8,7 @@ help:
 	@echo 'make test    the tests on each interpreter found; VERSIONS="3.12" for some, ARGS="-k echo" for pytest'
 	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
 	@echo 'make lint    ruff, mypy --strict, and the C core with warnings as errors'
-	@echo 'make bench   benchmarks/echo.py; ARGS="--help" for its options'
+	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make clean   remove the venvs and everything that was built'
 
 demo:
@@ -24,10 +24,10 @@ lint:
 	@tools/lint
 
 bench:
-	@python=$$(tools/peers) && $$python -m benchmarks.echo $(ARGS)
+	@python=$$(tools/peers) && $$python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf --one-file-system .newer
-	rm -rf .venvs build dist *.egg-info benchmarks/.build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c uringloop/files/*.so uringloop/files/*.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -88,6 +88,15 @@ def ratio(case: Case, mine: Outcome, other: Outcome) -> dict[str, float] | None:
     return spread(ratios)._asdict() if ratios else None
 
 
+def recorded_ratio(result: Mapping[str, Any], mine: str, other: str) -> Spread | None:
+    """The same from a record, between any two contenders."""
+    ours, theirs = (result["contenders"].get(name, {}).get("samples") for name in (mine, other))
+    if not ours or not theirs:
+        return None
+    ratios = [each["value"] / beside["value"] for each, beside in zip(ours, theirs, strict=True)]
+    return spread([1 / each for each in ratios] if result["lower_is_better"] else ratios)
+
+
 def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
@@ -190,6 +199,15 @@ def report(benchmark: str, cases: Iterator[Case], options: argparse.Namespace) -
             "results": results,
         }
         write_json(options.json, record)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a file: one of a benchmark, or those of all."""
+    record = json.loads(path.read_text())
+    records: list[dict[str, Any]] = record.get("records", [record])
+    if not all("results" in each for each in records):
+        raise ValueError(f"{path} is no record of a benchmark")
+    return records
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,91 @@
+"""The speed that uringloop is to have: by case, the ratio of its rate to uvloop's and to the best other loop's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from benchmarks import contenders, results
+
+BEST = "best"
+
+
+class Target(NamedTuple):
+    title: str
+    case: str
+    #: By the contender that is compared with, or BEST; None is reported without one.
+    wanted: Mapping[str, float | None]
+
+
+def _loops(title: str, case: str, reference: float, best: float | None) -> Target:
+    return Target(title, case, {contenders.REFERENCE: reference, BEST: best})
+
+
+PROTOCOL_64 = "tcp protocol, 64 connections, 1 KiB, depth 1"
+TARGETS = (
+    _loops("TCP protocol echo, 64 connections", PROTOCOL_64, 1.40, 1.15),
+    _loops("the same, 1,000 connections", "tcp protocol, 1,000 connections, 1 KiB, depth 1", 1.35, 1.10),
+    _loops("TCP streams echo, 64", "tcp streams, 64 connections, 1 KiB, depth 1", 1.50, 1.10),
+    _loops("`sock_*` echo, 64", "tcp sock, 64 connections, 1 KiB, depth 1", 2.60, 1.05),
+    _loops("one connection, ping-pong", "tcp protocol, 1 connection, 1 KiB, depth 1", 1.10, 1.05),
+    _loops("unix echo, 64", "unix protocol, 64 connections, 1 KiB, depth 1", 1.30, 1.15),
+    _loops("UDP echo, 32", "udp, 32 connections, 1 KiB", 1.20, 1.20),
+    _loops(
+        "protocol echo, 64, beside a busy Python thread",
+        "tcp protocol beside a busy thread, 64 connections, 1 KiB",
+        1.50,
+        1.00,
+    ),
+    _loops("accept, one message, close", "accept, message, close: 16 connections at a time, 1 KiB", 1.20, 1.05),
+    _loops("`call_soon`", "call soon", 1.00, None),
+    _loops("`call_soon` with arguments", "call soon with arguments", 1.00, None),
+    _loops("`call_soon_threadsafe`", "call soon threadsafe", 1.00, None),
+    _loops("`call_soon_threadsafe` from a thread", "call soon threadsafe from a thread", 1.00, None),
+    _loops("timers set and cancelled", "timers set and cancelled", 1.00, None),
+    _loops("timers fired", "timers fired", 1.00, None),
+    _loops("`sleep(0)`", "sleep 0", 1.00, None),
+    _loops("`gather`", "gather", 1.00, None),
+    _loops("uvicorn plaintext under wrk", "uvicorn plaintext, 64 connections", 1.05, 1.00),
+    _loops("TLS echo, 64", "tls, 64 connections, 1 KiB", 1.10, None),
+    _loops("bulk in, 256 KiB writes", "bulk in, writes of 256 KiB", 1.00, None),
+    _loops("bulk out, 256 KiB writes", "bulk out, writes of 256 KiB", 1.00, None),
+    Target("TCP protocol echo, 64, against a bare C epoll server", PROTOCOL_64, {"C epoll": 1.10}),
+    Target("TCP protocol echo, 64, against a bare C io_uring server", PROTOCOL_64, {"C io_uring": 0.95}),
+)
+
+
+class Reached(NamedTuple):
+    name: str
+    wanted: float | None
+    ratio: results.Spread | None
+
+    def __str__(self) -> str:
+        if self.ratio is None:
+            return "not measured"
+        text = f"{self.ratio.median:.2f} ({self.ratio.low:.2f} to {self.ratio.high:.2f})"
+        if self.wanted is None:
+            return text
+        return f"{text} {'>=' if round(self.ratio.median, 2) >= self.wanted else '<'} {self.wanted:.2f}"
+
+
+def reached(target: Target, found: Mapping[str, Mapping[str, Any]]) -> list[Reached]:
+    """By the results of all cases by name."""
+    result = found.get(target.case)
+    compared = []
+    for name, wanted in target.wanted.items():
+        other = (result["best"] if result else None) if name == BEST else name
+        ratio = results.recorded_ratio(result, contenders.OURS, other) if result and other else None
+        compared.append(Reached(other or name, wanted, ratio))
+    return compared
+
+
+def rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    """The table: medians of ratios, lowest and highest of a round, and what was wanted."""
+    yield ["case", "against uvloop", "against the best other loop"]
+    for target in TARGETS:
+        first, *rest = reached(target, found)
+        yield [target.title, str(first), *(f"{each} ({each.name})" for each in rest)]
+
+
+def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
+    heading, *body = rows(found)
+    padded = [[*row, *[""] * (len(heading) - len(row))] for row in body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heading, ["---"] * len(heading), *padded]) + "\n"
