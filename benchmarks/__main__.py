@@ -25,7 +25,8 @@ QUICK = ("--rounds", "1", "--seconds", "0.02")
 PLAN = (
     ("echo", "--modes protocol --transports tcp --connections 1 64 1000 --rounds 7 --seconds 0.4"),
     ("echo", "--modes buffered --transports tcp --connections 64 --seconds 0.4"),
-    ("echo", "--modes streams sock --transports tcp --connections 1 64 1000 --seconds 0.4"),
+    ("echo", "--modes streams sock --transports tcp --connections 64 --seconds 0.4"),
+    ("echo", "--modes streams sock --transports tcp --connections 1 1000 --rounds 3 --seconds 0.4"),
     ("echo", "--modes protocol --transports unix --connections 64 --rounds 7 --seconds 0.4"),
     ("echo", "--modes streams sock --transports unix --connections 64 --seconds 0.4"),
     ("echo", "--modes protocol --transports tcp --connections 64 --sizes 64 16384 262144 --seconds 0.4"),

@@ -16,6 +16,10 @@ COLOURS = {
     "C epoll": "#d9d9d9",
     "C io_uring": "#bdbdbd",
 }
+#: Those that are too dark for black figures.
+DARK = ("uvloop", contenders.OURS)
+#: A bar or a line that is longer ends at the edge.
+RATIO_MAX = 3.2
 BAR_INCHES = 0.16
 WIDTH_INCHES = 9.0
 
@@ -40,7 +44,7 @@ def svg(results: Sequence[Mapping[str, Any]], title: str) -> str:
             error = [[median - ratio["low"]], [ratio["high"] - median]]
             label = None if name in named else name
             axes.barh(at, median, 0.9, xerr=error, color=COLOURS.get(name), label=label, error_kw={"lw": 0.7})
-            axes.text(0.01, at, f"{median:.2f}", va="center", fontsize=6)
+            axes.text(0.02, at, f"{median:.2f}", va="center", fontsize=6, color="white" if name in DARK else "black")
             named.add(name)
             at += 1
         at += 1
@@ -48,7 +52,7 @@ def svg(results: Sequence[Mapping[str, Any]], title: str) -> str:
     axes.set_yticks([position for position, _ in ticks], [case for _, case in ticks], fontsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.01)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, min(RATIO_MAX, axes.get_xlim()[1]))
     axes.set_xlabel(f"rate, {contenders.REFERENCE} = 1 (median of rounds, line from lowest to highest)", fontsize=8)
     axes.set_title(title, fontsize=10)
     figure.legend(loc="outside lower center", ncols=len(named), fontsize=7, frameon=False)

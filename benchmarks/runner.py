@@ -26,7 +26,7 @@ from benchmarks import contenders
 ROOT = Path(__file__).resolve().parent.parent
 C_SOURCES = ROOT / "benchmarks" / "c"
 BUILD = ROOT / "benchmarks" / ".build"
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 60.0
 

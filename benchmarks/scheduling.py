@@ -2,7 +2,8 @@
 
     python -m benchmarks.scheduling --only call_soon gather --rounds 7
 
-Each loop measures within a process of its own; they take turns, a question at a time.
+Each loop measures within a process of its own; they take turns, a question at a time.  pyperf would measure one loop
+after the other, minutes apart: on a machine that does something else at times, the ratio is then of those times.
 """
 
 import argparse

@@ -120,7 +120,7 @@ def runs_pytest(line: str) -> None:
 
 
 def prints_a_python(line: str) -> None:
-    assert os.access(ROOT / "tools" / "venv", os.X_OK)
+    assert os.access(ROOT / line.removeprefix("python=$(").removesuffix(")"), os.X_OK)
 
 
 HANDLERS: dict[str, Callable[[str], None]] = {
@@ -132,7 +132,7 @@ HANDLERS: dict[str, Callable[[str], None]] = {
     r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
     r"python examples/echo_server\.py .*": is_a_server,
     r"python examples/echo_client\.py .*": is_a_client,
-    r"python=\$\(tools/venv\)": prints_a_python,
+    r"python=\$\(tools/(venv|peers)\)": prints_a_python,
     r"\$python -m pytest \S+": runs_pytest,
 }
 
