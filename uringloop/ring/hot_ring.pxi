@@ -129,13 +129,19 @@ cdef class Queues(Dispatcher):
 
     def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
               uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
-        """As every dispatcher's, but what completes only if it fails is known."""
+        """As every dispatcher's, but only on the ring's thread, and what completes only if it fails is known."""
+        self.refuse()
         cdef uint64_t token = Dispatcher.stage(
             self, operation, opcode, fd, addr, length, offset, op_flags, ioprio, sqe_flags, buf_index, file_index, addr3
         )
         if sqe_flags & IOSQE_CQE_SKIP_SUCCESS:
             self.silent.add(token)
         return token
+
+    def cancel(self, uint64_t token):
+        """As every dispatcher's, but only on the ring's thread."""
+        self.refuse()
+        Dispatcher.cancel(self, token)
 
     def grow(self, int capacity):
         """Room for as many completions as the ring's queue holds now."""
@@ -151,7 +157,7 @@ cdef class Queues(Dispatcher):
         """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
         cdef int error = 0
         cdef StagedSqe staged = kind()
-        self.check()
+        self.refuse()
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
         if sqe == NULL:
             raise_errno(error)

@@ -324,12 +324,12 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring);
 }
 
-/* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit. */
+/* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit.  Which thread it is
+ * does not matter: between two runs of a loop another one may stage what the next run submits. */
 int ul_reserve(ul_ring *ring, uint32_t count)
 {
-    int error = ul_ring_refuses(ring);
-    if (error < 0)
-        return error;
+    if (ring->forgotten)
+        return -EOWNERDEAD;
     if (count > ring->sq_entries)
         return -E2BIG;
     uint32_t flags = ring->setup_flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAIT : 0;
