@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer lint bench clean
+.PHONY: help demo test test-newer lint asan bench clean
 .NOTPARALLEL:
 
 help:
@@ -9,6 +9,7 @@ help:
 	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
 	@echo 'make lint    ruff, mypy --strict, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
+	@echo 'make asan    the tests of the ring, streams and files on a core with AddressSanitizer'
 	@echo 'make clean   remove the venvs and everything that was built'
 
 demo:
@@ -23,11 +24,14 @@ test-newer:
 lint:
 	@tools/lint
 
+asan:
+	@tools/asan $(ARGS)
+
 bench:
 	@python=$$(tools/peers) && $$python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf --one-file-system .newer
+	rm -rf --one-file-system .newer .asan
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c uringloop/files/*.so uringloop/files/*.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,5 @@
-"""The doctor, `python -m uringloop [--json]`: what this kernel offers, what the loop will use, and what is in the way.
+"""The doctor, `python -m uringloop`: what this kernel offers, what the loop will use, and what is in the way; and
+`python -m uringloop trace PID`, what a process's rings do.
 
 The exit code is 0 where io_uring can be used and 1 where it cannot.  Facts are gathered first and printed afterwards,
 and nothing that is refused ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks
@@ -25,10 +26,12 @@ from .policy import FALLBACK_VARIABLE
 from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
 from .ring.errors import DISABLE_VARIABLE, disabled_by_variable, kernel_switch, unavailable
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
+from .ring.trace import MEANINGS, SUBMITS_OF, TraceUnavailableError, watch
 
 _GROUP = Path("/proc/sys/kernel/io_uring_group")
 _LIMITS = {"memlock_bytes": resource.RLIMIT_MEMLOCK, "nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 _WIDTH = 100
+_LINES_BETWEEN_HEADS = 20
 
 
 @dataclasses.dataclass
@@ -221,15 +224,46 @@ def _limit_text(name: str, value: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; returns the exit code."""
+    """Do what the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m uringloop", description="What this kernel offers to uringloop, and what is in the way."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    commands = parser.add_subparsers(dest="command", metavar="trace")
+    trace = commands.add_parser("trace", help="what the rings of a process do, as the kernel's tracepoints tell it")
+    trace.add_argument("pid", type=int, help="the process; its threads and kernel workers are counted with it")
+    trace.add_argument("--interval", type=float, default=1, metavar="SECONDS", help="how long to count for a line")
+    trace.add_argument("--lines", type=int, help="end after so many; otherwise with the process, or Ctrl-C")
     options = parser.parse_args(arguments)
+    if options.command:
+        return _trace(options.pid, round(options.interval * 1e9), options.lines)
     report = examine()
     print(json.dumps(dataclasses.asdict(report), indent=2) if options.json else write_text(report))
     return 0 if report.usable else 1
+
+
+def _trace(pid: int, interval_ns: int, lines: int | None) -> int:
+    """Print a line for each interval: counts a second, and which operations were submitted."""
+    words = list(MEANINGS)
+    try:
+        for number, counts in enumerate(watch(pid, interval_ns)):
+            if number == 0:
+                print("\n".join(f"{word:12}{meaning}" for word, meaning in MEANINGS.items()) + "\n\na second:")
+            if number % _LINES_BETWEEN_HEADS == 0:
+                print(" ".join(f"{word:>11}" for word in words))
+            rates = {word: round(count * 1e9 / interval_ns) for word, count in counts.most_common()}
+            operations = [
+                f"{word.removeprefix(SUBMITS_OF)} {rate}" for word, rate in rates.items() if SUBMITS_OF in word
+            ]
+            print(" ".join(f"{rates.get(word, 0):11}" for word in words), " ".join(operations), flush=True)
+            if number + 1 == lines:
+                break
+    except (TraceUnavailableError, ProcessLookupError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
 if __name__ == "__main__":

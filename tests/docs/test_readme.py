@@ -22,8 +22,8 @@ from tests.compat.libraries.needs import library
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/files.md", "docs/ring.md")
-WITH_PYTHON = ("README.md", "docs/files.md", "docs/ring.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/files.md", "docs/ring.md", "docs/tracing.md")
+WITH_PYTHON = ("README.md", "docs/files.md", "docs/ring.md", "docs/tracing.md")
 SERVER = "python examples/echo_server.py"
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")

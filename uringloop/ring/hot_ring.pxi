@@ -251,9 +251,18 @@ cdef class Queues(Dispatcher):
 
     @property
     def in_flight(self):
-        """How many SQEs were staged and have not ended, without those that complete only if they fail."""
+        """How many operations will complete: without cancels, and what completes only if it fails."""
         self.check()
-        return ul_in_flight(self.ring) - len(self.silent)
+        return len(self.operations) - len(self.silent)
+
+    def end_cancels(self):
+        """Wait for the cancels that are still in flight; nothing else is."""
+        while ul_in_flight(self.ring) > <uint64_t>len(self.silent):
+            if self.count == self.capacity:
+                return
+            if ul_wait(self.ring, 1, -1, 0, NULL) == -EINTR:
+                PyErr_CheckSignals()
+            self.copy_out()
 
     def unstage(self):
         """Take back what is staged and was not submitted; the operations that are not in flight any more."""

@@ -533,9 +533,11 @@ class Ring(Registration):
             else:
                 queues.cancel_all()
                 queues.enter_for(1, -1, None)
+        queues.end_cancels()
         for completion in self._set_aside:
             if completion.operation is not None and completion.res >= 0:
                 completion.operation.dispose(completion.res, completion.flags)
+        self._set_aside.clear()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's ring."""
