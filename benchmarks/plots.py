@@ -27,9 +27,11 @@ WIDTH_INCHES = 9.0
 def svg(results: Sequence[Mapping[str, Any]], title: str) -> str:
     """One group of bars for each case that was compared with the reference; empty where matplotlib is not installed."""
     try:
+        from matplotlib import rcParams
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return ""
+    rcParams["svg.fonttype"] = "none"  # text stays text
     groups = [(result["case"], compared) for result in results if (compared := _compared(result))]
     if not groups:
         return ""

@@ -73,10 +73,15 @@ def ask(case: Case, rounds: int) -> dict[str, Outcome]:
         outcome = outcomes[contender]
         if not outcome.disqualified:
             try:
-                outcome.samples[number] = case.measure(contender)
+                outcome.samples[number] = {name: _rounded(figure) for name, figure in case.measure(contender).items()}
             except Disqualified as reason:
                 outcome.disqualified = str(reason)
     return outcomes
+
+
+def _rounded(figure: float) -> float:
+    """None of them is more exact."""
+    return float(f"{figure:.5g}")
 
 
 def ratio(case: Case, mine: Outcome, other: Outcome) -> dict[str, float] | None:
