@@ -71,6 +71,13 @@ def test_a_registered_buffer_cannot_move(ring: Ring) -> None:
     buffer.extend(b"more")
 
 
+def test_a_table_that_is_dropped_stays_registered_with_its_memory(ring: Ring) -> None:
+    buffer = bytearray(4096)
+    ring.register_buffers([buffer])
+    with pytest.raises(BufferError):
+        buffer.extend(b"more")
+
+
 def test_memory_outside_of_the_registered_buffer(ring: Ring, file: int) -> None:
     ring.register_buffers([bytearray(10)])
     assert transfer(ring, Opcode.READ_FIXED, file, bytearray(10), 0) == -errno.EFAULT

@@ -110,6 +110,12 @@ class RegisteredBuffers(_Table):
         self._objects[index : index + len(buffers)] = buffers
         self._vectors[index : index + len(buffers)] = [vector] * len(buffers)
 
+    def unregister(self) -> None:
+        """Take the whole table from the ring; what is in flight keeps what it uses."""
+        super().unregister()
+        self._objects.clear()
+        self._vectors.clear()
+
     def _update_one(self, index: int, buffer: Any, tags: Sequence[int] | None) -> None:
         if buffer is not None:
             self.update(index, [buffer], tags)

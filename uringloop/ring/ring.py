@@ -149,6 +149,7 @@ class Ring(Registration):
         self._by_hand: Queues | None = None
         self._set_aside: deque[Completion] = deque()
         self._groups: list[BufferGroup] = []
+        self._buffers: RegisteredBuffers | None = None
         self._next_group_id = _FIRST_GROUP_ID
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
@@ -276,7 +277,9 @@ class Ring(Registration):
         Raises:
             OSError: EBUSY if the ring has such a table; ENOMEM if RLIMIT_MEMLOCK is too small.
         """
-        return RegisteredBuffers(self, buffers, tags)
+        # Held here: who drops the table leaves its memory to the kernel.
+        self._buffers = RegisteredBuffers(self, buffers, tags)
+        return self._buffers
 
     def register_files(self, files: Sequence[int] | int, tags: Sequence[int] | None = None) -> RegisteredFiles:
         """Register files (io_uring_register_files_tags(3)).
