@@ -15,11 +15,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from .hooks import PrivateLoop
-from .operations import Operation, close_ring
+from .operations import Operation, close_ring, read_at
 from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
 
 _BOUNDED_WORKERS_PER_CPU = 4
@@ -39,6 +39,9 @@ class Submitter(Protocol):
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
+
+    def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
+        """pread(2) into a writable buffer; returns the number of bytes."""
 
     def may_go_on(self) -> bool:
         """Whether one more thing may be done before the loop turns."""
@@ -123,6 +126,10 @@ class Companion:
         if at_once and operation.run_at_once(self._dispatcher):
             return operation.outcome()
         return await operation.run(self._loop, self._dispatcher)
+
+    def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
+        """pread(2) into a writable buffer; returns the number of bytes."""
+        return read_at(self._loop, self._dispatcher, fd, buffer, offset)
 
     def may_go_on(self) -> bool:
         """Whether one more thing may be done before the loop turns: after SLICE_NS it may not, until the loop did.

@@ -4,6 +4,7 @@ import asyncio
 import collections.abc
 import inspect
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -150,5 +151,18 @@ def test_a_stop_that_is_kept(run: Run, path: Path) -> None:
                 kept.append(stop)
             assert await file.read(4) == b"two\n"
             assert kept[0].value == b"one\n"
+
+    run(main())
+
+
+def test_nothing_keeps_what_was_read_or_opened(run: Run, path: Path) -> None:
+    async def main() -> None:
+        path.write_bytes(bytes(1_000_000))
+        async with files.open(path, "rb") as file:
+            data = await file.read()
+            assert sys.getrefcount(data) == 2
+        opened = await files.open(path, "rb")
+        await opened.close()
+        assert sys.getrefcount(opened) == 2
 
     run(main())

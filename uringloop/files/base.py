@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from .lock import Lock
+from .hot import Base
 
 if TYPE_CHECKING:
     from .raw import RawFile
@@ -29,7 +29,7 @@ def give_turn() -> Generator[None, None, None]:
     yield
 
 
-class File(Generic[Data]):
+class File(Base, Generic[Data]):
     """A file in one of its layers.
 
     Args:
@@ -38,9 +38,7 @@ class File(Generic[Data]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._lock = Lock()
         self._is_closed = False
-        self._closing: asyncio.Task[None] | None = None
 
     # What the layers say
 
@@ -174,12 +172,12 @@ class File(Generic[Data]):
         self._check_open()
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+    ) -> Coroutine[Any, Any, None]:
+        return self.close()
 
-    async def close(self) -> None:
+    def close(self) -> Coroutine[Any, Any, None]:
         """Write what is buffered and close; more than once does nothing.  Waits for calls in progress.
 
         A cancelled close closes all the same, by itself if it has to wait.
@@ -187,6 +185,10 @@ class File(Generic[Data]):
         Raises:
             OSError: what is buffered could not be written; the file is closed nevertheless.
         """
+        return self.close_slowly()
+
+    async def close_slowly(self) -> None:
+        """What `close` does."""
         if self._closing is None or self._closing.done():
             if self.closed:
                 return
@@ -228,10 +230,8 @@ class File(Generic[Data]):
         if cancelled is not None:
             raise cancelled
 
-    def __del__(self) -> None:
+    def _dropped(self) -> None:
         """As the standard library does: warn, write, close; the descriptor closes itself when the kernel is done."""
-        if getattr(self, "_is_closed", True):
-            return
         try:
             raw = self._bottom()
         except (ValueError, AttributeError):

@@ -16,7 +16,6 @@ A cancelled read loses nothing: what had arrived is put back for the next one.  
 buffered a first part of its data, and `tell` says how much.
 """
 
-import asyncio
 import contextlib
 import io
 import operator
@@ -27,32 +26,13 @@ from .base import File, space_of
 from .hot import CREDIT, FIRST_WINDOW_BYTES, NEVER, Window, iterated
 from .raw import RawFile
 
-#: A turn of the loop costs more than a system call does: larger than the standard library's.
-BUFFER_SIZE_BYTES = 128 * 1024
-
 
 @iterated
 class BufferedFile(Window, File[bytes]):
     """A file of bytes with a buffer.  Made by `uringloop.files.open`.
 
     Reads return all that was asked for, unless the file ends first; writes take everything.
-
-    Args:
-        loop: in which it is used.
-        raw: the file below.
-        buffering: size of the buffer in bytes, -1 for the usual one.
     """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, raw: RawFile, buffering: int) -> None:
-        File.__init__(self, loop)
-        self._raw: RawFile | None = raw
-        mode = raw.mode_flags
-        self._readable = mode.readable
-        self._writable = mode.writable
-        self._adapts = buffering < 0
-        self._size = max(BUFFER_SIZE_BYTES, raw.block_size_bytes) if self._adapts else buffering
-        self._window = FIRST_WINDOW_BYTES if self._adapts else self._size
-        self._straight = NEVER if mode.writable else self._window
 
     def _bottom(self) -> RawFile:
         if self._raw is None:

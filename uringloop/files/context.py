@@ -2,40 +2,42 @@
 
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .hot import Context
 
 _F = TypeVar("_F")
 
 
-class Opening(Generic[_F]):
+class Opening(Context, Generic[_F]):
     """A file about to be opened: `await` it, or enter it with `async with`, which closes the file at the end.
 
     Args:
-        opens: a coroutine function that does it.
-        arguments: of that.
+        opens: a function of the arguments, which returns a file or a coroutine for one.
     """
 
-    __slots__ = ("_arguments", "_file", "_opens")
+    __slots__ = ()
 
-    def __init__(self, opens: Callable[..., Coroutine[Any, Any, _F]], *arguments: Any) -> None:
-        self._opens = opens
-        self._arguments = arguments
-        self._file: _F | None = None
+    if TYPE_CHECKING:
 
-    def __await__(self) -> Generator[Any, Any, _F]:
-        if self._file is None:
-            self._file = yield from self._opens(*self._arguments).__await__()
-        return self._file
+        def __init__(self, opens: Callable[..., _F | Coroutine[Any, Any, _F]], *arguments: Any) -> None: ...
 
-    async def __aenter__(self) -> _F:
-        if self._file is None:
-            self._file = await self._opens(*self._arguments)
-        return self._file
+        def __await__(self) -> Generator[Any, Any, _F]: ...
 
-    async def __aexit__(
+        def __aenter__(self) -> Coroutine[Any, Any, _F]: ...
+
+    async def _keep(self, opening: Coroutine[Any, Any, _F]) -> _F:
+        self._file = file = await opening
+        return file
+
+    def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         file: Any = self._file
         self._file = None
-        if file is not None:
-            await file.__aexit__(kind, value, traceback)
+        closing: Coroutine[Any, Any, None] = _nothing() if file is None else file.__aexit__(kind, value, traceback)
+        return closing
+
+
+async def _nothing() -> None:
+    """There is nothing to close."""

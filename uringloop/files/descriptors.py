@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..companion import Submitter, submitter
-from ..operations.file import Advise, Allocate, Fsync, Read, ReadVector, Truncate, Write, WriteVector
+from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
 from ..ring import Opcode
 from .blocking import in_thread
 from .paths import Loop, is_descriptor, stat
@@ -43,7 +43,10 @@ def _ring_for(loop: Loop, opcode: Opcode, fd: Any, *numbers: Any) -> Submitter |
     ring = submitter(loop or asyncio.get_running_loop())
     if ring is None or opcode not in ring.opcodes or not is_descriptor(fd):
         return None
-    return ring if all(type(number) is int and 0 <= number <= _OFFSET_MAX for number in numbers) else None
+    for number in numbers:
+        if type(number) is not int or not 0 <= number <= _OFFSET_MAX:
+            return None
+    return ring
 
 
 async def _thread(loop: Loop, executor: Executor | None, function: Callable[..., _T], *arguments: Any) -> _T:
@@ -67,7 +70,7 @@ async def pread(fd: int, length: int, offset: int, /, *, loop: Loop = None, exec
     if ring is None or length > _SIZE_MAX_BYTES:
         return await _thread(loop, executor, os.pread, fd, length, offset)
     space = bytearray(length)
-    count = await ring.submit(Read(fd, space, offset))
+    count = await ring.read_at(fd, space, offset)
     return bytes(memoryview(space)[:count])
 
 
@@ -93,6 +96,8 @@ async def preadv(
     ring = _ring_for(loop, Opcode.READV, fd, offset, flags)
     if ring is None or not 0 < len(buffers) <= _VECTOR_MAX:
         return await _thread(loop, executor, os.preadv, fd, buffers, offset, flags)
+    if len(buffers) == 1 and not flags:
+        return await ring.read_at(fd, buffers[0], offset)
     return int(await ring.submit(ReadVector(fd, buffers, offset, flags)))
 
 

@@ -1,16 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The hot half of files, compiled because it runs once for each line or each small read, write and seek.
+"""The hot half of files, compiled because it runs once for each line, each small read, write and seek, and each small
+file.
 
-`Position` is the base of `RawFile`, `Window` of `BufferedFile`, `Decoded` of `TextFile`.  Their methods return a `Call`,
-which is what a coroutine is: nothing happens before it is awaited, and then what the buffer or the page cache can answer
-is answered at once.  Only for everything else the call makes a coroutine, one of those of the Python classes, and
-forwards to it.
+`Position` is the base of `RawFile`, `Window` of `BufferedFile`, `Decoded` of `TextFile`, `Context` of `Opening`.  Their
+methods return a `Call`, which is what a coroutine is: nothing happens before it is awaited, and then what the buffer or
+the page cache can answer is answered at once.  Only for everything else the call makes a coroutine, one of those of the
+Python classes, and forwards to it.
 
 What `await` takes from a call that is over is the value of a StopIteration.  One is kept for all of them, because making
 one each time would take longer than all the rest.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Coroutine
+from os import isatty, lseek
+from types import CoroutineType
 from warnings import warn
 
 cimport cython
@@ -21,6 +26,8 @@ from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_FindChar, PyUnicode_Substring
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
+from posix.stat cimport S_ISBLK, S_ISCHR, S_ISREG
+from posix.unistd cimport SEEK_CUR, SEEK_END
 
 from ..ring import read_now
 
@@ -28,10 +35,27 @@ cdef extern from *:
     """
     static PyObject *spare_stop;
 
+    /* The spare one keeps its value until the next call: nothing large, and nothing that must be dropped in time. */
+    static int may_be_kept(PyObject *value)
+    {
+        if (PyBytes_CheckExact(value))
+            return PyBytes_GET_SIZE(value) <= 65536;
+        if (PyUnicode_CheckExact(value))
+            return PyUnicode_GET_LENGTH(value) <= 65536;
+        return value == Py_None || PyLong_CheckExact(value);
+    }
+
     /* Raises StopIteration(value), without the traceback that Cython would add. */
     static void raise_stop(PyObject *value)
     {
         PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
+        if (!may_be_kept(value)) {
+            PyObject *once = PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (once != NULL)
+                PyErr_SetObject(PyExc_StopIteration, once);
+            Py_XDECREF(once);
+            return;
+        }
         if (stop == NULL || Py_REFCNT(stop) != 1) {
             /* Somebody keeps the last one. */
             PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, value);
@@ -76,16 +100,21 @@ cdef extern from "Python.h":
 NEVER = 1 << 62
 #: So many calls are served from a buffer before it is asked whether others are to have their turn.
 CREDIT = 64
+#: Of a buffer.  A turn of the loop costs more than a system call does: larger than the standard library's.
+BUFFER_SIZE_BYTES = 128 * 1024
 #: What reading ahead begins with.
 FIRST_WINDOW_BYTES = 4096
 #: A read at once takes at most this much: some 50 microseconds.
 PIECE_BYTES = 512 * 1024
 
 cdef int64_t NEVER_BYTES = NEVER
+cdef int64_t USUAL_BYTES = BUFFER_SIZE_BYTES
 cdef int64_t FIRST_BYTES = FIRST_WINDOW_BYTES
 cdef int64_t PIECE = PIECE_BYTES
 cdef object MISS = object()
+# Held in C variables, because Python would look a global name up in a dict each time.
 cdef object read_cached = read_now
+cdef object Coroutines = CoroutineType
 
 cdef enum Kind:
     READ
@@ -93,6 +122,14 @@ cdef enum Kind:
     SEEK
     WRITE
     NEXT_LINE
+    OPEN
+    CLOSE
+    LOCK
+    UNLOCK
+
+cdef tuple NAMES = (
+    "read", "readline", "seek", "write", "__anext__", "__aenter__", "close", "Lock.__aenter__", "Lock.__aexit__"
+)
 
 
 @cython.final
@@ -118,7 +155,7 @@ cdef class Call:
     @property
     def __name__(self):
         """Of the method."""
-        return ("read", "readline", "seek", "write", "__anext__")[self.kind]
+        return NAMES[self.kind]
 
     @property
     def cr_await(self):
@@ -174,7 +211,16 @@ cdef class Call:
             return (<Window>file).seek_here(self)
         if self.kind == WRITE:
             return (<Window>file).write_here(self)
-        return (<Window>file).readline_here(self)
+        if self.kind == READLINE:
+            return (<Window>file).readline_here(self)
+        if self.kind == OPEN:
+            return (<Context>file).open_here(self)
+        if self.kind == CLOSE:
+            return (<Window>file).close_here(self)
+        if self.kind == LOCK:
+            return (<Lock>file).lock_here(self)
+        (<Lock>file).release()
+        return None
 
 
 cdef inline Call call(file, Kind kind, first=None, second=None):
@@ -211,10 +257,138 @@ set_next(<PyTypeObject *>Call, next_of_call)
 Coroutine.register(Call)
 
 
-cdef class Position:
-    """The base of a raw file: where it is, and reading there at once.
+cdef class Lock:
+    """One call on a file at a time, in the order in which they were made.  To be held with `async with`.
+
+    As `asyncio.Lock`, but the holder hands over to the next one directly, so that nobody gets in between, and taking it
+    when it is free costs no coroutine.
 
     Attributes:
+        locked: somebody holds it.
+    """
+
+    cdef readonly bint locked
+    cdef object queue
+
+    def __aenter__(self):
+        return call(self, LOCK)
+
+    def __aexit__(self, kind, value, traceback):
+        return call(self, UNLOCK)
+
+    cdef lock_here(self, Call call):
+        if self.locked:
+            call.running = self.wait()
+            return MISS
+        self.locked = True
+        return None
+
+    def acquire(self):
+        """A coroutine that waits for one's turn."""
+        return call(self, LOCK)
+
+    async def wait(self):
+        if self.queue is None:
+            self.queue = deque()
+        waiter = asyncio.get_running_loop().create_future()
+        self.queue.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                # It was handed over, but never taken.
+                self.release()
+            else:
+                self.queue.remove(waiter)
+            raise
+
+    cpdef release(self):
+        """Hand over to the next one, if there is one."""
+        while self.queue:
+            waiter = self.queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self.locked = False
+
+
+cdef class Context:
+    """The base of what `open` returns.
+
+    Args:
+        opens: a function of the arguments, which returns a file or a coroutine for one.
+    """
+
+    cdef object opens
+    cdef tuple arguments
+    cdef public object _file
+
+    def __cinit__(self, opens, *arguments):
+        self.opens = opens
+        self.arguments = arguments
+
+    cdef open_here(self, Call call):
+        if self._file is None:
+            file = self.opens(*self.arguments)
+            if type(file) is Coroutines:
+                call.running = self._keep(file)
+                return MISS
+            self._file = file
+        return self._file
+
+    def __await__(self):
+        return call(self, OPEN)
+
+    def __aenter__(self):
+        return call(self, OPEN)
+
+
+cdef class Base:
+    """The base of all files: one call at a time, and whether it is closed.
+
+    `_dropped` is called when nobody refers to a file any more that was not closed.
+
+    Attributes:
+        _loop: that closes it if a close is cancelled.
+        _lock: held by the call in progress.
+        _is_closed: or about to be.
+        _closing: the task that closes it.
+    """
+
+    cdef public object _loop, _closing
+    cdef readonly Lock _lock
+    cdef public bint _is_closed
+
+    def __cinit__(self, *args, **kwargs):
+        # Until it is made there is nothing to close.
+        self._is_closed = True
+        self._lock = Lock.__new__(Lock)
+
+    def __del__(self):
+        if not self._is_closed:
+            self._dropped()
+
+
+cdef class Position(Base):
+    """The base of a raw file: where it is, and reading there at once.
+
+    Args:
+        loop: in which it is used.
+        submitter: where its operations go.
+        descriptor: of the file.
+        status: st_mode, st_size and st_blksize of stat(2), just now.
+        mode: in which it was opened.
+        name: as it was given to `open`.
+        shared: others use the descriptor too.
+        direct: it has O_DIRECT, so that no read is at once.
+
+    Attributes:
+        mode_flags: what its mode allows.
+        is_regular: it is a file on disk.
+        is_terminal: it is one.
+        block_size_bytes: st_blksize of stat(2).
+        written_bytes: written so far, also by writes that were cancelled.
+        uncertain: a write was left to itself, and nobody knows what became of it.
         _descriptor: the file's.
         _position: in bytes from the start, unless it is shared.
         _positioned: it has a position of its own.
@@ -225,18 +399,51 @@ cdef class Position:
         may_go_on: says whether one more thing may be done before the loop turns.
     """
 
-    cdef public object _descriptor, _size_bytes, may_go_on
-    cdef public int64_t _position
-    cdef public bint _positioned, _shared, _cached, _local
+    cdef public object _submitter, _descriptor, _name, _size_bytes, _unread, mode_flags, may_go_on
+    cdef public int64_t _position, block_size_bytes, written_bytes
+    cdef public bint _positioned, _seekable, _writable, _shared, _cached, _local, is_regular, is_terminal, uncertain
 
-    def __cinit__(self, *args, **kwargs):
-        pass
+    def __init__(self, loop, submitter, descriptor, status, mode, name, bint shared, bint direct):
+        cdef int st_mode = status[0]
+        self._loop = loop
+        self._submitter = submitter
+        self.may_go_on = submitter.may_go_on
+        self._descriptor = descriptor
+        self._name = name
+        self.mode_flags = mode
+        self._writable = mode.writable
+        self._shared = shared
+        self._size_bytes = status[1]
+        self._unread = b""
+        self.block_size_bytes = status[2]
+        self.is_regular = S_ISREG(st_mode)
+        self.is_terminal = S_ISCHR(st_mode) and isatty(descriptor.fd)
+        self._positioned = self.is_regular or S_ISBLK(st_mode)
+        self._cached = self._positioned and mode.readable and not direct
+        self._seekable = self._positioned or self.can_be_sought()
+        if mode.appending and self._positioned:
+            self._position = self._size_bytes
+            if shared:
+                lseek(descriptor.fd, 0, SEEK_END)
+        self._is_closed = False
 
-    def position(self):
-        raise NotImplementedError
+    cdef bint can_be_sought(self) except -1:
+        try:
+            lseek(self._descriptor.fd, 0, SEEK_CUR)
+        except OSError:
+            return False
+        return True
 
-    def move(self, position):
-        raise NotImplementedError
+    def close_at_once(self):
+        """Close a file of which nothing can be left to be written; False if it may be, or a call is in progress.
+
+        Where RWF_NOWAIT is known to work there is no server to be told of the close either.
+        """
+        if self._writable or not self._cached or not self._local or self._lock.locked:
+            return False
+        self._is_closed = True
+        self._descriptor.close()
+        return True
 
     def read_at_once(self, Py_ssize_t size):
         """Up to size bytes if they are cached; None if that takes longer, or others are to have their turn."""
@@ -266,7 +473,7 @@ cdef class Position:
         return count if 0 < count < PIECE else -1
 
 
-cdef class Lines:
+cdef class Lines(Base):
     """What is iterated over by lines: `next_line` is a coroutine function for what cannot be answered at once."""
 
     cdef next_here(self, Call call):
@@ -283,7 +490,13 @@ cdef class Lines:
 cdef class Window(Lines):
     """The base of a buffered file: its buffer, as `buffered.py` describes it, and what goes by that alone.
 
-    `read_slowly`, `readline_slowly`, `seek_slowly` and `write_slowly` are coroutine functions for everything else.
+    `read_slowly`, `readline_slowly`, `seek_slowly`, `write_slowly` and `close_slowly` are coroutine functions for
+    everything else.
+
+    Args:
+        loop: in which it is used.
+        raw: the file below.
+        buffering: size of the buffer in bytes, -1 for the usual one.
 
     Attributes:
         _read_limit: reads that end before this are served here; -1 for none.
@@ -293,19 +506,32 @@ cdef class Window(Lines):
         _window: so much is read ahead.
         _adapts: that changes with how the file is read.
         _size: of the buffer, in bytes.
+        _readable: and _writable: what may be done.
     """
 
     cdef public object _buffer
     cdef public object _raw
     cdef public int64_t _pos, _read_end, _write_pos, _write_end, _raw_pos
     cdef public int64_t _read_limit, _write_limit, _straight, _window, _size
-    cdef public bint _adapts
+    cdef public bint _adapts, _readable, _writable
     cdef public int _credit
 
     def __cinit__(self, *args, **kwargs):
         self._buffer = b""
         self._read_end = self._write_end = self._read_limit = self._write_limit = -1
         self._straight = NEVER_BYTES
+
+    def __init__(self, loop, Position raw, int64_t buffering):
+        self._loop = loop
+        self._raw = raw
+        self._readable = raw.mode_flags.readable
+        self._writable = raw._writable
+        self._adapts = buffering < 0
+        self._size = max(USUAL_BYTES, raw.block_size_bytes) if self._adapts else buffering
+        self._window = FIRST_BYTES if self._adapts else buffering
+        if not self._writable:
+            self._straight = self._window
+        self._is_closed = False
 
     def read(self, size=-1, /):
         """Read size bytes, fewer only at the end of the file; -1 or None reads to the end.
@@ -446,6 +672,32 @@ cdef class Window(Lines):
                 self._write_end = self._pos
                 return count
         call.running = self.write_slowly(data)
+        return MISS
+
+
+    def close(self):
+        """Write what is buffered and close; more than once does nothing.  Waits for calls in progress.
+
+        A cancelled close closes all the same, by itself if it has to wait.
+
+        Raises:
+            OSError: what is buffered could not be written; the file is closed nevertheless.
+        """
+        return call(self, CLOSE)
+
+    def __aexit__(self, kind, value, traceback):
+        return call(self, CLOSE)
+
+    cdef close_here(self, Call call):
+        if not self._is_closed and not self._lock.locked and self._write_end <= self._write_pos:
+            raw = self._raw
+            if raw is not None and not (<Position>raw)._is_closed and (<Position>raw).close_at_once() is True:
+                self._is_closed = True
+                self._read_limit = self._write_limit = self._read_end = -1
+                self._straight = NEVER_BYTES
+                self._buffer = b""
+                return None
+        call.running = self.close_slowly()
         return MISS
 
 

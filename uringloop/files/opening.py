@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..companion import Submitter
-from ..operations.file import Close, Descriptor, FileStatus, Open, Ready
-from ..ring import open_now, status_now
+from ..operations.file import Close, Open, Ready
+from ..ring import Descriptor, open_now, status_now
 from .blocking import made_in_thread
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
@@ -152,7 +152,7 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
         if file < 0:
             raise ValueError("negative file descriptor")
         return file
-    path = os.fspath(file)
+    path = file if type(file) is str else os.fspath(file)
     if (b"\0" if isinstance(path, bytes) else "\0") in path:  # type: ignore[operator]  # each with its own kind
         raise ValueError("embedded null byte")
     if not closefd:
@@ -166,9 +166,7 @@ def open_at_once(
     path: int | str | bytes,
     mode: Mode,
     file: FilePath,
-    closefd: bool,
     opener: Opener | None,
-    executor: Executor | None,
 ) -> RawFile | None:
     """Open a regular file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
 
@@ -176,11 +174,10 @@ def open_at_once(
     """
     if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
         return None
-    opened = open_now(os.fsencode(path), mode.flags)
+    opened = open_now(path, mode.flags)
     if opened is None:
         return None
-    descriptor = Descriptor(opened[0], path)
-    return RawFile(loop, submitter, descriptor, FileStatus(*opened[1:]), mode, file, shared=False, direct=False)
+    return RawFile(loop, submitter, *opened, mode, file, False, False)
 
 
 async def open_raw(
@@ -209,13 +206,13 @@ async def open_raw(
         descriptor = Descriptor(await submitter.submit(Open(path, mode.flags)), path)
     try:
         status = _status(descriptor)
-        if stat.S_ISDIR(status.mode):
+        if stat.S_ISDIR(status[0]):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if stat.S_ISFIFO(status.mode) and not mode.writable and not isinstance(path, int) and opener is None:
+        if stat.S_ISFIFO(status[0]) and not mode.writable and not isinstance(path, int) and opener is None:
             await _wait_for_writer(loop, submitter, descriptor, mode.flags)
         given = isinstance(path, int)
         direct = (given or opener is not None) and bool(fcntl.fcntl(descriptor.fd, fcntl.F_GETFL) & os.O_DIRECT)
-        raw = RawFile(loop, submitter, descriptor, status, mode, file, shared=given, direct=direct)
+        raw = RawFile(loop, submitter, descriptor, status, mode, file, given, direct)
         if mode.readable and mode.writable and buffered and not raw.can_seek:
             raw.drop()
             raise io.UnsupportedOperation("File or stream is not seekable.")
@@ -227,10 +224,10 @@ async def open_raw(
     return raw
 
 
-def _status(descriptor: Descriptor) -> FileStatus:
-    """Of a file that was opened just now: no server need be asked again, and nothing waits."""
+def _status(descriptor: Descriptor) -> tuple[int, int, int]:
+    """st_mode, st_size and st_blksize of a file that was opened just now: no server is asked again, nothing waits."""
     try:
-        return FileStatus(*status_now(descriptor.fd))
+        return status_now(descriptor.fd)
     except OSError as error:
         error.filename = descriptor.filename
         raise

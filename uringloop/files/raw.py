@@ -16,13 +16,11 @@ import io
 import operator
 import os
 import select
-import stat
 from dataclasses import dataclass
 from typing import Any
 
-from ..companion import Submitter
-from ..operations.file import CURRENT_POSITION, Close, Descriptor, FileStatus, Fstat, Read, Ready, Truncate, Write
-from ..ring import Opcode, read_into_now, read_now, status_now
+from ..operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
+from ..ring import Descriptor, Opcode, read_into_now, read_now, status_now
 from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
 from .hot import PIECE_BYTES, Position
@@ -56,68 +54,7 @@ class RawFile(Position, File[bytes]):
     """A file of bytes without buffers; see `io.FileIO`.  One read or write for each call, which may be short.
 
     Where `io.FileIO` returns None, because a descriptor would block, this waits.
-
-    Args:
-        loop: in which it is used.
-        submitter: where its operations go.
-        descriptor: of the file.
-        status: of the file, just now.
-        mode: in which it was opened.
-        name: as it was given to `open`.
-        shared: others use the descriptor too.
-        direct: it has O_DIRECT, so that no read is at once.
-
-    Attributes:
-        mode_flags: what its mode allows.
-        is_regular: it is a file on disk.
-        is_terminal: it is one.
-        block_size_bytes: st_blksize of stat(2).
-        written_bytes: written so far, also by writes that were cancelled.
-        uncertain: a write was left to itself, and nobody knows what became of it.
     """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        submitter: Submitter,
-        descriptor: Descriptor,
-        status: FileStatus,
-        mode: Mode,
-        name: FilePath,
-        shared: bool,
-        direct: bool,
-    ) -> None:
-        File.__init__(self, loop)
-        self._submitter = submitter
-        self.may_go_on = submitter.may_go_on
-        self._descriptor = descriptor
-        self._name = name
-        self.mode_flags = mode
-        self._shared = shared
-        self._size_bytes = status.size_bytes
-        self._position = 0
-        self._unread = b""
-        self.block_size_bytes = status.block_size_bytes
-        self.is_terminal = stat.S_ISCHR(status.mode) and os.isatty(descriptor.fd)
-        self.is_regular = stat.S_ISREG(status.mode)
-        self._positioned = self.is_regular or stat.S_ISBLK(status.mode)
-        #: It may be read at once: see `read_at_once`.
-        self._cached = self._positioned and mode.readable and not direct
-        self._local = False
-        self._seekable = self._positioned or self._can_seek()
-        self.written_bytes = 0
-        self.uncertain = False
-        if mode.appending and self._positioned:
-            self._position = status.size_bytes
-            if shared:
-                os.lseek(descriptor.fd, 0, os.SEEK_END)
-
-    def _can_seek(self) -> bool:
-        try:
-            os.lseek(self._descriptor.fd, 0, os.SEEK_CUR)
-        except OSError:
-            return False
-        return True
 
     def _bottom(self) -> "RawFile":
         return self
@@ -385,20 +322,6 @@ class RawFile(Position, File[bytes]):
             await self._submitter.submit(Truncate(self._descriptor, size_bytes))
         else:
             await in_thread(self._loop, None, os.ftruncate, self._descriptor.fd, size_bytes)
-
-    def close_at_once(self) -> bool:
-        """Close a file of which nothing can be left to be written; False if it may be, or a call is in progress.
-
-        Where RWF_NOWAIT is known to work there is no server to be told of the close either.
-        """
-        if self.mode_flags.writable or not self._cached or not self._local or self._lock.locked:
-            return False
-        self._is_closed = True
-        descriptor = self._descriptor
-        if descriptor.owned:
-            os.close(descriptor.fd)
-        descriptor.fd = -1
-        return True
 
     async def _close_below(self) -> None:
         if self._descriptor.owned:

@@ -13,7 +13,7 @@ import sys
 from concurrent.futures import Executor
 from typing import Any, Literal, overload
 
-from ..companion import submitter
+from ..companion import Submitter, submitter
 from .context import Opening
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
@@ -186,7 +186,7 @@ def open(
     return Opening(_open, loop, executor, given, flags, layers, path)
 
 
-async def _open(
+def _open(
     loop: asyncio.AbstractEventLoop | None,
     executor: Executor | None,
     given: tuple[Any, ...],
@@ -194,18 +194,33 @@ async def _open(
     layers: Layers,
     path: int | str | bytes,
 ) -> Any:
+    """The file if it can be opened at once, else a coroutine for it."""
     if loop is None:
         loop = asyncio.get_running_loop()
     ring = submitter(loop)
     if ring is None:
-        return await _open_in_thread(loop, executor, given)
+        return _open_in_thread(loop, executor, given)
     file, *_, closefd, opener = given
     sys.audit("open", path, mode.name, mode.flags)
-    raw = open_at_once(loop, ring, path, mode, file, closefd, opener, executor)
+    raw = open_at_once(loop, ring, path, mode, file, opener)
     if raw is None:
-        buffered = layers.buffering != 0
-        raw = await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor)
+        return _open_by_ring(loop, ring, path, mode, file, layers, closefd, opener, executor)
     return add_layers(loop, raw, layers)
+
+
+async def _open_by_ring(
+    loop: asyncio.AbstractEventLoop,
+    ring: Submitter,
+    path: int | str | bytes,
+    mode: Mode,
+    file: FilePath,
+    layers: Layers,
+    closefd: bool,
+    opener: Opener | None,
+    executor: Executor | None,
+) -> Any:
+    buffered = layers.buffering != 0
+    return add_layers(loop, await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor), layers)
 
 
 async def _open_in_thread(

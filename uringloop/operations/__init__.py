@@ -1,5 +1,6 @@
 """Operations: one small class for each thing that io_uring can be asked for."""
 
+from ..ring import Descriptor
 from . import address
 from .attributes import GetAttribute, GetFileAttribute, SetAttribute, SetFileAttribute
 from .base import ANY_SLOT, Operation, Slot, State
@@ -22,7 +23,6 @@ from .file import (
     AdviseMemory,
     Allocate,
     Close,
-    Descriptor,
     Fstat,
     Fsync,
     Open,
@@ -35,6 +35,7 @@ from .file import (
     Truncate,
     Write,
     WriteVector,
+    read_at,
 )
 from .group import Group
 from .message import Message, ReceiveMessage, ReceiveMessages, SendMessage
@@ -165,4 +166,5 @@ __all__ = [
     "address",
     "close_ring",
     "first_bytes",
+    "read_at",
 ]

@@ -6,9 +6,9 @@ The kernel runs each of them in a worker.
 import os
 from typing import Any
 
-from ..ring import Dispatcher, Opcode, Pin
+from ..ring import Descriptor, Dispatcher, Opcode, Pin
 from .base import Operation
-from .file import Descriptor, FileOperation
+from .file import FileOperation
 from .path import Path
 
 #: The kernel's own limit.

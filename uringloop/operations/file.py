@@ -8,6 +8,8 @@ else does.
 A read or write that already runs cannot be cancelled: its result is waited for.
 """
 
+import asyncio
+import contextlib
 import enum
 import errno
 import os
@@ -15,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..ring import POLL_ADD_MULTI, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag, Vector
+from ..ring import POLL_ADD_MULTI, CqeFlag, Descriptor, Dispatcher, Opcode, Pin, Reading, SqeFlag, Vector
 from .base import Operation, Slot, close_made, file_index, made
 from .multishot import Multishot
 
@@ -30,35 +32,6 @@ _STATX_MODE = slice(28, 30)
 _STATX_SIZE = slice(40, 48)
 _FSYNC_DATASYNC = 1
 _READ_MAX_BYTES = 0x7FFFF000
-
-
-class Descriptor:
-    """A descriptor that is held open by whoever refers to it.
-
-    Args:
-        fd: the descriptor.
-        filename: named in the errors of its operations.
-        owned: close it when the last reference is gone, unless `Close` did.
-
-    Attributes:
-        fd: -1 after it was closed.
-    """
-
-    __slots__ = ("fd", "filename", "owned")
-
-    def __init__(self, fd: int, filename: Any = None, owned: bool = True) -> None:
-        self.fd = fd
-        self.filename = filename
-        self.owned = owned
-
-    def close(self) -> None:
-        """Close it now, whoever still refers to it; only when nothing in flight uses it."""
-        fd, self.fd = self.fd, -1
-        if self.owned and fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class FileOperation(Operation):
@@ -174,6 +147,29 @@ class Read(_Transfer):
         flags: int = 0,
     ) -> None:
         super().__init__(file, Pin(buffer, writable=True), offset, start_bytes, flags)
+
+
+async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: int, buffer: Any, offset: int) -> int:
+    """What `Read` does, for reads by the thousand: compiled, and without an operation's other ways to be run.
+
+    Raises:
+        OSError: as from pread(2).
+        asyncio.CancelledError: when the kernel is done with the buffer.
+    """
+    reading = Reading(dispatcher, loop.create_future(), fd, buffer, offset)
+    try:
+        result = await reading.waiter
+    except BaseException as error:
+        reading.abandon()
+        while isinstance(error, asyncio.CancelledError) and reading.in_flight:
+            reading.waiter = loop.create_future()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading.waiter
+        raise
+    if type(result) is int:
+        return result
+    assert isinstance(result, OSError)
+    raise result
 
 
 class Write(_Transfer):

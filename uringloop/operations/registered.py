@@ -8,9 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..ring import Dispatcher, Opcode, Pin, Vector
+from ..ring import Descriptor, Dispatcher, Opcode, Pin, Vector
 from .base import Operation, Slot
-from .file import CURRENT_POSITION, Descriptor, FileOperation
+from .file import CURRENT_POSITION, FileOperation
 
 _KEEP_OPEN_ON_EXEC = 1 << 0
 

@@ -8,9 +8,9 @@ non-blocking and full it answers EAGAIN.
 import os
 import struct
 
-from ..ring import Dispatcher, Opcode, Pin
+from ..ring import Descriptor, Dispatcher, Opcode, Pin
 from .base import ANY_SLOT, Operation, Slot, close_made, file_index
-from .file import CURRENT_POSITION, Descriptor
+from .file import CURRENT_POSITION
 
 _ENDS = struct.Struct("=ii")
 

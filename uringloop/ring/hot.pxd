@@ -46,7 +46,7 @@ cdef extern from "core.h" nogil:
         const char *data
 
     uint32_t IOSQE_CQE_SKIP_SUCCESS
-    int IORING_OP_RECV, IOSQE_BUFFER_SELECT
+    int IORING_OP_READ, IORING_OP_RECV, IOSQE_BUFFER_SELECT
     uint32_t IORING_CQE_F_MORE
     uint32_t IORING_CQE_F_BUFFER
     uint32_t IORING_CQE_F_SOCK_NONEMPTY
