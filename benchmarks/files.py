@@ -70,14 +70,15 @@ def ask(case: str, folder: Path, options: argparse.Namespace) -> tuple[Case, dic
 def run(command: Sequence[str]) -> Any:
     """What a program on one CPU prints as JSON."""
     cpu, _ = runner.server_and_load_cpu()
-    with runner.pinned(cpu):
+    with runner.start(command, cpu, subprocess.PIPE) as process:
         try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=runner.ROOT)
+            printed, complaints = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            process.kill()
             raise Disqualified(f"not done after {TIMEOUT_S} s") from None
-    if answer.returncode != 0:
-        raise Disqualified((answer.stderr.strip() or "no output").splitlines()[-1])
-    return json.loads(answer.stdout)
+    if process.returncode != 0:
+        raise Disqualified((complaints.strip() or "no output").splitlines()[-1])
+    return json.loads(printed)
 
 
 def sample(contender: str, case: str, folder: Path, seconds: float) -> list[str]:
@@ -167,10 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--contenders", nargs="+", choices=everybody, default=everybody)
     parser.add_argument("--seconds", type=float, default=1.0, help="measured; a quarter more is warm-up")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--nice", type=int, default=0, help="what is measured, against other work; below 0 as root")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
     parser.add_argument("--folder", type=Path, help="where the files are made, by default where temporary ones are")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
+    runner.niceness = options.nice
     if options.quick:
         options.seconds, options.rounds = 0.01, 1
     missing = [name for name in options.contenders if not installed(name)]

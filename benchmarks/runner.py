@@ -102,7 +102,7 @@ def cpu_us(begin: CpuTime, end: CpuTime, messages: float) -> dict[str, float]:
 
 def start(command: Sequence[str], cpu: int, stderr: IO[str] | int, stdin: int | None = None) -> "subprocess.Popen[str]":
     """In a session of its own, which is a scheduling group: within one, niceness counts among its members only."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with pinned(cpu):
         process = subprocess.Popen(
             command,

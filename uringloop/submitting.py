@@ -50,7 +50,7 @@ class Submitting(PrivateLoop):
         return await operation.run(self, dispatcher)
 
     def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
-        """pread(2) into a writable buffer, in the ring; returns the number of bytes.  Less work than `submit(Read(...))`.
+        """pread(2) into a writable buffer, in the ring; returns the number of bytes; cheaper than `submit`.
 
         Raises:
             OSError: as from pread(2).
