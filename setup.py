@@ -14,7 +14,12 @@ setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
     ext_modules=[
         Extension("uringloop.scheduler", ["uringloop/scheduler.pyx"], extra_compile_args=["-O2"]),
-        Extension("uringloop.files.hot", ["uringloop/files/hot.pyx"], extra_compile_args=["-O2"]),
+        Extension(
+            "uringloop.files.hot",
+            ["uringloop/files/hot.pyx"],
+            depends=["uringloop/files/hot_call.pxi", "uringloop/files/hot_buffer.pxi"],
+            extra_compile_args=["-O2"],
+        ),
         Extension("uringloop.ring.hot", ["uringloop/ring/hot.pyx", *core["SOURCES"]], **options),
     ],
 )

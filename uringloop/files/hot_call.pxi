@@ -1,0 +1,185 @@
+# `Call`: what a method of a file returns, to be awaited.  Part of hot.pyx.
+#
+# What `await` takes from a call that is over is the value of a StopIteration.  One is kept for all of them, because
+# making one each time would take longer than all the rest.
+
+cdef extern from *:
+    """
+    static PyObject *spare_stop;
+
+    /* The spare one keeps its value until the next call: nothing large, and nothing that must be dropped in time. */
+    static int may_be_kept(PyObject *value)
+    {
+        if (PyBytes_CheckExact(value))
+            return PyBytes_GET_SIZE(value) <= 65536;
+        if (PyUnicode_CheckExact(value))
+            return PyUnicode_GET_LENGTH(value) <= 65536;
+        return value == Py_None || PyLong_CheckExact(value);
+    }
+
+    /* Raises StopIteration(value), without the traceback that Cython would add. */
+    static void raise_stop(PyObject *value)
+    {
+        PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
+        if (!may_be_kept(value)) {
+            PyObject *once = PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (once != NULL)
+                PyErr_SetObject(PyExc_StopIteration, once);
+            Py_XDECREF(once);
+            return;
+        }
+        if (stop == NULL || Py_REFCNT(stop) != 1) {
+            /* Somebody keeps the last one. */
+            PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (fresh == NULL)
+                return;
+            Py_XSETREF(spare_stop, fresh);
+            stop = (PyStopIterationObject *)fresh;
+        } else {
+            PyObject *old = stop->value;
+            Py_INCREF(value);
+            stop->value = value;
+            Py_XDECREF(old);
+        }
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(Py_NewRef(stop));
+    #else
+        PyErr_SetObject(PyExc_StopIteration, (PyObject *)stop);
+    #endif
+    }
+
+    static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
+
+    static void take_anext(PyTypeObject *type, PyTypeObject *base)
+    {
+        type->tp_as_async->am_anext = base->tp_as_async->am_anext;
+    }
+    """
+    void raise_stop(value)
+    void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL)
+    void take_anext(PyTypeObject *type, PyTypeObject *base)
+
+
+@cython.final
+@cython.freelist(32)
+cdef class Call:
+    """A coroutine of a file's method.
+
+    Attributes:
+        file: whose method it is; None as soon as it is awaited.
+        first: and second: its arguments.
+        running: the coroutine that does what cannot be done at once.
+    """
+
+    cdef Kind kind
+    cdef object file, first, second
+    cdef object running
+
+    def __dealloc__(self):
+        # As for any coroutine.  The file is still there, because its own deallocation does not come here.
+        if self.file is not None:
+            warn(f"coroutine {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
+
+    @property
+    def __name__(self):
+        """Of the method."""
+        return NAMES[self.kind]
+
+    @property
+    def cr_await(self):
+        """What it waits for; see `types.CoroutineType`."""
+        return self.running
+
+    def __await__(self):
+        if self.running is not None:
+            raise RuntimeError("coroutine is being awaited already")
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise NotImplementedError  # replaced below
+
+    def send(self, value, /):
+        """See `coroutine.send`."""
+        if self.running is None:
+            return next(self)
+        return self.forward(self.running.send, value)
+
+    def throw(self, *exception):
+        """See `coroutine.throw`."""
+        if self.running is None:
+            self.file = None
+            raise exception[0] if len(exception) < 2 or exception[1] is None else exception[1]
+        return self.forward(self.running.throw, *exception)
+
+    def forward(self, method, *arguments):
+        try:
+            return method(*arguments)
+        except BaseException:
+            self.running = None
+            raise
+
+    def close(self):
+        """See `coroutine.close`."""
+        self.file = None
+        running, self.running = self.running, None
+        if running is not None:
+            running.close()
+
+    cdef answer(self):
+        """What there is to answer at once; else MISS, and there is a coroutine running."""
+        file, self.file = self.file, None
+        if self.kind == READ:
+            return (<Window>file).read_here(self)
+        if self.kind == NEXT_LINE:
+            return (<Lines>file).next_here(self)
+        if self.kind == SEEK:
+            return (<Window>file).seek_here(self)
+        if self.kind == WRITE:
+            return (<Window>file).write_here(self)
+        if self.kind == READLINE:
+            return (<Window>file).readline_here(self)
+        if self.kind == OPEN:
+            return (<Context>file).open_here(self)
+        if self.kind == CLOSE:
+            return (<Window>file).close_here(self)
+        if self.kind == LOCK:
+            return (<Lock>file).lock_here(self)
+        (<Lock>file).release()
+        return None
+
+
+cdef inline Call call(file, Kind kind, first=None, second=None):
+    cdef Call self = Call.__new__(Call)
+    self.kind = kind
+    self.file = file
+    self.first = first
+    self.second = second
+    return self
+
+
+cdef PyObject *next_of_call(PyObject *raw) except? NULL:
+    cdef Call self = <Call>raw
+    cdef PyObject *result = NULL
+    if self.running is None:
+        if self.file is None:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        value = self.answer()
+        if value is not MISS:
+            raise_stop(value)
+            return NULL
+    cdef PySendResult status = PyIter_Send(<PyObject *>self.running, Py_None, &result)
+    if status == PYGEN_NEXT:
+        return result
+    self.running = None
+    if status == PYGEN_RETURN:
+        value = <object>result
+        Py_DECREF(value)
+        raise_stop(value)
+    return NULL
+
+
+set_next(<PyTypeObject *>Call, next_of_call)
+Coroutine.register(Call)
