@@ -12,7 +12,7 @@ import asyncio
 
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -37,7 +37,13 @@ cdef extern from *:
         Py_DECREF(descriptor);
         return offset;
     }
+
+    static int has_weak_references(PyObject *handle)
+    {
+        return *(PyObject **)((char *)handle + Py_TYPE(handle)->tp_weaklistoffset) != NULL;
+    }
     """
+    bint has_weak_references(object handle)
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
@@ -45,6 +51,8 @@ cdef extern from *:
 cdef enum:
     # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
     SWEEP_FROM = 100
+    # As many handles are kept for the next ones.
+    SPARES = 1024
 
 cdef int64_t NS_PER_S = 1_000_000_000
 # See may_go_on: a turn of the loop costs some microseconds.
@@ -84,18 +92,57 @@ cdef inline void set_slot(handle, Py_ssize_t offset, value):
     Py_XDECREF(old)
 
 
-cdef new_handle(type, loop, callback, args, context):
-    cdef PyObject *raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
+cdef inline void empty_slot(handle, Py_ssize_t offset):
+    cdef PyObject *old = slot(handle, offset)[0]
+    slot(handle, offset)[0] = NULL
+    Py_XDECREF(old)
+
+
+cdef struct Spares:
+    # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer to
+    # nothing, the loop among it, which the garbage collector could not see.
+    PyObject *handles[SPARES]
+    int count
+
+
+cdef make_handle_of(type, Spares *spares):
+    """One whose callback, arguments, loop and context are yet to be set."""
+    cdef PyObject *raw
+    if spares.count > 0:
+        spares.count -= 1
+        raw = spares.handles[spares.count]
+        handle = <object>raw
+        Py_XDECREF(raw)
+        return handle
+    raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
     handle = <object>raw
     Py_XDECREF(raw)
-    set_slot(handle, CALLBACK, callback)
-    set_slot(handle, ARGS, args)
     set_slot(handle, CANCELLED, False)
-    set_slot(handle, LOOP, loop)
     set_slot(handle, TRACEBACK, None)
     set_slot(handle, REPR, None)
-    set_slot(handle, CONTEXT, PyContext_CopyCurrent() if context is None else context)
     return handle
+
+
+cdef void spare_handle(handle, Spares *spares):
+    """Keep one that has run, if the caller's reference is the last."""
+    if Py_REFCNT(handle) > 1 or spares.count == SPARES or has_weak_references(handle):
+        return
+    if <object>slot(handle, CANCELLED)[0] is True:
+        return
+    empty_slot(handle, CALLBACK)
+    empty_slot(handle, ARGS)
+    empty_slot(handle, LOOP)
+    empty_slot(handle, CONTEXT)
+    if spares.count < SPARES:
+        Py_INCREF(handle)
+        spares.handles[spares.count] = <PyObject *>handle
+        spares.count += 1
+
+
+cdef void drop_spares(Spares *spares):
+    while spares.count > 0:
+        spares.count -= 1
+        Py_XDECREF(spares.handles[spares.count])
 
 
 cdef bint cancel_handle(handle):
@@ -157,7 +204,9 @@ cdef class Scheduler:
     cdef dict watched
     cdef public bint _closed, _debug, _stopping
     cdef public object _task_factory
+    cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
+    cdef Spares spares, spare_timers
     cdef Deadline *deadlines
     cdef list timers  # the heap's handles, each at the place of its deadline
     cdef Py_ssize_t capacity
@@ -173,6 +222,8 @@ cdef class Scheduler:
 
     def __dealloc__(self):
         free(self.deadlines)
+        drop_spares(&self.spares)
+        drop_spares(&self.spare_timers)
 
     @property
     def _ready(self):
@@ -205,7 +256,7 @@ cdef class Scheduler:
         if self._task_factory is not None or self._debug:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
-        return Task(coro, loop=self, **keywords)
+        return Task(coro, loop=self, **keywords) if keywords else Task(coro, loop=self)
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""
@@ -224,7 +275,8 @@ cdef class Scheduler:
         else:
             handle = self.make_thread_safe_handle(callback, args, context)
         self.append(handle)
-        if not self.woken:
+        # While the loop runs callbacks it looks by itself, and the GIL keeps that and this apart.
+        if self.sleeping and not self.woken:
             self.woken = True
             self._write_to_self()
         return handle
@@ -243,10 +295,17 @@ cdef class Scheduler:
 
     cdef make_handle(self, method, callback, args, context):
         if not self._debug:
-            return new_handle(Handle, self, callback, args, context)
+            return self.fill_handle(make_handle_of(Handle, &self.spares), callback, args, context)
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
+
+    cdef fill_handle(self, handle, callback, args, context):
+        set_slot(handle, CALLBACK, callback)
+        set_slot(handle, ARGS, args)
+        set_slot(handle, LOOP, self)
+        set_slot(handle, CONTEXT, PyContext_CopyCurrent() if context is None else context)
+        return handle
 
     cdef make_thread_safe_handle(self, callback, args, context):
         """Its `cancel` waits for a callback that is running."""
@@ -262,7 +321,7 @@ cdef class Scheduler:
         """Put a timer into the heap, where it stays until it is due or swept out."""
         self.check()
         if not self._debug:
-            handle = new_handle(TimerHandle, self, callback, args, context)
+            handle = self.fill_handle(make_handle_of(TimerHandle, &self.spare_timers), callback, args, context)
             set_slot(handle, WHEN, when)
         else:
             self._check_thread()
@@ -385,12 +444,14 @@ cdef class Scheduler:
         cdef Py_ssize_t before, after
         # A callback may have let KeyboardInterrupt or SystemExit through: first what it left.
         self.dispatch()
+        self.sleeping = True
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
         if self.watched:
             self.sleep_watching(timeout_ns)
         else:
             self.sleep(timeout_ns)
+        self.sleeping = False
         self.pop_due()
         after = len(self.ready)
         self.run(before)
@@ -447,8 +508,12 @@ cdef class Scheduler:
             handle = self.popleft()
             self.runs += 1
             if <object>slot(handle, CANCELLED)[0] is not True:
-                if type(handle) is Handle or type(handle) is TimerHandle:
+                if type(handle) is Handle:
                     self.run_handle(handle)
+                    spare_handle(handle, &self.spares)
+                elif type(handle) is TimerHandle:
+                    self.run_handle(handle)
+                    spare_handle(handle, &self.spare_timers)
                 else:
                     handle._run()
 
