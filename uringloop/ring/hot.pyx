@@ -6,7 +6,8 @@ What runs once a message lives here; everything else is Python.  No callback run
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
 through, the rest of the array is dispatched on the next tick, before anything else runs.
 
-The GIL is released only around a wait that may block, and nothing but the system call runs without it.
+The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
+thread even that is put off for a moment.
 """
 
 import asyncio
@@ -35,6 +36,24 @@ _log = getLogger("asyncio")
 
 #: Of the core's sources.
 BUILD = ul_build()
+
+
+cdef extern from *:
+    """
+    static int has_other_threads(void)
+    {
+        PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+        return first != NULL && PyThreadState_Next(first) != NULL;
+    }
+    """
+    bint has_other_threads()
+
+cdef enum:
+    # Who waits longer for the GIL after a sleep has a busy thread beside it.
+    GIL_AWAITED_NS = 2_000_000
+    # Then this many sleeps are put off for a moment each, in case that what is waited for comes meanwhile.
+    CONTENDED_SLEEPS = 16
+    SPIN_NS = 200_000
 
 
 cdef raise_errno(int error):
@@ -111,6 +130,7 @@ cdef class Dispatcher:
     cdef ul_ring *ring
     cdef ul_event *events
     cdef int count, cursor, capacity
+    cdef int contended  # so many sleeps to come may be spared
     cdef uint64_t next_token
     cdef object report
     cdef readonly set endpoints
@@ -257,15 +277,29 @@ cdef class Dispatcher:
     cdef bint enter(self, int64_t timeout_ns) except -1:
         """Submit, and wait for a completion; whether a signal came first."""
         cdef int result
+        cdef int64_t awake_ns
         result = ul_prepare(self.ring, &timeout_ns)
         if result > 0 and timeout_ns == 0:
             result = ul_enter(self.ring, 0, -1)
-        elif result > 0:
+        elif result > 0 and not self.finds_without_sleeping(timeout_ns):
             with nogil:
                 result = ul_enter(self.ring, 1, timeout_ns)
+                awake_ns = ul_now_ns()
+            self.contended -= self.contended > 0
+            if ul_now_ns() - awake_ns > GIL_AWAITED_NS and has_other_threads():
+                self.contended = CONTENDED_SLEEPS
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)
         return result == -EINTR
+
+    cdef bint finds_without_sleeping(self, int64_t timeout_ns):
+        """Whether a completion comes in a moment for which the GIL may be kept.
+
+        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms in
+        which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up as
+        soon as it has been asked for, for as long.
+        """
+        return self.contended > 0 and ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns))
 
     def wait(self, int64_t timeout_ns):
         """Submit, wait for a completion, and copy out what completed.

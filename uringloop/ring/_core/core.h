@@ -107,6 +107,7 @@ int ul_has_work(ul_ring *ring);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
+int ul_spin(ul_ring *ring, int64_t for_ns);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);

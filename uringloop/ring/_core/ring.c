@@ -308,18 +308,33 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     return ul_wait(ring, min_complete, timeout_ns, 0, NULL);
 }
 
+/* Looks for a completion for at most so long, and submits what is staged before; whether there is one. */
+int ul_spin(ul_ring *ring, int64_t for_ns)
+{
+    int64_t end_ns = ul_now_ns() + for_ns;
+    if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
+        return 0;
+    while (!cqes_ready(ring) && !deferred_work(ring))
+        if (ul_now_ns() >= end_ns)
+            return 0;
+    return 1;
+}
+
 /* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at hand, or work that
  * may bring one.  1 if there is something to enter for. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
         return -EOWNERDEAD;
+    int sends = ring->to_send != NULL;
     int error = ul_streams_stage(ring);
     if (error == 0)
         error = ul_datagrams_stage(ring);
     if (error < 0)
         return error;
-    if (cqes_ready(ring) || deferred_work(ring))
+    /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the
+     * GIL, which beside a busy thread would take milliseconds to come back. */
+    if (sends || cqes_ready(ring) || deferred_work(ring))
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring);
 }
