@@ -15,7 +15,7 @@ from benchmarks import plots, results, targets
 MAIN = (
     targets.PROTOCOL_64,
     "tcp protocol, 1,000 connections, 1 KiB, depth 1",
-    "tcp protocol, 1 connection, 1 KiB, depth 1",
+    targets.PING_PONG,
     "tcp streams, 64 connections, 1 KiB, depth 1",
     "tcp sock, 64 connections, 1 KiB, depth 1",
     "unix protocol, 64 connections, 1 KiB, depth 1",

@@ -93,13 +93,13 @@ def ratio(case: Case, mine: Outcome, other: Outcome) -> dict[str, float] | None:
     return spread(ratios)._asdict() if ratios else None
 
 
-def recorded_ratio(result: Mapping[str, Any], mine: str, other: str) -> Spread | None:
-    """The same from a record, between any two contenders."""
+def recorded_ratio(result: Mapping[str, Any], mine: str, other: str, figure: str = "value") -> Spread | None:
+    """The same from a record, between any two contenders; of the figures besides the value, lower is better."""
     ours, theirs = (result["contenders"].get(name, {}).get("samples") for name in (mine, other))
     if not ours or not theirs:
         return None
-    ratios = [each["value"] / beside["value"] for each, beside in zip(ours, theirs, strict=True)]
-    return spread([1 / each for each in ratios] if result["lower_is_better"] else ratios)
+    ratios = [each[figure] / beside[figure] for each, beside in zip(ours, theirs, strict=True)]
+    return spread([1 / each for each in ratios] if result["lower_is_better"] or figure != "value" else ratios)
 
 
 def spread(values: Sequence[float]) -> Spread:

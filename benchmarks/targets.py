@@ -13,19 +13,23 @@ class Target(NamedTuple):
     case: str
     #: By the contender that is compared with, or BEST; None is reported without one.
     wanted: Mapping[str, float | None]
+    figure: str = "value"
 
 
-def _loops(title: str, case: str, reference: float, best: float | None) -> Target:
-    return Target(title, case, {contenders.REFERENCE: reference, BEST: best})
+def _loops(title: str, case: str, reference: float, best: float | None, figure: str = "value") -> Target:
+    return Target(title, case, {contenders.REFERENCE: reference, BEST: best}, figure)
 
 
 PROTOCOL_64 = "tcp protocol, 64 connections, 1 KiB, depth 1"
+PING_PONG = "tcp protocol, 1 connection, 1 KiB, depth 1"
 TARGETS = (
     _loops("TCP protocol echo, 64 connections", PROTOCOL_64, 1.40, 1.15),
     _loops("the same, 1,000 connections", "tcp protocol, 1,000 connections, 1 KiB, depth 1", 1.35, 1.10),
     _loops("TCP streams echo, 64", "tcp streams, 64 connections, 1 KiB, depth 1", 1.50, 1.10),
     _loops("`sock_*` echo, 64", "tcp sock, 64 connections, 1 KiB, depth 1", 2.60, 1.05),
-    _loops("one connection, ping-pong", "tcp protocol, 1 connection, 1 KiB, depth 1", 1.10, 1.05),
+    _loops("one connection, ping-pong: rate", PING_PONG, 1.10, 1.05),
+    _loops("the same: p50", PING_PONG, 1.10, 1.05, "p50_us"),
+    _loops("the same: p99", PING_PONG, 1.10, 1.05, "p99_us"),
     _loops("unix echo, 64", "unix protocol, 64 connections, 1 KiB, depth 1", 1.30, 1.15),
     _loops("UDP echo, 32", "udp, 32 connections, 1 KiB", 1.20, 1.20),
     _loops(
@@ -72,7 +76,7 @@ def reached(target: Target, found: Mapping[str, Mapping[str, Any]]) -> list[Reac
     compared = []
     for name, wanted in target.wanted.items():
         other = (result["best"] if result else None) if name == BEST else name
-        ratio = results.recorded_ratio(result, contenders.OURS, other) if result and other else None
+        ratio = results.recorded_ratio(result, contenders.OURS, other, target.figure) if result and other else None
         compared.append(Reached(other or name, wanted, ratio))
     return compared
 
