@@ -15,7 +15,6 @@ from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
-set_nodelay: Callable[[socket], None] = base_events._set_nodelay  # type: ignore[attr-defined]
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
 describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
 format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]

@@ -119,8 +119,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             self._dispatcher.dispatch,
         )
         super().__init__(self._watch)
+        self._transports_by_fd = hooks.transports_by_descriptor(self)
         self._hot_sockets = Sockets(
-            self._dispatcher, self, hooks.transports_by_descriptor(self), self._unread, self._ring.has_buffers
+            self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
         )
         self._clock_resolution = 1e-9
 
@@ -406,7 +407,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         server: Any = None,
         context: contextvars.Context | None = None,
     ) -> StreamTransport:
-        self._ensure_fd_no_transport(sock)
+        if sock.fileno() in self._transports_by_fd:
+            self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(

@@ -115,7 +115,6 @@ HOOKS = [
     *([Hook("events", "_ThreadSafeHandle", "self callback args loop context=")] if _SINCE_314 else []),
     Hook("server", "_attach", "self transport" if _SINCE_313 else "self"),
     Hook("server", "_detach", "self transport" if _SINCE_313 else "self"),
-    Hook("base_events", "_set_nodelay", "sock"),
     Hook("base_events", "_check_ssl_socket", "sock"),
     Hook("base_events", "_format_handle", "handle"),
     Hook("format_helpers", "_format_callback_source", "func args * debug=" if _SINCE_313 else "func args"),

@@ -9,7 +9,6 @@ when the queue is sent.  The file is closed right after that, or later, when the
 import asyncio
 import contextlib
 import contextvars
-import functools
 import logging
 import socket
 import warnings
@@ -48,12 +47,12 @@ class EndpointTransport:
     ) -> None:
         """The end of `__init__`: the protocol is told soon, then the endpoint starts, then the waiter is told."""
         self.set_protocol(protocol)
-        call_soon = functools.partial(self._loop.call_soon, context=self._context)
-        call_soon(protocol.connection_made, self)
+        call_soon, context = self._loop.call_soon, self._context
+        call_soon(protocol.connection_made, self, context=context)
         if starts:
-            call_soon(self._endpoint.start)
+            call_soon(self._endpoint.start, context=context)
         if waiter is not None:
-            call_soon(_wake, waiter)
+            call_soon(_wake, waiter, context=context)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol

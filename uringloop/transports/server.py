@@ -63,6 +63,8 @@ class Listener:
     ) -> None:
         self._loop = loop
         self._sock = sock
+        # As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
+        self._family, self._type, self._proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
         self._protocol_factory = protocol_factory
         self._server = server
         self._tls = tls
@@ -90,7 +92,7 @@ class Listener:
         self._accept.abandon()
 
     def _accepted(self, fd: int) -> None:
-        sock = socket.socket(self._sock.family, self._sock.type | socket.SOCK_NONBLOCK, self._sock.proto, fileno=fd)
+        sock = socket.socket(self._family, self._type, self._proto, fd)
         if self._loop.get_debug():
             self._log_accepted(sock)
         context = self._context.copy()

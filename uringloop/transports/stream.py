@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..hooks import SendfileMode, set_nodelay
+from ..hooks import SendfileMode
 from ..ring import Endpoint
 from .base import SocketTransport
 from .state import Connection
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger("asyncio")
 
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+
+#: As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
+_family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
+_type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
+
+
+def _disable_nagle(sock: socket.socket) -> None:
+    """As asyncio does to all its TCP sockets."""
+    if (
+        sock.proto == socket.IPPROTO_TCP
+        and _family_of(sock) in (socket.AF_INET, socket.AF_INET6)
+        and _type_of(sock) == socket.SOCK_STREAM
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class StreamTransport(SocketTransport):
@@ -55,11 +70,12 @@ class StreamTransport(SocketTransport):
         self._empty_waiter: asyncio.Future[None] | None = None
         #: Of a sendfile that uses the socket.
         self.stop_sendfile: Callable[[BaseException], object] | None = None
-        set_nodelay(sock)
+        _disable_nagle(sock)
         super().__init__(loop, sock, protocol, waiter, extra, context)
-        unread = loop._unread.take_all(sock)
-        if unread:
-            self._stream.preload(unread)
+        if not loop._unread.empty:
+            unread = loop._unread.take_all(sock)
+            if unread:
+                self._stream.preload(unread)
         self.write = self._stream.write  # type: ignore[method-assign]
         self.writelines = self._stream.writelines  # type: ignore[method-assign]
 
