@@ -131,7 +131,16 @@ class SocketOperations(Submitting):
         if type(received) is bytes:
             return received
         if received is not None:
-            return await self._receive_in_ring(received)
+            receiving = received
+            try:
+                received = await receiving.waiter
+            except BaseException as error:
+                await self._give_up(receiving, error)
+                raise
+            if type(received) is bytes:
+                return received
+            assert isinstance(received, OSError)
+            raise received
         fd = self._check_socket(sock)
         n = operator.index(n)
         if n < 0:
@@ -146,17 +155,6 @@ class SocketOperations(Submitting):
         buffer = bytearray(n)
         count = await self.submit(ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
         return first_bytes(buffer, count)
-
-    async def _receive_in_ring(self, receiving: Receiving) -> bytes:
-        try:
-            received: bytes | OSError = await receiving.waiter
-        except BaseException as error:
-            await self._give_up(receiving, error)
-            raise
-        if type(received) is bytes:
-            return received
-        assert isinstance(received, OSError)
-        raise received
 
     async def _give_up(self, receiving: Receiving, error: BaseException) -> None:
         """Its waiter was cancelled, or is thrown away: returns when the kernel is done, and keeps what it had taken."""

@@ -393,7 +393,10 @@ cdef class Dispatcher:
             if operation is None:
                 return  # a message from another ring
         try:
-            operation.complete(res, flags)
+            if type(operation) is Receiving:
+                (<Receiving>operation).arrive(res, flags)
+            else:
+                operation.complete(res, flags)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -99,7 +99,7 @@ cdef class Sockets:
         None for nothing to be received, a datagram socket, or a ring without buffers.
         """
         cdef int fd = self.descriptor(sock)
-        cdef Py_ssize_t size_bytes = operator_index(n)
+        cdef Py_ssize_t size_bytes = n if type(n) is int else operator_index(n)
         cdef ssize_t count
         cdef Receiving receiving
         if size_bytes <= 0 or type_of(sock) != SOCK_STREAM:
@@ -175,8 +175,8 @@ cdef class Receiving:
         )
         self.in_flight = True
 
-    def complete(self, int res, uint32_t flags):
-        """The CQE arrived; called by the dispatch."""
+    cdef arrive(self, int res, uint32_t flags):
+        """The CQE is there; called by the dispatch, in place of an operation's `complete`."""
         cdef Dispatcher dispatcher = self.sockets.dispatcher
         data = b""
         if flags & IORING_CQE_F_BUFFER:
@@ -189,9 +189,10 @@ cdef class Receiving:
         self.in_flight = False
         self.sockets.remember(self.fd, not flags & IORING_CQE_F_SOCK_NONEMPTY)
         waiter = self.waiter
-        if self.abandoned or waiter.done():
+        nobody = waiter.done()
+        if self.abandoned or nobody:
             self.keep(data)
-        if not waiter.done():
+        if not nobody:
             waiter.set_result(data if res >= 0 else OSError(-res, strerror(-res)))
 
     def keep(self, data):
