@@ -110,8 +110,11 @@ async def replace_bytes(path: Path, data: Any, *, durable: bool = True) -> int:
             if durable:
                 await fsync(file.fileno())
         await replace(other, target)
-    except BaseException:
+    except BaseException as error:
         await surely(functools.partial(_unlink_quietly, other))
+        if isinstance(error, OSError):
+            # The other file is nobody's business.
+            error.filename, error.filename2 = os.fspath(path), None
         raise
     if durable:
         await _sync_folder(folder)
