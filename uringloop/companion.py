@@ -15,11 +15,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from .hooks import PrivateLoop
-from .operations import Operation, close_ring, read_at
+from .operations import Chain, Operation, close_ring, read_at
 from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
 
 _BOUNDED_WORKERS_PER_CPU = 4
@@ -42,6 +42,9 @@ class Submitter(Protocol):
 
     def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """pread(2) into a writable buffer; returns the number of bytes."""
+
+    async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
+        """Run operations of which each begins when the one before has ended well; returns their results."""
 
     def may_go_on(self) -> bool:
         """Whether one more thing may be done before the loop turns."""
@@ -130,6 +133,12 @@ class Companion:
     def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """pread(2) into a writable buffer; returns the number of bytes."""
         return read_at(self._loop, self._dispatcher, fd, buffer, offset)
+
+    async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
+        """Run operations of which each begins when the one before has ended well; see `EventLoop.submit_chain`."""
+        links = Chain(chain)
+        await links.run(self._loop, self._dispatcher)
+        return links.results()
 
     def may_go_on(self) -> bool:
         """Whether one more thing may be done before the loop turns: after SLICE_NS it may not, until the loop did.

@@ -12,6 +12,8 @@ import pytest
 import uringloop
 from tests.variants import BOTH_SLEEPS
 from uringloop import files
+from uringloop.companion import submitter
+from uringloop.files import atomic
 
 pytestmark = [
     pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
@@ -90,6 +92,39 @@ async def test_replace_that_fails_leaves_everything(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         await files.replace_bytes(tmp_path / "file", "text")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize(("durable", "links"), [(True, 4), (False, 2)])
+async def test_replace_is_one_chain(tmp_path: Path, durable: bool, links: int) -> None:
+    """Write, sync, rename, sync the folder."""
+    ring: Any = submitter(asyncio.get_running_loop())
+    await files.replace_bytes(tmp_path / "file", b"first")
+    before = ring.statistics()["submitted"]
+    await files.replace_bytes(tmp_path / "file", CONTENT, durable=durable)
+    # The self-pipe's poll, which says that a thread has ended, may be armed again meanwhile.
+    assert links <= ring.statistics()["submitted"] - before <= links + 3
+
+
+@pytest.mark.parametrize("size", [0, 999, 1000, 1001, 2000, 2001, 10_000])
+async def test_replace_with_more_than_is_written_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(atomic, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(atomic, "_PIECES", 2)
+    await files.replace_bytes(tmp_path / "file", CONTENT[:size])
+    assert (tmp_path / "file").read_bytes() == CONTENT[:size]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+async def test_replace_by_threads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has no renames in the ring."""
+    monkeypatch.setattr(atomic, "_OPCODES", {"not there"})
+    for durable in (True, False):
+        assert await files.replace_bytes(tmp_path / "file", CONTENT, durable=durable) == len(CONTENT)
+        assert (tmp_path / "file").read_bytes() == CONTENT
+    with pytest.raises(FileNotFoundError) as caught:
+        await files.replace_bytes(tmp_path / "nowhere" / "file", b"")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "file")
 
 
 async def test_cancelled_replace_leaves_the_old_or_the_new(tmp_path: Path) -> None:

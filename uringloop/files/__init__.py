@@ -8,6 +8,7 @@ edited.
 """
 
 from . import os, ospath, tempfile, threadpool
+from .atomic import replace_bytes, replace_text
 from .path import Path
 from .raw import RawFile
 from .reading import BufferedReader
@@ -19,8 +20,6 @@ from .whole import (
     read_bytes,
     read_many,
     read_text,
-    replace_bytes,
-    replace_text,
     walk,
     write_bytes,
     write_text,

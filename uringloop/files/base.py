@@ -287,6 +287,7 @@ async def surely(function: Callable[[], Any]) -> asyncio.CancelledError | None:
         try:
             await function()
         except asyncio.CancelledError as error:
-            cancelled = error
+            # Its traceback would hold this frame, which holds it.
+            cancelled = error.with_traceback(None)
         else:
             return cancelled

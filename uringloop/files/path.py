@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
+from . import atomic, ospath, whole
 from . import os as aos
-from . import ospath, whole
 from .context import Opening
 from .threadpool import open
 from .wrapping import wrap
@@ -189,4 +189,4 @@ class Path(pathlib.PurePosixPath):
 
     async def replace_bytes(self, data: Any, *, durable: bool = True) -> int:
         """Make these bytes the content in one step; see `uringloop.files.replace_bytes`."""
-        return await whole.replace_bytes(self, data, durable=durable)
+        return await atomic.replace_bytes(self, data, durable=durable)

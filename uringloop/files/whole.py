@@ -1,24 +1,17 @@
-"""Whole files in one call: read them, write them, replace them, copy them, many at a time; and walk a tree.
-
-`replace_bytes` and `replace_text` leave the old content or the new one, whatever happens meanwhile: they write another
-file in the same folder, and give it the name when it is on the disk.
-"""
+"""Whole files in one call: read them, write them, copy them, many at a time; and walk a tree."""
 
 import asyncio
 import errno
 import functools
 import io
 import os
-import secrets
-import stat as modes
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..operations.path import Path
-from .base import surely
 from .blocking import in_thread
-from .descriptors import fsync
-from .os import replace, stat, unlink
+from .encoding import encoded
+from .os import stat
 from .threadpool import open
 
 __all__ = [
@@ -26,8 +19,6 @@ __all__ = [
     "read_bytes",
     "read_many",
     "read_text",
-    "replace_bytes",
-    "replace_text",
     "walk",
     "write_bytes",
     "write_text",
@@ -71,104 +62,13 @@ async def write_text(
     path: Path, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
 ) -> int:
     """Make this text the content of a file, in place; returns the number of its characters.  Arguments as of `open`."""
-    await write_bytes(path, _encoded(data, io.text_encoding(encoding), errors, newline))
+    await write_bytes(path, encoded(data, encoding, errors, newline))
     return len(data)
-
-
-async def replace_bytes(path: Path, data: Any, *, durable: bool = True) -> int:
-    """Make these bytes the content of a file in one step: who opens it finds the old content or the new, and no other.
-
-    A file that is there keeps its permissions; of a symbolic link what it points to is replaced.
-
-    Args:
-        path: of the file.
-        data: the bytes.
-        durable: return when the content and the name are on the disk; then they survive a loss of power as well.
-
-    Returns:
-        The number of bytes.
-
-    Raises:
-        OSError: the old content is still there, unless it was the folder that could not be synced.
-        asyncio.CancelledError: the old content is there, or the new.
-    """
-    loop = asyncio.get_running_loop()
-    view = memoryview(data).cast("B")
-    target = await in_thread(loop, None, os.path.realpath, path)
-    folder, name = os.path.split(os.fsencode(target))
-    other = os.path.join(folder, b".%.200s.%s" % (name, secrets.token_hex(8).encode()))
-    try:
-        mode = modes.S_IMODE((await stat(target)).st_mode)
-    except FileNotFoundError:
-        mode = None
-    try:
-        # Of a new file the umask decides, as with `open`.
-        async with open(other, "xb", 0) as file:
-            if mode is not None:
-                await in_thread(loop, None, os.fchmod, file.fileno(), mode)
-            await _write_all(file, view)
-            if durable:
-                await fsync(file.fileno())
-        await replace(other, target)
-    except BaseException as error:
-        await surely(functools.partial(_unlink_quietly, other))
-        if isinstance(error, OSError):
-            # The other file is nobody's business.
-            error.filename, error.filename2 = os.fspath(path), None
-        raise
-    if durable:
-        await _sync_folder(folder)
-    return len(view)
-
-
-async def replace_text(
-    path: Path,
-    data: str,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    *,
-    durable: bool = True,
-) -> int:
-    """Make this text the content of a file in one step, as `replace_bytes`; returns the number of its characters."""
-    await replace_bytes(path, _encoded(data, io.text_encoding(encoding), errors, newline), durable=durable)
-    return len(data)
-
-
-async def _sync_folder(folder: bytes) -> None:
-    loop = asyncio.get_running_loop()
-
-    def sync() -> None:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    await in_thread(loop, None, sync)
-
-
-async def _unlink_quietly(path: bytes) -> None:
-    try:
-        await unlink(path)
-    except FileNotFoundError:
-        # It has the right name by now, or there never was one.
-        return
 
 
 async def _write_all(file: Any, view: memoryview) -> None:
     while view:
         view = view[await file.write(view) :]
-
-
-def _encoded(data: str, encoding: str, errors: str | None, newline: str | None) -> bytes:
-    if not isinstance(data, str):
-        raise TypeError(f"data must be str, not {type(data).__name__}")
-    content = io.BytesIO()
-    with io.TextIOWrapper(content, encoding, errors, newline) as text:
-        text.write(data)
-        text.flush()
-        return content.getvalue()
 
 
 async def copy_file(source: Path, target: Path) -> int:

@@ -129,7 +129,11 @@ class Group:
                 self.abandon()
                 raise
         if cancelled is not None:
-            raise cancelled
+            try:
+                raise cancelled
+            finally:
+                # Or frame and exception would hold each other, and with them the caller's memory.
+                del cancelled
 
     def outcomes(self) -> list[Any]:
         """Of each operation its result or its exception; all have ended."""
@@ -149,5 +153,4 @@ class Group:
             return self.outcomes()
         for place in self._places:
             place.drop()
-        error = failed.outcome()
-        raise error
+        raise failed.outcome()
