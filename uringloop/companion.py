@@ -37,6 +37,10 @@ class Submitter(Protocol):
     def opcodes(self) -> frozenset[Opcode]:
         """The operations that the kernel has."""
 
+    @property
+    def ring(self) -> Ring:
+        """The ring, for what is registered with it; another one after the loop has changed threads."""
+
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
 
@@ -122,6 +126,11 @@ class Companion:
     def opcodes(self) -> frozenset[Opcode]:
         """The operations that the kernel has."""
         return self._ring.features.opcodes
+
+    @property
+    def ring(self) -> Ring:
+        """The ring, for what is registered with it."""
+        return self._ring
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; see `EventLoop.submit`."""

@@ -24,6 +24,11 @@ class Submitting(PrivateLoop):
         raise NotImplementedError
 
     @property
+    def ring(self) -> Ring:
+        """The ring, for what is registered with it; another one after the loop has changed threads."""
+        return self._ring
+
+    @property
     def opcodes(self) -> frozenset[Opcode]:
         """The operations that the kernel has."""
         return self._ring.features.opcodes

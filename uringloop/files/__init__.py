@@ -9,6 +9,7 @@ edited.
 
 from . import os, ospath, tempfile, threadpool
 from .atomic import replace_bytes, replace_text
+from .direct import DirectFile, open_direct
 from .path import Path
 from .raw import RawFile
 from .reading import BufferedReader
@@ -30,12 +31,14 @@ __all__ = [
     "BufferedRandom",
     "BufferedReader",
     "BufferedWriter",
+    "DirectFile",
     "Path",
     "RawFile",
     "TextFile",
     "copy_file",
     "install",
     "open",
+    "open_direct",
     "os",
     "ospath",
     "read_bytes",

@@ -1,0 +1,262 @@
+"""`open_direct`: files that are read and written past the page cache (O_DIRECT), by way of registered buffers.
+
+For what caches by itself, as databases do, or reads so much that the cache would only be flooded.  The device takes and
+gives whole blocks, from and to aligned memory.  So each transfer borrows one of a loop's buffers, which are aligned,
+and which the kernel has pinned once and not for each transfer; whoever finds none free waits.
+
+Where buffers cannot be registered (somebody else has registered some with this ring, or RLIMIT_MEMLOCK is too low) the
+same memory is used without; where there is no ring, threads use it.
+"""
+
+import asyncio
+import contextlib
+import os
+import warnings
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+from ..companion import Submitter, submitter
+from ..operations.file import Close, Descriptor, DirectAlignment, Open, Read, Write
+from ..operations.path import Path
+from ..operations.registered import ReadFixed, WriteFixed
+from ..ring import Opcode, Ring, allocate
+from .base import CLOSED_MESSAGE, bytes_of
+from .blocking import in_thread, made_in_thread
+from .context import Opening
+from .opening import parse_mode, parse_path
+
+BUFFERS = 64
+BUFFER_BYTES = 64 * 1024
+_USUAL_BLOCK_BYTES = 4096
+_POOL = "_uringloop_direct_pool"
+#: Of the one buffer that is registered, of which the pool's are parts.
+_INDEX = 0
+
+
+class _Pool:
+    """The buffers of a loop."""
+
+    def __init__(self, ring: Ring | None) -> None:
+        self.ring = ring
+        memory = allocate(BUFFERS * BUFFER_BYTES)
+        self._table: Any = None
+        if ring is not None and {Opcode.READ_FIXED, Opcode.WRITE_FIXED} <= ring.features.opcodes:
+            with contextlib.suppress(OSError):
+                self._table = ring.register_buffers([memory])
+        view = memoryview(memory)
+        self._free = [view[start : start + BUFFER_BYTES] for start in range(0, len(view), BUFFER_BYTES)]
+        self._room = asyncio.Semaphore(BUFFERS)
+
+    @property
+    def is_registered(self) -> bool:
+        return self._table is not None
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[memoryview]:
+        async with self._room:
+            buffer = self._free.pop()
+            try:
+                yield buffer
+            finally:
+                self._free.append(buffer)
+
+
+def _pool_of(holder: Any, ring: Ring | None) -> _Pool:
+    """The buffers that belong to a loop or its companion; other ones when that has made itself another ring."""
+    pool: _Pool | None = getattr(holder, _POOL, None)
+    if pool is None or pool.ring is not ring:
+        pool = _Pool(ring)
+        # A loop that cannot hold them has new ones for each file.
+        with contextlib.suppress(AttributeError):
+            setattr(holder, _POOL, pool)
+    return pool
+
+
+class DirectFile:
+    """A file without the page cache.  Made by `open_direct`.
+
+    Any number of calls may be under way at a time; it has no position.
+
+    Attributes:
+        name: the path, as it was given.
+        block_size_bytes: writes begin at multiples of it, and their lengths are multiples of it.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ring: Submitter | None, descriptor: Descriptor, name: Path, block: int
+    ) -> None:
+        self._loop = loop
+        self._submitter = ring
+        self._descriptor = descriptor
+        self._pool = _pool_of(ring or loop, None if ring is None else ring.ring)
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._is_closed = False
+        #: Nobody waits for the close any more: the last call does it.
+        self._closes_late = False
+        self.name = name
+        self.block_size_bytes = block
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is about to be."""
+        return self._is_closed
+
+    @property
+    def has_registered_buffers(self) -> bool:
+        """Whether its transfers go by way of registered buffers."""
+        return self._pool.is_registered
+
+    def fileno(self) -> int:
+        """The descriptor.
+
+        Raises:
+            ValueError: the file is closed.
+        """
+        self._check_open()
+        return self._descriptor.fd
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError(CLOSED_MESSAGE)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Any:
+        self._check_open()
+        busy = self._loop.create_future()
+        self._under_way.add(busy)
+        try:
+            yield
+        finally:
+            self._under_way.discard(busy)
+            busy.set_result(None)
+            if self._closes_late and not self._under_way:
+                self._descriptor.close()
+
+    async def pread(self, length: int, offset: int, /) -> bytes:
+        """Read length bytes from an offset on; fewer only at the end of the file.
+
+        Neither has to be a multiple of anything, but whole blocks are what is read.
+
+        Raises:
+            OSError: as from pread(2), with the filename.
+            ValueError: the file is closed, or a number is negative.
+        """
+        if length < 0 or offset < 0:
+            raise ValueError("neither length nor offset may be negative")
+        parts: list[bytes] = []
+        missing = length
+        with self._busy():
+            while missing:
+                skipped = offset % self.block_size_bytes
+                wanted = min(missing, BUFFER_BYTES - skipped)
+                async with self._pool.borrow() as buffer:
+                    span = buffer[: -(-(skipped + wanted) // self.block_size_bytes) * self.block_size_bytes]
+                    count = await self._transfer(Read, ReadFixed, os.preadv, span, offset - skipped)
+                    parts.append(bytes(span[skipped : min(count, skipped + wanted)]))
+                if len(parts[-1]) < wanted:
+                    break
+                missing -= wanted
+                offset += wanted
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def pwrite(self, data: Any, offset: int, /) -> int:
+        """Write bytes to an offset; returns their number.  All of them are written.
+
+        Raises:
+            OSError: as from pwrite(2), with the filename; a first part may have been written.
+            ValueError: the file is closed, or not whole blocks are to be written.
+        """
+        view = bytes_of(data)
+        if offset < 0 or offset % self.block_size_bytes or len(view) % self.block_size_bytes:
+            raise ValueError(f"offset and length must be multiples of {self.block_size_bytes}")
+        written = 0
+        with self._busy():
+            while written < len(view):
+                async with self._pool.borrow() as buffer:
+                    size = min(len(view) - written, BUFFER_BYTES)
+                    buffer[:size] = view[written : written + size]
+                    written += await self._transfer(Write, WriteFixed, os.pwritev, buffer[:size], offset + written)
+        return written
+
+    async def _transfer(self, plain: Any, fixed: Any, blocking: Any, span: memoryview, offset: int) -> int:
+        if self._submitter is None:
+            try:
+                count: int = await in_thread(self._loop, None, blocking, self._descriptor.fd, [span], offset)
+            except OSError as error:
+                error.filename = self._descriptor.filename
+                raise
+            return count
+        if self._pool.is_registered:
+            return int(await self._submitter.submit(fixed(self._descriptor, span, _INDEX, offset)))
+        return int(await self._submitter.submit(plain(self._descriptor, span, offset)))
+
+    async def close(self) -> None:
+        """Close the file when all calls under way have ended; more than once does nothing.
+
+        A cancelled close closes all the same.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            while self._under_way:
+                await asyncio.wait(self._under_way)
+        finally:
+            if self._under_way:
+                self._closes_late = True
+            elif self._submitter is None:
+                self._descriptor.close()
+            else:
+                await self._submitter.submit(Close(self._descriptor))
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_closed", True):
+            warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<uringloop.files.DirectFile name={self.name!r}{' closed' if self._is_closed else ''}>"
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def open_direct(path: Path, mode: str = "rb") -> Opening[DirectFile]:
+    """Open a file past the page cache: `await open_direct(...)`, or `async with open_direct(...) as file`.
+
+    Args:
+        path: of the file.
+        mode: "rb", "r+b", "wb", "xb" or the like; not to append.
+
+    Returns:
+        Something to be awaited or entered for a `DirectFile`.
+
+    Raises:
+        ValueError: the mode is not one of bytes, or appends.
+        OSError: when awaited; as from open(2), with the filename: EINVAL where the file system has no O_DIRECT.
+    """
+    parsed = parse_mode(mode)
+    if "b" not in mode or parsed.appending:
+        raise ValueError(f"mode must be of bytes and not append, not {mode!r}")
+    return Opening(_open, path, parse_path(os.fspath(path), True), parsed.flags | os.O_DIRECT)
+
+
+async def _open(name: Path, path: str | bytes, flags: int) -> DirectFile:
+    loop = asyncio.get_running_loop()
+    ring = submitter(loop)
+    if ring is None:
+        fd = await made_in_thread(loop, None, lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), os.close)
+        return DirectFile(loop, None, Descriptor(fd, path), name, _USUAL_BLOCK_BYTES)
+    descriptor = Descriptor(await ring.submit(Open(path, flags)), path)
+    try:
+        block = await ring.submit(DirectAlignment(descriptor)) or _USUAL_BLOCK_BYTES
+    except BaseException:
+        await ring.submit(Close(descriptor))
+        raise
+    return DirectFile(loop, ring, descriptor, name, block)
