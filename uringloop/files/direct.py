@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..companion import Submitter, submitter
-from ..operations.file import Close, Descriptor, DirectAlignment, Open, Read, Write
+from ..operations import Descriptor
+from ..operations.file import Close, DirectAlignment, Open, Read, Write
 from ..operations.path import Path
 from ..operations.registered import ReadFixed, WriteFixed
 from ..ring import Opcode, Ring, allocate
