@@ -25,7 +25,7 @@ LAYERS = {
     "w": (io.BufferedWriter, BufferedWriter),
     "+": (io.BufferedRandom, BufferedRandom),
 }
-MODES = ["r", "w", "a", "r+", "w+", "a+"]
+MODES = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"]
 SIZES = st.sampled_from([0, 1, 2, 3, 5, 7, 8, 9, 10, 16, 30, 100])
 BUFFERS = st.sampled_from([1, 2, 3, 7, 8, 10, 16, 64, 1000])
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "shift_jis", "utf-32", "utf-7"]
@@ -34,11 +34,11 @@ BYTES = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"\0", b"some wor
 )
 TEXT = st.lists(
     st.sampled_from(
-        ["\n", "\r", "\r\n", "a", "\x85", "\x0b", "longer", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\u3042"]
+        ["\n", "\r", "\r\n", "a", "\x85", "\x0b", "longer", "\ufeff", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\u3042"]
     ),
     max_size=12,
 ).map("".join)
-ENCODABLE = str.maketrans("", "", "\u3042\x85\xe9")
+ENCODABLE = str.maketrans("", "", "\ufeff\u3042\x85\xe9")
 
 
 def layer_of(mode: str, ours: bool) -> Any:
@@ -59,9 +59,12 @@ class Files(RuleBasedStateMachine):
         self.iterated = False
         self.ours: Any = None
 
-    def start(self, content: bytes, open_theirs: Callable[[Path], Any], open_ours: Callable[[Path], Any]) -> None:
-        for path in self.paths:
-            path.write_bytes(content)
+    def start(
+        self, content: bytes, mode: str, open_theirs: Callable[[Path], Any], open_ours: Callable[[Path], Any]
+    ) -> None:
+        if "x" not in mode:
+            for path in self.paths:
+                path.write_bytes(content)
         self.theirs = open_theirs(self.paths[0])
         self.ours = self.loop.run_until_complete(open_ours(self.paths[1]))
 
@@ -214,7 +217,7 @@ class RawFiles(BytesFiles):
 
     @initialize(content=BYTES, mode=st.sampled_from(MODES))
     def open(self, content: bytes, mode: str) -> None:
-        self.start(content, lambda path: io.FileIO(path, mode), lambda path: _opened(path, mode))
+        self.start(content, mode, lambda path: io.FileIO(path, mode), lambda path: _opened(path, mode))
         # Asked for the first time after a seek that failed, it says no.
         assert self.theirs.seekable()
 
@@ -233,7 +236,7 @@ class BufferedFiles(BytesFiles):
         async def open_ours(path: Path) -> Any:
             return layer_of(mode, ours=True)(self.loop, await _opened(path, mode), size)
 
-        self.start(content * 3, lambda path: layer_of(mode, ours=False)(io.FileIO(path, mode), size), open_ours)
+        self.start(content * 3, mode, lambda path: layer_of(mode, ours=False)(io.FileIO(path, mode), size), open_ours)
 
     @rule(size=st.one_of(SIZES, st.just(-1)))
     def read1(self, size: int) -> None:
@@ -260,7 +263,7 @@ class AdaptingFiles(BytesFiles):
         async def open_ours(path: Path) -> Any:
             return await files.open(path, mode + "b")
 
-        self.start(content * times, lambda path: io.open(path, mode + "b"), open_ours)  # noqa: SIM115, UP020  # closed by a rule
+        self.start(content * times, mode, lambda path: io.open(path, mode + "b"), open_ours)  # noqa: SIM115, UP020  # closed by a rule
 
     @rule(size=st.sampled_from([500, 4096, 5000, 70_000]))
     def read_more(self, size: int) -> None:
@@ -329,7 +332,7 @@ class TextFiles(Files):
             below = layer_of(mode, ours=True)(self.loop, await _opened(path, mode), size)
             return TextFile(self.loop, below, encoding, errors, newline, line_buffering, mode, write_through)
 
-        self.start(content, open_theirs, open_ours)
+        self.start(content, mode, open_theirs, open_ours)
 
     @rule(text=TEXT)
     def write(self, text: str) -> None:
