@@ -348,6 +348,35 @@ def test_teardown_with_everything_in_flight(tmp_path: Path) -> None:
             peer.close()
 
 
+def test_closing_before_a_zero_copy_send_was_read(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Its notification comes when the receiver has read, which may be never: `close` does not wait for that."""
+    content = bytearray(b"zero-copied bytes")
+    with Ring(8) as ring:
+        pin = Pin(content)
+        sqe = ring.get_sqe()
+        sqe.hold(pin)
+        sqe.prep(Opcode.SEND_ZC, pair[0].fileno(), pin.address, pin.size_bytes)
+        completion = ring.wait_cqe()
+        if completion.res == -errno.EOPNOTSUPP:
+            pytest.skip("no zero-copy sends to unix sockets here")
+        was_pending = ring.in_flight == 1
+    assert pair[1].recv(100) == content
+    if was_pending:
+        with pytest.raises(BufferError):
+            content.extend(b"the kernel may still read it")
+
+
+def test_closing_with_a_drained_operation() -> None:
+    """It waits for what is before it, and so does every SQE behind it, cancels among them."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Ring(8) as ring:
+        ring.prepare(ReceiveInto(ours.fileno(), bytearray(4), _never))
+        ring.get_sqe().prep(Opcode.NOP, -1, flags=SqeFlag.IO_DRAIN)
+        ring.prepare(ReceiveInto(ours.fileno(), bytearray(4), _never))
+        ring.submit()
+        assert ring.in_flight == 3
+
+
 def test_closing_twice_and_in_the_middle(pair: tuple[socket.socket, socket.socket]) -> None:
     """Out of an iteration of its own completions."""
     ring = Ring(8)

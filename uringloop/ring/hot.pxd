@@ -80,6 +80,7 @@ cdef extern from "core.h" nogil:
     int ul_reserve(ul_ring *ring, uint32_t count)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
+    uint32_t ul_cancels(ul_ring *ring)
     uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()

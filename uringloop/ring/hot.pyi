@@ -144,6 +144,7 @@ class Completion:
     def result(self) -> Any: ...
 
 class StagedSqe:
+    opcode: int
     user_data: int
     flags: int
     def prep(

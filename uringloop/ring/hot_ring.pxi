@@ -60,6 +60,7 @@ cdef class StagedSqe:
 
     cdef Queues queues
     cdef uint32_t place
+    cdef readonly int opcode
     cdef readonly uint64_t user_data
 
     cdef io_uring_sqe *fields(self) except NULL:
@@ -77,6 +78,7 @@ cdef class StagedSqe:
         """Fill in the fields, as io_uring_prep_rw(3) does; returns the user_data."""
         fill(self.fields(), opcode, fd, addr, length, offset, op_flags, ioprio, 0, buf_index, file_index, addr3)
         self.fields().personality = personality
+        self.opcode = opcode
         self.flags = flags
         return self.user_data
 
@@ -257,9 +259,8 @@ cdef class Queues(Dispatcher):
 
     def end_cancels(self):
         """Wait for the cancels that are still in flight; nothing else is."""
-        while ul_in_flight(self.ring) > <uint64_t>len(self.silent):
-            if self.count == self.capacity:
-                return
+        while ul_cancels(self.ring) > 0:
+            self.cursor = self.count = 0
             if ul_wait(self.ring, 1, -1, 0, NULL) == -EINTR:
                 PyErr_CheckSignals()
             self.copy_out()

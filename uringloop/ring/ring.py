@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from ._cffi import ffi, lib
 from .abi import Setup
+from .draining import drain
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
 from .groups import BufferGroup
@@ -54,6 +55,10 @@ class Stageable(Protocol):
     """What a ring asks of an operation; see `uringloop.operations.Operation`."""
 
     token: int
+
+    @property
+    def opcode(self) -> int:
+        """What its SQE asks for."""
 
     def submit(self, dispatcher: Any) -> None:
         """Stage it by `dispatcher.stage`."""
@@ -510,7 +515,7 @@ class Ring(Registration):
             only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
         """
         if self._handle is not None and self._by_hand is not None and not lib.ul_ring_refuses(self._handle):
-            self._drain(self._by_hand)
+            drain(self, self._by_hand, self._set_aside)
         self._close(only_watches)
 
     def _close(self, only_watches: bool) -> None:
@@ -524,23 +529,6 @@ class Ring(Registration):
             dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
-
-    def _drain(self, queues: Queues) -> None:
-        """End everything in flight, and dispose of what nobody will look at.  What was not submitted never is."""
-        for operation in queues.unstage():
-            operation.finish(-errno.ECANCELED)
-            operation.release()
-        while (completion := queues.take()) is not None or queues.in_flight:
-            if completion is not None:
-                self._set_aside.append(completion)
-            else:
-                queues.cancel_all()
-                queues.enter_for(1, -1, None)
-        queues.end_cancels()
-        for completion in self._set_aside:
-            if completion.operation is not None and completion.res >= 0:
-                completion.operation.dispose(completion.res, completion.flags)
-        self._set_aside.clear()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's ring."""

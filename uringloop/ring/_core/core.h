@@ -94,6 +94,7 @@ void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
+uint32_t ul_cancels(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
 int ul_unstage(ul_ring *ring, uint64_t *token);
 uint32_t ul_place(ul_ring *ring);

@@ -50,6 +50,7 @@ struct ul_ring {
     size_t ring_map_size, sqe_map_size;
 
     ul_buffers buffers[UL_GROUPS];
+    uint32_t cancels; /* in flight */
     uint64_t next_serial;
     ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */

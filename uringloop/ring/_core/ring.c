@@ -371,6 +371,8 @@ int ul_unstage(ul_ring *ring, uint64_t *token)
     if (!(ring->setup_flags & IORING_SETUP_SQPOLL))
         store_release(ring->sq_tail, ring->sqe_tail);
     ring->statistics.in_flight--;
+    if (*token == UL_KIND_CANCEL)
+        ring->cancels--;
     return 1;
 }
 
@@ -412,8 +414,11 @@ static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
     sqe->addr = token;
     sqe->op_flags = flags;
     sqe->user_data = UL_KIND_CANCEL;
+    ring->cancels++;
     return 0;
 }
+
+uint32_t ul_cancels(ul_ring *ring) { return ring->cancels; }
 
 int ul_stage_cancel(ul_ring *ring, uint64_t token) { return stage_cancel(ring, token, 0); }
 
@@ -433,8 +438,12 @@ int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     *out = ring->cqes[head & ring->cq_mask];
     store_release(ring->cq_head, head + 1);
     ring->statistics.completed++;
-    if (!(out->flags & IORING_CQE_F_MORE) && kind_of(out->user_data) != UL_KIND_FOREIGN)
+    uint32_t kind = kind_of(out->user_data);
+    /* Another ring may send any user_data: it must not make the numbers wrap. */
+    if (!(out->flags & IORING_CQE_F_MORE) && kind != UL_KIND_FOREIGN && ring->statistics.in_flight > 0)
         ring->statistics.in_flight--;
+    if (kind == UL_KIND_CANCEL && ring->cancels > 0)
+        ring->cancels--;
     return 1;
 }
 

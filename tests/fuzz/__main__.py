@@ -1,0 +1,49 @@
+"""python -m tests.fuzz [sqes] [arguments] [streams] [--seconds 600] [--seed 1]
+
+Each life (a ring or a loop) has a seed of its own, which is printed if it goes wrong; `--seed N --lives 1` repeats it.
+"""
+
+import argparse
+import faulthandler
+import os
+import random
+import resource
+import tempfile
+import time
+from types import ModuleType
+
+from tests.fuzz import arguments, sqes, streams
+
+KINDS: dict[str, ModuleType] = {"sqes": sqes, "arguments": arguments, "streams": streams}
+_HANG_S = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random use of the core.")
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lives", type=int, default=1 << 62, help="at most so many of each kind")
+    options = parser.parse_args()
+    # Random lengths may be those of files.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    end = time.monotonic() + options.seconds
+    seed = options.seed
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        while time.monotonic() < end and seed < options.seed + options.lives:
+            for kind in options.kinds:
+                faulthandler.dump_traceback_later(_HANG_S, exit=True)
+                try:
+                    KINDS[kind].run(random.Random(seed))
+                except BaseException:
+                    print(f"{kind}, seed {seed}:", flush=True)
+                    raise
+            seed += 1
+        os.chdir("/")
+    faulthandler.cancel_dump_traceback_later()
+    print(f"{seed - options.seed} lives of {', '.join(options.kinds)} from seed {options.seed} on")
+
+
+if __name__ == "__main__":
+    main()

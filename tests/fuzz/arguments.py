@@ -1,0 +1,99 @@
+"""Operations with random arguments: an exception that says what is wrong, or a result; never a crash."""
+
+import inspect
+import os
+import random
+import struct
+from typing import Any
+
+from uringloop import operations
+from uringloop.operations import Operation
+from uringloop.ring import Ring
+
+#: What closes descriptors of ours, whose advice may poison pages, or waits for other processes; and base classes.
+_LEFT_OUT = {
+    "Close",
+    "AdviseMemory",
+    "WaitChild",
+    "Operation",
+    "Multishot",
+    "FileOperation",
+    "Descriptor",
+    "Poll",
+    "AcceptMany",
+}
+_CLASSES = sorted(
+    (kind for name, kind in vars(operations).items() if isinstance(kind, type) and issubclass(kind, Operation)),
+    key=lambda kind: kind.__name__,
+)
+#: What a wrong argument may raise.
+_ERRORS = (
+    struct.error,
+    MemoryError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    BufferError,
+    OSError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+)
+
+
+def _values(chance: random.Random) -> tuple[Any, ...]:
+    return (
+        0,
+        1,
+        -1,
+        7,
+        1 << 20,
+        -(1 << 31),
+        1 << 45,
+        1 << 63,
+        -(1 << 64),
+        1 << 70,
+        None,
+        "",
+        "name",
+        "nul\0inside",
+        b"bytes",
+        b"",
+        bytearray(chance.randrange(1, 100)),
+        memoryview(bytearray(10))[::2],
+        [],
+        [bytearray(4), bytearray(8)],
+        [b"a", "b", None],
+        [1, -1, 1 << 40],
+        1.5,
+        print,
+        operations.Nop(),
+    )
+
+
+def run(chance: random.Random) -> None:
+    """A ring, and operations that may or may not be made, staged and run."""
+    with Ring(8) as ring:
+        for _ in range(50):
+            kind = chance.choice([kind for kind in _CLASSES if kind.__name__ not in _LEFT_OUT])
+            parameters = list(inspect.signature(kind).parameters.values())
+            arguments = [chance.choice(_values(chance)) for each in parameters if each.kind < each.VAR_POSITIONAL]
+            required = sum(each.default is each.empty for each in parameters)
+            del arguments[chance.randint(required, max(required, len(arguments))) :]
+            # No descriptor of ours, nor the terminal.
+            if arguments and isinstance(arguments[0], int) and 0 <= arguments[0] < 8:
+                arguments[0] = -1
+            try:
+                ring.prepare(kind(*arguments))
+                ring.submit()
+            except _ERRORS:
+                continue
+            while (completion := ring.peek_cqe()) is not None:
+                if completion.operation is None:
+                    continue
+                try:
+                    result = completion.result()
+                except _ERRORS:
+                    continue
+                if isinstance(result, int) and result > 2 and kind.__name__ in ("Open", "OpenWithin", "MakeSocket"):
+                    os.close(result)

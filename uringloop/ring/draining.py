@@ -1,0 +1,61 @@
+"""How a ring by hand ends: everything in flight is cancelled, and what cannot be is waited for.
+
+Not cancelled by an SQE where there is another way: behind an SQE with IO_DRAIN it would wait for what it is to cancel.
+
+Some things do not end.  A zero-copy send reads the caller's memory until the receiver has read, which may be never; and
+an SQE with IO_DRAIN may wait for ever after one of those (found by tests/fuzz on Linux 6.18).  So what has not ended
+when nothing else has for a while is left to the kernel, and its memory is never freed.
+"""
+
+import errno
+from collections import deque
+
+from .abi import CancelFlag, Opcode
+from .hot import Completion, Queues
+from .register import Registration
+
+#: How long to wait before looking again: a drained operation may begin only after the cancel.
+_LOOK_NS = 10_000_000
+_ZERO_COPY = {Opcode.SEND_ZC, Opcode.SENDMSG_ZC}
+_ZERO_COPY_LOOKS = 20
+_LOOKS = 300
+
+
+def drain(ring: Registration, queues: Queues, unseen: deque[Completion]) -> None:
+    """End everything in flight, and dispose of what nobody will look at.  What was not submitted never is.
+
+    Args:
+        ring: that of the queues, in its own thread.
+        queues: by hand.
+        unseen: completions that were set aside; empty afterwards.
+    """
+    for operation in queues.unstage():
+        operation.finish(-errno.ECANCELED)
+        operation.release()
+    looks = 0
+    while (completion := queues.take()) is not None or queues.in_flight:
+        if completion is not None:
+            unseen.append(completion)
+            looks = 0
+            continue
+        _cancel_all(ring, queues)
+        queues.enter_for(1, _LOOK_NS, None)
+        looks += 1
+        only_zero_copy = all(operation.opcode in _ZERO_COPY for operation in queues.operations.values())
+        if looks > (_ZERO_COPY_LOOKS if only_zero_copy else _LOOKS):
+            break
+    else:
+        queues.end_cancels()
+    for completion in unseen:
+        if completion.operation is not None and completion.res >= 0:
+            completion.operation.dispose(completion.res, completion.flags)
+    unseen.clear()
+
+
+def _cancel_all(ring: Registration, queues: Queues) -> None:
+    try:
+        ring.cancel_now(flags=CancelFlag.ANY | CancelFlag.ALL, timeout_ns=0)
+    except OSError as error:
+        # Older than Linux 6.0, or restricted.
+        if error.errno in (errno.EINVAL, errno.EACCES):
+            queues.cancel_all()
