@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import uringloop
+from tests.housekeeping import settle
 from uringloop.ring import OPTIONAL
 
 _TIMEOUT_S = 60
@@ -83,6 +84,7 @@ async def _life(chance: random.Random) -> None:
         half.transport.abort()
     for half in halves:
         await asyncio.wait_for(half.lost, _TIMEOUT_S)
+    assert await settle() == {}
 
 
 async def _arrived(half: Half) -> None:
