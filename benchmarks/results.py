@@ -236,9 +236,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if commit.returncode == 0:
-        found["commit"] = commit.stdout.strip()
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        found["commit"] = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     return found

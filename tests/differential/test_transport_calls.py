@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,11 @@ def _assert_same(row: str, outcome: Callable[[str], list[Any]], variant: str) ->
     if "'NoneType' object" in str(theirs[0]):
         # asyncio's own transport trips over what it has let go of; ours just does nothing.
         assert mine[0][0][0] == "returned"
+        theirs = [mine[0], *theirs[1:]]
+    if row.startswith("transport.writelines(") and theirs[0][0] == ("returned", None) and mine[0][0][0] == "raised":
+        # asyncio from 3.14.10 on looks at nothing that is given to it when the connection is lost.
+        assert sys.version_info >= (3, 14)
+        assert mine[0][0][1][0] == "TypeError"
         theirs = [mine[0], *theirs[1:]]
     if row in WORDED_BY_PYTHON:
         mine, theirs = ([[_without_message(outcome[0][0])], *outcome[1:]] for outcome in (mine, theirs))

@@ -72,6 +72,8 @@ def test_signatures_are_those_of_aiofiles_and_of_os() -> None:
             function = getattr(original, name, None)
             if name in ("path", "wrap") or hasattr(getattr(module, name), "__wrapped__"):
                 continue
+            if "os.name" in (getattr(function, "__text_signature__", None) or ""):
+                continue  # a default that `inspect` cannot read: of `link`, from 3.14 on
             theirs = [own for own in parameters(function) if own[0] not in ("loop", "executor")]
             ours = [own for own in parameters(getattr(module, name)) if own[0] not in ("loop", "executor")]
             assert ours == theirs, name

@@ -397,10 +397,11 @@ async def test_a_pipe_is_no_file(kind: str, fallback: bool) -> None:
                 with pytest.raises(asyncio.SendfileNotAvailableError, match=r"^os\.sendfile call failed$"):
                     await send(file, 0, 5, fallback=False)
                 return
-            # It cannot be sought either: asyncio sends, and then fails.
+            # It cannot be sought either: asyncio sends, and then fails; from 3.14 on it fails first.
             with pytest.raises(OSError, match=r"not seekable|Illegal seek"):
                 await send(file, 0, 5)
-            assert await receive_exactly(peer, 5) == b"01234"
+            if sys.version_info < (3, 14):
+                assert await receive_exactly(peer, 5) == b"01234"
 
 
 @each_way

@@ -75,6 +75,9 @@ _MODE_MAX = 0o7777
 _SIZE_MAX_BYTES = (1 << 63) - 1
 #: What audit hooks hear for no folder.
 _NO_FOLDER = -1
+#: `os.link` of a symbolic link makes another name of what it points to.  Before 3.14.10 it said so, but called link(2)
+#: where no folder was given, which on Linux never follows.
+_LINK_FOLLOWS = "os.name" in str(getattr(os.link, "__text_signature__", None))
 
 access = wrap(os.access)
 listdir = wrap(os.listdir)
@@ -209,8 +212,7 @@ async def link(
         await wrap(os.link)(src, dst, **options, loop=loop, executor=executor)
         return
     sys.audit("os.link", os.fspath(src), os.fspath(dst), *map(_audited, folders))
-    # Without a folder `os` calls link(2), which on Linux never follows.
-    follows = follow_symlinks and folders != (None, None)
+    follows = follow_symlinks and (_LINK_FOLLOWS or folders != (None, None))
     await ring.submit(Link(src, dst, src_dir_fd, dst_dir_fd, follows))
 
 
