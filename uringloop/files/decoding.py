@@ -16,8 +16,8 @@ from .buffered import BufferedFile
 from .hot import Decoded
 
 CHUNK_BYTES = 8192
-#: An iteration comes to read this much at a time: some hundred lines.
-_ITERATION_CHUNK_BYTES = 4 * CHUNK_BYTES
+#: An iteration comes to read this much at a time: a thousand lines or so.
+_ITERATION_CHUNK_BYTES = 8 * CHUNK_BYTES
 
 
 class DecodingFile(Decoded, File[str]):

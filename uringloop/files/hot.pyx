@@ -20,7 +20,6 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
-from cpython.unicode cimport PyUnicode_FindChar, PyUnicode_Substring
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcpy
 from posix.stat cimport S_ISBLK, S_ISCHR, S_ISREG

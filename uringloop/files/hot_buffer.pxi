@@ -1,5 +1,35 @@
 # Buffers: of bytes (`Window`) and of decoded characters (`Decoded`), and what goes by them alone.  Part of hot.pyx.
 
+cdef extern from *:
+    """
+    /* The line that begins there, which is moved behind it; None if it does not end here. */
+    static PyObject *line_from(PyObject *text, Py_ssize_t *start)
+    {
+        Py_ssize_t length = PyUnicode_GET_LENGTH(text), end;
+        PyObject *line;
+        if (PyUnicode_IS_ASCII(text)) {
+            const char *data = (const char *)PyUnicode_1BYTE_DATA(text) + *start;
+            const char *newline = (const char *)memchr(data, '\\n', length - *start);
+            if (newline == NULL)
+                Py_RETURN_NONE;
+            end = *start + (newline + 1 - data);
+            line = PyUnicode_New(end - *start, 127);
+            if (line != NULL)
+                memcpy(PyUnicode_1BYTE_DATA(line), data, end - *start);
+        } else {
+            end = PyUnicode_FindChar(text, '\\n', *start, length, 1) + 1;
+            if (end <= 0)
+                Py_RETURN_NONE;
+            line = PyUnicode_Substring(text, *start, end);
+        }
+        if (line != NULL)
+            *start = end;
+        return line;
+    }
+    """
+    object line_from(str text, Py_ssize_t *start)
+
+
 cdef class Lines(Base):
     """What is iterated over by lines: `next_line` is a coroutine function for what cannot be answered at once."""
 
@@ -11,7 +41,10 @@ cdef class Lines(Base):
         return self
 
     def __anext__(self):
-        return call(self, NEXT_LINE)
+        cdef Call next_line = Call.__new__(Call)
+        next_line.kind = NEXT_LINE
+        next_line.file = self
+        return next_line
 
 
 cdef class Window(Lines):
@@ -245,12 +278,9 @@ cdef class Decoded(Lines):
         self.chars = ""
 
     cdef next_here(self, Call call):
-        cdef Py_ssize_t end
         if self.iterating:
-            end = PyUnicode_FindChar(self.chars, 10, self.used, len(self.chars), 1)
-            if end >= 0:
-                line = PyUnicode_Substring(self.chars, self.used, end + 1)
-                self.used = end + 1
+            line = line_from(self.chars, &self.used)
+            if line is not None:
                 return line
         call.running = self.next_line()
         return MISS

@@ -60,7 +60,6 @@ cdef extern from *:
     void take_anext(PyTypeObject *type, PyTypeObject *base)
 
 
-@cython.final
 @cython.freelist(32)
 cdef class Call:
     """A coroutine of a file's method.
@@ -74,11 +73,6 @@ cdef class Call:
     cdef Kind kind
     cdef object file, first, second
     cdef object running
-
-    def __dealloc__(self):
-        # As for any coroutine.  The file is still there, because its own deallocation does not come here.
-        if self.file is not None:
-            warn(f"coroutine {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
 
     @property
     def __name__(self):
@@ -151,8 +145,18 @@ cdef class Call:
         return None
 
 
+@cython.final
+cdef class Owed(Call):
+    """A call that warns if it was never awaited, as any coroutine does.  `async for` is sure to await, and has no time."""
+
+    def __dealloc__(self):
+        # The file is still there, because its own deallocation does not come here.
+        if self.file is not None:
+            warn(f"coroutine {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
+
+
 cdef inline Call call(file, Kind kind, first=None, second=None):
-    cdef Call self = Call.__new__(Call)
+    cdef Call self = Owed.__new__(Owed)
     self.kind = kind
     self.file = file
     self.first = first
@@ -182,4 +186,5 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
 
 
 set_next(<PyTypeObject *>Call, next_of_call)
+set_next(<PyTypeObject *>Owed, next_of_call)
 Coroutine.register(Call)
