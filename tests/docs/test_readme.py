@@ -119,6 +119,11 @@ def runs_pytest(line: str) -> None:
     assert (ROOT / shlex.split(line)[-1]).is_dir()
 
 
+def measures(line: str) -> None:
+    """A benchmark: in its quick form, with the options that are given."""
+    assert "uringloop" in shell(f"{line} --quick --cases open --contenders open uringloop --json /dev/null")
+
+
 def prints_a_python(line: str) -> None:
     assert os.access(ROOT / line.removeprefix("python=$(").removesuffix(")"), os.X_OK)
 
@@ -132,6 +137,7 @@ HANDLERS: dict[str, Callable[[str], None]] = {
     r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
     r"python examples/echo_server\.py .*": is_a_server,
     r"python examples/echo_client\.py .*": is_a_client,
+    r"python -m benchmarks\.files .*": measures,
     r"python=\$\(tools/(venv|peers)\)": prints_a_python,
     r"\$python -m pytest \S+": runs_pytest,
 }
