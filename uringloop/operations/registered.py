@@ -203,6 +203,8 @@ class ProvideBuffers(Operation):
     opcode = Opcode.PROVIDE_BUFFERS
 
     def __init__(self, memory: Any, piece_bytes: int, group_id: int, first_id: int = 0) -> None:
+        if piece_bytes < 1:
+            raise ValueError("a buffer needs at least one byte")
         # The kernel reads their number where other operations have a descriptor.
         self._pin = Pin(memory, writable=True)
         super().__init__(self._pin.size_bytes // piece_bytes)
