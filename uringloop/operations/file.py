@@ -307,9 +307,14 @@ class Close(FileOperation):
     opcode = Opcode.CLOSE
     may_end_at_once = True
 
+    def __init__(self, file: int | Descriptor) -> None:
+        super().__init__(file)
+        if isinstance(self.fd, Slot):
+            # It is not looked up there, but emptied.
+            self.modifiers = 0
+
     def stage(self, dispatcher: Dispatcher) -> int:
         if isinstance(self.fd, Slot):
-            self.modifiers &= ~SqeFlag.FIXED_FILE
             return dispatcher.stage(self, self.opcode, 0, file_index=file_index(self.fd))
         token = super().stage(dispatcher)
         self._descriptor.fd = -1

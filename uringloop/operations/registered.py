@@ -207,6 +207,8 @@ class ProvideBuffers(Operation):
             raise ValueError("a buffer needs at least one byte")
         # The kernel reads their number where other operations have a descriptor.
         self._pin = Pin(memory, writable=True)
+        if not 0 < piece_bytes <= self._pin.size_bytes:
+            raise ValueError("the memory must have room for at least one piece")
         super().__init__(self._pin.size_bytes // piece_bytes)
         self._piece_bytes = piece_bytes
         self._group_id = group_id
