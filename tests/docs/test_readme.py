@@ -22,8 +22,16 @@ from tests.compat.libraries.needs import library
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/files.md", "docs/ring.md", "docs/tracing.md")
-WITH_PYTHON = ("README.md", "docs/files.md", "docs/ring.md", "docs/tracing.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/files.md",
+    "docs/operations.md",
+    "docs/ring.md",
+    "docs/tracing.md",
+)
+WITH_PYTHON = ("README.md", "docs/files.md", "docs/operations.md", "docs/ring.md", "docs/tracing.md")
 SERVER = "python examples/echo_server.py"
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
@@ -208,7 +216,8 @@ def test_files_that_are_named_exist(document: str) -> None:
     paths = r"`((?:uringloop|tests|examples|benchmarks|tools|\.ci)/[\w./]*)`"
     links = r"\]\(([\w./]+\.md)\)"
     named = re.findall(f"{paths}|{links}", (ROOT / document).read_text())
-    missing = [path or link for path, link in named if not (ROOT / (path or link)).exists()]
+    here = (ROOT / document).parent
+    missing = [path or link for path, link in named if not (ROOT / path if path else here / link).exists()]
     assert not missing
 
 

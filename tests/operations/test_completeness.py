@@ -1,6 +1,7 @@
 """Every opcode has a class, every class a test that uses it and one in which it fails."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_every_class_is_used_and_made_to_fail(kind: type[Operation]) -> None:
 def test_every_class_names_what_it_does(kind: type[Operation]) -> None:
     assert kind.__doc__
     assert len(kind.__doc__.splitlines()[0]) > 20
+
+
+def test_the_table_in_the_docs_has_every_opcode_and_class() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| ([A-Z0-9_]+) \| (.+?) \| (.+?) \| (\d.*?) \| (.+) \|$", text, flags=re.M)
+    assert [row[0] for row in rows] == [opcode.name for opcode in Opcode]
+    for name, classes, *_ in rows:
+        told = set(re.findall(r"`(\w+)`", classes))
+        assert {kind.__name__ for kind in kinds() if kind.opcode.name == name} == told - {"Chain"}
