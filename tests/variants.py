@@ -1,9 +1,13 @@
 """The loops that one test body runs on: asyncio's own, and uringloop in every shape that it may be given.
 
 A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
+
+With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if the
+kernel had none.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,8 +29,13 @@ _TINY: dict[str, Any] = {
 _SMALL: dict[str, Any] = {"buffer_count": 256, "buffer_size_bytes": 64}
 
 
+#: Optional features that every loop here does without.
+WITHOUT = tuple(filter(None, os.environ.get("URINGLOOP_TEST_WITHOUT", "").split(",")))
+
+
 def _uringloop(**options: Any) -> LoopFactory:
-    return lambda: uringloop.EventLoop(**options)
+    without = (*options.pop("without", ()), *WITHOUT)
+    return lambda: uringloop.EventLoop(without=without, **options)
 
 
 FACTORIES: dict[str, LoopFactory] = {
