@@ -2,8 +2,8 @@
 
 A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
 
-With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if the
-kernel had none.
+With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
+the kernel had none.
 """
 
 import asyncio

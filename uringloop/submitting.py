@@ -33,14 +33,6 @@ class Submitting(PrivateLoop):
         """The operations that the kernel has."""
         return self._ring.features.opcodes
 
-    @property
-    def ring(self) -> Ring:
-        """The loop's ring, to register buffers, files and the like; its queues are the loop's.
-
-        A loop that is run in another thread has another ring there.
-        """
-        return self._ring
-
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
 

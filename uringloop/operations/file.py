@@ -42,8 +42,13 @@ class FileOperation(Operation):
     __slots__ = ("_descriptor", "filename")
 
     def __init__(self, file: int | Descriptor) -> None:
-        self._descriptor = file if isinstance(file, Descriptor) else Descriptor(file, owned=False)
-        super().__init__(self._descriptor.fd)
+        if isinstance(file, Descriptor):
+            self._descriptor = file
+            super().__init__(file.fd)
+        else:
+            self._descriptor = Descriptor(file, owned=False)
+            # Which knows no more whether that is a `Slot`.
+            super().__init__(file)
         self.filename = self._descriptor.filename  # type: ignore[misc]  # an instance's own, over the class's None
 
 
