@@ -1,11 +1,10 @@
 # `Stream`, the hot half of a transport: a part of hot.pyx.
 
 cdef enum:
-    # Writes of at least this many bytes are referenced, not copied.
-    PIN_FROM_BYTES = 16384
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
-    # paused only when the socket is full, not whenever it writes more than the high-water mark.
-    SEND_NOW_FROM_BYTES = 65536
+    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still in
+    # the cache.  What is left of them is referenced, not copied.
+    LARGE_BYTES = 16384
     # asyncio counts the loss itself as the first of five.
     LOST_WRITES_BEFORE_WARNING = 4
 
@@ -291,10 +290,10 @@ cdef class Stream(Endpoint):
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         start = <const char *>view.buf
         size = view.len
-        if size >= SEND_NOW_FROM_BYTES or self.pipe:
+        if size >= LARGE_BYTES or self.pipe:
             size -= ul_stream_send_now(self.handle, start, size)
             start += view.len - size
-        if size >= PIN_FROM_BYTES and PyBytes_CheckExact(data):
+        if size >= LARGE_BYTES and PyBytes_CheckExact(data):
             error = ul_stream_write_pinned(self.handle, start, size, <void *>data)
             if error == 0:
                 Py_INCREF(data)
