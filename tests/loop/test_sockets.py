@@ -4,7 +4,7 @@ import array
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -448,17 +448,30 @@ async def test_a_connection_that_arrives_with_the_cancellation_is_the_next_ones(
 
 async def test_what_is_there_is_received_and_what_fits_is_sent_without_waiting() -> None:
     loop = asyncio.get_running_loop()
+
+    async def turns_of(call: Callable[[], Awaitable[Any]], result: Any) -> int:
+        turns: list[bool] = []
+        marker = loop.call_soon(turns.append, True)
+        assert await call() == result
+        marker.cancel()
+        return len(turns)
+
     with socket_pair() as (left, right):
-        right.send(b"already there")
-        for coroutine, result in (
-            (loop.sock_recv(left, 7), b"already"),
-            (loop.sock_recv_into(left, bytearray(3)), 3),
-            (loop.sock_sendall(left, b"an answer"), None),
+        for call, result in (
+            (lambda: loop.sock_recv(left, 7), b"already"),
+            (lambda: loop.sock_recv_into(left, bytearray(7)), 7),
+            (lambda: loop.sock_sendall(left, b"an answer"), None),
         ):
-            with pytest.raises(StopIteration) as ended:
-                coroutine.send(None)
-            assert ended.value.value == result
-        assert right.recv(100) == b"an answer"
+            # Who was kept from the CPU for as long as the others' turn is due does wait.
+            for _ in range(1000):
+                right.send(b"already there")
+                waited = await turns_of(call, result)
+                assert left.recv(100).endswith(b" there")
+                if result is None:
+                    assert right.recv(100) == b"an answer"
+                if not waited:
+                    break
+            assert not waited
 
 
 @pytest.mark.asyncio(loop_factories=RINGS)
