@@ -38,6 +38,9 @@ asyncio_default_fixture_loop_scope = function
 addopts = -p tests.compat.aiofiles_plugin -p no:cacheprovider
 """
 
+#: A plugin's fixture would not come before another plugin's of the same name.
+_CONFTEST = "from tests.compat.aiofiles_plugin import unused_tcp_port\n"
+
 CONTROL_VARIABLE = "URINGLOOP_COMPAT_CONTROL"
 
 
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(tests, Path(folder, "tests"))
         Path(folder, "pytest.ini").write_text(_SETTINGS)
+        Path(folder, "conftest.py").write_text(_CONFTEST)
         chosen = [word for pattern in options.patterns for word in ("-k", pattern)]
         loudness = "-v" if options.verbose else "-q"
         command = [sys.executable, "-m", "pytest", loudness, "-ra", "--timeout", str(options.timeout), *chosen, "tests"]

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +46,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _matches(nodeid: str, name: str) -> bool:
     return nodeid.partition("[")[0].endswith(f"/{name}")
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Not of those that the kernel gives to whoever asks for any: others run meanwhile, and would be given it."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(1024, first_given), 100):
+        try:
+            socket.create_server(("", port)).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError("every port that was tried is in use")
 
 
 @pytest.fixture(autouse=True)
