@@ -129,7 +129,7 @@ cdef void spare_handle(handle, Spares *spares):
         return
     if <object>slot(handle, CANCELLED)[0] is True:
         return
-    empty_slot(handle, CALLBACK)
+    set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
     empty_slot(handle, ARGS)
     empty_slot(handle, LOOP)
     empty_slot(handle, CONTEXT)

@@ -5,6 +5,7 @@ import collections.abc
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -165,5 +166,24 @@ def test_nothing_keeps_what_was_read_or_opened(run: Run, path: Path) -> None:
         opened = await files.open(path, "rb")
         await opened.close()
         assert sys.getrefcount(opened) == 2
+
+    run(main())
+
+
+def test_nothing_keeps_what_was_being_handled(run: Run, path: Path) -> None:
+    """Every StopIteration may become the one that is used again, and its context would hold frames."""
+
+    class Handled(Exception):
+        pass
+
+    async def main() -> None:
+        async with files.open(path, "rb") as file:
+            await file.read(1)
+            try:
+                raise Handled
+            except Handled as error:
+                reference = weakref.ref(error)
+                await file.read(4)
+            assert reference() is None
 
     run(main())

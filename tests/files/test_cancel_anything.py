@@ -7,7 +7,6 @@ caller's memory is free; no descriptor and no temporary file is left.
 import asyncio
 import os
 import random
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -365,10 +364,8 @@ async def check(world: World, number: int, descriptors: Iterable[str]) -> bool:
     cancelled = await cancelled_sometime(OPERATIONS[number](world), world.choice)
     # The loop may have to hear of it, and to dispose of what nobody awaits.
     await asyncio.sleep(0)
-    if sys.version_info >= (3, 12):
-        # Before, a frame of the cancelled write of a raw file is kept by somebody, and its view of the memory.
-        for memory in world.memory:
-            memory.clear()
+    for memory in world.memory:
+        memory.clear()
     await quiet()
     assert open_descriptors() == descriptors, "descriptors"
     disk = contents(world.folder)

@@ -40,11 +40,15 @@ cdef extern from *:
             Py_INCREF(value);
             stop->value = value;
             Py_XDECREF(old);
+            /* Of whoever caught it last. */
+            Py_CLEAR(stop->traceback);
+            Py_CLEAR(stop->context);
         }
+        /* Not PyErr_SetObject: it makes what is being handled the context, and so keeps that and its frames. */
     #if PY_VERSION_HEX >= 0x030C0000
         PyErr_SetRaisedException(Py_NewRef(stop));
     #else
-        PyErr_SetObject(PyExc_StopIteration, (PyObject *)stop);
+        PyErr_Restore(Py_NewRef(PyExc_StopIteration), Py_NewRef(stop), NULL);
     #endif
     }
 
