@@ -95,14 +95,13 @@ class PollUpdate(Operation):
         return None
 
 
-class PollRemove(Operation):
-    """Ends a poll in flight, whose error is then ECANCELED; io_uring_prep_poll_remove(3).
+class Removal(Operation):
+    """Ends another operation in flight, whose error is then ECANCELED.
 
     The result is None; FileNotFoundError if it is not in flight.
     """
 
     __slots__ = ("_target",)
-    opcode = Opcode.POLL_REMOVE
 
     def __init__(self, target: Operation) -> None:
         super().__init__()
@@ -113,6 +112,13 @@ class PollRemove(Operation):
 
     def result(self, res: int, flags: int) -> None:
         return None
+
+
+class PollRemove(Removal):
+    """Ends a poll; io_uring_prep_poll_remove(3)."""
+
+    __slots__ = ()
+    opcode = Opcode.POLL_REMOVE
 
 
 class Cancel(Operation):

@@ -10,6 +10,7 @@ import struct
 
 from ..ring import Dispatcher, Opcode, Pin
 from .base import Operation
+from .control import Removal
 from .multishot import Multishot
 
 #: struct __kernel_timespec.
@@ -113,24 +114,11 @@ class TimeoutUpdate(Operation):
         return None
 
 
-class TimeoutRemove(Operation):
-    """Ends a `Timeout` in flight early, whose error is then ECANCELED; io_uring_prep_timeout_remove(3).
+class TimeoutRemove(Removal):
+    """Ends a `Timeout` early; io_uring_prep_timeout_remove(3)."""
 
-    The result is None; FileNotFoundError if it is not in flight.
-    """
-
-    __slots__ = ("_target",)
+    __slots__ = ()
     opcode = Opcode.TIMEOUT_REMOVE
-
-    def __init__(self, target: Timeout) -> None:
-        super().__init__()
-        self._target = target
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._target.token)
-
-    def result(self, res: int, flags: int) -> None:
-        return None
 
 
 class LinkTimeout(Operation):
