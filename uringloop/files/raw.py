@@ -16,6 +16,7 @@ import io
 import operator
 import os
 import select
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from .hot import PIECE_BYTES, Position
 
 #: What is read at a time of a file that does not say how long it is.
 _STEP_BYTES = 64 * 1024
+_READALL_CHECKS = sys.version_info >= (3, 15)
 _OFFSET_LIMIT = 1 << 63
 
 FilePath = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -364,9 +366,12 @@ class RawFile(Position, File[bytes]):
         """Read to the end of the file.
 
         Raises:
-            OSError: as from read(2): EBADF, the file is not open for reading.
+            OSError: as from read(2): EBADF, the file is not open for reading; from Python 3.15 on, as the standard
+                library, io.UnsupportedOperation.
         """
         async with self._lock:
+            if _READALL_CHECKS:
+                self._check_readable("File not open for reading")
             self._check_open()
             return await self.read_to_end()
 
