@@ -37,6 +37,8 @@ def test_as_json() -> None:
     assert set(facts["operations"]) | set(facts["operations_missing"]) == {op.name for op in Opcode}
     assert {"NOP", "READ", "WRITE", "OPENAT"} <= set(facts["operations"])
     assert {"EXT_ARG", "NODROP"} <= set(facts["features"])
+    assert facts["limits"]["bounded_workers"] > 0
+    assert facts["limits"]["unbounded_workers"] > 0
     assert facts["limits"]["nofile"] == list(resource.getrlimit(resource.RLIMIT_NOFILE))
     assert facts["limits"]["URINGLOOP_DISABLE"] is False
 

@@ -89,6 +89,7 @@ def examine() -> Report:
     else:
         report.usable = True
         _describe(report, features)
+        report.limits |= _workers()
     return report
 
 
@@ -126,6 +127,14 @@ def _features() -> Features:
         ring.get_sqe().prep_nop()
         ring.submit(wait_for=1)
         return ring.features
+
+
+def _workers() -> dict[str, int | None]:
+    """How many kernel workers the operations of one thread may have, as the kernel limits them unless it is told."""
+    bounded = unbounded = None
+    with contextlib.suppress(OSError), Ring() as ring:  # Linux before 5.15 has no such limits
+        bounded, unbounded = ring.set_worker_limits(0, 0)
+    return {"bounded_workers": bounded, "unbounded_workers": unbounded}
 
 
 def _refuse(report: Report, error: RingUnavailableError) -> None:
