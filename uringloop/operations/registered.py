@@ -16,11 +16,14 @@ _KEEP_OPEN_ON_EXEC = 1 << 0
 
 
 class _FixedTransfer(FileOperation):
-    __slots__ = ("_flags", "_index", "_offset", "_pin")
+    __slots__ = ("_flags", "_index", "_length", "_memory", "_offset")
 
-    def __init__(self, file: int | Descriptor, pin: Pin, index: int, offset: int, flags: int) -> None:
+    def __init__(
+        self, file: int | Descriptor, memory: Pin | Vector, length: int, index: int, offset: int, flags: int
+    ) -> None:
         super().__init__(file)
-        self._pin = pin
+        self._memory = memory
+        self._length = length
         self._index = index
         self._offset = offset
         self._flags = flags
@@ -30,15 +33,15 @@ class _FixedTransfer(FileOperation):
             self,
             self.opcode,
             self.fd,
-            self._pin.address,
-            self._pin.size_bytes,
+            self._memory.address,
+            self._length,
             self._offset,
             self._flags,
             buf_index=self._index,
         )
 
     def release(self) -> None:
-        self._pin.release()
+        self._memory.release()
 
 
 class ReadFixed(_FixedTransfer):
@@ -57,7 +60,8 @@ class ReadFixed(_FixedTransfer):
     def __init__(
         self, file: int | Descriptor, buffer: Any, index: int, offset: int = CURRENT_POSITION, flags: int = 0
     ) -> None:
-        super().__init__(file, Pin(buffer, writable=True), index, offset, flags)
+        pin = Pin(buffer, writable=True)
+        super().__init__(file, pin, pin.size_bytes, index, offset, flags)
 
 
 class WriteFixed(_FixedTransfer):
@@ -69,36 +73,11 @@ class WriteFixed(_FixedTransfer):
     def __init__(
         self, file: int | Descriptor, buffer: Any, index: int, offset: int = CURRENT_POSITION, flags: int = 0
     ) -> None:
-        super().__init__(file, Pin(buffer), index, offset, flags)
+        pin = Pin(buffer)
+        super().__init__(file, pin, pin.size_bytes, index, offset, flags)
 
 
-class _FixedVectorTransfer(FileOperation):
-    __slots__ = ("_flags", "_index", "_offset", "_vector")
-
-    def __init__(self, file: int | Descriptor, vector: Vector, index: int, offset: int, flags: int) -> None:
-        super().__init__(file)
-        self._vector = vector
-        self._index = index
-        self._offset = offset
-        self._flags = flags
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(
-            self,
-            self.opcode,
-            self.fd,
-            self._vector.address,
-            self._vector.count,
-            self._offset,
-            self._flags,
-            buf_index=self._index,
-        )
-
-    def release(self) -> None:
-        self._vector.release()
-
-
-class ReadVectorFixed(_FixedVectorTransfer):
+class ReadVectorFixed(_FixedTransfer):
     """preadv2(2) into parts of one registered buffer; the result is the number of bytes.  Linux 6.15 and newer.
 
     Args:
@@ -119,10 +98,11 @@ class ReadVectorFixed(_FixedVectorTransfer):
         offset: int = CURRENT_POSITION,
         flags: int = 0,
     ) -> None:
-        super().__init__(file, Vector(buffers, writable=True), index, offset, flags)
+        vector = Vector(buffers, writable=True)
+        super().__init__(file, vector, vector.count, index, offset, flags)
 
 
-class WriteVectorFixed(_FixedVectorTransfer):
+class WriteVectorFixed(_FixedTransfer):
     """pwritev2(2) of parts of one registered buffer; the result is the number of bytes.  See `ReadVectorFixed`."""
 
     __slots__ = ()
@@ -136,7 +116,8 @@ class WriteVectorFixed(_FixedVectorTransfer):
         offset: int = CURRENT_POSITION,
         flags: int = 0,
     ) -> None:
-        super().__init__(file, Vector(buffers), index, offset, flags)
+        vector = Vector(buffers)
+        super().__init__(file, vector, vector.count, index, offset, flags)
 
 
 class UpdateFiles(Operation):
