@@ -16,6 +16,8 @@ LOOPS = {
 }
 OURS = "uringloop"
 REFERENCE = "uvloop"
+#: This project's other checkout, for a comparison of before and after; not one of the peers.
+OTHER = "other"
 
 #: Names of sources in benchmarks/c.
 C_SERVERS = {"C epoll": "epoll_server", "C io_uring": "uring_server"}

@@ -154,6 +154,8 @@ def table(result: Mapping[str, Any]) -> str:
     ours = result["contenders"].get(contenders.OURS, {})
     if best := ours.get("against_best"):
         lines.append(f"  against {result['best']}, the best other loop: {best['median']:.2f}")
+    if before := recorded_ratio(result, contenders.OURS, contenders.OTHER):
+        lines.append("  against the other checkout: {:.2f} ({:.2f} to {:.2f})".format(*before))
     return "\n".join(lines)
 
 
@@ -165,6 +167,7 @@ def parser(description: str | None, *, rounds: int = 5, seconds: float = 0.5) ->
     parser.add_argument("--seconds", type=float, default=seconds, help="measured for each contender in each round")
     parser.add_argument("--nice", type=int, default=0, help="what is measured, against other work; below 0 as root")
     parser.add_argument("--loops", nargs="+", choices=available, default=available)
+    parser.add_argument("--other", type=Path, metavar="FOLDER", help="another checkout, built in place, to compare with")
     parser.add_argument("--json", type=_writable, metavar="FILE", help="where to write the record")
     return parser
 
@@ -183,6 +186,9 @@ def report(benchmark: str, cases: Iterator[Case], options: argparse.Namespace) -
     """
     runner.allow_many_files()
     runner.niceness = options.nice
+    if options.other is not None:
+        runner.other_root = options.other.resolve()
+        options.loops = [*options.loops, contenders.OTHER]
     if missing := contenders.missing():
         print(f"not installed: {', '.join(missing)}")
     results: list[dict[str, Any]] = []

@@ -54,6 +54,8 @@ class Server:
 
 #: Of all that is started here, against other work on the machine.
 niceness = 0
+#: The checkout that runs as the contender OTHER.
+other_root: Path | None = None
 
 
 def server_and_load_cpu() -> tuple[int, int]:
@@ -100,15 +102,18 @@ def cpu_us(begin: CpuTime, end: CpuTime, messages: float) -> dict[str, float]:
     return {"user_us": user_us, "system_us": total_us - user_us}
 
 
-def start(command: Sequence[str], cpu: int, stderr: IO[str] | int, stdin: int | None = None) -> "subprocess.Popen[str]":
+def start(
+    command: Sequence[str], cpu: int, stderr: IO[str] | int, stdin: int | None = None, root: Path = ROOT
+) -> "subprocess.Popen[str]":
     """In a session of its own, which is a scheduling group: within one, niceness counts among its members only."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     with pinned(cpu):
         process = subprocess.Popen(
             command,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            cwd=root,
             env=environment,
             text=True,
             start_new_session=True,
@@ -135,17 +140,25 @@ def compiled(name: str, *libraries: str) -> str:
     return str(program)
 
 
-def server_command(contender: str, mode: str, address: str, extra: Sequence[str] = ()) -> list[str]:
-    if contender in contenders.C_SERVERS:
-        return [compiled(contenders.C_SERVERS[contender]), address]
-    return [sys.executable, "-m", "benchmarks.servers", "--loop", contender, "--mode", mode, "--at", address, *extra]
+def checkout(contender: str) -> tuple[str, Path]:
+    """The loop's name, and in which checkout it runs."""
+    if contender != contenders.OTHER:
+        return contender, ROOT
+    assert other_root is not None
+    return contenders.OURS, other_root
+
+
+def server_command(loop: str, mode: str, address: str, extra: Sequence[str] = ()) -> list[str]:
+    if loop in contenders.C_SERVERS:
+        return [compiled(contenders.C_SERVERS[loop]), address]
+    return [sys.executable, "-m", "benchmarks.servers", "--loop", loop, "--mode", mode, "--at", address, *extra]
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], cpu: int) -> Iterator[Server]:
+def serving(command: Sequence[str], cpu: int, root: Path = ROOT) -> Iterator[Server]:
     """Runs a server that prints `listening at ADDRESS` when it is ready."""
     with tempfile.TemporaryFile("w+") as stderr:
-        process = start(command, cpu, stderr)
+        process = start(command, cpu, stderr, root=root)
         server = Server(process.pid, _address(process), stderr)
         try:
             if not server.address:
@@ -178,10 +191,11 @@ class Servers(contextlib.AbstractContextManager["Servers"]):
     def __getitem__(self, contender: str) -> Server:
         if contender not in self._running:
             address = str(self._path(contender)) if self._unix else "0"
-            command = server_command(contender, self._mode, address, self._extra)
+            loop, root = checkout(contender)
+            command = server_command(loop, self._mode, address, self._extra)
             cpu, _ = server_and_load_cpu()
             with contextlib.ExitStack() as started:
-                server = started.enter_context(serving(command, cpu))
+                server = started.enter_context(serving(command, cpu, root))
                 self._running[contender] = server, started.pop_all()
         return self._running[contender][0]
 
@@ -209,8 +223,9 @@ class Workers(contextlib.AbstractContextManager["Workers"]):
     def ask(self, contender: str, question: str) -> dict[str, float]:
         if contender not in self._running:
             cpu, _ = server_and_load_cpu()
-            command = [sys.executable, "-m", "benchmarks.workers", "--loop", contender]
-            self._running[contender] = start(command, cpu, subprocess.PIPE, stdin=subprocess.PIPE)
+            loop, root = checkout(contender)
+            command = [sys.executable, "-m", "benchmarks.workers", "--loop", loop]
+            self._running[contender] = start(command, cpu, subprocess.PIPE, stdin=subprocess.PIPE, root=root)
         worker = self._running[contender]
         assert worker.stdin is not None
         assert worker.stdout is not None

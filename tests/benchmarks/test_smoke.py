@@ -53,6 +53,11 @@ def test_echo(tmp_path: Path) -> None:
     assert record["rounds"] == 1
 
 
+def test_another_checkout_takes_turns_with_this_one(tmp_path: Path) -> None:
+    options = ["--modes", "protocol", "--transports", "unix", "--connections", "2", "--no-limits", "--other", str(ROOT)]
+    check(run("echo", tmp_path, *options), 1, "other")
+
+
 @pytest.mark.parametrize("mode", ["buffered", "streams", "sock"])
 def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
     # More outstanding than a socket takes, so that the load generator sends one after the other.
