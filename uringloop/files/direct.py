@@ -6,26 +6,30 @@ and which the kernel has pinned once and not for each transfer; whoever finds no
 
 Where buffers cannot be registered (somebody else has registered some with this ring, or RLIMIT_MEMLOCK is too low) the
 same memory is used without; where there is no ring, threads use it.
+
+Where the device has polled queues, transfers go through a ring of their own, `polled.py`.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..companion import Submitter, submitter
-from ..operations import Descriptor
+from ..operations import Descriptor, Operation
 from ..operations.file import Close, DirectAlignment, Open, Read, Write
 from ..operations.path import Path
 from ..operations.registered import ReadFixed, WriteFixed
-from ..ring import Opcode, Ring, allocate
+from ..ring import Opcode, Ring, RingUnavailableError, allocate
 from .base import CLOSED_MESSAGE, bytes_of
 from .blocking import in_thread, made_in_thread
 from .context import Opening
 from .opening import parse_mode, parse_path
+from .polled import PolledRing, explained, has_polled_queue
 
 BUFFERS = 64
 BUFFER_BYTES = 64 * 1024
@@ -49,9 +53,8 @@ class _Pool:
         self._free = [view[start : start + BUFFER_BYTES] for start in range(0, len(view), BUFFER_BYTES)]
         self._room = asyncio.Semaphore(BUFFERS)
 
-    @property
-    def is_registered(self) -> bool:
-        return self._table is not None
+    def is_registered_with(self, ring: Ring) -> bool:
+        return self._table is not None and self.ring is ring
 
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncIterator[memoryview]:
@@ -74,6 +77,18 @@ def _pool_of(holder: Any, ring: Ring | None) -> _Pool:
     return pool
 
 
+class _Ways(NamedTuple):
+    """To transfer: by the ring, by the ring from or to a registered buffer, by a thread."""
+
+    plain: Callable[..., Operation]
+    fixed: Callable[..., Operation]
+    blocking: Any
+
+
+_READ = _Ways(Read, ReadFixed, os.preadv)
+_WRITE = _Ways(Write, WriteFixed, os.pwritev)
+
+
 class DirectFile:
     """A file without the page cache.  Made by `open_direct`.
 
@@ -85,18 +100,36 @@ class DirectFile:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, ring: Submitter | None, descriptor: Descriptor, name: Path, block: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ring: Submitter | None,
+        polled: PolledRing | None,
+        must_poll: bool,
+        descriptor: Descriptor,
+        name: Path,
+        block: int,
     ) -> None:
         self._loop = loop
         self._submitter = ring
+        #: Held until closing, because transfers may be under way there when `_is_polled` ends.
+        self._polled = polled
+        self._is_polled = polled is not None
+        self._must_poll = must_poll
         self._descriptor = descriptor
-        self._pool = _pool_of(ring or loop, None if ring is None else ring.ring)
         self._under_way: set[asyncio.Future[None]] = set()
         self._is_closed = False
         #: Nobody waits for the close any more: the last call does it.
         self._closes_late = False
         self.name = name
         self.block_size_bytes = block
+
+    @property
+    def _pool(self) -> _Pool:
+        if self._polled is not None and self._is_polled:
+            return _pool_of(self._polled, self._polled.ring)
+        if self._submitter is not None:
+            return _pool_of(self._submitter, self._submitter.ring)
+        return _pool_of(self._loop, None)
 
     @property
     def closed(self) -> bool:
@@ -106,7 +139,13 @@ class DirectFile:
     @property
     def has_registered_buffers(self) -> bool:
         """Whether its transfers go by way of registered buffers."""
-        return self._pool.is_registered
+        pool = self._pool
+        return pool.ring is not None and pool.is_registered_with(pool.ring)
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether the device is asked for its transfers' ends, and not awaited; False once that has failed."""
+        return self._is_polled
 
     def fileno(self) -> int:
         """The descriptor.
@@ -133,6 +172,7 @@ class DirectFile:
             busy.set_result(None)
             if self._closes_late and not self._under_way:
                 self._descriptor.close()
+                self._leave_polled()
 
     async def pread(self, length: int, offset: int, /) -> bytes:
         """Read length bytes from an offset on; fewer only at the end of the file.
@@ -151,9 +191,10 @@ class DirectFile:
             while missing:
                 skipped = offset % self.block_size_bytes
                 wanted = min(missing, BUFFER_BYTES - skipped)
-                async with self._pool.borrow() as buffer:
+                pool = self._pool
+                async with pool.borrow() as buffer:
                     span = buffer[: -(-(skipped + wanted) // self.block_size_bytes) * self.block_size_bytes]
-                    count = await self._transfer(Read, ReadFixed, os.preadv, span, offset - skipped)
+                    count = await self._transfer(_READ, pool, span, offset - skipped)
                     parts.append(bytes(span[skipped : min(count, skipped + wanted)]))
                 if len(parts[-1]) < wanted:
                     break
@@ -174,23 +215,41 @@ class DirectFile:
         written = 0
         with self._busy():
             while written < len(view):
-                async with self._pool.borrow() as buffer:
+                pool = self._pool
+                async with pool.borrow() as buffer:
                     size = min(len(view) - written, BUFFER_BYTES)
                     buffer[:size] = view[written : written + size]
-                    written += await self._transfer(Write, WriteFixed, os.pwritev, buffer[:size], offset + written)
+                    written += await self._transfer(_WRITE, pool, buffer[:size], offset + written)
         return written
 
-    async def _transfer(self, plain: Any, fixed: Any, blocking: Any, span: memoryview, offset: int) -> int:
+    async def _transfer(self, ways: _Ways, pool: _Pool, span: memoryview, offset: int) -> int:
+        """Move bytes between the file and a part of one of the pool's buffers."""
+
+        def operation(ring: Ring) -> Operation:
+            if pool.is_registered_with(ring):
+                return ways.fixed(self._descriptor, span, _INDEX, offset)
+            return ways.plain(self._descriptor, span, offset)
+
+        if self._polled is not None and self._is_polled:
+            try:
+                return int(await self._polled.submit(operation(self._polled.ring)))
+            except OSError as error:
+                if self._must_poll or error.errno != errno.EOPNOTSUPP:
+                    raise explained(error) from None
+            self._is_polled = False
         if self._submitter is None:
             try:
-                count: int = await in_thread(self._loop, None, blocking, self._descriptor.fd, [span], offset)
+                count: int = await in_thread(self._loop, None, ways.blocking, self._descriptor.fd, [span], offset)
             except OSError as error:
                 error.filename = self._descriptor.filename
                 raise
             return count
-        if self._pool.is_registered:
-            return int(await self._submitter.submit(fixed(self._descriptor, span, _INDEX, offset)))
-        return int(await self._submitter.submit(plain(self._descriptor, span, offset)))
+        return int(await self._submitter.submit(operation(self._submitter.ring)))
+
+    def _leave_polled(self) -> None:
+        polled, self._polled, self._is_polled = self._polled, None, False
+        if polled is not None:
+            polled.leave()
 
     async def close(self) -> None:
         """Close the file when all calls under way have ended; more than once does nothing.
@@ -206,10 +265,12 @@ class DirectFile:
         finally:
             if self._under_way:
                 self._closes_late = True
-            elif self._submitter is None:
-                self._descriptor.close()
             else:
-                await self._submitter.submit(Close(self._descriptor))
+                self._leave_polled()
+                if self._submitter is None:
+                    self._descriptor.close()
+                else:
+                    await self._submitter.submit(Close(self._descriptor))
 
     def __del__(self) -> None:
         if not getattr(self, "_is_closed", True):
@@ -228,36 +289,58 @@ class DirectFile:
         await self.close()
 
 
-def open_direct(path: Path, mode: str = "rb") -> Opening[DirectFile]:
+def open_direct(path: Path, mode: str = "rb", *, poll: bool | None = None) -> Opening[DirectFile]:
     """Open a file past the page cache: `await open_direct(...)`, or `async with open_direct(...) as file`.
 
     Args:
         path: of the file.
         mode: "rb", "r+b", "wb", "xb" or the like; not to append.
+        poll: ask the device for its transfers' ends, see IORING_SETUP_IOPOLL in io_uring_setup(2): the shortest way on
+            a fast device, but the loop never sleeps while one is under way.  None does where the device has polled
+            queues and the kernel lets it, False never.
 
     Returns:
         Something to be awaited or entered for a `DirectFile`.
 
     Raises:
         ValueError: the mode is not one of bytes, or appends.
-        OSError: when awaited; as from open(2), with the filename: EINVAL where the file system has no O_DIRECT.
+        OSError: when awaited; as from open(2), with the filename: EINVAL where the file system has no O_DIRECT.  With
+            poll=True, when something is transferred: EOPNOTSUPP where the device or file system does not poll.
+        RingUnavailableError: when awaited, with poll=True: io_uring cannot be used here.
     """
     parsed = parse_mode(mode)
     if "b" not in mode or parsed.appending:
         raise ValueError(f"mode must be of bytes and not append, not {mode!r}")
-    return Opening(_open, path, parse_path(os.fspath(path), True), parsed.flags | os.O_DIRECT)
+    return Opening(_open, path, parse_path(os.fspath(path), True), parsed.flags | os.O_DIRECT, poll)
 
 
-async def _open(name: Path, path: str | bytes, flags: int) -> DirectFile:
+async def _open(name: Path, path: str | bytes, flags: int, poll: bool | None) -> DirectFile:
     loop = asyncio.get_running_loop()
     ring = submitter(loop)
     if ring is None:
         fd = await made_in_thread(loop, None, lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), os.close)
-        return DirectFile(loop, None, Descriptor(fd, path), name, _USUAL_BLOCK_BYTES)
-    descriptor = Descriptor(await ring.submit(Open(path, flags)), path)
+        descriptor, block = Descriptor(fd, path), _USUAL_BLOCK_BYTES
+    else:
+        descriptor = Descriptor(await ring.submit(Open(path, flags)), path)
     try:
-        block = await ring.submit(DirectAlignment(descriptor)) or _USUAL_BLOCK_BYTES
+        if ring is not None:
+            block = await ring.submit(DirectAlignment(descriptor)) or _USUAL_BLOCK_BYTES
+        polled = _polled_ring(loop, ring, descriptor.fd, poll)
     except BaseException:
-        await ring.submit(Close(descriptor))
+        if ring is None:
+            descriptor.close()
+        else:
+            await ring.submit(Close(descriptor))
         raise
-    return DirectFile(loop, ring, descriptor, name, block)
+    return DirectFile(loop, ring, polled, poll is True, descriptor, name, block)
+
+
+def _polled_ring(
+    loop: asyncio.AbstractEventLoop, ring: Submitter | None, fd: int, poll: bool | None
+) -> PolledRing | None:
+    if poll:
+        return PolledRing.of(ring or loop, loop)
+    if poll is None and ring is not None and has_polled_queue(fd):
+        with contextlib.suppress(RingUnavailableError):
+            return PolledRing.of(ring, loop)
+    return None

@@ -261,6 +261,12 @@ static uint32_t deferred_work(ul_ring *ring)
     return load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
+/* With IOPOLL nothing completes but in an enter. */
+static int polls_device(ul_ring *ring)
+{
+    return (ring->setup_flags & IORING_SETUP_IOPOLL) != 0 && ring->statistics.in_flight > 0;
+}
+
 int ul_has_work(ul_ring *ring)
 {
     return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring) ||
@@ -336,7 +342,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
      * GIL, which beside a busy thread would take milliseconds to come back. */
     if (sends || cqes_ready(ring) || deferred_work(ring))
         *timeout_ns = 0;
-    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring);
+    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
 }
 
 /* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit.  Which thread it is
