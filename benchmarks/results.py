@@ -167,7 +167,9 @@ def parser(description: str | None, *, rounds: int = 5, seconds: float = 0.5) ->
     parser.add_argument("--seconds", type=float, default=seconds, help="measured for each contender in each round")
     parser.add_argument("--nice", type=int, default=0, help="what is measured, against other work; below 0 as root")
     parser.add_argument("--loops", nargs="+", choices=available, default=available)
-    parser.add_argument("--other", type=Path, metavar="FOLDER", help="another checkout, built in place, to compare with")
+    parser.add_argument(
+        "--other", type=Path, metavar="FOLDER", help="another checkout, built in place, to compare with"
+    )
     parser.add_argument("--json", type=_writable, metavar="FILE", help="where to write the record")
     return parser
 

@@ -1,8 +1,8 @@
 """`PolledRing`: a ring whose completions are asked of the device, for direct files on one with polled queues.
 
 A read of a fast device takes about as long as its interrupt, with the wakeup after it.  A ring with IORING_SETUP_IOPOLL
-has no interrupts: nothing tells that a transfer is done until an enter with GETEVENTS looks.  So it cannot be the loop's
-own, and there is nothing that the loop could sleep on.
+has no interrupts: nothing tells that a transfer is done until an enter with GETEVENTS looks.  So it cannot be the ring
+of the loop, and there is nothing that the loop could sleep on.
 
 While transfers are under way one callback submits what has gathered, looks once and calls itself again in the next
 turn.  So the loop never sleeps meanwhile, which is the price of polling, and it never blocks either: in each turn all
