@@ -51,6 +51,8 @@ _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
 _BUFFERS_MAX = 32768
+#: About what falling asleep and being woken takes.
+_SPIN_NS = 50_000
 #: Of buffers for datagrams, each 256 KiB of address space.
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
@@ -68,6 +70,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
         buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
         buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
+        spin_ns: as long as waits are short, wait awake for at most this long before sleeping in the ring; 0 never does.
 
     Raises:
         RingUnavailableError: io_uring cannot be used here; it says why and what to do.
@@ -84,6 +87,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         buffer_count: int = BUFFER_COUNT,
         buffer_count_max: int = BUFFER_COUNT_MAX,
         buffer_size_bytes: int = BUFFER_SIZE_BYTES,
+        spin_ns: int = _SPIN_NS,
     ) -> None:
         if sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
@@ -92,6 +96,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
         if buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
+        if spin_ns < 0:
+            raise ValueError(f"spin_ns must not be negative, not {spin_ns!r}")
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ring_options = (sq_entries, cq_entries, frozenset(without))
@@ -102,6 +108,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             os.close(self._eventfd)
             raise
         self._dispatcher = self._ring.dispatcher(self._report)
+        self._dispatcher.spin_ns = spin_ns
         self._dispatcher.disarm_eventfd()
         self._watch = WatchSelector()
         self._watch.watch_edge(self._eventfd)

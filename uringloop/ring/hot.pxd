@@ -87,6 +87,7 @@ cdef extern from "core.h" nogil:
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_spin(ul_ring *ring, int64_t for_ns)
+    int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
     int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
                 const uint64_t *signal_mask)

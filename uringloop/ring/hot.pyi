@@ -18,6 +18,7 @@ class Pin:
 class Dispatcher:
     operations: dict[int, Any]
     endpoints: set[Endpoint]
+    spin_ns: int
     def __init__(self, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> None: ...
     def detach(self) -> None: ...
     def stage(

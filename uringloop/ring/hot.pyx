@@ -125,12 +125,16 @@ cdef class Dispatcher:
         ring_address: of the core's `ul_ring`.
         capacity: the largest number of completions of one tick.
         report: called with (exception, operation) when an operation's `complete` raises.
+
+    Attributes:
+        spin_ns: how long to wait awake at most where waits are short; 0 never.
     """
 
     cdef ul_ring *ring
     cdef ul_event *events
     cdef int count, cursor, capacity
     cdef int contended  # so many sleeps to come may be spared
+    cdef public int64_t spin_ns
     cdef uint64_t next_token
     cdef object report
     cdef readonly set endpoints
@@ -283,7 +287,7 @@ cdef class Dispatcher:
             result = ul_enter(self.ring, 0, -1)
         elif result > 0 and not self.finds_without_sleeping(timeout_ns):
             with nogil:
-                result = ul_enter(self.ring, 1, timeout_ns)
+                result = ul_sleep(self.ring, timeout_ns, self.spin_ns)
                 awake_ns = ul_now_ns()
             self.contended -= self.contended > 0
             if ul_now_ns() - awake_ns > GIL_AWAITED_NS and has_other_threads():

@@ -28,7 +28,7 @@ typedef struct ul_datagram ul_datagram;
 
 typedef struct {
     uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
-    uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent;
+    uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent, spins, spins_in_vain;
 } ul_statistics;
 
 /* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
@@ -104,14 +104,17 @@ uint32_t ul_staged(ul_ring *ring);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
-int ul_has_work(ul_ring *ring);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
-int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
-int ul_spin(ul_ring *ring, int64_t for_ns);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
+
+/* sleep.c */
+int ul_has_work(ul_ring *ring);
+int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
+int ul_spin(ul_ring *ring, int64_t for_ns);
+int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns);
 void ul_eventfd_arm(ul_ring *ring);
 void ul_eventfd_disarm(ul_ring *ring);
 

@@ -59,8 +59,16 @@ struct ul_ring {
     ul_chunk *spare_chunks;
     char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
+    uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
 };
+
+static inline uint32_t cqes_ready(const ul_ring *ring) { return load_acquire(ring->cq_tail) - *ring->cq_head; }
+
+static inline uint32_t deferred_work(const ul_ring *ring)
+{
+    return load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
 
 void *ul_map_private(size_t size);
 

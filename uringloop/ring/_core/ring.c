@@ -109,6 +109,7 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     ring->sq_entries = p.sq_entries;
     ring->cq_entries = p.cq_entries;
     ring->next_serial = 1;
+    ring->short_waits_wanted = 1;
     const uint32_t needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
                             IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
     *error = (p.features & needed) == needed ? map_queues(ring, &p) : -ENOSYS;
@@ -254,25 +255,6 @@ int64_t ul_now_ns(void)
 
 uint32_t ul_staged(ul_ring *ring) { return ring->sqe_tail - load_acquire(ring->sq_head); }
 
-static uint32_t cqes_ready(ul_ring *ring) { return load_acquire(ring->cq_tail) - *ring->cq_head; }
-
-static uint32_t deferred_work(ul_ring *ring)
-{
-    return load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
-}
-
-/* With IOPOLL nothing completes but in an enter. */
-static int polls_device(ul_ring *ring)
-{
-    return (ring->setup_flags & IORING_SETUP_IOPOLL) != 0 && ring->statistics.in_flight > 0;
-}
-
-int ul_has_work(ul_ring *ring)
-{
-    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring) ||
-           ul_datagrams_waiting(ring);
-}
-
 /* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
  * signals to block meanwhile, NULL to leave that as it is.
  *
@@ -312,37 +294,6 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
 {
     return ul_wait(ring, min_complete, timeout_ns, 0, NULL);
-}
-
-/* Looks for a completion for at most so long, and submits what is staged before; whether there is one. */
-int ul_spin(ul_ring *ring, int64_t for_ns)
-{
-    int64_t end_ns = ul_now_ns() + for_ns;
-    if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
-        return 0;
-    while (!cqes_ready(ring) && !deferred_work(ring))
-        if (ul_now_ns() >= end_ns)
-            return 0;
-    return 1;
-}
-
-/* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at hand, or work that
- * may bring one.  1 if there is something to enter for. */
-int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
-{
-    if (ring->forgotten)
-        return -EOWNERDEAD;
-    int sends = ring->to_send != NULL;
-    int error = ul_streams_stage(ring);
-    if (error == 0)
-        error = ul_datagrams_stage(ring);
-    if (error < 0)
-        return error;
-    /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the
-     * GIL, which beside a busy thread would take milliseconds to come back. */
-    if (sends || cqes_ready(ring) || deferred_work(ring))
-        *timeout_ns = 0;
-    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
 }
 
 /* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit.  Which thread it is
@@ -489,18 +440,4 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
             return count > 0 ? (int)count : result;
     }
     return (int)count;
-}
-
-/* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
-void ul_eventfd_arm(ul_ring *ring)
-{
-    if (ring->cq_flags != NULL)
-        __atomic_store_n(ring->cq_flags, 0, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
-void ul_eventfd_disarm(ul_ring *ring)
-{
-    if (ring->cq_flags != NULL)
-        __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
 }

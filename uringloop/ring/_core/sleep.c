@@ -1,0 +1,118 @@
+/* Waiting for a completion: whether to wait at all, asleep or awake, in the ring or beside it.
+ *
+ * To fall asleep and to be woken takes longer than many a peer takes to answer, so a wait that is likely to be short is
+ * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel
+ * shares: as a CQE, or as work that an enter will make one of.  Likely means that the last waits were short.  A spin in vain
+ * costs its time, and takes the CPU from a peer that might be waiting for it, so each one in a row doubles the number of
+ * short waits that must come before the next.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+
+#define SHORT_WAITS_MAX 1024
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* With IOPOLL nothing completes but in an enter. */
+static int polls_device(const ul_ring *ring)
+{
+    return (ring->setup_flags & IORING_SETUP_IOPOLL) != 0 && ring->statistics.in_flight > 0;
+}
+
+int ul_has_work(ul_ring *ring)
+{
+    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring) ||
+           ul_datagrams_waiting(ring);
+}
+
+/* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at
+ * hand, or work that may bring one.  1 if there is something to enter for. */
+int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
+{
+    if (ring->forgotten)
+        return -EOWNERDEAD;
+    int sends = ring->to_send != NULL;
+    int error = ul_streams_stage(ring);
+    if (error == 0)
+        error = ul_datagrams_stage(ring);
+    if (error < 0)
+        return error;
+    /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the
+     * GIL, which beside a busy thread would take milliseconds to come back. */
+    if (sends || cqes_ready(ring) || deferred_work(ring))
+        *timeout_ns = 0;
+    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
+}
+
+/* Looks for a completion for at most so long, and submits what is staged before; whether there is one. */
+int ul_spin(ul_ring *ring, int64_t for_ns)
+{
+    int64_t end_ns = ul_now_ns() + for_ns;
+    if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
+        return 0;
+    while (!cqes_ready(ring) && !deferred_work(ring)) {
+        if (ul_now_ns() >= end_ns)
+            return 0;
+        relax();
+    }
+    return 1;
+}
+
+static int spin_if_likely(ul_ring *ring, int64_t for_ns)
+{
+    if (ring->short_waits < ring->short_waits_wanted)
+        return 0;
+    ring->statistics.spins++;
+    if (ul_spin(ring, for_ns)) {
+        ring->short_waits_wanted = 1;
+        return 1;
+    }
+    ring->statistics.spins_in_vain++;
+    ring->short_waits = 0;
+    if (ring->short_waits_wanted < SHORT_WAITS_MAX)
+        ring->short_waits_wanted *= 2;
+    return 0;
+}
+
+/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter makes
+ * a completion. */
+int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
+{
+    if (spin_ns <= 0)
+        return ul_enter(ring, 1, timeout_ns);
+    int64_t begin_ns = ul_now_ns();
+    if (spin_if_likely(ring, timeout_ns < 0 || timeout_ns > spin_ns ? spin_ns : timeout_ns))
+        return 0;
+    int64_t left_ns = timeout_ns;
+    if (timeout_ns > 0) {
+        left_ns = begin_ns + timeout_ns - ul_now_ns();
+        left_ns = left_ns > 0 ? left_ns : 0;
+    }
+    int result = ul_enter(ring, left_ns != 0, left_ns);
+    /* It includes the way to sleep and back, which takes about as long. */
+    ring->short_waits = ul_now_ns() - begin_ns < 2 * spin_ns ? ring->short_waits + 1 : 0;
+    return result;
+}
+
+/* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
+void ul_eventfd_arm(ul_ring *ring)
+{
+    if (ring->cq_flags != NULL)
+        __atomic_store_n(ring->cq_flags, 0, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void ul_eventfd_disarm(ul_ring *ring)
+{
+    if (ring->cq_flags != NULL)
+        __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
+}
