@@ -13,6 +13,7 @@ import asyncio
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -47,12 +48,19 @@ cdef extern from *:
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
+    # What Cython makes of a call asks for the thread's state twice more, to count the recursion.
+    object PyObject_CallNoArgs(object callable)
+    object PyObject_CallOneArg(object callable, object argument)
+    object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
 
 cdef enum:
     # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
     SWEEP_FROM = 100
-    # As many handles are kept for the next ones.
-    SPARES = 1024
+    # As many handles are kept for the next ones: a thread that keeps the GIL for its 5 ms schedules more than that.  They
+    # take 3 MB; if so many never wait at once, so many are never made.
+    SPARES_MAX = 32768
+    # Signals and other threads have their turn between bytecodes, so also within most callbacks; but not within all.
+    TICKS_IN_A_ROW = 32
 
 cdef int64_t NS_PER_S = 1_000_000_000
 # See may_go_on: a turn of the loop costs some microseconds.
@@ -60,7 +68,7 @@ cdef int64_t SLICE_NS = 500_000
 cdef int64_t SLICE_MIN_NS = 15_000
 
 
-cdef int64_t monotonic_ns():
+cdef int64_t monotonic_ns() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec * NS_PER_S + now.tv_nsec
@@ -81,18 +89,18 @@ cdef Py_ssize_t WHEN = slot_offset(asyncio.TimerHandle, b"_when")
 cdef Py_ssize_t SCHEDULED = slot_offset(asyncio.TimerHandle, b"_scheduled")
 
 
-cdef inline PyObject **slot(handle, Py_ssize_t offset):
+cdef inline PyObject **slot(handle, Py_ssize_t offset) noexcept:
     return <PyObject **>(<char *><PyObject *>handle + offset)
 
 
-cdef inline void set_slot(handle, Py_ssize_t offset, value):
+cdef inline void set_slot(handle, Py_ssize_t offset, value) noexcept:
     cdef PyObject *old = slot(handle, offset)[0]
     Py_INCREF(value)
     slot(handle, offset)[0] = <PyObject *>value
     Py_XDECREF(old)
 
 
-cdef inline void empty_slot(handle, Py_ssize_t offset):
+cdef inline void empty_slot(handle, Py_ssize_t offset) noexcept:
     cdef PyObject *old = slot(handle, offset)[0]
     slot(handle, offset)[0] = NULL
     Py_XDECREF(old)
@@ -101,8 +109,8 @@ cdef inline void empty_slot(handle, Py_ssize_t offset):
 cdef struct Spares:
     # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer to
     # nothing, the loop among it, which the garbage collector could not see.
-    PyObject *handles[SPARES]
-    int count
+    PyObject **handles
+    int count, capacity
 
 
 cdef make_handle_of(type, Spares *spares):
@@ -123,26 +131,41 @@ cdef make_handle_of(type, Spares *spares):
     return handle
 
 
-cdef void spare_handle(handle, Spares *spares):
+cdef void spare_handle(handle, Spares *spares) noexcept:
     """Keep one that has run, if the caller's reference is the last."""
-    if Py_REFCNT(handle) > 1 or spares.count == SPARES or has_weak_references(handle):
+    if Py_REFCNT(handle) > 1 or has_weak_references(handle) or <object>slot(handle, CANCELLED)[0] is True:
         return
-    if <object>slot(handle, CANCELLED)[0] is True:
+    if spares.count == spares.capacity and not grow_spares(spares):
         return
     set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
     empty_slot(handle, ARGS)
     empty_slot(handle, LOOP)
     empty_slot(handle, CONTEXT)
-    if spares.count < SPARES:
+    # What emptying them freed may have run handles.
+    if spares.count < spares.capacity:
         Py_INCREF(handle)
         spares.handles[spares.count] = <PyObject *>handle
         spares.count += 1
 
 
-cdef void drop_spares(Spares *spares):
+cdef bint grow_spares(Spares *spares) noexcept:
+    """Whether there is room for more."""
+    cdef int capacity = spares.capacity * 2 or 64
+    if capacity > SPARES_MAX:
+        return False
+    cdef void *larger = realloc(spares.handles, capacity * sizeof(PyObject *))
+    if larger == NULL:
+        return False
+    spares.handles = <PyObject **>larger
+    spares.capacity = capacity
+    return True
+
+
+cdef void drop_spares(Spares *spares) noexcept:
     while spares.count > 0:
         spares.count -= 1
         Py_XDECREF(spares.handles[spares.count])
+    free(spares.handles)
 
 
 cdef bint cancel_handle(handle):
@@ -188,7 +211,7 @@ cdef struct Deadline:
     uint64_t number  # of two timers for the same time, the one made first is due first
 
 
-cdef inline bint earlier(Deadline a, Deadline b):
+cdef inline bint earlier(Deadline a, Deadline b) noexcept:
     return a.when < b.when or (a.when == b.when and a.number < b.number)
 
 
@@ -203,7 +226,8 @@ cdef class Scheduler:
     cdef object sleep, sleep_watching, dispatch
     cdef dict watched
     cdef public bint _closed, _debug, _stopping
-    cdef public object _task_factory
+    cdef public object _task_factory, _thread_id
+    cdef bint in_tick  # also after one that an exception has ended
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
     cdef Spares spares, spare_timers
@@ -245,6 +269,10 @@ cdef class Scheduler:
             raise RuntimeError("Event loop is closed")
         return 0
 
+    def get_debug(self):
+        """See `asyncio.loop.get_debug`: every future asks, when it is made."""
+        return self._debug
+
     # Scheduling
 
     def create_future(self):
@@ -264,7 +292,7 @@ cdef class Scheduler:
         if self._debug:
             self._check_thread()
         handle = self.make_handle("call_soon", callback, args, context)
-        self.append(handle)
+        PyObject_CallOneArg(self.append, handle)
         return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
@@ -274,7 +302,7 @@ cdef class Scheduler:
             handle = self.make_handle("call_soon_threadsafe", callback, args, context)
         else:
             handle = self.make_thread_safe_handle(callback, args, context)
-        self.append(handle)
+        PyObject_CallOneArg(self.append, handle)
         # While the loop runs callbacks it looks by itself, and the GIL keeps that and this apart.
         if self.sleeping and not self.woken:
             self.woken = True
@@ -336,7 +364,7 @@ cdef class Scheduler:
         """Told by one of asyncio's own timers that was cancelled."""
         self.count_cancelled(handle)
 
-    cdef void count_cancelled(self, handle):
+    cdef void count_cancelled(self, handle) noexcept:
         if <object>slot(handle, SCHEDULED)[0] is True:
             self.cancelled += 1
 
@@ -384,7 +412,7 @@ cdef class Scheduler:
         set_slot(handle, SCHEDULED, False)
         return handle
 
-    cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline):
+    cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline) noexcept:
         """Put a handle into an empty place, or below it.  Within the list references only move: nothing is counted."""
         cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
         cdef Py_ssize_t size = len(self.timers), child
@@ -440,23 +468,34 @@ cdef class Scheduler:
         self.dispatch = dispatch
 
     def _run_once(self):
-        """A tick: sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep."""
+        """A tick, and if the loop runs those after it that find something ready, up to TICKS_IN_A_ROW."""
+        cdef int i
+        for i in range(TICKS_IN_A_ROW):
+            self.tick()
+            if self._stopping or self._thread_id is None or not self.ready:
+                return
+
+    cdef tick(self):
+        """Sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep."""
         cdef Py_ssize_t before, after
-        # A callback may have let KeyboardInterrupt or SystemExit through: first what it left.
-        self.dispatch()
+        if self.in_tick:
+            # A callback let KeyboardInterrupt or SystemExit through: first what it left.
+            PyObject_CallNoArgs(self.dispatch)
+        self.in_tick = True
         self.sleeping = True
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
         if self.watched:
-            self.sleep_watching(timeout_ns)
+            PyObject_CallOneArg(self.sleep_watching, timeout_ns)
         else:
-            self.sleep(timeout_ns)
+            PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
         self.pop_due()
         after = len(self.ready)
         self.run(before)
-        self.dispatch()
+        PyObject_CallNoArgs(self.dispatch)
         self.run(after - before)
+        self.in_tick = False
 
     cdef int64_t timeout_ns(self) except? -2:
         """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""
@@ -482,7 +521,7 @@ cdef class Scheduler:
             if <object>slot(handle, CANCELLED)[0] is True:
                 self.cancelled -= 1
             else:
-                self.append(handle)
+                PyObject_CallOneArg(self.append, handle)
 
     def may_go_on(self):
         """Whether the callback that runs may do one more thing that does not wait, or must give others their turn.
@@ -505,7 +544,7 @@ cdef class Scheduler:
             self._run_slowly(count)
             return
         for i in range(count):
-            handle = self.popleft()
+            handle = PyObject_CallNoArgs(self.popleft)
             self.runs += 1
             if <object>slot(handle, CANCELLED)[0] is not True:
                 if type(handle) is Handle:
@@ -520,14 +559,14 @@ cdef class Scheduler:
     cdef run_handle(self, handle):
         context = <object>slot(handle, CONTEXT)[0]
         callback = <object>slot(handle, CALLBACK)[0]
-        args = <tuple>slot(handle, ARGS)[0]
+        args = <object>slot(handle, ARGS)[0]
         try:
             PyContext_Enter(context)
         except BaseException as error:
             self.report(handle, error)
             return
         try:
-            callback(*args)
+            PyObject_Vectorcall(callback, PySequence_Fast_ITEMS(args), PyTuple_GET_SIZE(args), NULL)
         except (SystemExit, KeyboardInterrupt):
             PyContext_Exit(context)
             raise

@@ -4,12 +4,14 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import functools
 import os
 import signal
 import socket
 import threading
 from asyncio import selector_events
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -38,6 +40,22 @@ async def test_call_soon_threadsafe_wakes_a_sleeping_loop() -> None:
         woken = loop.create_future()
         with thread(lambda woken=woken: loop.call_soon_threadsafe(woken.set_result, "awake")):  # type: ignore[misc]
             assert await woken == "awake"
+
+
+async def test_callbacks_without_bytecode_keep_no_thread_out() -> None:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    again: Any = functools.partial(loop.call_soon)
+    again.__setstate__((loop.call_soon, (again,), {}, None))  # it schedules itself, for ever
+
+    def end() -> None:
+        os.stat("/")  # lets go of the GIL, and must get it back
+        again.__setstate__((int, (), {}, None))
+        loop.call_soon_threadsafe(ended.set_result, None)
+
+    again()
+    with thread(end):
+        await ended
 
 
 async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
