@@ -134,6 +134,7 @@ HOOKS = [
     Hook("loop", "_internal_fds", int),
     Hook("loop", "_ready", collections.deque),
     Hook("loop", "_stopping", bool),
+    Hook("loop", "_thread_id", type(None)),
     Hook("loop", "_task_factory", type(None)),
     Hook("loop", "_closed", bool),
     Hook("loop", "_debug", bool),
