@@ -86,6 +86,9 @@ if TYPE_CHECKING:
 else:
     PrivateTransport = transports._FlowControlMixin
 
+#: Of a transport's queue as asyncio makes it: the low and the high one, in bytes.
+WRITE_BUFFER_LIMITS: tuple[int, int] = PrivateTransport(loop=object()).get_write_buffer_limits()  # type: ignore[call-arg, arg-type]
+
 
 def stream_feeding() -> tuple[Any, ...]:
     """The functions that carry bytes from a protocol into a stream reader.

@@ -131,6 +131,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
         )
         self._clock_resolution = 1e-9
+        # What each stream is given.
+        self._soon = self.call_soon
+        self._receives_many = "multishot_receive" in self._ring.features.enabled
 
     def _make_ring(self, *, enable: bool) -> Ring:
         sq_entries, cq_entries, without = self._ring_options
@@ -316,18 +319,15 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
 
     # Sockets and pipes
 
-    def _open_stream(self, fd: int, transport: StreamTransport, context: contextvars.Context | None) -> Stream:
-        self._check_closed()
-        multishot = "multishot_receive" in self._ring.features.enabled
-        return Stream(self._dispatcher, fd, transport, self.call_soon, multishot, context)
-
-    def _open_pipe(self, fd: int, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
+    def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
         enabled = self._ring.features.enabled
         return Stream(
             self._dispatcher,
-            fd,
+            pipe.fileno(),
+            pipe,
             transport,
-            self.call_soon,
+            self._soon,
+            None,
             multishot and "multishot_read" in enabled,
             pipe=True,
             polls="waiting_pipes" not in enabled,
@@ -379,10 +379,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             peer = sock.getpeername()
         return Datagram(
             self._dispatcher,
-            sock.fileno(),
-            sock.family,
+            sock,
             transport,
-            self.call_soon,
+            self._soon,
+            self._transports_by_fd,
             multishot,
             remote,
             peer,

@@ -153,6 +153,9 @@ HOOKS = [
     Hook("process", "_pipes", dict),
     Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
+    *([Hook("server", "_clients", weakref.WeakSet), Hook("clients", "data", set)] if _SINCE_313 else []),
+    *([Hook("clients", "_remove", "item selfref=")] if _SINCE_313 else []),
+    Hook("server", "_sockets", list),
     # Done by the hot half in their place.
     Hook("reader_protocol", "data_received", "self data"),
     Hook("reader_protocol", "_stream_reader", asyncio.StreamReader),
@@ -196,6 +199,7 @@ def owners() -> Iterator[dict[str, Any]]:
             "loop": loop,
             "handle": asyncio.TimerHandle(0.0, print, (), loop),
             "server": base_events.Server(loop, [], asyncio.Protocol, None, 1, None),
+            "clients": weakref.WeakSet(),
             "transport": transports._FlowControlMixin(loop=loop),  # type: ignore[attr-defined]
             "process": _process_transport(),
             "popen": subprocess.Popen,

@@ -103,5 +103,5 @@ def test_closing_a_loop_ends_whatever_is_cancelled_last(name: str) -> None:
         transport, peer = loop.run_until_complete(begin())
         transport.abort()
         loop.close()
-        transport._close_file()
+        transport._endpoint.close_file()
         peer.close()

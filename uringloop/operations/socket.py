@@ -19,6 +19,8 @@ from . import address
 from .base import Operation, Slot, State, close_made, file_index, made
 from .multishot import Multishot
 
+#: As a plain number: an IntFlag takes a microsecond to be asked.
+_MORE = int(CqeFlag.MORE)
 #: IORING_RECV_MULTISHOT.
 RECV_MULTISHOT = 1 << 1
 #: One that is linked to the next cannot be staged again: the chain has broken.
@@ -326,7 +328,7 @@ class AcceptMany(Operation):
         return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, _ACCEPT_FLAGS, ioprio)
 
     def complete(self, res: int, flags: int) -> None:
-        last = not flags & CqeFlag.MORE
+        last = not flags & _MORE
         if last:
             self.state = State.DONE
         if self.abandoned:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, `Stream` (hot_stream.pxi), `Datagram` (hot_datagram.pxi) and `Sockets`
+"""The hot half: the tick with its dispatch, `Endpoint` (hot_life.pxi), `Stream` (hot_stream.pxi), `Datagram` (hot_datagram.pxi) and `Sockets`
 (hot_socket.pxi), compiled over the C core that cffi binds too.
 
 What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
@@ -101,21 +101,6 @@ cdef class Pin:
         PyBuffer_Release(&self.view)
         self.view.buf = NULL
         self.view.len = 0
-
-
-cdef class Endpoint:
-    """What the dispatcher tells of events beside operations: a socket that the core serves by itself."""
-
-    cdef receive_event(self, ul_event *event):
-        raise NotImplementedError
-
-    cdef abort_in_core(self):
-        """Have everything of it in flight cancelled: the loop is closing."""
-        raise NotImplementedError
-
-    cdef forget_core(self):
-        """The core's half is about to be freed with the ring."""
-        raise NotImplementedError
 
 
 cdef class Dispatcher:
@@ -407,6 +392,8 @@ cdef class Dispatcher:
             self.report(error, operation)
 
 
+include "hot_life.pxi"
+include "hot_server.pxi"
 include "hot_reader.pxi"
 include "hot_stream.pxi"
 include "hot_datagram.pxi"

@@ -137,16 +137,15 @@ cdef class AddressCache:
 cdef class Datagram(Endpoint):
     """One datagram socket: datagrams in to the protocol, datagrams out from `sendto`.
 
-    The transport owns the socket and the cold half of the state; it is told through `send_slowly`, `pack_address`,
-    `unpack_address`, `protocol_failed`, `finish`, `file_released` and asyncio's `_maybe_pause_protocol` and
-    `_maybe_resume_protocol`.
+    The transport is told through `send_slowly`, `pack_address`, `unpack_address`, `protocol_failed` and asyncio's
+    `_maybe_pause_protocol` and `_maybe_resume_protocol`.
 
     Args:
         dispatcher: of the loop's ring.
-        fd: the socket, non-blocking.
-        family: of the socket: AF_INET, AF_INET6 or AF_UNIX.
+        sock: non-blocking, its family AF_INET, AF_INET6 or AF_UNIX.
         transport: an object with the methods above.
         call_soon: of the loop.
+        transports: of the loop, by descriptor.
         multishot: receive through the ring's buffer group.
         remote: the only address that `sendto` accepts, None for any.
         peer: the name of the peer that the socket is connected to, None if it is not.  A named one gets everything that
@@ -156,14 +155,11 @@ cdef class Datagram(Endpoint):
     """
 
     cdef ul_datagram *handle
-    cdef Dispatcher dispatcher
-    cdef object transport, protocol, context, call_soon, remote
+    cdef object context, remote
     cdef list held
     cdef int family
     cdef bint has_peer, has_named_peer, sends_empty
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
-    cdef readonly bint paused, closing, lost
-    cdef public size_t high_water
     cdef int lost_writes
     # The addresses last received from and last sent to: most datagrams go to one of these.
     cdef object source, target
@@ -171,26 +167,20 @@ cdef class Datagram(Endpoint):
     cdef char target_name[UL_NAME_SIZE]
     cdef uint32_t source_size, target_size
 
-    def __init__(self, Dispatcher dispatcher, int fd, int family, transport, call_soon, bint multishot, remote, peer,
+    def __init__(self, Dispatcher dispatcher, sock, transport, call_soon, dict transports, bint multishot, remote, peer,
                  bint sends_empty, uint32_t overhead_bytes):
-        dispatcher.check()
-        self.dispatcher = dispatcher
-        self.transport = transport
-        self.call_soon = call_soon
-        self.family = family
+        self.open_life(dispatcher, sock.fileno(), sock, transport, call_soon, transports, None)
+        self.family = sock.family
         self.remote = remote
         self.has_peer = peer is not None
         self.has_named_peer = bool(peer)
         self.sends_empty = sends_empty
         self.context = PyContext_CopyCurrent()
         self.held = []
-        self.handle = ul_datagram_open(dispatcher.ring, fd, <void *>self, multishot, overhead_bytes)
+        self.handle = ul_datagram_open(dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
         if self.handle == NULL:
             raise MemoryError
         dispatcher.endpoints.add(self)
-
-    def set_protocol(self, protocol):
-        self.protocol = protocol
 
     # Receiving
 
@@ -242,12 +232,12 @@ cdef class Datagram(Endpoint):
             if what & UL_DATAGRAM_LOW:
                 self.call_in_context(self.transport._maybe_resume_protocol)
                 if self.closing and not self.lost and not what & UL_DATAGRAM_CLOSED:
-                    self.transport.finish()
+                    self.finish(False)
         finally:
             # Resuming may have queued more, which asyncio sends even from a closing socket.
             if what & UL_DATAGRAM_CLOSED and self.handle != NULL and ul_datagram_quiet(self.handle):
                 self.lost = True
-                self.call_in_context(self.transport.file_released)
+                self.call_in_context(self.file_released)
 
     cdef abort_in_core(self):
         self.closing = self.orphaned = True
@@ -421,15 +411,7 @@ cdef class Datagram(Endpoint):
 
     # Closing
 
-    def close(self, bint abort=False):
-        """Stop receiving; send what is queued, or drop it.
-
-        Afterwards `lost` says whether there is nothing to be sent: the endpoint is over for the protocol.  A paused
-        protocol may still have something: `finish` is called again when it was resumed.
-
-        Returns:
-            Whether nothing is in flight either; otherwise `file_released` is called later.
-        """
+    cdef bint close_in_core(self, bint abort) except -1:
         cdef int result
         self.closing = True
         if self.handle == NULL:
@@ -441,18 +423,13 @@ cdef class Datagram(Endpoint):
         self.check(result)
         return result == 1
 
-    def is_quiet(self):
-        """Whether nothing is queued or in flight, so that the socket may be closed."""
+    cdef bint is_quiet(self):
         return self.handle == NULL or ul_datagram_quiet(self.handle)
 
-    def free(self):
-        """Let go of the core's half; only when nothing is in flight."""
-        if self.handle == NULL:
-            return
-        ul_datagram_free(self.handle)
-        self.handle = NULL
-        self.dispatcher.endpoints.discard(self)
-        self.transport = self.protocol = None
+    cdef free_core(self):
+        if self.handle != NULL:
+            ul_datagram_free(self.handle)
+            self.handle = NULL
 
     cdef int check(self, int result) except -1:
         if result < 0:

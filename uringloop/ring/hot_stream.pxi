@@ -15,36 +15,48 @@ cdef object EOF = object()
 cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
 
 
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum:
+        IPPROTO_TCP
+        TCP_NODELAY
+    int setsockopt(int fd, int level, int option, const void *value, uint32_t size)
+
+
 cdef class Stream(Endpoint):
     """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
 
-    The transport owns the socket and the cold half of the state; it is told through `eof_received_by_stream`,
-    `stream_failed`, `protocol_failed`, `finish`, `file_released`, `queue_emptied` and asyncio's `_maybe_pause_protocol`
-    and `_maybe_resume_protocol`.
+    The transport is told through `eof_received_by_stream`, `stream_failed`, `protocol_failed`, `queue_emptied`,
+    `stop_sending_file`, `keep_answers` and asyncio's `_maybe_pause_protocol` and `_maybe_resume_protocol`.
 
     Args:
         dispatcher: of the loop's ring.
         fd: the connected socket or the pipe's end, non-blocking.
+        file: the object that has this descriptor, or None.
         transport: an object with the methods above.
+        call_soon: of the loop.
+        transports: of the loop, by descriptor; None for a pipe.
         multishot: receive through the ring's buffer group.
-        context: of all callbacks; a copy of the current one if None.
+        context: of all callbacks; if None, those of what was received have `events_context`, and each other a copy of the
+            current one.
+        events_context: nobody else's; a copy of the current one if None.
+        server: the `asyncio.Server` that accepted the connection, or None.
+        nagles: the socket delays small writes, which is to be ended.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
         polls: poll before each read and each queued write, as kernels need where these do not wait.
         datagrams: read large ones whole.
     """
 
     cdef ul_stream *handle
-    cdef Dispatcher dispatcher
-    cdef object transport, protocol, context, call_soon
-    cdef list held
+    cdef object context, server
+    cdef list held  # None: nothing
     cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
-    cdef readonly bint paused, closing, lost
-    cdef public size_t high_water
     cdef int lost_writes
+    cdef bint nagles, has_written
 
-    def __init__(self, Dispatcher dispatcher, int fd, transport, call_soon, bint multishot, context=None,
-                 bint pipe=False, bint polls=False, bint datagrams=False):
+    def __init__(self, Dispatcher dispatcher, int fd, file, transport, call_soon, dict transports, bint multishot,
+                 context=None, events_context=None, server=None, bint nagles=False, bint pipe=False, bint polls=False,
+                 bint datagrams=False):
         cdef uint32_t flags = 0
         if multishot:
             flags |= UL_OPEN_MULTISHOT
@@ -54,13 +66,17 @@ cdef class Stream(Endpoint):
             flags |= UL_OPEN_POLLS
         if datagrams:
             flags |= UL_OPEN_DATAGRAMS
-        dispatcher.check()
-        self.dispatcher = dispatcher
-        self.transport = transport
-        self.call_soon = call_soon
-        self.context = PyContext_CopyCurrent() if context is None else context
-        self.held = []
+        self.open_life(dispatcher, fd, file, transport, call_soon, transports, context)
+        if context is not None:
+            self.context = context
+        else:
+            self.context = PyContext_CopyCurrent() if events_context is None else events_context
+        self.nagles = nagles
         self.pipe = pipe
+        if server is not None:
+            # Refused if the server was closed meanwhile.
+            attach_to_server(server, transport)
+            self.server = server
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
             raise MemoryError
@@ -84,7 +100,12 @@ cdef class Stream(Endpoint):
 
     def preload(self, data):
         """Bytes that were received before the stream was made."""
-        self.held.append(data)
+        self.keep(data)
+
+    cdef keep(self, item):
+        if self.held is None:
+            self.held = []
+        self.held.append(item)
 
     def watch(self, uint32_t events):
         """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
@@ -119,12 +140,12 @@ cdef class Stream(Endpoint):
     cdef end(self, item):
         """The last thing that was received.  asyncio reads a socket once a tick, so the end never comes in the tick of
         the last bytes, and what these woke runs first."""
-        self.held.append(item)
+        self.keep(item)
         if not self.paused:
             self.call_soon(self._deliver_held, context=self.context)
 
     cdef hold(self, item):
-        self.held.append(item)
+        self.keep(item)
         self.check(ul_stream_hold(self.handle))
 
     cdef receive_event(self, ul_event *event):
@@ -161,13 +182,13 @@ cdef class Stream(Endpoint):
         if what & UL_STREAM_LOW:
             self.transport._maybe_resume_protocol()
             if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
-                self.transport.finish()
+                self.finish(False)
         if what & UL_STREAM_EMPTY:
             self.transport.queue_emptied()
         # Resuming may have queued more, which asyncio sends even in a closing connection.
         if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
             self.lost = True
-            self.transport.file_released()
+            self.file_released()
 
     cdef abort_in_core(self):
         self.closing = self.orphaned = True
@@ -203,6 +224,8 @@ cdef class Stream(Endpoint):
                     return
                 whole = None
                 if self.paused:
+                    if self.held is None:
+                        self.held = []
                     self.held.insert(0, PyBytes_FromStringAndSize(data, size))
                     self.check(ul_stream_hold(self.handle))
                     return
@@ -290,6 +313,8 @@ cdef class Stream(Endpoint):
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         start = <const char *>view.buf
         size = view.len
+        if self.nagles:
+            self.disable_nagle(size)
         if size >= LARGE_BYTES or self.pipe:
             size -= ul_stream_send_now(self.handle, start, size)
             start += view.len - size
@@ -301,6 +326,20 @@ cdef class Stream(Endpoint):
             error = ul_stream_write(self.handle, start, size)
         PyBuffer_Release(&view)
         self.check(error)
+
+    cdef disable_nagle(self, Py_ssize_t size_bytes):
+        """As asyncio does to all its TCP sockets, but not before it matters: Nagle's algorithm delays nothing while nothing
+        is under way, and many a connection has one answer."""
+        if self.has_written or size_bytes >= LARGE_BYTES:
+            self.never_delay()
+        self.has_written = True
+
+    def never_delay(self):
+        """Have the socket delay no small write any more."""
+        cdef int one = 1
+        if self.nagles and self.fd >= 0:
+            self.nagles = False
+            setsockopt(self.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
 
     def notify_low(self, size_t low_water_bytes):
         """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
@@ -337,40 +376,41 @@ cdef class Stream(Endpoint):
 
     # Closing
 
-    def close(self, bint abort=False):
-        """Stop receiving; send what is queued, or drop it.
+    cdef leaving(self, bint abort):
+        if self.sendfile_waits:
+            self.transport.stop_sending_file(abort)
 
-        Afterwards `lost` says whether there is nothing to be sent: the connection is over for the protocol, and writes
-        are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
-
-        Returns:
-            Whether nothing is in flight either; otherwise `file_released` is called later.
-        """
+    cdef bint close_in_core(self, bint abort) except -1:
         cdef int result
         self.closing = True
         if self.handle == NULL:
             return True
         if abort or (ul_stream_queued(self.handle) == 0 and not self.transport._protocol_paused):
             self.lost = True
-        self.held.clear()
+        self.held = None
         result = ul_stream_abort(self.handle) if abort else ul_stream_close(self.handle)
         self.check(result)
         self.release_pins()
         return result == 1
 
-    def is_quiet(self):
-        """Whether nothing is queued or in flight, so that the socket may be closed."""
+    cdef closing_file(self):
+        # One reference is this object's own: who holds another may ask the transport about its socket for ever.
+        if not self.pipe and self.transport is not None and Py_REFCNT(self.transport) > 1:
+            self.transport.keep_answers()
+
+    cdef left(self):
+        server, self.server = self.server, None
+        if server is not None:
+            detach_from_server(server, self.transport)
+
+    cdef bint is_quiet(self):
         return self.handle == NULL or ul_stream_quiet(self.handle)
 
-    def free(self):
-        """Let go of the core's half; only when nothing is in flight."""
-        if self.handle == NULL:
-            return
-        self.release_pins()
-        ul_stream_free(self.handle)
-        self.handle = NULL
-        self.dispatcher.endpoints.discard(self)
-        self.transport = self.protocol = None
+    cdef free_core(self):
+        if self.handle != NULL:
+            self.release_pins()
+            ul_stream_free(self.handle)
+            self.handle = NULL
 
     cdef int check(self, int result) except -1:
         if result < 0:

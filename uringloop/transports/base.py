@@ -1,138 +1,76 @@
-"""What the transports over an endpoint of the ring share: closing, pausing what is read, pausing who writes.
+"""What the transports over an endpoint of the ring share: closing, pausing what is read, pausing who writes, names.
 
-The hot half is the endpoint, a `Stream` or a `Datagram`.  Closing is the delicate part, because three things end at
-times of their own: the protocol's part, with `connection_lost`; the queue, which a closing transport still sends; and
-the kernel's hold on the descriptor.  As in asyncio the protocol is told in the tick after the transport was closed, or
-when the queue is sent.  The file is closed right after that, or later, when the kernel has let go of it.
+The hot half is the endpoint, a `Stream` or a `Datagram`, which also owns the file and the protocol and knows the state
+(`hot_life.pxi`).
 """
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import socket
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import PrivateTransport, TransportSocket
+from ..operations import address
 from ..ring import Endpoint
-from .state import Connection, advance
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
 
 _log = logging.getLogger("asyncio")
 
+#: What getpeername(2) refuses to tell of a connection that was reset, getsockopt(2) does, if it is asked for as many
+#: bytes as an address has.
+_SO_PEERNAME = 28
+_ADDRESS_SIZES_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 28}
+
 
 class EndpointTransport:
-    """The life of a transport from open over closing to closed."""
+    """The life of a transport, as far as it is asked for."""
+
+    __slots__ = ()
 
     if TYPE_CHECKING:
         _loop: Any
         _extra: dict[str, Any]
         _endpoint: Endpoint
-        _protocol: Any
 
-    _state = Connection.OPEN
-    _error: BaseException | None = None
-    #: In which the protocol is called; without, each callback has a copy of the one that it comes from.
-    _context: contextvars.Context | None = None
-    _loses_soon = False
-    _released = False
-    #: The socket or pipe; None before `__init__` has succeeded, and when it is closed.
-    _file: Any = None
-
-    def _begin(
-        self, protocol: asyncio.BaseProtocol, waiter: "asyncio.Future[None] | None", starts: bool = True
-    ) -> None:
-        """The end of `__init__`: the protocol is told soon, then the endpoint starts, then the waiter is told."""
-        self.set_protocol(protocol)
-        call_soon, context = self._loop.call_soon, self._context
-        call_soon(protocol.connection_made, self, context=context)
-        if starts:
-            call_soon(self._endpoint.start, context=context)
-        if waiter is not None:
-            call_soon(_wake, waiter, context=context)
+    @property
+    def _protocol(self) -> Any:
+        return self._endpoint.protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = protocol
         self._endpoint.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self._protocol
+        protocol: asyncio.BaseProtocol = self._endpoint.protocol
         return protocol
 
     def is_closing(self) -> bool:
-        return self._state is not Connection.OPEN
+        return not self._endpoint.is_open
 
     def close(self) -> None:
-        self._leave(abort=False)
+        self._endpoint.leave()
 
     def abort(self) -> None:
-        self._force_close(None)
+        self._endpoint.force_close(None)
 
     def _force_close(self, error: BaseException | None) -> None:
-        if self._loses_soon or self._state is Connection.CLOSED:
-            return
-        if self._error is None:
-            self._error = error
-        self._leave(abort=True)
-
-    def _leave(self, abort: bool) -> None:
-        if self._state is Connection.OPEN:
-            self._state = advance(self._state, Connection.CLOSING)
-        elif not abort:
-            return
-        self.finish(abort)
-
-    def finish(self, abort: bool = False) -> None:
-        """Have the endpoint closed, and the protocol told once there is nothing more to be sent."""
-        self._released = self._endpoint.close(abort)
-        if self._endpoint.lost and not self._loses_soon:
-            self._loses_soon = True
-            self._loop.call_soon(self._lose_connection, context=self._context)
-
-    def _lose_connection(self) -> None:
-        """Tell the protocol; the file is closed now if the kernel is done with it, else by `file_released`."""
-        self._state = advance(self._state, Connection.CLOSED)
-        # Not kept: its traceback may lead back to this transport.
-        error, self._error = self._error, None
-        try:
-            self._protocol.connection_lost(error)
-        finally:
-            self._protocol = None
-            self._endpoint.set_protocol(None)
-            if self._endpoint.is_quiet():
-                self._close_file()
-            if self._released:
-                self._endpoint.free()
-
-    def file_released(self) -> None:
-        """Nothing of the file is queued or in flight any more; called by the endpoint."""
-        self._released = True
-        if self._state is Connection.CLOSED:
-            self._close_file()
-            self._endpoint.free()
-        elif not self._loses_soon:
-            self._lose_connection()
-
-    def _close_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        self._endpoint.force_close(error)
 
     def __del__(self) -> None:
-        if self._file is not None:
+        endpoint = getattr(self, "_endpoint", None)  # without, `__init__` failed
+        if endpoint is not None and endpoint.fd >= 0:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
             with contextlib.suppress(OSError):
-                self._close_file()
+                endpoint.close_file()
 
 
 class Reading(EndpointTransport):
     """Pausing and resuming what the protocol receives."""
 
+    __slots__ = ()
+
     def is_reading(self) -> bool:
-        return self._state is Connection.OPEN and not self._endpoint.paused
+        return self._endpoint.is_open and not self._endpoint.paused
 
     def pause_reading(self) -> None:
         if self.is_reading():
@@ -141,7 +79,7 @@ class Reading(EndpointTransport):
                 _log.debug("%r pauses reading", self)
 
     def resume_reading(self) -> None:
-        if self._state is Connection.OPEN and self._endpoint.paused:
+        if self._endpoint.is_open and self._endpoint.paused:
             self._endpoint.resume()
             if self._loop.get_debug():
                 _log.debug("%r resumes reading", self)
@@ -149,6 +87,8 @@ class Reading(EndpointTransport):
 
 class Writing(EndpointTransport, PrivateTransport):
     """asyncio's flow control over the endpoint's queue."""
+
+    __slots__ = ()
 
     def get_write_buffer_size(self) -> int:
         """Bytes written that the kernel has not reported sent."""
@@ -165,61 +105,26 @@ class Writing(EndpointTransport, PrivateTransport):
 
 
 class SocketTransport(Reading, Writing):
-    """What the transports of stream and of datagram sockets have in common.
+    """What the transports of stream and of datagram sockets have in common."""
 
-    Args:
-        loop: whose ring carries the bytes.
-        sock: non-blocking; owned from now on.
-        protocol: told of everything; `connection_made` soon.
-        waiter: done when the protocol's `connection_made` was called.
-        extra: for `get_extra_info`.
-        context: in which the protocol is called.
-    """
+    __slots__ = ()
 
-    def __init__(
-        self,
-        loop: "EventLoop",
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: "asyncio.Future[None] | None",
-        extra: dict[str, Any] | None,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
-        self._context = context
-        self._sock_fd = sock.fileno()
-        self._endpoint = self._open_endpoint(loop, sock)
-        super().__init__(extra, loop)
-        self._extra["socket"] = TransportSocket(sock)
-        self._add_names(sock)
-        self._file = sock
-        loop._transports[self._sock_fd] = self
-        self._begin(protocol, waiter)
+    if TYPE_CHECKING:
+        _sock_fd: int
 
     @property
     def _sock(self) -> socket.socket | None:
         """asyncio's sendfile sends through it."""
-        sock: socket.socket | None = self._file
+        sock: socket.socket | None = self._endpoint.file
         return sock
-
-    def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
-        """The ring's half of the socket, which tells this transport."""
-        raise NotImplementedError
-
-    def _add_names(self, sock: socket.socket) -> None:
-        for name, get in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
-            if name not in self._extra:
-                try:
-                    self._extra[name] = get()
-                except OSError:
-                    self._extra[name] = None
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]
-        if self._state is not Connection.OPEN:
-            parts.append(self._state.value)
+        state = self._endpoint.state
+        if state != "open":
+            parts.append(state)
         parts.append(f"fd={self._sock_fd}")
-        if self._state is not Connection.CLOSED and not self._loop.is_closed():
+        if state != "closed" and not self._loop.is_closed():
             parts.append(f"read={'polling' if self.is_reading() else 'idle'}")
             size_bytes = self.get_write_buffer_size()
             parts.append(f"write=<{'polling' if size_bytes else 'idle'}, bufsize={size_bytes}>")
@@ -240,6 +145,22 @@ class SocketTransport(Reading, Writing):
         self._force_close(error)
 
 
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def add_names(extra: dict[str, Any], sock: socket.socket) -> None:
+    """What `get_extra_info` tells of a socket."""
+    extra["socket"] = TransportSocket(sock)
+    for name, get in (("sockname", socket.socket.getsockname), ("peername", _peer_of)):
+        if name not in extra:
+            try:
+                extra[name] = get(sock)
+            except OSError:
+                extra[name] = None
+
+
+def _peer_of(sock: socket.socket) -> Any:
+    try:
+        return sock.getpeername()
+    except OSError:
+        size_bytes = _ADDRESS_SIZES_BYTES.get(sock.family)
+        if size_bytes is None:
+            raise
+        return address.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERNAME, size_bytes))

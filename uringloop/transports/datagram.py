@@ -10,8 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..operations import address
-from ..ring import Endpoint
-from .base import SocketTransport
+from .base import SocketTransport, add_names
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
@@ -42,14 +41,15 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
+        _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
         self._family = sock.family
-        self._remote = remote or None
-        super().__init__(loop, sock, protocol, waiter, extra)
+        self._sock_fd = sock.fileno()
+        self._datagram = loop._open_datagram(sock, self, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
+        self._endpoint = self._datagram
+        super().__init__(extra, loop)
+        add_names(self._extra, sock)
         self.sendto = self._datagram.sendto  # type: ignore[method-assign]
-
-    def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
-        self._datagram = loop._open_datagram(sock, self, self._remote, _SENDS_EMPTY, _OVERHEAD_BYTES)
-        return self._datagram
+        self._datagram.begin(protocol, waiter)
 
     def pack_address(self, target: Any) -> bytes | None:
         """A unix address in the kernel's form; None if it is none, or the empty one; called by the datagram."""

@@ -26,7 +26,6 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from .base import EndpointTransport, Reading, Writing
-from .state import Connection
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
@@ -64,10 +63,11 @@ class _PipeTransport(EndpointTransport):
 
     def __repr__(self) -> str:
         parts = [type(self).__name__]
-        if self._state is not Connection.OPEN:
-            parts.append(self._state.value)
+        state = self._endpoint.state
+        if state != "open":
+            parts.append(state)
         parts.append(f"fd={self._fileno}")
-        if self._state is not Connection.CLOSED:
+        if state != "closed":
             parts += ["open"] if self._loop.is_closed() else self._activity()
         return f"<{' '.join(parts)}>"
 
@@ -105,10 +105,10 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
         os.set_blocking(self._fileno, False)
         multishot = kind.is_fifo or (kind.is_socket and not kind.has_datagrams)
-        self._endpoint = loop._open_pipe(self._fileno, self, multishot=multishot, datagrams=kind.has_datagrams)
+        self._endpoint = loop._open_pipe(pipe, self, multishot=multishot, datagrams=kind.has_datagrams)
         self._loop = loop
-        self._file = self._extra["pipe"] = pipe
-        self._begin(protocol, waiter)
+        self._extra["pipe"] = pipe
+        self._endpoint.begin(protocol, waiter)
 
     def _activity(self) -> list[str]:
         return ["polling" if self.is_reading() else "idle"]
@@ -170,14 +170,14 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._endpoint = self._stream = loop._open_pipe(self._fileno, self, multishot=False, datagrams=False)
+        self._endpoint = self._stream = loop._open_pipe(pipe, self, multishot=False, datagrams=False)
         super().__init__(extra, loop)
         self._lost_writes = 0
-        self._file = self._extra["pipe"] = pipe
+        self._extra["pipe"] = pipe
         watches = kind.is_socket or kind.is_fifo
         if watches:
             self._stream.watch(select.POLLIN if kind.is_socket else 0)
-        self._begin(protocol, waiter, starts=watches)
+        self._endpoint.begin(protocol, waiter, starts=watches)
 
     def _activity(self) -> list[str]:
         size_bytes = self.get_write_buffer_size()
@@ -193,7 +193,7 @@ class WritePipeTransport(_PipeTransport, Writing):
             raise AssertionError(repr(data))
         if not data:
             return
-        if self._state is Connection.OPEN:
+        if self._endpoint.is_open:
             self._stream.write(data)
             return
         if self._lost_writes >= _LOST_WRITES_BEFORE_WARNING:

@@ -8,12 +8,14 @@ import contextlib
 import contextvars
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import TransportSocket
 from ..operations import AcceptMany
+from .stream import Accepted, StreamTransport, delays_small_writes
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
@@ -64,7 +66,9 @@ class Listener:
         self._loop = loop
         self._sock = sock
         # As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
-        self._family, self._type, self._proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
+        family, kind, proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
+        self._socket_arguments = family, kind, proto
+        self._accepted_info = Accepted(family, kind, proto, delays_small_writes(family, kind, proto))
         self._protocol_factory = protocol_factory
         self._server = server
         self._tls = tls
@@ -92,31 +96,42 @@ class Listener:
         self._accept.abandon()
 
     def _accepted(self, fd: int) -> None:
-        sock = socket.socket(self._family, self._type, self._proto, fd)
-        if self._loop.get_debug():
-            self._log_accepted(sock)
+        if self._loop._debug:
+            self._log_accepted(fd)
         context = self._context.copy()
-        context.run(self._connect, sock, context if self._one_context else None)
+        context.run(self._connect, fd, context)
 
-    def _log_accepted(self, sock: socket.socket) -> None:
+    def _log_accepted(self, fd: int) -> None:
+        sock = socket.socket(*self._socket_arguments, fd)
         with contextlib.suppress(OSError):  # the peer may be gone already
             _log.debug("%r got a new connection from %r: %r", self._server, sock.getpeername(), sock)
+        sock.detach()
 
-    def _connect(self, sock: socket.socket, context: contextvars.Context | None) -> None:
+    def _connect(self, fd: int, context: contextvars.Context) -> None:
         """As asyncio: an error in making a connection is told in debug mode only, and costs that connection alone."""
-        protocol = transport = None
+        protocol = transport = sock = None
         try:
             protocol = self._protocol_factory()
-            if self._tls is None:
-                transport = self._loop._make_socket_transport(sock, protocol, server=self._server, context=context)
+            if self._tls is not None:
+                sock = socket.socket(*self._socket_arguments, fd)
+                self._loop.create_task(self._connect_tls(sock, protocol, context if self._one_context else None))
             else:
-                coroutine = self._connect_tls(sock, protocol, context)
-                self._loop.create_task(coroutine)
+                transport = StreamTransport(
+                    self._loop,
+                    fd,
+                    protocol,
+                    None,
+                    None,
+                    self._server,
+                    context if self._one_context else None,
+                    self._accepted_info,
+                    context,
+                )
         except (SystemExit, KeyboardInterrupt):
-            sock.close()
+            _close(fd, sock)
             raise
         except BaseException as error:
-            sock.close()
+            _close(fd, sock)
             self._report(error, protocol, transport)
 
     async def _connect_tls(
@@ -167,6 +182,13 @@ class Listener:
             self.start()
         else:
             self._loop.call_exception_handler({"message": "Exception on accepting a connection", "exception": error})
+
+
+def _close(fd: int, sock: socket.socket | None) -> None:
+    if sock is None:
+        os.close(fd)
+    else:
+        sock.close()
 
 
 class ListenerSet:

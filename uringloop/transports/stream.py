@@ -1,43 +1,47 @@
 """`StreamTransport`: a connected stream socket as an `asyncio.Transport`.
 
-The hot half is the `Stream`, whose `write` and `writelines` are this object's own attributes.  Here is what other
-sockets do not have: end of file, and sendfile's hold on the queue.
+The hot half is the `Stream`, whose `write` is this object's own attribute.  Here is what other sockets do not have: end
+of file, and sendfile's hold on the queue; and what is put off until somebody asks, because a short connection is over
+before anybody does: the socket object of an accepted descriptor, and its names.
 """
 
 import asyncio
 import contextvars
 import logging
 import socket
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..hooks import SendfileMode
-from ..ring import Endpoint
-from .base import SocketTransport
-from .state import Connection
+from ..hooks import WRITE_BUFFER_LIMITS, SendfileMode
+from ..ring import Stream
+from .base import SocketTransport, add_names
 
 if TYPE_CHECKING:
     from ..loop import EventLoop
 
 _log = logging.getLogger("asyncio")
 
-_SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
-
-
 #: As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 _type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
 
 
-def _disable_nagle(sock: socket.socket) -> None:
-    """As asyncio does to all its TCP sockets."""
-    if (
-        sock.proto == socket.IPPROTO_TCP
-        and _family_of(sock) in (socket.AF_INET, socket.AF_INET6)
-        and _type_of(sock) == socket.SOCK_STREAM
-    ):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def delays_small_writes(family: int, type: int, proto: int) -> bool:
+    """Whether it is a socket for which asyncio sets TCP_NODELAY; all as plain numbers."""
+    return (
+        proto == socket.IPPROTO_TCP
+        and (family == socket.AF_INET or family == socket.AF_INET6)
+        and type & ~(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) == socket.SOCK_STREAM
+    )
+
+
+class Accepted(NamedTuple):
+    """What `StreamTransport` is to know of connections of a listener; the numbers are those of its socket."""
+
+    family: int
+    type: int
+    proto: int
+    delays_small_writes: bool
 
 
 class StreamTransport(SocketTransport):
@@ -45,13 +49,30 @@ class StreamTransport(SocketTransport):
 
     Args:
         loop: whose ring carries the bytes.
-        sock: connected and non-blocking; owned from now on.
+        sock: connected and non-blocking; owned from now on.  Or the descriptor of one that was accepted.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         waiter: done when the protocol's `connection_made` was called.
         extra: for `get_extra_info`.
         server: the `asyncio.Server` that accepted the connection.
         context: in which the protocol is called, as asyncio has it from Python 3.15 on.
+        accepted: of a descriptor, for the socket to be made of it when somebody asks.
+        events_context: in which the protocol is told of what was received, if not in `context`; nobody else's.
     """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_accepted",
+        "_endpoint",
+        "_sock_fd",
+        "write",
+    )
+
+    _endpoint: Stream
+    _extra: dict[str, Any] | None  # type: ignore[assignment]
+    #: Of a sendfile that uses the socket.
+    stop_sendfile: Callable[[BaseException], object] | None = None
+    _empty_waiter: "asyncio.Future[None] | None" = None
 
     _sendfile_compatible = SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
@@ -59,35 +80,85 @@ class StreamTransport(SocketTransport):
     def __init__(
         self,
         loop: "EventLoop",
-        sock: socket.socket,
+        sock: socket.socket | int,
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
         context: contextvars.Context | None = None,
+        accepted: Accepted | None = None,
+        events_context: contextvars.Context | None = None,
     ) -> None:
-        self._server = server
-        self._empty_waiter: asyncio.Future[None] | None = None
-        #: Of a sendfile that uses the socket.
-        self.stop_sendfile: Callable[[BaseException], object] | None = None
-        _disable_nagle(sock)
-        super().__init__(loop, sock, protocol, waiter, extra, context)
-        if not loop._unread.empty:
-            unread = loop._unread.take_all(sock)
+        _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
+        file: socket.socket | None = None
+        if isinstance(sock, int):
+            assert accepted is not None
+            fd, nagles = sock, accepted.delays_small_writes
+        else:
+            file = sock
+            fd = sock.fileno()
+            nagles = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
+        loop._check_closed()
+        # As the base class's __init__, which does not know that the limits are those that it finds each time.
+        self._extra, self._loop, self._protocol_paused = extra, loop, False
+        self._low_water, self._high_water = WRITE_BUFFER_LIMITS
+        self._sock_fd, self._accepted = fd, accepted
+        stream = self._endpoint = Stream(
+            loop._dispatcher,
+            fd,
+            file,
+            self,
+            loop._soon,
+            loop._transports_by_fd,
+            loop._receives_many,
+            context,
+            events_context,
+            server,
+            nagles,
+        )
+        stream.high_water = self._high_water
+        self.write = stream.write  # type: ignore[method-assign]
+        if file is not None and not loop._unread.empty:
+            unread = loop._unread.take_all(file)
             if unread:
-                self._stream.preload(unread)
-        self.write = self._stream.write  # type: ignore[method-assign]
-        self.writelines = self._stream.writelines  # type: ignore[method-assign]
-
-    def _open_endpoint(self, loop: "EventLoop", sock: socket.socket) -> Endpoint:
-        # First what may refuse: the server may have been closed meanwhile.
-        if self._server is not None:
-            self._server._attach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
-        self._stream = loop._open_stream(sock.fileno(), self, self._context)
-        return self._stream
+                stream.preload(unread)
+        stream.begin(protocol, waiter)
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
         self._fatal_error(error, f"Fatal error: protocol.{method}() call failed.")
+
+    # What is told
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        extra = self._extra
+        if extra is None or "socket" not in extra:
+            extra = self._look_up()
+        return extra.get(name, default)
+
+    def _look_up(self) -> dict[str, Any]:
+        extra = self._extra
+        if extra is None:
+            extra = self._extra = {}
+        sock = self._sock
+        assert sock is not None
+        # Whoever has the socket sees what asyncio has done to it.
+        self._endpoint.never_delay()
+        add_names(extra, sock)
+        return extra
+
+    def keep_answers(self) -> None:
+        """The socket is about to be closed, and somebody may still ask; called by the stream."""
+        if self._extra is None or "socket" not in self._extra:
+            self._look_up()
+
+    @property
+    def _sock(self) -> socket.socket | None:
+        stream = self._endpoint
+        if stream.file is None and stream.fd >= 0 and self._accepted is not None:
+            accepted = self._accepted
+            stream.file = socket.socket(accepted.family, accepted.type, accepted.proto, stream.fd)
+        sock: socket.socket | None = stream.file
+        return sock
 
     # Reading
 
@@ -107,25 +178,28 @@ class StreamTransport(SocketTransport):
 
     # Writing
 
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self._endpoint.writelines(list_of_data)
+
     def can_write_eof(self) -> bool:
         return True
 
     def write_eof(self) -> None:
-        if self._state is Connection.OPEN:
-            self._stream.write_eof()
+        if self._endpoint.is_open:
+            self._endpoint.write_eof()
 
     def _make_empty_waiter(self) -> "asyncio.Future[None]":
         """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self._empty_waiter = self._loop.create_future()
-        if self._stream.hold_writes():
+        if self._endpoint.hold_writes():
             self._empty_waiter.set_result(None)
         return self._empty_waiter
 
     def _reset_empty_waiter(self) -> None:
         self._empty_waiter = None
-        self._stream.allow_writes()
+        self._endpoint.allow_writes()
 
     def queue_emptied(self) -> None:
         """Called by the stream, as `hold_writes` asked."""
@@ -134,20 +208,12 @@ class StreamTransport(SocketTransport):
 
     # Closing
 
-    def _leave(self, abort: bool) -> None:
+    def stop_sending_file(self, abort: bool) -> None:
+        """The transport was closed during a sendfile; called by the stream."""
         if abort and self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_exception(closed_error())
         if self.stop_sendfile is not None:
             self.stop_sendfile(closed_error())
-        super()._leave(abort)
-
-    def _lose_connection(self) -> None:
-        try:
-            super()._lose_connection()
-        finally:
-            server, self._server = self._server, None
-            if server is not None:
-                server._detach(*((self,) if _SERVER_TAKES_TRANSPORT else ()))
 
     def stream_failed(self, error: OSError, direction: str) -> None:
         """A receive or a send was refused; called by the stream."""
