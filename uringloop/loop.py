@@ -51,6 +51,7 @@ _SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
 _BUFFERS_MAX = 32768
+_BULK_BUFFER_COUNT_MAX = 64
 #: About what falling asleep and being woken takes.
 _SPIN_NS = 50_000
 #: Of buffers for datagrams, each 256 KiB of address space.
@@ -70,6 +71,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
         buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
         buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
+        bulk_buffer_count_max: of the buffers of 256 KiB that streams have to themselves while they receive much.
         spin_ns: as long as waits are short, wait awake for at most this long before sleeping in the ring; 0 never does.
 
     Raises:
@@ -87,6 +89,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         buffer_count: int = BUFFER_COUNT,
         buffer_count_max: int = BUFFER_COUNT_MAX,
         buffer_size_bytes: int = BUFFER_SIZE_BYTES,
+        bulk_buffer_count_max: int = _BULK_BUFFER_COUNT_MAX,
         spin_ns: int = _SPIN_NS,
     ) -> None:
         if sleep not in _SLEEPS:
@@ -96,12 +99,18 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
         if buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
-        if spin_ns < 0:
-            raise ValueError(f"spin_ns must not be negative, not {spin_ns!r}")
+        for name, number in (("bulk_buffer_count_max", bulk_buffer_count_max), ("spin_ns", spin_ns)):
+            if number < 0:
+                raise ValueError(f"{name} must not be negative, not {number!r}")
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ring_options = (sq_entries, cq_entries, frozenset(without))
-        self._buffer_options = (buffer_count, buffer_size_bytes, max(buffer_count, buffer_count_max))
+        self._buffer_options = (
+            buffer_count,
+            buffer_size_bytes,
+            max(buffer_count, buffer_count_max),
+            bulk_buffer_count_max,
+        )
         try:
             self._ring = self._make_ring(enable=False)
         except BaseException:
@@ -319,7 +328,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
 
     # Sockets and pipes
 
-    def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool, datagrams: bool) -> Stream:
+    def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool) -> Stream:
         enabled = self._ring.features.enabled
         return Stream(
             self._dispatcher,
@@ -331,7 +340,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             multishot and "multishot_read" in enabled,
             pipe=True,
             polls="waiting_pipes" not in enabled,
-            datagrams=datagrams,
         )
 
     def _make_read_pipe_transport(
@@ -370,7 +378,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
     ) -> Datagram:
         self._check_closed()
-        count, _, count_max = self._buffer_options
+        count, _, count_max, _ = self._buffer_options
         multishot = self._ring.open_datagram_buffers(
             min(count, _DATAGRAM_BUFFER_COUNT), min(count_max, _DATAGRAM_BUFFER_COUNT_MAX)
         )

@@ -66,7 +66,6 @@ cdef extern from "core.h" nogil:
         UL_OPEN_MULTISHOT
         UL_OPEN_PIPE
         UL_OPEN_POLLS
-        UL_OPEN_DATAGRAMS
         UL_DATAGRAM_DATA
         UL_DATAGRAM_RECEIVE_ERROR
         UL_DATAGRAM_SEND_ERROR

@@ -43,7 +43,6 @@ cdef class Stream(Endpoint):
         nagles: the socket delays small writes, which is to be ended.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
         polls: poll before each read and each queued write, as kernels need where these do not wait.
-        datagrams: read large ones whole.
     """
 
     cdef ul_stream *handle
@@ -55,8 +54,7 @@ cdef class Stream(Endpoint):
     cdef bint nagles, has_written
 
     def __init__(self, Dispatcher dispatcher, int fd, file, transport, call_soon, dict transports, bint multishot,
-                 context=None, events_context=None, server=None, bint nagles=False, bint pipe=False, bint polls=False,
-                 bint datagrams=False):
+                 context=None, events_context=None, server=None, bint nagles=False, bint pipe=False, bint polls=False):
         cdef uint32_t flags = 0
         if multishot:
             flags |= UL_OPEN_MULTISHOT
@@ -64,8 +62,6 @@ cdef class Stream(Endpoint):
             flags |= UL_OPEN_PIPE
         if polls:
             flags |= UL_OPEN_POLLS
-        if datagrams:
-            flags |= UL_OPEN_DATAGRAMS
         self.open_life(dispatcher, fd, file, transport, call_soon, transports, context)
         if context is not None:
             self.context = context

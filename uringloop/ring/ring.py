@@ -215,16 +215,18 @@ class Ring(Registration):
             self._without,
         )
 
-    def open_buffers(self, count: int, size_bytes: int, count_max: int) -> None:
+    def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
         """Make the buffer group of the streams, if the kernel has buffer rings and they are not masked off.
 
         Args:
             count: buffers at first, a power of two.
             size_bytes: of one buffer.
             count_max: the group doubles up to this many when the kernel runs out; a power of two, at most 32768.
+            bulk_count_max: streams at a time that may have a large buffer of their own, because they receive in bulk.
         """
         if "buffer_rings" in self._without:
             return
+        lib.ul_streams_allow_bulk(self.handle, bulk_count_max)
         self._has_buffers = self._open_group(lib.UL_GROUP_STREAM, count, size_bytes, count_max)
         self.features = self._features()
 
@@ -329,8 +331,8 @@ class Ring(Registration):
         """Counters since the start, and what is in flight now.
 
         submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
-        streams and datagrams), spins and spins_in_vain (waits begun awake) only grow; in_flight, streams, datagrams
-        (sockets), buffers and buffers_lent are of this moment.
+        streams and datagrams), spins and spins_in_vain (waits begun awake) only grow; in_flight, streams,
+        bulk_streams, datagrams (sockets), buffers and buffers_lent are of this moment.
         """
         counters = ffi.new("ul_statistics *")
         lib.ul_ring_statistics(self.handle, counters)

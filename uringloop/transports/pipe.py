@@ -105,7 +105,7 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
         os.set_blocking(self._fileno, False)
         multishot = kind.is_fifo or (kind.is_socket and not kind.has_datagrams)
-        self._endpoint = loop._open_pipe(pipe, self, multishot=multishot, datagrams=kind.has_datagrams)
+        self._endpoint = loop._open_pipe(pipe, self, multishot=multishot)
         self._loop = loop
         self._extra["pipe"] = pipe
         self._endpoint.begin(protocol, waiter)
@@ -170,7 +170,7 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._endpoint = self._stream = loop._open_pipe(pipe, self, multishot=False, datagrams=False)
+        self._endpoint = self._stream = loop._open_pipe(pipe, self, multishot=False)
         super().__init__(extra, loop)
         self._lost_writes = 0
         self._extra["pipe"] = pipe

@@ -29,6 +29,7 @@ typedef struct ul_datagram ul_datagram;
 typedef struct {
     uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
     uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent, spins, spins_in_vain;
+    uint64_t bulk_streams;
 } ul_statistics;
 
 /* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
@@ -150,8 +151,8 @@ enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
-    UL_OPEN_DATAGRAMS = 8, /* each read must take a whole one */
 };
+void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
 int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);

@@ -59,6 +59,7 @@ struct ul_ring {
     ul_chunk *spare_chunks;
     char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
+    uint32_t bulk_streams, bulk_streams_max; /* that receive into a large buffer of their own */
     uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
 };

@@ -239,6 +239,7 @@ void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
         out->buffers_lent += ring->buffers[group_id].lent;
     }
     out->streams = ring->streams.count - ring->streams.free_count;
+    out->bulk_streams = ring->bulk_streams;
     out->datagrams = ring->datagrams.count - ring->datagrams.free_count;
 }
 

@@ -1,0 +1,42 @@
+/* A stream, and what the files of the stream engine call of each other. */
+#ifndef UL_STREAM_H
+#define UL_STREAM_H
+
+#include "internal.h"
+
+#define CURRENT_POSITION UINT64_MAX
+
+struct ul_stream {
+    ul_ring *ring;
+    void *owner;
+    int fd;
+    uint32_t slot;
+    uint64_t receive_token, send_token; /* 0: not in flight */
+    ul_stream *next_to_send, *next_to_receive;
+    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
+    uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
+    uint8_t bulk, bulk_score; /* whether it receives into its own buffer for now, and how much speaks for it */
+    uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
+    uint8_t pipe, polls, watches, receive_polls, send_polls, poll_receive_first;
+    uint32_t watched_events;
+
+    ul_queue queue;
+    size_t low_water;
+
+    char *own_buffer;
+};
+
+int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token);
+
+int ul_stream_stage_receive(ul_stream *stream);
+int ul_stream_cancel_receive(ul_stream *stream);
+void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
+void ul_stream_leave_bulk(ul_stream *stream);
+void ul_stream_give_own_buffer(ul_stream *stream);
+
+int ul_stream_stage_send(ul_stream *stream);
+void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
+size_t ul_stream_send_at_once(ul_stream *stream, const void *data, size_t size_bytes);
+void ul_stream_drop_queue(ul_stream *stream);
+
+#endif
