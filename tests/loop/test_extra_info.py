@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from uringloop.transports.stream import StreamTransport
+
 from .helpers import LOCALHOST, Recorder, close, reset, serving
 
 pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", "ring", "selector-plain"))
@@ -122,3 +124,24 @@ async def test_a_client_s_names_outlive_the_transport() -> None:
         await asyncio.get_running_loop().create_connection(lambda: client, *address)
         await close(client)
         assert client.transport.get_extra_info("peername") == address
+
+
+@pytest.mark.asyncio(loop_factories=("ring",))
+async def test_what_nobody_can_ask_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    monkeypatch.setattr(StreamTransport, "keep_answers", lambda transport: looked_up.append(transport._sock_fd))
+
+    class Short(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+            self.transport.close()
+
+    async with serving(Short) as address:
+        for _ in range(3):
+            with socket.create_connection(address) as peer:
+                peer.send(b"x")
+                assert await asyncio.to_thread(peer.recv, 2, socket.MSG_WAITALL) == b"x"
+    assert looked_up == []

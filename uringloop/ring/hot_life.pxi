@@ -9,7 +9,7 @@ from libc.errno cimport ECONNRESET
 from posix.unistd cimport close as close_fd
 
 cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object)
+    Py_ssize_t Py_REFCNT(PyObject *)  # of an object it would count the reference that it is passed
     object PyWeakref_NewRef(object referent, object callback)
 
 # The states of a connection, in one table.

@@ -391,7 +391,7 @@ cdef class Stream(Endpoint):
 
     cdef closing_file(self):
         # One reference is this object's own: who holds another may ask the transport about its socket for ever.
-        if not self.pipe and self.transport is not None and Py_REFCNT(self.transport) > 1:
+        if not self.pipe and self.transport is not None and Py_REFCNT(<PyObject *>self.transport) > 1:
             self.transport.keep_answers()
 
     cdef left(self):
