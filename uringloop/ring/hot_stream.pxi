@@ -40,7 +40,7 @@ cdef class Stream(Endpoint):
             current one.
         events_context: nobody else's; a copy of the current one if None.
         server: the `asyncio.Server` that accepted the connection, or None.
-        nagles: the socket delays small writes, which is to be ended.
+        nagles: it is a TCP socket, whose delay of small writes is to be ended.
         pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
         polls: poll before each read and each queued write, as kernels need where these do not wait.
     """
@@ -62,6 +62,8 @@ cdef class Stream(Endpoint):
             flags |= UL_OPEN_PIPE
         if polls:
             flags |= UL_OPEN_POLLS
+        if nagles:
+            flags |= UL_OPEN_TCP
         self.open_life(dispatcher, fd, file, transport, call_soon, transports, context)
         if context is not None:
             self.context = context
@@ -306,6 +308,8 @@ cdef class Stream(Endpoint):
         cdef const char *start
         cdef Py_ssize_t size
         cdef int error = 0
+        if self.closing and ul_stream_finished(self.handle):
+            return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         start = <const char *>view.buf
         size = view.len

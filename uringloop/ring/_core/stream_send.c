@@ -28,13 +28,15 @@ static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
     size_t size;
     sqe->fd = stream->fd;
     sqe->addr = (uint64_t)(uintptr_t)ul_queue_head(&stream->queue, &size);
+    /* Not of a paused protocol: it may write more when it is resumed. */
+    stream->sends_last = stream->tcp && stream->closing && size == stream->queue.size && !stream->notify_low;
     sqe->len = size > SEND_MAX ? SEND_MAX : (uint32_t)size;
     if (stream->pipe) {
         sqe->opcode = IORING_OP_WRITE;
         sqe->off = CURRENT_POSITION;
     } else {
         sqe->opcode = IORING_OP_SEND;
-        sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+        sqe->op_flags = MSG_NOSIGNAL | MSG_WAITALL | (stream->sends_last ? MSG_MORE : 0);
         sqe->ioprio = stream->poll_first ? IORING_RECVSEND_POLL_FIRST : 0;
     }
 }
@@ -97,6 +99,9 @@ void *ul_stream_released(ul_stream *stream) { return ul_queue_released(&stream->
 
 size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 
+/* Whether the last bytes of a closing stream are sent, so that no more may follow. */
+int ul_stream_finished(ul_stream *stream) { return stream->finished; }
+
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 {
     stream->notify_low = 1;
@@ -130,7 +135,8 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
     if (stream->queue.size > 0) {
         queue_to_send(stream);
     } else {
-        if (stream->eof_wanted)
+        stream->finished = stream->sends_last;
+        if (stream->eof_wanted || stream->finished)
             shutdown(stream->fd, SHUT_WR);
         if (stream->notify_empty)
             event->what |= UL_STREAM_EMPTY;
