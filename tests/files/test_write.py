@@ -36,19 +36,68 @@ def test_pieces(run: Run, tmp_path: Path, size: int, buffering: int) -> None:
     assert path.read_bytes() == content
 
 
-def test_small_writes_are_buffered_and_do_not_wait(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["wb", "r+b", "w+b"])
+def test_small_writes_are_buffered_and_do_not_wait(run: Run, tmp_path: Path, mode: str) -> None:
     path = tmp_path / "file"
+    path.write_bytes(b"")
 
     async def main() -> None:
         # However slow this machine is: nobody else is to have a turn.
         asyncio.get_running_loop().may_go_on = lambda: True
-        async with files.open(path, "wb") as file:
+        async with files.open(path, mode) as file:
             for _ in range(100):
                 with pytest.raises(StopIteration):
                     file.write(b"ten bytes!").send(None)
             assert path.read_bytes() == b""
             await file.flush()
             assert path.read_bytes() == b"ten bytes!" * 100
+
+    run(main())
+
+
+def test_update_in_small_pieces(run: Run, tmp_path: Path) -> None:
+    """Written here and there, read in between: the buffer alone takes the writes, until something else is asked."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    expected = bytearray(CONTENT)
+
+    async def main() -> None:
+        async with files.open(path, "r+b") as file:
+            choice = random.Random(4)
+            for _ in range(60):
+                place = choice.randrange(len(CONTENT) - 1000)
+                await file.seek(place)
+                if choice.random() < 0.5:
+                    assert await file.read(10) == expected[place : place + 10]
+                    place += 10
+                for _ in range(20):
+                    await file.write(b"0123456789")
+                expected[place : place + 200] = b"0123456789" * 20
+                assert await file.tell() == place + 200
+                assert await file.read(100) == expected[place + 200 : place + 300]
+        assert path.read_bytes() == expected
+
+    run(main())
+
+
+def test_buffers_of_one_file_after_the_other(run: Run, tmp_path: Path) -> None:
+    """Large buffers are used again: of many files at once, one in the other's, longer and shorter."""
+
+    async def write(number: int) -> None:
+        path = tmp_path / str(number)
+        content = bytes([number]) * (33_000 * (number % 10 + 1))
+        async with files.open(path, "wb") as file:
+            for start in range(0, len(content), 1000):
+                await file.write(content[start : start + 1000])
+                if start % 50_000 == 0:
+                    await asyncio.sleep(0)
+            if number % 3 == 0:
+                await file.flush()
+        assert path.read_bytes() == content
+
+    async def main() -> None:
+        for _ in range(3):
+            await asyncio.gather(*map(write, range(20)))
 
     run(main())
 

@@ -25,6 +25,7 @@ from typing import Any
 from .base import File, space_of
 from .hot import CREDIT, FIRST_WINDOW_BYTES, NEVER, Window, iterated
 from .raw import RawFile
+from .spares import give_back
 
 
 @iterated
@@ -300,6 +301,8 @@ class BufferedFile(Window, File[bytes]):
         await self._flush()
 
     async def _close_below(self) -> None:
+        if self._write_end < 0:
+            give_back(self._buffer)
         self._write_end = -1
         self._buffer = b""
         self._forget_ahead()

@@ -6,6 +6,10 @@ from .base import bytes_of
 from .buffered import BufferedFile
 from .hot import CREDIT, FIRST_WINDOW_BYTES
 from .reading import BufferedReader
+from .spares import LARGE_BUFFER_SIZE_BYTES, spare_buffer
+
+#: Up to here a buffer grows in steps, so that a small file does not pay for a large one.
+STEPS_END_BYTES = 32 * 1024
 
 
 class BufferedWriter(BufferedFile):
@@ -28,10 +32,15 @@ class BufferedWriter(BufferedFile):
                 self._keep(view)
             else:
                 await self._write_through(view)
-        if type(self._buffer) is bytearray and not self._readable and not self._lock.locked:
+        self._serve_writes()
+        return len(view)
+
+    def _serve_writes(self) -> None:
+        """Let the next writes go by the buffer alone, for a while: nothing is in it but what is to be written."""
+        plain = self._read_end < 0 and self._pos == self._write_end
+        if plain and type(self._buffer) is bytearray and not self._lock.locked:
             self._credit = CREDIT
             self._write_limit = len(self._buffer)
-        return len(view)
 
     def _keep(self, view: bytes | memoryview) -> None:
         """Put what fits into the buffer."""
@@ -39,9 +48,7 @@ class BufferedWriter(BufferedFile):
         if type(self._buffer) is bytes:
             self._buffer = bytearray(self._buffer[: max(self._read_end, 0)])
         if end > len(self._buffer):
-            # In steps, so that a small file does not pay for a large buffer.
-            room = min(max(2 * end, FIRST_WINDOW_BYTES), self._size)
-            self._buffer += bytes(room - len(self._buffer))
+            self._make_room(end)
         self._buffer[self._pos : end] = view  # type: ignore[index]
         if self._write_end < 0 or self._write_pos > self._pos:
             self._write_pos = self._pos
@@ -49,6 +56,19 @@ class BufferedWriter(BufferedFile):
         if 0 <= self._read_end < end:
             self._read_end = end
         self._write_end = max(self._write_end, end)
+
+    def _make_room(self, end: int) -> None:
+        """Have the buffer reach at least to there."""
+        assert type(self._buffer) is bytearray
+        room = min(max(2 * end, FIRST_WINDOW_BYTES), self._size)
+        may_be_large = self._adapts and not self._readable and self._size < LARGE_BUFFER_SIZE_BYTES
+        if may_be_large and room > STEPS_END_BYTES:
+            begun = self._buffer
+            self._buffer = spare_buffer()
+            self._buffer[: len(begun)] = begun
+            self._size = len(self._buffer)
+        else:
+            self._buffer += bytes(room - len(self._buffer))
 
     async def _write_through(self, view: bytes | memoryview) -> None:
         """Write what does not fit into the buffer, except for the end of it, which does."""
