@@ -27,12 +27,13 @@ import threading
 import time
 from asyncio import Handle
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from . import hooks
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
+from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import Datagram, Ring, Sockets, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
@@ -46,17 +47,8 @@ from .transports.stream import StreamTransport
 
 _log = logging.getLogger("asyncio")
 
-Sleep = Literal["auto", "selector", "ring"]
-_SLEEPS = ("auto", "selector", "ring")
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
-_BUFFERS_MAX = 32768
-_BULK_BUFFER_COUNT_MAX = 64
-#: About what falling asleep and being woken takes.
-_SPIN_NS = 50_000
-#: Of buffers for datagrams, each 256 KiB of address space.
-_DATAGRAM_BUFFER_COUNT = 64
-_DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
 class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
@@ -89,30 +81,24 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         buffer_count: int = BUFFER_COUNT,
         buffer_count_max: int = BUFFER_COUNT_MAX,
         buffer_size_bytes: int = BUFFER_SIZE_BYTES,
-        bulk_buffer_count_max: int = _BULK_BUFFER_COUNT_MAX,
-        spin_ns: int = _SPIN_NS,
+        bulk_buffer_count_max: int = BULK_BUFFER_COUNT_MAX,
+        spin_ns: int = SPIN_NS,
     ) -> None:
-        if sleep not in _SLEEPS:
-            raise ValueError(f"sleep must be one of {_SLEEPS}, not {sleep!r}")
-        for name, count in (("buffer_count", buffer_count), ("buffer_count_max", buffer_count_max)):
-            if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
-                raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
-        if buffer_size_bytes < 1:
-            raise ValueError(f"buffer_size_bytes must be positive, not {buffer_size_bytes!r}")
-        for name, number in (("bulk_buffer_count_max", bulk_buffer_count_max), ("spin_ns", spin_ns)):
-            if number < 0:
-                raise ValueError(f"{name} must not be negative, not {number!r}")
+        self._options = Options(
+            sleep=sleep,
+            without=without,
+            sq_entries=sq_entries,
+            cq_entries=cq_entries,
+            buffer_count=buffer_count,
+            buffer_count_max=buffer_count_max,
+            buffer_size_bytes=buffer_size_bytes,
+            bulk_buffer_count_max=bulk_buffer_count_max,
+            spin_ns=spin_ns,
+        )
         self._owner_thread: int | None = None
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._ring_options = (sq_entries, cq_entries, frozenset(without))
-        self._buffer_options = (
-            buffer_count,
-            buffer_size_bytes,
-            max(buffer_count, buffer_count_max),
-            bulk_buffer_count_max,
-        )
         try:
-            self._ring = self._make_ring(enable=False)
+            self._ring = self._options.open_ring(self._eventfd, enable=False)
         except BaseException:
             os.close(self._eventfd)
             raise
@@ -143,13 +129,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         # What each stream is given.
         self._soon = self.call_soon
         self._receives_many = "multishot_receive" in self._ring.features.enabled
-
-    def _make_ring(self, *, enable: bool) -> Ring:
-        sq_entries, cq_entries, without = self._ring_options
-        ring = Ring(sq_entries, cq_entries=cq_entries, without=without, enable=enable)
-        ring.open_buffers(*self._buffer_options)
-        ring.register_eventfd(self._eventfd)
-        return ring
 
     # Running
 
@@ -214,7 +193,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
             )
-        old, self._ring = self._ring, self._make_ring(enable=True)
+        old, self._ring = self._ring, self._options.open_ring(self._eventfd, enable=True)
         self._ring.take_dispatcher(old)
         self._close_ring(old)
         for operation in moved:
@@ -378,10 +357,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
     ) -> Datagram:
         self._check_closed()
-        count, _, count_max, _ = self._buffer_options
-        multishot = self._ring.open_datagram_buffers(
-            min(count, _DATAGRAM_BUFFER_COUNT), min(count_max, _DATAGRAM_BUFFER_COUNT_MAX)
-        )
+        multishot = self._options.open_datagram_buffers(self._ring)
         peer = None
         with contextlib.suppress(OSError):
             peer = sock.getpeername()

@@ -13,6 +13,7 @@ CORE = PACKAGE / "ring" / "_core"
 LAYERS = (
     "policy",
     "loop",
+    "options",
     "scheduler",
     "sockets",
     "sendfile",

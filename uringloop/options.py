@@ -1,0 +1,74 @@
+"""`Options`: what a loop is made with, checked before anything is opened, and the ring that they make."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Literal
+
+from .ring import Ring
+
+Sleep = Literal["auto", "selector", "ring"]
+
+#: About what falling asleep and being woken takes.
+SPIN_NS = 50_000
+BULK_BUFFER_COUNT_MAX = 64
+_SLEEPS = ("auto", "selector", "ring")
+_BUFFERS_MAX = 32768
+#: Of buffers for datagrams, each 256 KiB of address space.
+_DATAGRAM_BUFFER_COUNT = 64
+_DATAGRAM_BUFFER_COUNT_MAX = 512
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """See `EventLoop`.
+
+    Raises:
+        ValueError: an unknown way to sleep, or a number out of range.
+    """
+
+    sleep: Sleep
+    without: Collection[str]
+    sq_entries: int
+    cq_entries: int
+    buffer_count: int
+    buffer_count_max: int
+    buffer_size_bytes: int
+    bulk_buffer_count_max: int
+    spin_ns: int
+
+    def __post_init__(self) -> None:
+        if self.sleep not in _SLEEPS:
+            raise ValueError(f"sleep must be one of {_SLEEPS}, not {self.sleep!r}")
+        for name in ("buffer_count", "buffer_count_max"):
+            count = getattr(self, name)
+            if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
+                raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
+        if self.buffer_size_bytes < 1:
+            raise ValueError(f"buffer_size_bytes must be positive, not {self.buffer_size_bytes!r}")
+        for name in ("bulk_buffer_count_max", "spin_ns"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)!r}")
+
+    def open_ring(self, eventfd: int, *, enable: bool) -> Ring:
+        """A ring with the buffers of its streams, which writes to the eventfd.
+
+        Raises:
+            RingUnavailableError: io_uring cannot be used here.
+            ValueError: `without` names no optional feature, or a queue would have no entry.
+        """
+        ring = Ring(self.sq_entries, cq_entries=self.cq_entries, without=frozenset(self.without), enable=enable)
+        ring.open_buffers(
+            self.buffer_count,
+            self.buffer_size_bytes,
+            max(self.buffer_count, self.buffer_count_max),
+            self.bulk_buffer_count_max,
+        )
+        ring.register_eventfd(eventfd)
+        return ring
+
+    def open_datagram_buffers(self, ring: Ring) -> bool:
+        """The buffers of datagram sockets, once there is one; whether this kernel has such buffers."""
+        return ring.open_datagram_buffers(
+            min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),
+            min(max(self.buffer_count, self.buffer_count_max), _DATAGRAM_BUFFER_COUNT_MAX),
+        )
