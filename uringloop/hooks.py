@@ -100,6 +100,45 @@ def stream_feeding() -> tuple[Any, ...]:
     return protocol.data_received, protocol._stream_reader, reader.feed_data, reader._wakeup_waiter
 
 
+_tls: Any = sslproto
+#: The state of asyncio's TLS protocol between its handshake and its shutdown; None where it has no such state.
+TLS_OPEN = getattr(getattr(_tls, "SSLProtocolState", None), "WRAPPED", None)
+#: What the hot half does in the place of asyncio's TLS protocol, of its transport, and of `ssl.SSLObject`.
+_TLS_DONE: dict[Any, str] = {
+    _tls.SSLProtocol: (
+        "get_buffer buffer_updated _do_read _do_read__copied _write_appdata _do_write _process_outgoing"
+        " _control_app_writing _control_ssl_reading"
+    ),
+    getattr(_tls, "_SSLProtocolTransport", None): "write",
+    ssl.SSLObject: "read write pending",
+}
+#: What it reads and calls of the protocol beside these.
+_TLS_USED = (
+    "_app_protocol _app_protocol_is_buffer _app_reading_paused _app_transport _app_writing_paused _call_eof_received"
+    " _fatal_error _incoming _incoming_high_water _outgoing _outgoing_high_water _ssl_reading_paused"
+    " _ssl_writing_paused _sslobj _start_shutdown _state _transport _write_backlog max_size"
+)
+
+
+def _tls_functions() -> list[Any]:
+    return [getattr(owner, name, None) for owner, names in _TLS_DONE.items() for name in names.split()]
+
+
+_TLS_FUNCTIONS = _tls_functions()
+
+
+def tls_is_known(protocol: Any) -> bool:
+    """Whether an `SSLProtocol` has all that the hot half takes for granted, and nobody has replaced what it does."""
+    return (
+        None not in _TLS_FUNCTIONS
+        and _tls_functions() == _TLS_FUNCTIONS
+        and all(hasattr(protocol, name) for name in _TLS_USED.split())
+        and type(protocol._app_transport) is _tls._SSLProtocolTransport
+        and type(protocol._sslobj) is ssl.SSLObject
+        and hasattr(protocol._sslobj, "_sslobj")
+    )
+
+
 def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
     """The dict below the loop's weak dictionary of transports, which a look-up in Python would dearly be paid for."""
     transports: dict[int, Any] = loop._transports.data

@@ -166,6 +166,37 @@ HOOKS = [
     Hook("reader", "_buffer", bytearray),
     Hook("reader", "_eof", bool),
     Hook("reader", "_limit", int),
+    Hook("tls", "get_buffer", "self n"),
+    Hook("tls", "buffer_updated", "self nbytes"),
+    Hook("tls", "_do_read", "self"),
+    Hook("tls", "_do_read__copied", "self"),
+    Hook("tls", "_write_appdata", "self list_of_data"),
+    Hook("tls", "_do_write", "self"),
+    Hook("tls", "_process_outgoing", "self"),
+    Hook("tls", "_control_app_writing", "self"),
+    Hook("tls", "_control_ssl_reading", "self"),
+    Hook("tls", "_call_eof_received", "self"),
+    Hook("tls", "_fatal_error", "self exc message="),
+    Hook("tls", "_start_shutdown", "self"),
+    Hook("tls", "_app_protocol", asyncio.Protocol),
+    Hook("tls", "_app_protocol_is_buffer", bool),
+    Hook("tls", "_app_reading_paused", bool),
+    Hook("tls", "_app_transport", asyncio.Transport),
+    Hook("tls", "_app_writing_paused", bool),
+    Hook("tls", "_incoming", ssl.MemoryBIO),
+    Hook("tls", "_incoming_high_water", int),
+    Hook("tls", "_outgoing", ssl.MemoryBIO),
+    Hook("tls", "_outgoing_high_water", int),
+    Hook("tls", "_ssl_reading_paused", bool),
+    Hook("tls", "_ssl_writing_paused", bool),
+    Hook("tls", "_sslobj", ssl.SSLObject),
+    Hook("tls", "_state", sslproto.SSLProtocolState),
+    Hook("tls", "_transport", type(None)),
+    Hook("tls", "_write_backlog", collections.deque),
+    Hook("tls", "max_size", int),
+    Hook("tls_transport", "write", "self data"),
+    Hook("ssl_object", "_sslobj", object),
+    Hook("sslproto", "_SSLProtocolTransport", "self loop ssl_protocol"),
     Hook("constants", "_SendfileMode", type),
     Hook("constants", "SSL_HANDSHAKE_TIMEOUT", float),
     Hook("constants", "SSL_SHUTDOWN_TIMEOUT", float),
@@ -194,6 +225,7 @@ def owners() -> Iterator[dict[str, Any]]:
     loop = asyncio.SelectorEventLoop()
     selector = selectors.EpollSelector()
     reader = asyncio.StreamReader(loop=loop)
+    tls, transport = _tls(loop)
     try:
         yield {
             "loop": loop,
@@ -211,13 +243,30 @@ def owners() -> Iterator[dict[str, Any]]:
             "constants": constants,
             "events": events,
             "format_helpers": format_helpers,
+            "ssl_object": tls._sslobj,
             "sslproto": sslproto,
+            "tls": tls,
+            "tls_transport": transport,
             "transports": transports,
             "trsock": trsock,
         }
     finally:
+        transport._closed = True  # it never opened, and would warn
         selector.close()
         loop.close()
+
+
+def _tls(loop: asyncio.AbstractEventLoop) -> tuple[Any, Any]:
+    return hooks.make_tls_protocol(
+        loop,
+        asyncio.Protocol(),
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        None,
+        server_side=False,
+        server_hostname="localhost",
+        handshake_timeout_s=1.0,
+        shutdown_timeout_s=1.0,
+    )
 
 
 def _process_transport() -> Any:
@@ -295,23 +344,16 @@ def test_sendfile_modes() -> None:
 
 
 def test_tls_protocol_has_a_transport_for_the_application() -> None:
-    loop = asyncio.SelectorEventLoop()
-    try:
-        tls, transport = hooks.make_tls_protocol(
-            loop,
-            asyncio.Protocol(),
-            ssl.create_default_context(),
-            None,
-            server_side=False,
-            server_hostname="localhost",
-            handshake_timeout_s=1.0,
-            shutdown_timeout_s=1.0,
-        )
-        assert isinstance(tls, asyncio.BufferedProtocol)
-        assert isinstance(transport, asyncio.Transport)
-        transport._closed = True  # type: ignore[attr-defined]  # it never opened, and would warn
-    finally:
-        loop.close()
+    with owners() as found:
+        assert isinstance(found["tls"], asyncio.BufferedProtocol)
+        assert isinstance(found["tls_transport"], asyncio.Transport)
+
+
+def test_tls_protocol_is_known() -> None:
+    with owners() as found:
+        assert hooks.tls_is_known(found["tls"])
+        del found["tls"]._write_backlog
+        assert not hooks.tls_is_known(found["tls"])
 
 
 # What asyncio reads of our transports

@@ -13,8 +13,10 @@ thread even that is put off for a moment.
 import asyncio
 import socket
 from asyncio import BufferedProtocol
+from asyncio.sslproto import SSLProtocol
 from logging import getLogger
 from operator import index as operator_index
+from ssl import SSLSyscallError, SSLWantReadError
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -30,7 +32,7 @@ from libc.string cimport memcpy, memmove, memset
 from os import strerror
 from sys import version_info
 
-from ..hooks import stream_feeding
+from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
 _log = getLogger("asyncio")
 
@@ -395,6 +397,7 @@ cdef class Dispatcher:
 include "hot_life.pxi"
 include "hot_server.pxi"
 include "hot_reader.pxi"
+include "hot_tls.pxi"
 include "hot_stream.pxi"
 include "hot_datagram.pxi"
 include "hot_file.pxi"

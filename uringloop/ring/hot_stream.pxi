@@ -47,6 +47,7 @@ cdef class Stream(Endpoint):
 
     cdef ul_stream *handle
     cdef object context, server
+    cdef Tls tls  # None: no TLS
     cdef list held  # None: nothing
     cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
@@ -84,6 +85,9 @@ cdef class Stream(Endpoint):
         self.protocol = protocol
         self.buffered = isinstance(protocol, BufferedProtocol)
         self.feeds = feeds_reader(protocol)
+        if self.tls is not None:
+            self.tls.let_go()
+        self.tls = tls_of(protocol)
 
     # Receiving
 
@@ -239,27 +243,26 @@ cdef class Stream(Endpoint):
 
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1:
         cdef Py_buffer view
+        cdef str method = "buffer_updated"
         protocol = self.protocol
         try:
+            if self.tls is not None and self.tls.receive(data, size):
+                return size
+            method = "get_buffer"
             buffer = protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.transport.protocol_failed(error, "get_buffer")
-            return size
-        if size > view.len:
-            size = view.len
-        memcpy(view.buf, data, size)
-        PyBuffer_Release(&view)
-        try:
+            if size > view.len:
+                size = view.len
+            memcpy(view.buf, data, size)
+            PyBuffer_Release(&view)
+            method = "buffer_updated"
             protocol.buffer_updated(size)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self.transport.protocol_failed(error, "buffer_updated")
+            self.transport.protocol_failed(error, method)
         return size
 
     # Sending
