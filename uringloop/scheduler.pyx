@@ -48,7 +48,8 @@ cdef extern from *:
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
-    # What Cython makes of a call asks for the thread's state twice more, to count the recursion.
+    # What Cython makes of a call asks for the thread's state twice more, to count the recursion, and makes a dict anew.
+    object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
@@ -230,6 +231,7 @@ cdef class Scheduler:
     cdef bint in_tick  # also after one that an exception has ended
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
+    cdef dict keywords  # what a future is made with, and a task
     cdef Spares spares, spare_timers
     cdef Deadline *deadlines
     cdef list timers  # the heap's handles, each at the place of its deadline
@@ -241,6 +243,7 @@ cdef class Scheduler:
     cdef int64_t slice_end_ns
 
     def __cinit__(self):
+        self.keywords = {"loop": self}
         self.timers = []
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
@@ -277,14 +280,14 @@ cdef class Scheduler:
 
     def create_future(self):
         """See `asyncio.loop.create_future`."""
-        return Future(loop=self)
+        return PyObject_Call(Future, (), self.keywords)
 
     def create_task(self, coro, **keywords):
         """See `asyncio.loop.create_task`."""
         if self._task_factory is not None or self._debug:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
-        return Task(coro, loop=self, **keywords) if keywords else Task(coro, loop=self)
+        return Task(coro, loop=self, **keywords) if keywords else PyObject_Call(Task, (coro,), self.keywords)
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""

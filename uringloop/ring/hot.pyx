@@ -159,6 +159,13 @@ cdef class Dispatcher:
     def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
               uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
         """Stage one SQE for an operation, which the in-flight table holds until its last CQE; returns the token."""
+        return self.stage_sqe(
+            operation, opcode, fd, addr, length, offset, op_flags, ioprio, sqe_flags, buf_index, file_index, addr3
+        )
+
+    cdef uint64_t stage_sqe(self, operation, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
+                            uint32_t op_flags, int ioprio, int sqe_flags, int buf_index, int file_index,
+                            uint64_t addr3) except 0:
         cdef int error = 0
         self.check()
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
@@ -201,6 +208,9 @@ cdef class Dispatcher:
 
     def take_buffer(self, uint32_t flags, int size_bytes):
         """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
+        return self.bytes_of_buffer(flags, size_bytes)
+
+    cdef bytes_of_buffer(self, uint32_t flags, int size_bytes):
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
         try:
             return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id), size_bytes)

@@ -9,6 +9,7 @@ cdef extern from "Python.h":
     char *PyByteArray_AS_STRING(object)
     int PyByteArray_Resize(object, Py_ssize_t size_bytes) except -1
 
+cdef object InvalidStateError = asyncio.InvalidStateError
 cdef object StreamReader = asyncio.StreamReader
 cdef tuple FEEDING = stream_feeding()
 
@@ -35,6 +36,10 @@ cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except 
     waiter = reader._waiter
     if waiter is not None:
         reader._waiter = None
-        if not waiter.cancelled():
+        try:
             waiter.set_result(None)
+        except InvalidStateError:
+            # Asked beforehand, as asyncio does, it would say so for nothing nearly always.
+            if not waiter.cancelled():
+                raise
     return True

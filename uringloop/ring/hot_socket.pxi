@@ -9,13 +9,26 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void *buffer, size_t size_bytes, int flags)
     ssize_t send(int fd, const void *data, size_t size_bytes, int flags)
 
+cdef extern from *:
+    """
+    static PyObject *get_member(PyObject *descriptor, PyObject *owner)
+    {
+        return Py_TYPE(descriptor)->tp_descr_get(descriptor, owner, (PyObject *)Py_TYPE(owner));
+    }
+    """
+    object get_member(object descriptor, object owner)
+    object PyObject_Call(object callable, object arguments, object keywords)
+    object PyObject_CallOneArg(object callable, object argument)
+
 cdef enum:
     # What one receive takes at most.  Into fresh memory of that size it would cost more than the receive itself.
     SCRATCH_BYTES = 65536
 
 cdef object SocketType = socket.socket
-#: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
-cdef object type_of = socket.SocketType.type.__get__
+# As it is in the class, which saves the search through it.
+cdef object FILENO = socket.SocketType.fileno
+# A plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
+cdef object TYPE = socket.SocketType.type
 cdef object Future = asyncio.Future
 
 
@@ -33,6 +46,7 @@ cdef class Sockets:
     cdef Dispatcher dispatcher
     cdef object loop, check_socket, may_go_on, unread
     cdef dict transports
+    cdef dict of_loop  # what a future is made with
     cdef bint has_buffers
     cdef char *scratch
     cdef uint8_t *emptied  # by descriptor; of one that was closed meanwhile it merely guesses wrong
@@ -41,6 +55,7 @@ cdef class Sockets:
     def __cinit__(self, Dispatcher dispatcher, loop, dict transports, unread, bint has_buffers):
         self.dispatcher = dispatcher
         self.loop = loop
+        self.of_loop = {"loop": loop}
         self.check_socket = loop._check_socket
         self.may_go_on = loop.may_go_on
         self.transports = transports
@@ -58,7 +73,7 @@ cdef class Sockets:
         """The socket's, after all checks."""
         cdef int fd
         if type(sock) is SocketType and not self.loop._debug and self.dispatcher.ring != NULL:
-            fd = sock.fileno()
+            fd = PyObject_CallOneArg(FILENO, sock)
             if not self.transports or fd not in self.transports:
                 return fd
         return self.check_socket(sock)
@@ -102,7 +117,7 @@ cdef class Sockets:
         cdef Py_ssize_t size_bytes = n if type(n) is int else operator_index(n)
         cdef ssize_t count
         cdef Receiving receiving
-        if size_bytes <= 0 or type_of(sock) != SOCK_STREAM:
+        if size_bytes <= 0 or get_member(TYPE, sock) != SOCK_STREAM:
             return None
         if not self.unread.empty:
             kept = self.unread.take(sock, size_bytes)
@@ -119,7 +134,7 @@ cdef class Sockets:
         receiving.sock = sock
         receiving.fd = fd
         receiving.size_bytes = size_bytes
-        receiving.waiter = Future(loop=self.loop)
+        receiving.waiter = PyObject_Call(Future, (), self.of_loop)
         receiving.stage()
         return receiving
 
@@ -170,8 +185,8 @@ cdef class Receiving:
     cdef public bint abandoned
 
     cdef stage(self):
-        self.token = self.sockets.dispatcher.stage(
-            self, IORING_OP_RECV, self.fd, 0, self.size_bytes, 0, 0, 0, IOSQE_BUFFER_SELECT
+        self.token = self.sockets.dispatcher.stage_sqe(
+            self, IORING_OP_RECV, self.fd, 0, self.size_bytes, 0, 0, 0, IOSQE_BUFFER_SELECT, 0, 0, 0
         )
         self.in_flight = True
 
@@ -180,7 +195,7 @@ cdef class Receiving:
         cdef Dispatcher dispatcher = self.sockets.dispatcher
         data = b""
         if flags & IORING_CQE_F_BUFFER:
-            data = dispatcher.take_buffer(flags, max(res, 0))
+            data = dispatcher.bytes_of_buffer(flags, max(res, 0))
         elif res == -ENOBUFS and not self.abandoned:
             # Others hold all buffers of the group: they are recycled as these are dispatched.
             dispatcher.grow_buffers()
