@@ -42,6 +42,7 @@ PLAN = (
     ("web", "--rounds 3"),
     ("memory", ""),
     ("files", "--rounds 3 --seconds 0.2"),
+    ("ring", "--rounds 3 --seconds 0.1"),
 )
 
 
@@ -73,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if benchmark in options.only:
             print(f"\n== {benchmark} {asked}", flush=True)
             quick = QUICK if options.quick else ()
-            nice = ["--nice", str(options.nice)] if benchmark != "files" else []  # it has its own options
-            records.append(run(benchmark, [*asked.split(), *quick, *nice]))
+            records.append(run(benchmark, [*asked.split(), *quick, "--nice", str(options.nice)]))
     path = options.folder / "results.json"
     results.write_json(path, {"records": records})
     report.write(path, options.folder)

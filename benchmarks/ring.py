@@ -106,10 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What does a bare ring cost from Python?")
     parser.add_argument("--seconds", type=float, default=0.5, help="measured in a sample")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--nice", type=int, default=0, help="of what is measured, against other work; below 0 as root")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
     parser.add_argument("--folder", type=Path, help="where the file is made, by default where temporary ones are")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
+    runner.niceness = options.nice
     if options.quick:
         options.seconds, options.rounds = 0.02, 1
     left_out = missing()
