@@ -153,8 +153,9 @@ HOOKS = [
     Hook("process", "_pipes", dict),
     Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
-    *([Hook("server", "_clients", weakref.WeakSet), Hook("clients", "data", set)] if _SINCE_313 else []),
-    *([Hook("clients", "_remove", "item selfref=")] if _SINCE_313 else []),
+    *([Hook("server", "_clients", weakref.WeakSet)] if _SINCE_313 else []),
+    Hook("clients", "data", set),
+    Hook("clients", "_remove", "item selfref="),
     Hook("server", "_sockets", list),
     # Done by the hot half in their place.
     Hook("reader_protocol", "data_received", "self data"),

@@ -84,5 +84,18 @@ async def test_a_protocol_that_is_paused_may_write_more() -> None:
     assert protocol.lost_with is None
 
 
+async def test_who_has_a_copy_of_the_socket_goes_on() -> None:
+    protocol = Recorder()
+    async with serving(lambda: protocol) as address:
+        with socket.create_connection(address) as peer:
+            await protocol.until_called("connection_made")
+            with protocol.transport.get_extra_info("socket").dup() as copy:
+                protocol.transport.write(b"x")
+                protocol.transport.close()
+                await protocol.until_called("connection_lost")
+                copy.send(b"y")
+            assert await asyncio.to_thread(_receive_all, peer) == b"xy"
+
+
 def _receive_all(peer: socket.socket) -> bytes:
     return b"".join(iter(lambda: peer.recv(1 << 20), b""))

@@ -66,7 +66,7 @@ cdef extern from "core.h" nogil:
         UL_OPEN_MULTISHOT
         UL_OPEN_PIPE
         UL_OPEN_POLLS
-        UL_OPEN_TCP
+        UL_OPEN_OWN_TCP
         UL_DATAGRAM_DATA
         UL_DATAGRAM_RECEIVE_ERROR
         UL_DATAGRAM_SEND_ERROR
@@ -127,6 +127,7 @@ cdef extern from "core.h" nogil:
     void *ul_stream_released(ul_stream *stream)
     size_t ul_stream_queued(ul_stream *stream)
     int ul_stream_finished(ul_stream *stream)
+    void ul_stream_share(ul_stream *stream)
     void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
     void ul_stream_notify_empty(ul_stream *stream)
     int ul_stream_write_eof(ul_stream *stream)

@@ -63,8 +63,8 @@ cdef class Stream(Endpoint):
             flags |= UL_OPEN_PIPE
         if polls:
             flags |= UL_OPEN_POLLS
-        if nagles:
-            flags |= UL_OPEN_TCP
+        if nagles and file is None:
+            flags |= UL_OPEN_OWN_TCP
         self.open_life(dispatcher, fd, file, transport, call_soon, transports, context)
         if context is not None:
             self.context = context
@@ -336,6 +336,12 @@ cdef class Stream(Endpoint):
         if self.has_written or size_bytes >= LARGE_BYTES:
             self.never_delay()
         self.has_written = True
+
+    def share(self):
+        """Somebody gets at the socket, who may look at it, copy its descriptor, and go on when the transport is closed."""
+        self.never_delay()
+        if self.handle != NULL:
+            ul_stream_share(self.handle)
 
     def never_delay(self):
         """Have the socket delay no small write any more."""

@@ -25,6 +25,8 @@ _log = logging.getLogger("asyncio")
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 _type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
 
+_LOOKED_UP = frozenset({"socket", "sockname", "peername"})
+
 
 def delays_small_writes(family: int, type: int, proto: int) -> bool:
     """Whether it is a socket for which asyncio sets TCP_NODELAY; all as plain numbers."""
@@ -130,26 +132,20 @@ class StreamTransport(SocketTransport):
     # What is told
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        extra = self._extra
-        if extra is None or "socket" not in extra:
-            extra = self._look_up()
-        return extra.get(name, default)
-
-    def _look_up(self) -> dict[str, Any]:
-        extra = self._extra
-        if extra is None:
-            extra = self._extra = {}
-        sock = self._sock
-        assert sock is not None
-        # Whoever has the socket sees what asyncio has done to it.
-        self._endpoint.never_delay()
-        add_names(extra, sock)
-        return extra
+        if name in _LOOKED_UP:
+            self.keep_answers()
+            if name == "socket":
+                self._endpoint.share()
+        return default if self._extra is None else self._extra.get(name, default)
 
     def keep_answers(self) -> None:
-        """The socket is about to be closed, and somebody may still ask; called by the stream."""
-        if self._extra is None or "socket" not in self._extra:
-            self._look_up()
+        """Look up what may be asked, once; called by the stream before it closes a socket, if somebody may ask."""
+        if self._extra is None:
+            self._extra = {}
+        if "socket" not in self._extra:
+            sock = self._sock
+            assert sock is not None
+            add_names(self._extra, sock)
 
     @property
     def _sock(self) -> socket.socket | None:
@@ -192,6 +188,7 @@ class StreamTransport(SocketTransport):
         """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
+        self._endpoint.never_delay()
         self._empty_waiter = self._loop.create_future()
         if self._endpoint.hold_writes():
             self._empty_waiter.set_result(None)

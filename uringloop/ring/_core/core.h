@@ -151,7 +151,7 @@ enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
-    UL_OPEN_TCP = 8,       /* the last bytes of a closing one can wait for its FIN */
+    UL_OPEN_OWN_TCP = 8,   /* TCP, and nobody else has the socket: the last bytes can wait for the FIN */
 };
 void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
@@ -166,6 +166,7 @@ int ul_stream_quiet(ul_stream *stream);
 void *ul_stream_released(ul_stream *stream);
 size_t ul_stream_queued(ul_stream *stream);
 int ul_stream_finished(ul_stream *stream);
+void ul_stream_share(ul_stream *stream);
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);
 void ul_stream_notify_empty(ul_stream *stream);
 int ul_stream_write_eof(ul_stream *stream);

@@ -11,7 +11,8 @@
  * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
  * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
  * The last bytes of a closing TCP stream and its FIN are one packet: the send says that more comes (MSG_MORE), and its
- * completion shuts the sending side down, as close(2) would a moment later.
+ * completion shuts the sending side down, as close(2) would a moment later.  Not where somebody else may have a copy of
+ * the descriptor, to go on with the connection.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -40,7 +41,7 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers[UL_GROUP_STREAM].entries != NULL;
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
     stream->polls = (flags & UL_OPEN_POLLS) != 0;
-    stream->tcp = (flags & UL_OPEN_TCP) != 0;
+    stream->own_tcp = (flags & UL_OPEN_OWN_TCP) != 0;
     stream->poll_receive_first = stream->poll_first = stream->polls;
     return stream;
 }

@@ -18,7 +18,7 @@ struct ul_stream {
     uint8_t bulk, bulk_score; /* whether it receives into its own buffer for now, and how much speaks for it */
     uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
     uint8_t pipe, polls, watches, receive_polls, send_polls, poll_receive_first;
-    uint8_t tcp, sends_last, finished; /* finished: nothing can be sent any more */
+    uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
     uint32_t watched_events;
 
     ul_queue queue;

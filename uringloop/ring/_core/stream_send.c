@@ -29,7 +29,7 @@ static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
     sqe->fd = stream->fd;
     sqe->addr = (uint64_t)(uintptr_t)ul_queue_head(&stream->queue, &size);
     /* Not of a paused protocol: it may write more when it is resumed. */
-    stream->sends_last = stream->tcp && stream->closing && size == stream->queue.size && !stream->notify_low;
+    stream->sends_last = stream->own_tcp && stream->closing && size == stream->queue.size && !stream->notify_low;
     sqe->len = size > SEND_MAX ? SEND_MAX : (uint32_t)size;
     if (stream->pipe) {
         sqe->opcode = IORING_OP_WRITE;
@@ -101,6 +101,9 @@ size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 
 /* Whether the last bytes of a closing stream are sent, so that no more may follow. */
 int ul_stream_finished(ul_stream *stream) { return stream->finished; }
+
+/* Somebody else may have a copy of the descriptor from now on. */
+void ul_stream_share(ul_stream *stream) { stream->own_tcp = 0; }
 
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 {
