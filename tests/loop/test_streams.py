@@ -9,7 +9,7 @@ import pytest
 
 from tests.variants import EVERY
 
-from .helpers import LOCALHOST, fill, listening_socket, pattern, reset
+from .helpers import LOCALHOST, Recorder, facing_socket, fill, listening_socket, pattern, reset
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
 
@@ -192,6 +192,24 @@ async def test_a_cancelled_read_loses_nothing() -> None:
                 assert await reading == b"%04d" % number
             except asyncio.CancelledError:
                 assert await reader.readexactly(4) == b"%04d" % number
+
+
+async def test_a_read_that_is_cancelled_just_before_its_bytes_arrive_loses_nothing() -> None:
+    class Canceller(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            reading.cancel()
+
+    async with streams_facing_socket() as (reader, _, peer), facing_socket(Canceller()) as (protocol, before):
+        reading = asyncio.create_task(reader.readexactly(4))
+        await asyncio.sleep(0)
+        # Both in one tick: the reader's waiter is cancelled when the bytes come, and the task has not run.
+        before.send(b"x")
+        peer.send(b"kept")
+        await protocol.until_received(1)
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await reader.readexactly(4) == b"kept"
 
 
 async def test_an_error_in_the_handler_is_told(unexpected: list[dict[str, object]]) -> None:
