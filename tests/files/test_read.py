@@ -299,3 +299,19 @@ def test_descriptor_that_does_not_block(run: Run) -> None:
             assert await reading == CONTENT
 
     run(main())
+
+
+def test_newlines_after_telling_a_position(run: Run, tmp_path: Path) -> None:
+    """As the standard library: a decoder that was at the start of the file to find a position knows less than before."""
+    path = tmp_path / "file"
+    path.write_bytes(b"\n\r\n")
+
+    async def main() -> None:
+        with path.open(encoding="utf-8") as theirs:
+            async with files.open(path, encoding="utf-8") as ours:
+                for _ in range(3):
+                    assert await ours.read(1) == theirs.read(1)
+                    assert await ours.tell() == theirs.tell()
+                    assert ours.newlines == theirs.newlines
+
+    run(main())

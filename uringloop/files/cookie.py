@@ -57,7 +57,7 @@ def find(decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes
     """
     state = decoder.getstate()
     try:
-        start, flags, chars = _safe_start(decoder, flags, data, chars, bytes_per_char)
+        start, flags, chars = _safe_start(decoder, position, flags, data, chars, bytes_per_char)
         if not chars:
             return Cookie(position + start, flags)
         return _walk(decoder, position, flags, data, start, chars)
@@ -65,7 +65,9 @@ def find(decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes
         decoder.setstate(state)
 
 
-def _safe_start(decoder: Any, flags: int, data: bytes, chars: int, bytes_per_char: float) -> tuple[int, int, int]:
+def _safe_start(
+    decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes_per_char: float
+) -> tuple[int, int, int]:
     """A place shortly before the one looked for, where the decoder holds back no bytes.
 
     Returns:
@@ -73,7 +75,7 @@ def _safe_start(decoder: Any, flags: int, data: bytes, chars: int, bytes_per_cha
     """
     start, step = min(int(bytes_per_char * chars), len(data)), 1
     while start > 0:
-        decoder.setstate((b"", flags))
+        _begin(decoder, position, flags)
         count = len(decoder.decode(data[:start]))
         if count <= chars:
             held, new_flags = decoder.getstate()
@@ -84,8 +86,16 @@ def _safe_start(decoder: Any, flags: int, data: bytes, chars: int, bytes_per_cha
         else:
             start -= step
             step *= 2
-    decoder.setstate((b"", flags))
+    _begin(decoder, position, flags)
     return 0, flags, chars
+
+
+def _begin(decoder: Any, position: int, flags: int) -> None:
+    """Put the decoder where it holds back no bytes.  At the start of the file it also forgets which newlines it saw."""
+    if position == 0 and flags == 0:
+        decoder.reset()
+    else:
+        decoder.setstate((b"", flags))
 
 
 def _walk(decoder: Any, position: int, flags: int, data: bytes, start: int, chars: int) -> Cookie:
