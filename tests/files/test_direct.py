@@ -57,7 +57,7 @@ def test_any_part(
     async def main() -> None:
         registered = prepare(monkeypatch)
         choice = random.Random(1)
-        async with files.open_direct(path) as file:
+        async with files.open_direct(path, poll=False) as file:
             assert file.has_registered_buffers == registered
             parts = [(0, 0), (0, 1), (len(CONTENT), 10), (len(CONTENT) + 9999, 10), (0, len(CONTENT) + 5)]
             for _ in range(60):
@@ -113,7 +113,7 @@ def test_cancel(run: Run, path: Path) -> None:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-            pool = file._pool
+            pool = file._pool_for(direct._READ)
             assert len(pool._free) == direct.BUFFERS
             assert await file.pread(len(CONTENT), 0) == CONTENT
 

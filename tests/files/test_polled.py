@@ -1,7 +1,7 @@
 """Direct files whose completions are asked of the device.
 
-A device without polled queues still completes what is not polled for: holes, and writes that extend the file.  So the
-whole way is run on any; only transfers of blocks that are on the disk need such a device, and are refused here.
+A device without polled queues still completes what needs no device: holes, and the end of the file.  So all of that way
+is run on any; only reads of blocks that are on the disk need such a device.
 """
 
 import asyncio
@@ -86,14 +86,20 @@ def test_read(run: Run, path: Path) -> None:
     run(main())
 
 
-def test_write(run: Run, path: Path) -> None:
-    """Blocks that become part of the file, which the device really writes."""
+@pytest.mark.usefixtures("said_to_poll")
+def test_writes_are_not_polled_for(run: Run, path: Path) -> None:
+    """Also not those of files that are read that way."""
 
     async def main() -> None:
         blocks = [random.Random(number).randbytes(16 * BLOCK_BYTES) for number in range(20)]
-        async with files.open_direct(path, "wb", poll=True) as file:
+        async with files.open_direct(path, "w+b") as file:
             for number, block in enumerate(blocks):
                 assert await file.pwrite(block, number * len(block)) == len(block)
+            assert file._polled is not None
+            assert file._polled.ring.statistics()["submitted"] == 0
+            for number in reversed(range(20)):
+                assert await file.pread(100, number * len(blocks[0])) == blocks[number][:100]
+            assert file._polled.ring.statistics()["submitted"] > 0
         assert path.read_bytes() == b"".join(blocks)
 
     run(main())
@@ -167,6 +173,8 @@ def test_cancel(run: Run, path: Path) -> None:
         for seed in range(60):
             choice = random.Random(seed)
             file = await files.open_direct(path, "r+b")
+            pools = [file._pool_for(ways) for ways in (direct._READ, direct._WRITE)]
+            assert pools[0] is not pools[1]
             size = seed * 8 * BLOCK_BYTES
             tasks = [
                 asyncio.ensure_future(call)
@@ -180,9 +188,8 @@ def test_cancel(run: Run, path: Path) -> None:
             await asyncio.sleep(0)
             if seed % 2:
                 closing.cancel()
-            pool = file._pool
             await asyncio.wait([*tasks, closing])
-            assert len(pool._free) == direct.BUFFERS
+            assert [len(pool._free) for pool in pools] == [direct.BUFFERS] * 2
             before = before or descriptors()
             assert descriptors() == before
         assert before

@@ -302,7 +302,7 @@ def test_descriptor_that_does_not_block(run: Run) -> None:
 
 
 def test_newlines_after_telling_a_position(run: Run, tmp_path: Path) -> None:
-    """As the standard library: a decoder that was at the start of the file to find a position knows less than before."""
+    """As the standard library: a decoder that went to the start of the file for that has forgotten some."""
     path = tmp_path / "file"
     path.write_bytes(b"\n\r\n")
 

@@ -7,7 +7,7 @@ and which the kernel has pinned once and not for each transfer; whoever finds no
 Where buffers cannot be registered (somebody else has registered some with this ring, or RLIMIT_MEMLOCK is too low) the
 same memory is used without; where there is no ring, threads use it.
 
-Where the device has polled queues, transfers go through a ring of their own, `polled.py`.
+Where the device has polled queues, reads go through a ring of their own, `polled.py`.
 """
 
 import asyncio
@@ -123,9 +123,8 @@ class DirectFile:
         self.name = name
         self.block_size_bytes = block
 
-    @property
-    def _pool(self) -> _Pool:
-        if self._polled is not None and self._is_polled:
+    def _pool_for(self, ways: _Ways) -> _Pool:
+        if self._polled is not None and self._is_polled and ways is _READ:
             return _pool_of(self._polled, self._polled.ring)
         if self._submitter is not None:
             return _pool_of(self._submitter, self._submitter.ring)
@@ -138,13 +137,13 @@ class DirectFile:
 
     @property
     def has_registered_buffers(self) -> bool:
-        """Whether its transfers go by way of registered buffers."""
-        pool = self._pool
+        """Whether its reads go by way of registered buffers."""
+        pool = self._pool_for(_READ)
         return pool.ring is not None and pool.is_registered_with(pool.ring)
 
     @property
     def is_polled(self) -> bool:
-        """Whether the device is asked for its transfers' ends, and not awaited; False once that has failed."""
+        """Whether the device is asked for the ends of reads, and not awaited; False once that has failed."""
         return self._is_polled
 
     def fileno(self) -> int:
@@ -191,7 +190,7 @@ class DirectFile:
             while missing:
                 skipped = offset % self.block_size_bytes
                 wanted = min(missing, BUFFER_BYTES - skipped)
-                pool = self._pool
+                pool = self._pool_for(_READ)
                 async with pool.borrow() as buffer:
                     span = buffer[: -(-(skipped + wanted) // self.block_size_bytes) * self.block_size_bytes]
                     count = await self._transfer(_READ, pool, span, offset - skipped)
@@ -215,7 +214,7 @@ class DirectFile:
         written = 0
         with self._busy():
             while written < len(view):
-                pool = self._pool
+                pool = self._pool_for(_WRITE)
                 async with pool.borrow() as buffer:
                     size = min(len(view) - written, BUFFER_BYTES)
                     buffer[:size] = view[written : written + size]
@@ -230,7 +229,7 @@ class DirectFile:
                 return ways.fixed(self._descriptor, span, _INDEX, offset)
             return ways.plain(self._descriptor, span, offset)
 
-        if self._polled is not None and self._is_polled:
+        if self._polled is not None and self._is_polled and ways is _READ:
             try:
                 return int(await self._polled.submit(operation(self._polled.ring)))
             except OSError as error:
@@ -295,9 +294,10 @@ def open_direct(path: Path, mode: str = "rb", *, poll: bool | None = None) -> Op
     Args:
         path: of the file.
         mode: "rb", "r+b", "wb", "xb" or the like; not to append.
-        poll: ask the device for its transfers' ends, see IORING_SETUP_IOPOLL in io_uring_setup(2): the shortest way on
-            a fast device, but the loop never sleeps while one is under way.  None does where the device has polled
-            queues and the kernel lets it, False never.
+        poll: ask the device for the ends of reads, see IORING_SETUP_IOPOLL in io_uring_setup(2): the shortest way on a
+            fast device, but the loop never sleeps while one is under way, and a truncate(2) that blocks the loop's
+            thread meanwhile waits for ever.  None does where the device has polled queues and the kernel lets it,
+            False never.
 
     Returns:
         Something to be awaited or entered for a `DirectFile`.
@@ -305,7 +305,7 @@ def open_direct(path: Path, mode: str = "rb", *, poll: bool | None = None) -> Op
     Raises:
         ValueError: the mode is not one of bytes, or appends.
         OSError: when awaited; as from open(2), with the filename: EINVAL where the file system has no O_DIRECT.  With
-            poll=True, when something is transferred: EOPNOTSUPP where the device or file system does not poll.
+            poll=True, when something is read: EOPNOTSUPP where the device or file system does not poll.
         RingUnavailableError: when awaited, with poll=True: io_uring cannot be used here.
     """
     parsed = parse_mode(mode)

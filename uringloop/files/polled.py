@@ -1,4 +1,4 @@
-"""`PolledRing`: a ring whose completions are asked of the device, for direct files on one with polled queues.
+"""`PolledRing`: a ring whose completions are asked of the device, for reads of direct files on one with polled queues.
 
 A read of a fast device takes about as long as its interrupt, with the wakeup after it.  A ring with IORING_SETUP_IOPOLL
 has no interrupts: nothing tells that a transfer is done until an enter with GETEVENTS looks.  So it cannot be the ring
@@ -10,9 +10,11 @@ others have theirs, and many transfers share one look.  An enter that waits for 
 but it holds up everybody for as long as the device takes, and no timeout ends it.  IORING_SETUP_HYBRID_IOPOLL, which
 sleeps for a part of that time, is for enters that wait.
 
-What the kernel (Linux 6.18) lets through such a ring: all that needs no device (holes, the end of the file) and what
-it does not poll for (writes that extend the file or fill a hole) complete on any device; other transfers get EOPNOTSUPP
-if the device has no polled queue.  Older kernels fall back to interrupts by themselves.
+Only reads are polled for.  Writes of parts of ext4's blocks ended by the device's timeout, after 30 s (Linux 6.1, on
+NVMe and null_blk alike): there the kernel waits for the transfer itself, and nobody looks for it.
+
+What the kernel (6.18) lets through such a ring needs no device (holes, the end of the file), or a device with polled
+queues: else it answers EOPNOTSUPP.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ _ATTRIBUTE = "_uringloop_polled_ring"
 
 
 class PolledRing:
-    """A ring of a loop's direct files.  It closes with the last file that uses it.
+    """A ring for the reads of a loop's direct files.  It closes with the last file that uses it.
 
     Args:
         loop: that turns while transfers are under way.
@@ -72,7 +74,7 @@ class PolledRing:
             close_ring(self.ring, self._dispatcher, None)
 
     async def submit(self, operation: Operation) -> Any:
-        """Run a read or write and return its result; one that was cancelled is waited for, because it ends soon."""
+        """Run a read and return its result; one that was cancelled is waited for, because it ends soon."""
         if not self._is_polling:
             self._is_polling = True
             self._loop.call_soon(self._poll)
