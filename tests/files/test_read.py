@@ -315,3 +315,21 @@ def test_newlines_after_telling_a_position(run: Run, tmp_path: Path) -> None:
                     assert ours.newlines == theirs.newlines
 
     run(main())
+
+
+def test_the_position_after_a_line_that_cannot_be_decoded(run: Run, tmp_path: Path) -> None:
+    """All of the line is read again, also what was decoded."""
+    path = tmp_path / "file"
+    path.write_bytes(b"\n\xc3")
+
+    async def main() -> None:
+        with open(path, encoding="utf-8", newline="\r") as theirs:
+            async with files.open(path, encoding="utf-8", newline="\r") as ours:
+                for _ in range(2):
+                    with pytest.raises(UnicodeDecodeError):
+                        theirs.readline()
+                    with pytest.raises(UnicodeDecodeError):
+                        await ours.readline()
+                    assert await ours.tell() == theirs.tell() == 0
+
+    run(main())

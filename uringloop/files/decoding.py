@@ -184,11 +184,12 @@ class DecodingFile(Decoded, File[str]):
             return self._take(end - self.used)
         line = self._take_all()
         while True:
+            # Should the next chunk not be decoded, what came before it is to be read again.
+            self._set_decoded("")
             while await self._read_chunk(undo):
                 if self.chars:
                     break
             if not self.chars:
-                self._set_decoded("")
                 self._snapshot = None
                 return line
             # A "\r\n" may be parted.
@@ -199,7 +200,6 @@ class DecodingFile(Decoded, File[str]):
             if end >= 0:
                 self.used = end - old
                 return line[:end]
-            self.used = len(self.chars)
 
     def _end_of_line(self, text: str, start: int, limit: int, searched: int = 0) -> int:
         """Where the line ends that starts there: after its newline or limit characters; -1 if neither is here."""
