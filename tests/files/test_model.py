@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ LAYERS = {
     "+": (io.BufferedRandom, BufferedRandom),
 }
 MODES = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"]
+#: Before Python 3.13 the standard library's read1 of an updated file, which text is read by, loses its place after a write.
+TEXT_MODES = MODES if sys.version_info >= (3, 13) else MODES[:4]
 SIZES = st.sampled_from([0, 1, 2, 3, 5, 7, 8, 9, 10, 16, 30, 100])
 BUFFERS = st.sampled_from([1, 2, 3, 7, 8, 10, 16, 64, 1000])
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "shift_jis", "utf-32", "utf-7"]
@@ -298,7 +301,7 @@ class TextFiles(Files):
     @initialize(
         text=TEXT,
         times=st.sampled_from([1, 3, 2000]),
-        mode=st.sampled_from(MODES),
+        mode=st.sampled_from(TEXT_MODES),
         size=BUFFERS,
         encoding=st.sampled_from(ENCODINGS),
         errors=st.sampled_from(["strict", "replace", "surrogateescape", "ignore"]),
