@@ -49,6 +49,8 @@ _log = logging.getLogger("asyncio")
 
 _BOUNDED_WORKERS_PER_CPU = 4
 _RING_CLOSE_TIMEOUT_S = 10
+#: Of reads of one tick: a disk gets the first of them while the rest is staged.
+_FEED_FROM = 8
 
 
 class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
@@ -104,6 +106,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
             raise
         self._dispatcher = self._ring.dispatcher(self._report)
         self._dispatcher.spin_ns = spin_ns
+        self._dispatcher.feed_from = _FEED_FROM
         self._dispatcher.disarm_eventfd()
         self._watch = WatchSelector()
         self._watch.watch_edge(self._eventfd)

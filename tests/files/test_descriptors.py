@@ -137,3 +137,19 @@ async def test_cancelled_pread_frees_nothing_too_early(tmp_path: Path) -> None:
                 part.clear()
     finally:
         os.close(fd)
+
+
+@pytest.mark.asyncio(loop_factories=list(BOTH_SLEEPS))
+async def test_a_disk_gets_reads_before_all_of_a_tick_are_staged(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    content = random.Random(3).randbytes(64 * 512)
+    path.write_bytes(content)
+    loop: Any = asyncio.get_running_loop()
+    with path.open("rb") as file:
+        fd = file.fileno()
+        before = loop.statistics()
+        pieces = await asyncio.gather(*(aos.pread(fd, 512, number * 512) for number in range(64)))
+        after = loop.statistics()
+    assert b"".join(pieces) == content
+    assert after["submitted"] - before["submitted"] >= 64
+    assert after["enters"] - before["enters"] >= 64 / 8

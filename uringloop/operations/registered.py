@@ -29,7 +29,7 @@ class _FixedTransfer(FileOperation):
         self._flags = flags
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(
+        token = dispatcher.stage(
             self,
             self.opcode,
             self.fd,
@@ -39,6 +39,9 @@ class _FixedTransfer(FileOperation):
             self._flags,
             buf_index=self._index,
         )
+        if not self.modifiers:
+            dispatcher.feed()
+        return token
 
     def release(self) -> None:
         self._memory.release()

@@ -115,6 +115,7 @@ cdef class Dispatcher:
 
     Attributes:
         spin_ns: how long to wait awake at most where waits are short; 0 never.
+        feed_from: how many staged SQEs `feed` hands over before the tick ends; 0 none.
     """
 
     cdef ul_ring *ring
@@ -122,6 +123,7 @@ cdef class Dispatcher:
     cdef int count, cursor, capacity
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
+    cdef public uint32_t feed_from
     cdef uint64_t next_token
     cdef object report
     cdef readonly set endpoints
@@ -187,6 +189,11 @@ cdef class Dispatcher:
         sqe.addr3 = addr3
         self.operations[token] = operation
         return token
+
+    cpdef feed(self):
+        """Submit early if much is staged, for a disk: it is idle, or falls asleep, while a large batch is put together."""
+        if self.feed_from > 0 and self.ring != NULL and ul_staged(self.ring) >= self.feed_from:
+            self.enter(0)
 
     def reserve(self, uint32_t count):
         """Make room for count SQEs in a row, which go to the kernel together."""
@@ -396,6 +403,8 @@ cdef class Dispatcher:
         try:
             if type(operation) is Receiving:
                 (<Receiving>operation).arrive(res, flags)
+            elif type(operation) is Reading:
+                (<Reading>operation).complete(res, flags)
             else:
                 operation.complete(res, flags)
         except (SystemExit, KeyboardInterrupt):

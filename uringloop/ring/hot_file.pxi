@@ -163,15 +163,19 @@ cdef class Reading:
         self.dispatcher = dispatcher
         self.waiter = waiter
         self.fd = fd
-        self.token = dispatcher.stage(
-            self, IORING_OP_READ, fd, <uintptr_t>self.view.buf, min(self.view.len, READ_MAX_BYTES), offset
-        )
+        cdef uint64_t address = <uintptr_t>self.view.buf
+        cdef uint32_t length = min(self.view.len, READ_MAX_BYTES)
+        if type(dispatcher) is Dispatcher:
+            self.token = dispatcher.stage_sqe(self, IORING_OP_READ, fd, address, length, offset, 0, 0, 0, 0, 0, 0)
+        else:
+            self.token = dispatcher.stage(self, IORING_OP_READ, fd, address, length, offset)
         self.in_flight = True
+        dispatcher.feed()
 
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
 
-    def complete(self, int res, uint32_t flags):
+    cpdef complete(self, int res, uint32_t flags):
         """The CQE arrived; called by the dispatch."""
         self.in_flight = False
         PyBuffer_Release(&self.view)
