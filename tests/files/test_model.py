@@ -27,7 +27,7 @@ LAYERS = {
     "+": (io.BufferedRandom, BufferedRandom),
 }
 MODES = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"]
-#: Before Python 3.13 the standard library's read1 of an updated file, by which text is read, loses its place in a write.
+#: Before Python 3.13 the standard library's read1 of an updated file, by which text is read, forgets what was written.
 TEXT_MODES = MODES if sys.version_info >= (3, 13) else MODES[:4]
 SIZES = st.sampled_from([0, 1, 2, 3, 5, 7, 8, 9, 10, 16, 30, 100])
 BUFFERS = st.sampled_from([1, 2, 3, 7, 8, 10, 16, 64, 1000])
