@@ -106,7 +106,7 @@ async def sleep_often(times: int, delay_s: float) -> dict[str, int]:
 
 
 def test_a_timer_ends_a_spin_and_each_spin_in_vain_makes_the_next_one_rarer() -> None:
-    counters = run(FOR_EVER_NS, sleep_often(40, 0.0005))
+    counters = run(FOR_EVER_NS, sleep_often(50, 0.001))
     # The 2nd, 4th, 8th, 16th and 32nd wait.
     assert counters["spins"] == counters["spins_in_vain"] == 5
 
