@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, `Endpoint` (hot_life.pxi), `Stream` (hot_stream.pxi), `Datagram` (hot_datagram.pxi) and `Sockets`
-(hot_socket.pxi), compiled over the C core that cffi binds too.
+"""The hot half: the tick with its dispatch, `Endpoint` (hot_life.pxi), `Stream` (hot_stream.pxi), `Datagram`
+(hot_datagram.pxi) and `Sockets` (hot_socket.pxi), compiled over the C core that cffi binds too.
 
-What runs once a message lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
+What runs once a message or once a short connection lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
 copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
 through, the rest of the array is dispatched on the next tick, before anything else runs.
 

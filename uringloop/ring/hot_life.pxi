@@ -117,12 +117,7 @@ cdef class Endpoint:
             self.soon(_wake, waiter)
 
     cdef soon(self, callback, argument=None):
-        if self.own_context is None:
-            if argument is None:
-                self.call_soon(callback)
-            else:
-                self.call_soon(callback, argument)
-        elif argument is None:
+        if argument is None:
             self.call_soon(callback, context=self.own_context)
         else:
             self.call_soon(callback, argument, context=self.own_context)
