@@ -59,6 +59,8 @@ RINGS = tuple(name for name in FACTORIES if name != "asyncio")
 #: Two ways to sleep, everything else at its best.
 BOTH_SLEEPS = ("ring", "selector")
 TINY = ("ring-tiny", "selector-tiny")
+#: The shape that users get: enough where nothing sleeps, as for an argument that is refused.
+DEFAULT = "auto"
 
 
 def named(names: Iterable[str]) -> dict[str, LoopFactory]:

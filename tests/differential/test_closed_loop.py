@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import DEFAULT, FACTORIES
 
 from .outcomes import called_when_closed
 
@@ -62,16 +62,14 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize("row", CALLS)
-def test_a_closed_loop_does_as_asyncio_s(row: str, variant: str, folder: Path) -> None:
+def test_a_closed_loop_does_as_asyncio_s(row: str, folder: Path) -> None:
     expected = called_when_closed(row, FACTORIES["asyncio"], folder)
-    actual = called_when_closed(row, FACTORIES[variant], folder)
+    actual = called_when_closed(row, FACTORIES[DEFAULT], folder)
     assert (actual.result, actual.told) == (expected.result, expected.told)
     assert actual.left_open <= expected.left_open
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize(
     "row",
     [
@@ -82,7 +80,7 @@ def test_a_closed_loop_does_as_asyncio_s(row: str, variant: str, folder: Path) -
         "loop.create_unix_connection(Protocol, missing)",
     ],
 )
-def test_a_closed_loop_carries_nothing_even_where_asyncio_need_not_wait(row: str, variant: str, folder: Path) -> None:
-    actual = called_when_closed(row, FACTORIES[variant], folder)
+def test_a_closed_loop_carries_nothing_even_where_asyncio_need_not_wait(row: str, folder: Path) -> None:
+    actual = called_when_closed(row, FACTORIES[DEFAULT], folder)
     assert actual.result == ("raised", "RuntimeError", "Event loop is closed")
     assert (actual.told, actual.left_open) == ([], 0)

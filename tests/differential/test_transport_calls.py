@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import DEFAULT, FACTORIES
 
 from .outcomes import LOCALHOST, described, hearing, value
 from .recorder import Notes, Plain, connected
@@ -208,8 +208,8 @@ def server_outcome(row: str, variant: str, *, after_close: bool) -> list[Any]:
     return [outcomes, told]
 
 
-def _assert_same(row: str, outcome: Callable[[str], list[Any]], variant: str) -> None:
-    mine, theirs = outcome(variant), outcome("asyncio")
+def _assert_same(row: str, outcome: Callable[[str], list[Any]]) -> None:
+    mine, theirs = outcome(DEFAULT), outcome("asyncio")
     if "'NoneType' object" in str(theirs[0]):
         # asyncio's own transport trips over what it has let go of; ours just does nothing.
         assert mine[0][0][0] == "returned"
@@ -224,27 +224,24 @@ def _assert_same(row: str, outcome: Callable[[str], list[Any]], variant: str) ->
     assert mine == theirs
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @pytest.mark.parametrize("row", BASE + STREAM)
-def test_a_stream_transport_answers_as_asyncio_s(row: str, kind: str, state: str, variant: str) -> None:
-    _assert_same(row, functools.partial(stream_outcome, row, kind, state), variant)
+def test_a_stream_transport_answers_as_asyncio_s(row: str, kind: str, state: str) -> None:
+    _assert_same(row, functools.partial(stream_outcome, row, kind, state))
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("row", BASE + DATAGRAM)
-def test_a_datagram_transport_answers_as_asyncio_s(row: str, state: str, variant: str) -> None:
-    _assert_same(row, functools.partial(datagram_outcome, row, state), variant)
+def test_a_datagram_transport_answers_as_asyncio_s(row: str, state: str) -> None:
+    _assert_same(row, functools.partial(datagram_outcome, row, state))
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
 @pytest.mark.parametrize("after_close", [False, True], ids=["serving", "closed"])
 @pytest.mark.parametrize("row", SERVER)
-def test_a_server_answers_as_asyncio_s(row: str, after_close: bool, variant: str) -> None:
+def test_a_server_answers_as_asyncio_s(row: str, after_close: bool) -> None:
     for mine, theirs in zip(
-        server_outcome(row, variant, after_close=after_close),
+        server_outcome(row, DEFAULT, after_close=after_close),
         server_outcome(row, "asyncio", after_close=after_close),
         strict=True,
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BOTH_SLEEPS, DEFAULT
 from uringloop.files import os as aos
 
 pytestmark = [
@@ -102,6 +102,7 @@ async def test_as_os(call: tuple[Any, ...], flags: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call[0] != "pread" or call[1] == 3], ids=named)
 @pytest.mark.parametrize("fd", [9999, -1, "1", 1 << 40])
+@pytest.mark.asyncio(loop_factories=[DEFAULT])
 async def test_wrong_descriptors_as_os(call: tuple[Any, ...], fd: Any) -> None:
     assert await outcome(getattr(aos, call[0]), fd, call[1:]) == await outcome(getattr(os, call[0]), fd, call[1:])
 
