@@ -22,10 +22,11 @@ async def quiet() -> None:
     """Return when nothing is left to do: what was cancelled needs some turns to end, a close of a file to close it."""
     ring: Any = submitter(asyncio.get_running_loop())
     for _ in range(10_000):
-        if asyncio.all_tasks() == {asyncio.current_task()} and not ring.statistics()["in_flight"]:
+        in_flight = ring.statistics()["in_flight"] if ring else 0
+        if asyncio.all_tasks() == {asyncio.current_task()} and not in_flight:
             return
         await asyncio.sleep(0.001)
-    pytest.fail(f"left: {asyncio.all_tasks()}, {ring.statistics()}")
+    pytest.fail(f"left: {asyncio.all_tasks()}, {ring and ring.statistics()}")
 
 
 #: Without deferred completions a cancel meets results that came between the calls of the loop.
@@ -37,14 +38,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 #: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
 WITH_ASYNCIO = [*VARIANTS, "asyncio"]
+#: And for tests of what a user sees where io_uring is refused, too.
+WITH_THREADS = [*WITH_ASYNCIO, "threads"]
 
 
 @pytest.fixture(params=VARIANTS)
-def run(request: pytest.FixtureRequest) -> Run:
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a coroutine and returns its result; checks descriptors, operations and the loop's exception handler."""
+    if request.param == "threads":
+        monkeypatch.setenv("URINGLOOP_DISABLE", "1")
 
     def make_loop() -> asyncio.AbstractEventLoop:
-        if request.param == "asyncio":
+        if request.param in ("asyncio", "threads"):
             return asyncio.SelectorEventLoop()
         return uringloop.EventLoop(**VARIANTS[request.param])
 

@@ -10,7 +10,6 @@ import errno
 import functools
 import os
 import secrets
-import stat as modes
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from ..operations.path import Path, Rename
 from ..ring import Opcode
 from .blocking import in_thread, made_in_thread
 from .encoding import encoded
+from .permissions import first_mode, permissions_of
 
 __all__ = ["replace_bytes", "replace_text"]
 
@@ -37,7 +37,8 @@ _NO_FOLDER = -1
 async def replace_bytes(path: Path, data: Any, *, durable: bool = True) -> int:
     """Make these bytes the content of a file in one step: who opens it finds the old content or the new, and no other.
 
-    A file that is there keeps its permissions; of a symbolic link what it points to is replaced.
+    A file that is there keeps its mode and, as far as the process may give them, owner, group and access control list.
+    At no moment does the new content have more readers than the file had.  Of a symbolic link the target is replaced.
 
     Args:
         path: of the file.
@@ -123,16 +124,13 @@ class _Other:
 def _prepare(path: Path, durable: bool) -> _Other:
     target = os.fsencode(os.path.realpath(path))
     folder, name = os.path.split(target)
-    try:
-        mode = modes.S_IMODE(os.stat(target).st_mode)
-    except FileNotFoundError:
-        mode = None
+    permissions = permissions_of(target)
     other = os.path.join(folder, b".%.200s.%s" % (name, secrets.token_hex(8).encode()))
-    # Of a new file the umask decides, as with `open`.
-    made = _Other(other, target, os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    made = _Other(other, target, os.open(other, flags, first_mode(permissions)))
     try:
-        if mode is not None:
-            os.fchmod(made.fd, mode)
+        if permissions is not None:
+            permissions.give_to(made.fd)
         if durable:
             made.folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except BaseException:
