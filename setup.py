@@ -13,7 +13,12 @@ options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 setup(
     cffi_modules=["uringloop/ring/build.py:ffibuilder"],
     ext_modules=[
-        Extension("uringloop.scheduler", ["uringloop/scheduler.pyx"], extra_compile_args=["-O2"]),
+        Extension(
+            "uringloop.scheduler",
+            ["uringloop/scheduler.pyx"],
+            depends=["uringloop/scheduler_handles.pxi", "uringloop/scheduler_timers.pxi"],
+            extra_compile_args=["-O2"],
+        ),
         Extension(
             "uringloop.files.hot",
             ["uringloop/files/hot.pyx"],

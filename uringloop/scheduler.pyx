@@ -1,15 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The tick, the ready queue, the timer heap, and running handles; compiled, because every callback passes here.
 
-Nothing here knows of I/O: where to sleep and whom to tell of what completed are arguments.  The handles are asyncio's
-`Handle` and `TimerHandle`, with a compiled `cancel`, made without their Python `__init__`: their slots are filled in
-directly, at the offsets that the running Python gives them.  The ready queue is asyncio's own deque
-(`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the kernel is in
-nanoseconds.
+Nothing here knows of I/O: where to sleep and whom to tell of what completed are arguments.  The handles are asyncio's,
+made quickly (scheduler_handles.pxi), and the timers stand in a heap (scheduler_timers.pxi).  The ready queue is asyncio's
+own deque (`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the
+kernel is in nanoseconds.
 """
 
 import asyncio
 
+cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
@@ -21,32 +21,6 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from .hooks import ThreadSafeHandle, describe_callback
 
 cdef extern from *:
-    """
-    #include <structmember.h>
-
-    /* Where a class with __slots__ keeps one of them; -1 with an exception if it is no slot. */
-    static Py_ssize_t slot_offset(PyObject *type, const char *name)
-    {
-        Py_ssize_t offset = -1;
-        PyObject *descriptor = PyObject_GetAttrString(type, name);
-        if (descriptor == NULL)
-            return -1;
-        if (Py_TYPE(descriptor) == &PyMemberDescr_Type)
-            offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
-        else
-            PyErr_Format(PyExc_ImportError, "asyncio's handles have no slot %s any more", name);
-        Py_DECREF(descriptor);
-        return offset;
-    }
-
-    static int has_weak_references(PyObject *handle)
-    {
-        return *(PyObject **)((char *)handle + Py_TYPE(handle)->tp_weaklistoffset) != NULL;
-    }
-    """
-    bint has_weak_references(object handle)
-    Py_ssize_t slot_offset(object type, const char *name) except -1
-    PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
     # What Cython makes of a call asks for the thread's state twice more, to count the recursion, and makes a dict anew.
     object PyObject_Call(object callable, object arguments, object keywords)
@@ -55,11 +29,6 @@ cdef extern from *:
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
 
 cdef enum:
-    # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
-    SWEEP_FROM = 100
-    # As many handles are kept for the next ones: a thread that keeps the GIL for its 5 ms schedules more than that.  They
-    # take 3 MB; if so many never wait at once, so many are never made.
-    SPARES_MAX = 32768
     # Signals and other threads have their turn between bytecodes, so also within most callbacks; but not within all.
     TICKS_IN_A_ROW = 32
 
@@ -79,141 +48,8 @@ cdef int64_t monotonic_ns() noexcept:
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
 
-cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
-cdef Py_ssize_t ARGS = slot_offset(asyncio.Handle, b"_args")
-cdef Py_ssize_t CANCELLED = slot_offset(asyncio.Handle, b"_cancelled")
-cdef Py_ssize_t LOOP = slot_offset(asyncio.Handle, b"_loop")
-cdef Py_ssize_t TRACEBACK = slot_offset(asyncio.Handle, b"_source_traceback")
-cdef Py_ssize_t REPR = slot_offset(asyncio.Handle, b"_repr")
-cdef Py_ssize_t CONTEXT = slot_offset(asyncio.Handle, b"_context")
-cdef Py_ssize_t WHEN = slot_offset(asyncio.TimerHandle, b"_when")
-cdef Py_ssize_t SCHEDULED = slot_offset(asyncio.TimerHandle, b"_scheduled")
-
-
-cdef inline PyObject **slot(handle, Py_ssize_t offset) noexcept:
-    return <PyObject **>(<char *><PyObject *>handle + offset)
-
-
-cdef inline void set_slot(handle, Py_ssize_t offset, value) noexcept:
-    cdef PyObject *old = slot(handle, offset)[0]
-    Py_INCREF(value)
-    slot(handle, offset)[0] = <PyObject *>value
-    Py_XDECREF(old)
-
-
-cdef inline void empty_slot(handle, Py_ssize_t offset) noexcept:
-    cdef PyObject *old = slot(handle, offset)[0]
-    slot(handle, offset)[0] = NULL
-    Py_XDECREF(old)
-
-
-cdef struct Spares:
-    # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer to
-    # nothing, the loop among it, which the garbage collector could not see.
-    PyObject **handles
-    int count, capacity
-
-
-cdef make_handle_of(type, Spares *spares):
-    """One whose callback, arguments, loop and context are yet to be set."""
-    cdef PyObject *raw
-    if spares.count > 0:
-        spares.count -= 1
-        raw = spares.handles[spares.count]
-        handle = <object>raw
-        Py_XDECREF(raw)
-        return handle
-    raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
-    handle = <object>raw
-    Py_XDECREF(raw)
-    set_slot(handle, CANCELLED, False)
-    set_slot(handle, TRACEBACK, None)
-    set_slot(handle, REPR, None)
-    return handle
-
-
-cdef void spare_handle(handle, Spares *spares) noexcept:
-    """Keep one that has run, if the caller's reference is the last."""
-    if Py_REFCNT(handle) > 1 or has_weak_references(handle) or <object>slot(handle, CANCELLED)[0] is True:
-        return
-    if spares.count == spares.capacity and not grow_spares(spares):
-        return
-    set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
-    empty_slot(handle, ARGS)
-    empty_slot(handle, LOOP)
-    empty_slot(handle, CONTEXT)
-    # What emptying them freed may have run handles.
-    if spares.count < spares.capacity:
-        Py_INCREF(handle)
-        spares.handles[spares.count] = <PyObject *>handle
-        spares.count += 1
-
-
-cdef bint grow_spares(Spares *spares) noexcept:
-    """Whether there is room for more."""
-    cdef int capacity = spares.capacity * 2 or 64
-    if capacity > SPARES_MAX:
-        return False
-    cdef void *larger = realloc(spares.handles, capacity * sizeof(PyObject *))
-    if larger == NULL:
-        return False
-    spares.handles = <PyObject **>larger
-    spares.capacity = capacity
-    return True
-
-
-cdef void drop_spares(Spares *spares) noexcept:
-    while spares.count > 0:
-        spares.count -= 1
-        Py_XDECREF(spares.handles[spares.count])
-    free(spares.handles)
-
-
-cdef bint cancel_handle(handle):
-    """Whether it was not cancelled before."""
-    if <object>slot(handle, CANCELLED)[0] is True:
-        return False
-    set_slot(handle, CANCELLED, True)
-    if (<Scheduler?><object>slot(handle, LOOP)[0])._debug:
-        # What it was is still told of a cancelled one.
-        set_slot(handle, REPR, repr(handle))
-    set_slot(handle, CALLBACK, None)
-    set_slot(handle, ARGS, None)
-    return True
-
-
-class CompiledHandle(asyncio.Handle):
-    """See `asyncio.Handle`."""
-
-    __slots__ = ()
-
-    def cancel(self):
-        cancel_handle(self)
-
-
-class CompiledTimerHandle(asyncio.TimerHandle):
-    """See `asyncio.TimerHandle`."""
-
-    __slots__ = ()
-
-    def cancel(self):
-        if cancel_handle(self):
-            (<Scheduler>slot(self, LOOP)[0]).count_cancelled(self)
-
-
-CompiledHandle.__name__ = "Handle"
-CompiledTimerHandle.__name__ = "TimerHandle"
-cdef object Handle = CompiledHandle
-cdef object TimerHandle = CompiledTimerHandle
-
-
-cdef struct Deadline:
-    double when
-    uint64_t number  # of two timers for the same time, the one made first is due first
-
-
-cdef inline bint earlier(Deadline a, Deadline b) noexcept:
-    return a.when < b.when or (a.when == b.when and a.number < b.number)
+include "scheduler_handles.pxi"
+include "scheduler_timers.pxi"
 
 
 cdef class Scheduler:
@@ -233,22 +69,17 @@ cdef class Scheduler:
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
     cdef dict keywords  # what a future is made with, and a task
     cdef Spares spares, spare_timers
-    cdef Deadline *deadlines
-    cdef list timers  # the heap's handles, each at the place of its deadline
-    cdef Py_ssize_t capacity
-    cdef Py_ssize_t cancelled
-    cdef uint64_t next_number
+    cdef TimerHeap timers
     cdef uint64_t runs  # handles run so far
     cdef uint64_t slice_of_run
     cdef int64_t slice_end_ns
 
     def __cinit__(self):
         self.keywords = {"loop": self}
-        self.timers = []
+        self.timers = TimerHeap()
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
     def __dealloc__(self):
-        free(self.deadlines)
         drop_spares(&self.spares)
         drop_spares(&self.spare_timers)
 
@@ -264,8 +95,7 @@ cdef class Scheduler:
 
     def _drop_timers(self):
         """Forget the timers, of a loop that is closed."""
-        self.timers.clear()
-        self.cancelled = 0
+        self.timers.drop()
 
     cdef int check(self) except -1:
         if self._closed:
@@ -358,8 +188,7 @@ cdef class Scheduler:
             self._check_thread()
             self._check_callback(callback, "call_at")
             handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self.push(handle, Deadline(when, self.next_number))
-        self.next_number += 1
+        self.timers.push(handle, when)
         set_slot(handle, SCHEDULED, True)
         return handle
 
@@ -368,8 +197,9 @@ cdef class Scheduler:
         self.count_cancelled(handle)
 
     cdef void count_cancelled(self, handle) noexcept:
-        if <object>slot(handle, SCHEDULED)[0] is True:
-            self.cancelled += 1
+        # The garbage collector may have taken the loop apart already.
+        if <object>slot(handle, SCHEDULED)[0] is True and self.timers is not None:
+            self.timers.cancelled += 1
 
     def _woke(self):
         """Told when the loop has read what woke it.
@@ -378,81 +208,6 @@ cdef class Scheduler:
         would write again.  Who calls after the read and before this is in the ready queue already.
         """
         self.woken = False
-
-    # The heap
-
-    cdef push(self, handle, Deadline deadline):
-        cdef Py_ssize_t place = len(self.timers), parent
-        cdef Deadline *larger
-        if place == self.capacity:
-            larger = <Deadline *>realloc(self.deadlines, (self.capacity * 2 + 64) * sizeof(Deadline))
-            if larger == NULL:
-                raise MemoryError
-            self.deadlines = larger
-            self.capacity = self.capacity * 2 + 64
-        self.timers.append(handle)
-        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
-        while place > 0:
-            parent = (place - 1) >> 1
-            if not earlier(deadline, self.deadlines[parent]):
-                break
-            self.deadlines[place] = self.deadlines[parent]
-            timers[place] = timers[parent]
-            place = parent
-        self.deadlines[place] = deadline
-        timers[place] = <PyObject *>handle
-
-    cdef pop(self):
-        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
-        cdef Py_ssize_t last = len(self.timers) - 1
-        cdef PyObject *first = timers[0]
-        cdef PyObject *moved = timers[last]
-        # The list's last place, which it gives up, is where its first element leaves.
-        timers[last] = first
-        handle = self.timers.pop()
-        if last > 0:
-            self.sink(0, moved, self.deadlines[last])
-        set_slot(handle, SCHEDULED, False)
-        return handle
-
-    cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline) noexcept:
-        """Put a handle into an empty place, or below it.  Within the list references only move: nothing is counted."""
-        cdef PyObject **timers = PySequence_Fast_ITEMS(self.timers)
-        cdef Py_ssize_t size = len(self.timers), child
-        while True:
-            child = 2 * place + 1
-            if child >= size:
-                break
-            if child + 1 < size and earlier(self.deadlines[child + 1], self.deadlines[child]):
-                child += 1
-            if not earlier(self.deadlines[child], deadline):
-                break
-            self.deadlines[place] = self.deadlines[child]
-            timers[place] = timers[child]
-            place = child
-        self.deadlines[place] = deadline
-        timers[place] = handle
-
-    cdef sweep(self):
-        """Drop cancelled timers: all of them if they are many, else those on top."""
-        cdef Py_ssize_t size = len(self.timers), place, kept = 0
-        if size > SWEEP_FROM and self.cancelled * 2 > size:
-            timers = self.timers
-            self.timers = []
-            for place in range(size):
-                handle = timers[place]
-                if <object>slot(handle, CANCELLED)[0] is True:
-                    set_slot(handle, SCHEDULED, False)
-                else:
-                    self.deadlines[kept] = self.deadlines[place]
-                    self.timers.append(handle)
-                    kept += 1
-            for place in range(kept // 2 - 1, -1, -1):
-                self.sink(place, PySequence_Fast_ITEMS(self.timers)[place], self.deadlines[place])
-            self.cancelled = 0
-        while self.timers and <object>slot(self.timers[0], CANCELLED)[0] is True:
-            self.cancelled -= 1
-            self.pop()
 
     # Running
 
@@ -503,26 +258,26 @@ cdef class Scheduler:
     cdef int64_t timeout_ns(self) except? -2:
         """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""
         cdef double delay
-        if self.cancelled:
-            self.sweep()
+        if self.timers.cancelled:
+            self.timers.sweep()
         if self.ready:
             return 0
-        if not self.timers:
+        if not self.timers.handles:
             return -1
-        delay = self.deadlines[0].when - <double>self.time()
+        delay = self.timers.deadlines[0].when - <double>self.time()
         # Never early: a timer that is a fraction of a nanosecond away is waited for.
         return min(<int64_t>(min(delay, 1e9) * NS_PER_S) + 1, 1_000_000_000 * NS_PER_S) if delay > 0 else 0
 
     cdef pop_due(self):
         """Make the timers that are due ready, in their order."""
         cdef double end
-        if not self.timers:
+        if not self.timers.handles:
             return
         end = <double>self.time() + 1e-9
-        while self.timers and self.deadlines[0].when < end:
-            handle = self.pop()
+        while self.timers.handles and self.timers.deadlines[0].when < end:
+            handle = self.timers.pop()
             if <object>slot(handle, CANCELLED)[0] is True:
-                self.cancelled -= 1
+                self.timers.cancelled -= 1
             else:
                 PyObject_CallOneArg(self.append, handle)
 

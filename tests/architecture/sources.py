@@ -15,6 +15,8 @@ LAYERS = (
     "loop",
     "options",
     "scheduler",
+    "scheduler_handles",
+    "scheduler_timers",
     "sockets",
     "sendfile",
     "submitting",
