@@ -11,8 +11,9 @@ SETUP, ENTER, REGISTER = 425, 426, 427
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _RET_ALLOW, _RET_ERRNO, _RET_KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_OFFSET_NUMBER, _OFFSET_ARCHITECTURE = 0, 4
+_LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+_OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_ARGUMENTS = 0, 4, 16
+_ENTER_NO_IOWAIT = 1 << 7
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
@@ -26,8 +27,34 @@ def kill(*numbers: int) -> None:
     _install(_RET_KILL_PROCESS, numbers or (SETUP, ENTER, REGISTER))
 
 
+def refuse_register(error: int, *opcodes: int) -> None:
+    """Answer io_uring_register(2) with an errno for some of its opcodes only."""
+    _install_program(_register_program(_RET_ERRNO | error, opcodes))
+
+
+def kill_waits_for_io() -> None:
+    """Kill the process if it waits in io_uring_enter(2) without IORING_ENTER_NO_IOWAIT."""
+    _install_program(
+        [
+            *_unless_known(6),
+            (_JUMP_IF_EQUAL, 0, 5, ENTER),
+            # min_complete, then the flags.
+            (_LOAD_WORD, 0, 0, _OFFSET_ARGUMENTS + 2 * 8),
+            (_JUMP_IF_EQUAL, 3, 0, 0),
+            (_LOAD_WORD, 0, 0, _OFFSET_ARGUMENTS + 3 * 8),
+            (_JUMP_IF_BITS, 1, 0, _ENTER_NO_IOWAIT),
+            (_RETURN, 0, 0, _RET_KILL_PROCESS),
+            (_RETURN, 0, 0, _RET_ALLOW),
+        ]
+    )
+
+
 def _install(action: int, numbers: tuple[int, ...]) -> None:
-    program = _program(action, numbers)
+    _install_program(_program(action, numbers))
+
+
+def _install_program(lines: list[tuple[int, int, int, int]]) -> None:
+    program = b"".join(struct.pack("=HBBI", *line) for line in lines)
     memory = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(memory))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -37,14 +64,34 @@ def _install(action: int, numbers: tuple[int, ...]) -> None:
             raise OSError(error, os.strerror(error))
 
 
-def _program(action: int, numbers: tuple[int, ...]) -> bytes:
-    """BPF: of another architecture: allow; one of the numbers: the action; else: allow."""
-    lines = [
+def _unless_known(skipped: int) -> list[tuple[int, int, int, int]]:
+    """Load the number of the system call; of another architecture go on behind `skipped` further lines."""
+    return [
         (_LOAD_WORD, 0, 0, _OFFSET_ARCHITECTURE),
-        (_JUMP_IF_EQUAL, 0, len(numbers) + 1, _ARCHITECTURES[os.uname().machine]),
+        (_JUMP_IF_EQUAL, 0, skipped + 1, _ARCHITECTURES[os.uname().machine]),
         (_LOAD_WORD, 0, 0, _OFFSET_NUMBER),
-        *((_JUMP_IF_EQUAL, len(numbers) - index, 0, number) for index, number in enumerate(numbers)),
+    ]
+
+
+def _choices(action: int, values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """One of the values is loaded: the action; else: allow."""
+    return [
+        *((_JUMP_IF_EQUAL, len(values) - index, 0, value) for index, value in enumerate(values)),
         (_RETURN, 0, 0, _RET_ALLOW),
         (_RETURN, 0, 0, action),
     ]
-    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def _program(action: int, numbers: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """BPF: of another architecture: allow; one of the numbers: the action; else: allow."""
+    return [*_unless_known(len(numbers)), *_choices(action, numbers)]
+
+
+def _register_program(action: int, opcodes: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """BPF: io_uring_register with one of the opcodes: the action; else: allow."""
+    return [
+        *_unless_known(len(opcodes) + 2),
+        (_JUMP_IF_EQUAL, 0, len(opcodes) + 1, REGISTER),
+        (_LOAD_WORD, 0, 0, _OFFSET_ARGUMENTS + 1 * 8),
+        *_choices(action, opcodes),
+    ]

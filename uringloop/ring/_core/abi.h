@@ -116,12 +116,14 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_FEAT_SUBMIT_STABLE (1U << 2)
 #define IORING_FEAT_FAST_POLL (1U << 5)
 #define IORING_FEAT_EXT_ARG (1U << 8)
+#define IORING_FEAT_NO_IOWAIT (1U << 17)
 
 #define IORING_ENTER_GETEVENTS (1U << 0)
 #define IORING_ENTER_SQ_WAKEUP (1U << 1)
 #define IORING_ENTER_SQ_WAIT (1U << 2)
 #define IORING_ENTER_EXT_ARG (1U << 3)
 #define IORING_ENTER_REGISTERED_RING (1U << 4)
+#define IORING_ENTER_NO_IOWAIT (1U << 7)
 
 #define IORING_SQ_NEED_WAKEUP (1U << 0)
 #define IORING_SQ_CQ_OVERFLOW (1U << 1)

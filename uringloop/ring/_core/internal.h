@@ -36,7 +36,7 @@ typedef struct {
 struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
-    uint32_t enter_flags;
+    uint32_t enter_flags, wait_flags; /* wait_flags: of enters that may wait */
     int forgotten; /* in a forked child: the mappings are not there */
     int owned;     /* only this thread may enter it */
     pthread_t owner;

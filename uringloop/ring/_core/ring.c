@@ -106,6 +106,8 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     ring->enter_fd = ring->fd;
     ring->setup_flags = p.flags;
     ring->features = p.features;
+    /* An idle ring is no wait for a disk: without this the kernel counts its CPU as waiting for I/O. */
+    ring->wait_flags = p.features & IORING_FEAT_NO_IOWAIT ? IORING_ENTER_NO_IOWAIT : 0;
     ring->sq_entries = p.sq_entries;
     ring->cq_entries = p.cq_entries;
     ring->next_serial = 1;
@@ -270,6 +272,8 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
     int polled = (ring->setup_flags & IORING_SETUP_SQPOLL) != 0;
     uint32_t to_submit = polled ? ring->sqe_tail - *ring->sq_tail : ul_staged(ring);
     uint32_t flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | ring->enter_flags | enter_flags;
+    if (min_complete > 0)
+        flags |= ring->wait_flags;
     store_release(ring->sq_tail, ring->sqe_tail);
     if (to_submit > ring->statistics.batches_max)
         ring->statistics.batches_max = to_submit;
