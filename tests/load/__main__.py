@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.variants import FACTORIES
 
+from .cancels import cancels
 from .churn import growth, short_connections, timers
 
 CHURNS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
@@ -23,7 +24,11 @@ def main() -> None:
     parser.add_argument("--loops", nargs="+", choices=FACTORIES, default=["ring", "selector"])
     for name, (_, count) in CHURNS.items():
         parser.add_argument(f"--{name}", type=int, default=count, help=f"how many; {count} by default, 0 for none")
+    parser.add_argument("--cancels", type=float, default=0, help="seconds in which sources that fire are cancelled")
     options = parser.parse_args()
+    for variant in options.loops if options.cancels else ():
+        with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
+            print(f"{variant:10} {runner.run(cancels(options.cancels))}", flush=True)
     print(f"{'loop':10} {'what':12} {'count':>9} {'per second':>10}  what stays: resident, blocks, descriptors")
     for variant in options.loops:
         for name, (churn, _) in CHURNS.items():

@@ -16,6 +16,9 @@ from .multishot import Multishot
 #: struct __kernel_timespec.
 _TIMESPEC = struct.Struct("=qq")
 _NS_PER_S = 1_000_000_000
+#: A multishot timeout ends after so many times, and is armed again.  One with a shorter interval than a system call has
+#: fired again whenever a cancel comes, so no cancel ever finds it.
+_TIMES_MAX = 64
 
 
 class Clock(enum.IntFlag):
@@ -50,7 +53,7 @@ class Timeout(Multishot):
     Args:
         timeout_ns: of each.
         count: it also ends when so many other operations of the ring have completed; 0 for only by time.  As multishot
-            it is how many times, 0 for ever.
+            it is how many times, 0 for ever; the kernel is asked for at most 64 times at once.
         clock: that the time is counted on.
     """
 
@@ -67,7 +70,12 @@ class Timeout(Multishot):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         flags = self._clock | (_TimeoutFlag.MULTISHOT if self.is_multishot else 0)
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 1, max(self._left, 0), flags)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 1, self._times(), flags)
+
+    def _times(self) -> int:
+        if not self.is_multishot:
+            return self._count
+        return min(self._left, _TIMES_MAX) if self._count > 0 else _TIMES_MAX
 
     def finish(self, res: int) -> int:
         # That the time is over is what was asked for.

@@ -14,6 +14,11 @@ from .abi import CancelFlag, Opcode
 from .hot import Completion, Queues
 from .register import Registration
 
+#: Of completions that still come, so many are taken before everything is cancelled again: a multishot operation that
+#: completes as it is cancelled goes on.
+_COMPLETIONS = 64
+#: After so many there is one that no cancel finds: a multishot timeout whose interval is shorter than a system call.
+_COMPLETIONS_UNFOUND = 1024
 #: How long to wait before looking again: a drained operation may begin only after the cancel.
 _LOOK_NS = 10_000_000
 _ZERO_COPY = {Opcode.SEND_ZC, Opcode.SENDMSG_ZC}
@@ -32,11 +37,19 @@ def drain(ring: Registration, queues: Queues, unseen: deque[Completion]) -> None
     for operation in queues.unstage():
         operation.finish(-errno.ECANCELED)
         operation.release()
-    looks = 0
+    for seen in unseen:
+        _dispose(seen)
+    unseen.clear()
+    looks = taken = 0
     while (completion := queues.take()) is not None or queues.in_flight:
         if completion is not None:
-            unseen.append(completion)
+            _dispose(completion)
             looks = 0
+            taken += 1
+            if taken % _COMPLETIONS == 0:
+                _cancel_all(ring, queues)
+            if taken % _COMPLETIONS_UNFOUND == 0:
+                queues.let_overflow()
             continue
         _cancel_all(ring, queues)
         queues.enter_for(1, _LOOK_NS, None)
@@ -46,10 +59,11 @@ def drain(ring: Registration, queues: Queues, unseen: deque[Completion]) -> None
             break
     else:
         queues.end_cancels()
-    for completion in unseen:
-        if completion.operation is not None and completion.res >= 0:
-            completion.operation.dispose(completion.res, completion.flags)
-    unseen.clear()
+
+
+def _dispose(completion: Completion) -> None:
+    if completion.operation is not None and completion.res >= 0:
+        completion.operation.dispose(completion.res, completion.flags)
 
 
 def _cancel_all(ring: Registration, queues: Queues) -> None:

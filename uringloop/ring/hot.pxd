@@ -82,6 +82,9 @@ cdef extern from "core.h" nogil:
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)
     uint32_t ul_cancels(ul_ring *ring)
+    uint32_t ul_cancel_targets(ul_ring *ring)
+    void ul_cancel_forget(ul_ring *ring, uint64_t token)
+    uint64_t ul_operation_token(ul_ring *ring)
     uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()
@@ -92,6 +95,7 @@ cdef extern from "core.h" nogil:
     int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
                 const uint64_t *signal_mask)
+    void ul_let_overflow(ul_ring *ring)
     int ul_ring_refuses(ul_ring *ring)
     int ul_unstage(ul_ring *ring, uint64_t *token)
     uint32_t ul_place(ul_ring *ring)

@@ -124,7 +124,6 @@ cdef class Dispatcher:
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t feed_from
-    cdef uint64_t next_token
     cdef object report
     cdef readonly set endpoints
     cdef readonly dict operations
@@ -173,8 +172,7 @@ cdef class Dispatcher:
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
         if sqe == NULL:
             raise_errno(error)
-        self.next_token += 1
-        cdef uint64_t token = self.next_token << UL_KIND_BITS
+        cdef uint64_t token = ul_operation_token(self.ring)
         sqe.opcode = opcode
         sqe.flags = sqe_flags
         sqe.ioprio = ioprio
@@ -209,6 +207,7 @@ cdef class Dispatcher:
         self.check()
         operation = self.operations.pop(token)
         ul_retire(self.ring)
+        ul_cancel_forget(self.ring, token)
         res = operation.finish(res)
         operation.release()
         return res
@@ -395,11 +394,13 @@ cdef class Dispatcher:
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:
-            operation = self.operations[token]
+            operation = self.operations.get(token)
         else:
             operation = self.operations.pop(token, None)
-            if operation is None:
-                return  # a message from another ring
+            if ul_cancel_targets(self.ring) > 0:
+                ul_cancel_forget(self.ring, token)
+        if operation is None:
+            return  # a message from another ring
         try:
             if type(operation) is Receiving:
                 (<Receiving>operation).arrive(res, flags)

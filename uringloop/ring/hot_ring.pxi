@@ -10,7 +10,7 @@ cdef class Completion:
 
     Attributes:
         operation: what completed: the operation or `Sqe`; None for a message or tag, see `number`.
-        user_data: the token that it was staged under.
+        user_data: the token that it was staged under; of a message from another ring as it was sent.
         res: the result, negative for an errno.
         flags: IORING_CQE_F_*, see `CqeFlag`.
     """
@@ -163,10 +163,9 @@ cdef class Queues(Dispatcher):
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
         if sqe == NULL:
             raise_errno(error)
-        self.next_token += 1
         staged.queues = self
         staged.place = ul_place(self.ring)
-        staged.user_data = sqe.user_data = self.next_token << UL_KIND_BITS
+        staged.user_data = sqe.user_data = ul_operation_token(self.ring)
         self.operations[staged.user_data] = staged
         return staged
 
@@ -244,6 +243,7 @@ cdef class Queues(Dispatcher):
             completion.operation = self.operations.get(event.token)
         else:
             completion.operation = self.operations.pop(event.token, None)
+            ul_cancel_forget(self.ring, event.token)
             if self.silent:
                 self.silent.discard(event.token)
             if completion.operation is not None:
@@ -265,6 +265,11 @@ cdef class Queues(Dispatcher):
                 PyErr_CheckSignals()
             self.copy_out()
 
+    def let_overflow(self):
+        """Have completions fill the kernel's queue: a multishot operation for which there is no room ends."""
+        self.refuse()
+        ul_let_overflow(self.ring)
+
     def unstage(self):
         """Take back what is staged and was not submitted; the operations that are not in flight any more."""
         cdef uint64_t token = 0
@@ -272,6 +277,7 @@ cdef class Queues(Dispatcher):
         self.refuse()
         while ul_unstage(self.ring, &token):
             self.silent.discard(token)
+            ul_cancel_forget(self.ring, token)
             if token in self.operations:  # and no cancel
                 taken.append(self.operations.pop(token))
         return taken

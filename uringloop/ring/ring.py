@@ -331,8 +331,9 @@ class Ring(Registration):
         """Counters since the start, and what is in flight now.
 
         submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
-        streams and datagrams), spins and spins_in_vain (waits begun awake) only grow; in_flight, streams,
-        bulk_streams, datagrams (sockets), buffers and buffers_lent are of this moment.
+        streams and datagrams), spins and spins_in_vain (waits begun awake), cancels_lost (asked again because they
+        found nothing) only grow; in_flight, streams, bulk_streams, datagrams (sockets), buffers and buffers_lent are of
+        this moment.
         """
         counters = ffi.new("ul_statistics *")
         lib.ul_ring_statistics(self.handle, counters)

@@ -130,6 +130,8 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_SQ_TASKRUN (1U << 2)
 #define IORING_CQ_EVENTFD_DISABLED (1U << 0)
 
+#define IOSQE_IO_LINK (1U << 2)
+#define IOSQE_IO_HARDLINK (1U << 3)
 #define IOSQE_BUFFER_SELECT (1U << 5)
 #define IOSQE_CQE_SKIP_SUCCESS (1U << 6)
 #define IORING_RECVSEND_POLL_FIRST (1U << 0)

@@ -8,15 +8,16 @@
 
 #include "abi.h"
 
-/* A token is a user_data: its low four bits say who hears of the completion. */
+/* A token is a user_data: its low four bits say who hears of the completion.  Its high bits are the ring's stamp. */
 enum {
     UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
     UL_KIND_RECEIVE = 1,   /* a stream's receive */
     UL_KIND_SEND = 2,      /* a stream's send */
-    UL_KIND_CANCEL = 3,    /* a cancel: its own result says nothing that the target's does not */
+    UL_KIND_CANCEL = 3,    /* a cancel of everything */
     UL_KIND_DATAGRAM_RECEIVE = 4,
     UL_KIND_DATAGRAM_SEND = 5,
     UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
+    UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
 #define UL_SLOT_BITS 20
@@ -29,7 +30,7 @@ typedef struct ul_datagram ul_datagram;
 typedef struct {
     uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
     uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent, spins, spins_in_vain;
-    uint64_t bulk_streams;
+    uint64_t bulk_streams, cancels_lost;
 } ul_statistics;
 
 /* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
@@ -93,9 +94,7 @@ int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
-int ul_stage_cancel(ul_ring *ring, uint64_t token);
-int ul_stage_cancel_all(ul_ring *ring);
-uint32_t ul_cancels(ul_ring *ring);
+uint64_t ul_operation_token(ul_ring *ring);
 int ul_reserve(ul_ring *ring, uint32_t count);
 int ul_unstage(ul_ring *ring, uint64_t *token);
 uint32_t ul_place(ul_ring *ring);
@@ -109,7 +108,15 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
+void ul_let_overflow(ul_ring *ring);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
+
+/* cancel.c */
+int ul_stage_cancel(ul_ring *ring, uint64_t token);
+int ul_stage_cancel_all(ul_ring *ring);
+uint32_t ul_cancels(ul_ring *ring);
+uint32_t ul_cancel_targets(ul_ring *ring);
+void ul_cancel_forget(ul_ring *ring, uint64_t token);
 
 /* sleep.c */
 int ul_has_work(ul_ring *ring);

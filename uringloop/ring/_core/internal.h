@@ -33,6 +33,17 @@ typedef struct {
     uint32_t count, capacity, free_count;
 } ul_slots;
 
+/* The operations for which a cancel was asked and which have not ended; see cancel.c. */
+typedef struct ul_target ul_target;
+typedef struct {
+    ul_target *places;
+    uint32_t capacity, count, owed; /* owed: of those that count, so many wait for room to be cancelled again */
+} ul_targets;
+
+/* What stands above all else in the user_data of a ring's own SQEs: messages of other rings have none, or another. */
+#define UL_STAMP_SHIFT 52
+#define UL_STAMP_MASK (~0ULL << UL_STAMP_SHIFT)
+
 struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
@@ -50,8 +61,9 @@ struct ul_ring {
     size_t ring_map_size, sqe_map_size;
 
     ul_buffers buffers[UL_GROUPS];
-    uint32_t cancels; /* in flight */
-    uint64_t next_serial;
+    ul_targets targets;
+    uint32_t cancels, next_serial; /* cancels: in flight */
+    uint64_t stamp, next_token;
     ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */
@@ -72,6 +84,11 @@ static inline uint32_t deferred_work(const ul_ring *ring)
 }
 
 void *ul_map_private(size_t size);
+
+void ul_cancels_stage(ul_ring *ring);
+void ul_cancel_answered(ul_ring *ring, const struct io_uring_cqe *cqe);
+void ul_cancel_target_completed(ul_ring *ring, const struct io_uring_cqe *cqe);
+void ul_cancels_close(ul_ring *ring);
 
 int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot);
 void ul_slot_give_back(ul_slots *slots, uint32_t slot);

@@ -39,6 +39,33 @@ int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count)
     return result < 0 ? -errno : (int)result;
 }
 
+static uint32_t kind_of(uint64_t token) { return token & ((1U << UL_KIND_BITS) - 1); }
+
+static int is_cancel(uint64_t token)
+{
+    return (token & UL_KIND_CANCEL_BIT) != 0 || kind_of(token) == UL_KIND_CANCEL;
+}
+
+/* Whether a CQE belongs to no SQE of this ring: it is a message of another one, which may carry any user_data. */
+static int is_foreign(const ul_ring *ring, uint64_t user_data)
+{
+    return (user_data & UL_STAMP_MASK) != ring->stamp || kind_of(user_data) == UL_KIND_FOREIGN;
+}
+
+/* A number that begins no pointer, no small number, and is another in most rings. */
+static uint64_t make_stamp(const ul_ring *ring)
+{
+    uint64_t mixed = ((uint64_t)ul_now_ns() ^ (uint64_t)(uintptr_t)ring ^ (uint64_t)getpid() << 20) * 0x9e3779b97f4a7c15ULL;
+    return (mixed >> 57 | 0x80) << UL_STAMP_SHIFT;
+}
+
+/* The user_data of the next operation. */
+uint64_t ul_operation_token(ul_ring *ring)
+{
+    ring->next_token += 1U << UL_KIND_BITS;
+    return ring->next_token;
+}
+
 static void *map_shared(int fd, size_t size, uint64_t offset)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
@@ -110,6 +137,7 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     ring->wait_flags = p.features & IORING_FEAT_NO_IOWAIT ? IORING_ENTER_NO_IOWAIT : 0;
     ring->sq_entries = p.sq_entries;
     ring->cq_entries = p.cq_entries;
+    ring->stamp = ring->next_token = make_stamp(ring);
     ring->next_serial = 1;
     ring->short_waits_wanted = 1;
     const uint32_t needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
@@ -210,6 +238,7 @@ void ul_ring_close(ul_ring *ring, int only_watches)
         ul_buffers_close(ring, group_id);
     ul_streams_close(ring);
     ul_datagrams_close(ring);
+    ul_cancels_close(ring);
     free(ring);
 }
 
@@ -333,7 +362,7 @@ int ul_unstage(ul_ring *ring, uint64_t *token)
     if (!(ring->setup_flags & IORING_SETUP_SQPOLL))
         store_release(ring->sq_tail, ring->sqe_tail);
     ring->statistics.in_flight--;
-    if (*token == UL_KIND_CANCEL)
+    if (is_cancel(*token))
         ring->cancels--;
     return 1;
 }
@@ -363,34 +392,6 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     return sqe;
 }
 
-static int stage_cancel(ul_ring *ring, uint64_t token, uint32_t flags)
-{
-    int error;
-    if (ring->forgotten)
-        return 0; /* what is in flight is the parent's */
-    struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
-    if (sqe == NULL)
-        return error;
-    sqe->opcode = IORING_OP_ASYNC_CANCEL;
-    sqe->fd = -1;
-    sqe->addr = token;
-    sqe->op_flags = flags;
-    sqe->user_data = UL_KIND_CANCEL;
-    ring->cancels++;
-    return 0;
-}
-
-uint32_t ul_cancels(ul_ring *ring) { return ring->cancels; }
-
-int ul_stage_cancel(ul_ring *ring, uint64_t token) { return stage_cancel(ring, token, 0); }
-
-int ul_stage_cancel_all(ul_ring *ring)
-{
-    return stage_cancel(ring, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-}
-
-static uint32_t kind_of(uint64_t token) { return token & ((1U << UL_KIND_BITS) - 1); }
-
 /* Copies a CQE out and frees its place: 1, or 0 when the queue is empty. */
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
 {
@@ -400,12 +401,14 @@ int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     *out = ring->cqes[head & ring->cq_mask];
     store_release(ring->cq_head, head + 1);
     ring->statistics.completed++;
-    uint32_t kind = kind_of(out->user_data);
-    /* Another ring may send any user_data: it must not make the numbers wrap. */
-    if (!(out->flags & IORING_CQE_F_MORE) && kind != UL_KIND_FOREIGN && ring->statistics.in_flight > 0)
+    if (is_foreign(ring, out->user_data))
+        return 1;
+    if (!(out->flags & IORING_CQE_F_MORE) && ring->statistics.in_flight > 0)
         ring->statistics.in_flight--;
-    if (kind == UL_KIND_CANCEL && ring->cancels > 0)
-        ring->cancels--;
+    if (is_cancel(out->user_data))
+        ul_cancel_answered(ring, out);
+    else if (ring->targets.count > 0)
+        ul_cancel_target_completed(ring, out);
     return 1;
 }
 
@@ -417,7 +420,7 @@ int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
     while (count < capacity && ul_next_cqe(ring, &cqe)) {
         ul_event *event = &events[count];
         uint32_t kind = kind_of(cqe.user_data);
-        if (kind == UL_KIND_OPERATION || kind == UL_KIND_FOREIGN) {
+        if (kind == UL_KIND_OPERATION || is_foreign(ring, cqe.user_data)) {
             event->token = cqe.user_data;
             event->res = cqe.res;
             event->flags = cqe.flags;
@@ -438,6 +441,8 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     uint32_t count = 0;
     for (int round = 0; round < REAP_ROUNDS; round++) {
         count += (uint32_t)ul_reap_ready(ring, events + count, capacity - count);
+        if (ring->targets.owed > 0)
+            ul_cancels_stage(ring);
         if (count == capacity || !deferred_work(ring))
             break;
         int result = ul_enter(ring, 0, -1);
@@ -445,4 +450,13 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
             return count > 0 ? (int)count : result;
     }
     return (int)count;
+}
+
+/* Enters without reaping until the queue is full, or nothing completes: a multishot operation without room ends. */
+void ul_let_overflow(ul_ring *ring)
+{
+    for (uint32_t round = 0; round < 2 * ring->cq_entries && !(load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW); round++) {
+        if (ul_enter(ring, 0, -1) < 0)
+            return;
+    }
 }

@@ -43,7 +43,8 @@ void ul_slot_give_back(ul_slots *slots, uint32_t slot)
 
 uint64_t ul_slot_token(ul_ring *ring, uint32_t slot, uint32_t kind)
 {
-    return ring->next_serial++ << (UL_KIND_BITS + UL_SLOT_BITS) | (uint64_t)slot << UL_KIND_BITS | kind;
+    uint64_t serial = (uint64_t)ring->next_serial++ << (UL_KIND_BITS + UL_SLOT_BITS);
+    return ring->stamp | (serial & ~UL_STAMP_MASK) | (uint64_t)slot << UL_KIND_BITS | kind;
 }
 
 /* What is in the slot that the token names; the caller knows its tokens and ignores those of a predecessor. */
