@@ -231,11 +231,11 @@ async def test_a_file_for_another_ring(tmp_path: Path) -> None:
     with Ring() as other:
         theirs = other.register_files(2)
         slot = await submit(Open(str(tmp_path / "file"), os.O_RDONLY, slot=ANY_SLOT))
-        there = await submit(SendFile(other.fd, slot, 0x1006))
+        there = await submit(SendFile(other.fd, slot, 0x100))
         assert other.wait_cqe().number == 0x100
         assert other.run(Read(there, buffer := bytearray(7), 0)) == 7
         assert buffer == b"content"
-        assert await submit(SendFile(other.fd, slot, 0x1006, Slot(1))) == Slot(1)
+        assert await submit(SendFile(other.fd, slot, 0x100, Slot(1))) == Slot(1)
         assert other.run(Close(there)) == 0
         theirs.unregister()
     await submit(Close(slot))
@@ -246,8 +246,11 @@ async def test_a_file_for_another_ring(tmp_path: Path) -> None:
 async def test_a_file_that_is_not_there_for_another_ring() -> None:
     ours = running_loop().ring.register_files(1)
     with Ring() as other, pipe() as (reading, _):
-        await refused(SendFile(other.fd, Slot(0), 0x1006), errno.EBADF)
-        await refused(SendFile(reading, Slot(0), 0x1006), errno.EBADFD)
+        await refused(SendFile(other.fd, Slot(0), 0x100), errno.EBADF)
+        await refused(SendFile(reading, Slot(0), 0x100), errno.EBADFD)
+    for number in (-1, 1 << 60):
+        with pytest.raises(ValueError, match="60 bits"):
+            SendFile(-1, Slot(0), number)
     ours.unregister()
 
 

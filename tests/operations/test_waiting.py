@@ -297,7 +297,7 @@ async def test_no_epoll_set() -> None:
 @works(MessageRing)
 async def test_a_message_arrives_at_another_ring() -> None:
     with Ring() as other:
-        await submit(MessageRing(other.fd, 0x1006, 123))
+        await submit(MessageRing(other.fd, 0x100, 123))
         completion = other.wait_cqe()
         assert (completion.number, completion.res) == (0x100, 123)
 
@@ -306,4 +306,7 @@ async def test_a_message_arrives_at_another_ring() -> None:
 async def test_messages_to_what_is_no_ring() -> None:
     with pipe() as (reading, _):
         await refused(MessageRing(reading, 1), errno.EBADFD)
+        for number, answer in ((-1, 0), (1 << 60, 0), (1, 1 << 31), (1, -(1 << 31) - 1)):
+            with pytest.raises(ValueError, match="bits"):
+                MessageRing(reading, number, answer)
         await refused(Receive(reading, 10), errno.ENOTSOCK)

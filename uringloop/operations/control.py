@@ -1,9 +1,11 @@
 """Operations that move no bytes: nop, poll, and those on other operations, or other rings."""
 
+import errno
 from collections.abc import Callable
 
-from ..ring import POLL_ADD_MULTI, CancelFlag, CqeFlag, Dispatcher, Opcode
+from ..ring import POLL_ADD_MULTI, CancelFlag, CqeFlag, Dispatcher, Opcode, message_user_data
 from .base import ANY_SLOT, Operation, Slot, State
+from .multishot import Multishot
 
 _NOP_INJECT_RESULT = 1 << 0
 _POLL_UPDATE_EVENTS = 1 << 1
@@ -95,17 +97,42 @@ class PollUpdate(Operation):
         return None
 
 
-class Removal(Operation):
+class _Ending(Operation):
+    """Ends another operation in flight.
+
+    A multishot operation that completes at that moment is not found, and goes on: in a loop it is then asked for again.
+    """
+
+    __slots__ = ("_target", "_tries")
+    _TRIES = 8
+
+    def __init__(self, target: Operation | None) -> None:
+        super().__init__()
+        self._target = target
+        self._tries = 0
+
+    def complete(self, res: int, flags: int) -> None:
+        missed = res in (-errno.ENOENT, -errno.EALREADY) and not self.abandoned and self._tries < self._TRIES
+        if missed and isinstance(self._target, Multishot) and self._target.is_multishot and self._target.in_flight:
+            assert self._dispatcher is not None
+            self._tries += 1
+            self.state = State.DONE
+            self.submit(self._dispatcher)
+        else:
+            super().complete(res, flags)
+
+
+class Removal(_Ending):
     """Ends another operation in flight, whose error is then ECANCELED.
 
     The result is None; FileNotFoundError if it is not in flight.
     """
 
-    __slots__ = ("_target",)
+    __slots__ = ()
+    _target: Operation
 
     def __init__(self, target: Operation) -> None:
-        super().__init__()
-        self._target = target
+        super().__init__(target)
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(self, self.opcode, self.fd, self._target.token)
@@ -121,7 +148,7 @@ class PollRemove(Removal):
     opcode = Opcode.POLL_REMOVE
 
 
-class Cancel(Operation):
+class Cancel(_Ending):
     """Cancels operations in flight on this ring; io_uring_prep_cancel(3).
 
     Give one of target, fd and cancelled_opcode.  Whoever awaits what is cancelled gets an OSError with ECANCELED.  To
@@ -136,7 +163,7 @@ class Cancel(Operation):
         all: all that match, and not only the first; the number is 0 without it.
     """
 
-    __slots__ = ("_flags", "_kind", "_target")
+    __slots__ = ("_flags", "_kind")
     opcode = Opcode.ASYNC_CANCEL
 
     def __init__(
@@ -149,8 +176,7 @@ class Cancel(Operation):
     ) -> None:
         if sum(given is not None for given in (target, fd, cancelled_opcode)) != 1:
             raise TypeError("give one of target, fd and cancelled_opcode")
-        super().__init__()
-        self._target = target
+        super().__init__(target)
         self._kind = cancelled_opcode or 0
         self._flags = CancelFlag.ALL if all else 0
         if fd is not None:
@@ -172,16 +198,21 @@ class MessageRing(Operation):
 
     Args:
         ring_fd: the other ring, in this process or inherited.
-        user_data: of the completion that appears there.
-        answer: its result.
+        number: of 60 bits; `Completion.number` of the completion that appears there gives it.
+        answer: its result, of 32 bits.
+
+    Raises:
+        ValueError: the number or the answer does not fit.
     """
 
     __slots__ = ("_answer", "_user_data")
     opcode = Opcode.MSG_RING
 
-    def __init__(self, ring_fd: int, user_data: int, answer: int = 0) -> None:
+    def __init__(self, ring_fd: int, number: int, answer: int = 0) -> None:
         super().__init__(ring_fd)
-        self._user_data = user_data
+        if not -_U32 // 2 <= answer < _U32 // 2:
+            raise ValueError(f"the result of a completion has 32 bits, not {answer}")
+        self._user_data = message_user_data(number)
         self._answer = answer
 
     def stage(self, dispatcher: Dispatcher) -> int:
@@ -199,18 +230,21 @@ class SendFile(Operation):
     Args:
         ring_fd: the other ring.
         source: in this ring's table.
-        user_data: of the completion that appears there, whose result is the slot.
+        number: of 60 bits; `Completion.number` of the completion that appears there gives it.  Its result is the slot.
         target: in the other ring's table; `ANY_SLOT` for a free one.
+
+    Raises:
+        ValueError: the number does not fit.
     """
 
     __slots__ = ("_source", "_target", "_user_data")
     opcode = Opcode.MSG_RING
 
-    def __init__(self, ring_fd: int, source: Slot, user_data: int, target: Slot = ANY_SLOT) -> None:
+    def __init__(self, ring_fd: int, source: Slot, number: int, target: Slot = ANY_SLOT) -> None:
         super().__init__(ring_fd)
         self._source = source
         self._target = target
-        self._user_data = user_data
+        self._user_data = message_user_data(number)
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(

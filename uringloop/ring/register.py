@@ -209,7 +209,16 @@ class Registration:
         """Have a completion with this `number` and result appear on this ring; from any thread, without a ring there.
 
         Linux 6.13 and newer; the operation `MessageRing` does the same from another ring on older kernels.
+
+        Args:
+            number: of 60 bits.
+            res: of 32 bits.
+
+        Raises:
+            ValueError: the number or the result does not fit.
         """
+        if not -(1 << 31) <= res < 1 << 31:
+            raise ValueError(f"the result of a completion has 32 bits, not {res}")
         sqe = bytearray(64)
         # opcode, fd, off (the user_data there), len (the result there)
         fields = struct.pack(
