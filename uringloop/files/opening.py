@@ -8,6 +8,7 @@ file.
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import functools
@@ -18,14 +19,15 @@ import select
 import stat
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 from ..companion import Submitter
+from ..operations.control import Nop
 from ..operations.file import Close, Open, Ready
-from ..ring import Descriptor, open_now, status_now
+from ..ring import Descriptor, SqeFlag, open_now, status_now
 from .blocking import made_in_thread
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
@@ -34,7 +36,11 @@ from .writing import BufferedRandom, BufferedWriter
 
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
+#: st_mode, st_size and st_blksize of stat(2).
+Status = tuple[int, int, int]
 
+#: An open that takes longer than this waits for somebody else, such as a FIFO's reader, perhaps for ever.
+_LONG_SECONDS = 0.05
 _CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
@@ -161,23 +167,15 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
 
 
 def open_at_once(
-    loop: asyncio.AbstractEventLoop,
-    submitter: Submitter,
-    path: int | str | bytes,
-    mode: Mode,
-    file: FilePath,
-    opener: Opener | None,
-) -> RawFile | None:
-    """Open a regular file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
+    submitter: Submitter, path: int | str | bytes, mode: Mode, opener: Opener | None
+) -> tuple[Descriptor, Status] | None:
+    """Open a file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
 
     What is wrong, if anything, is told by `open_raw`.
     """
     if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
         return None
-    opened = open_now(path, mode.flags)
-    if opened is None:
-        return None
-    return RawFile(loop, submitter, *opened, mode, file, False, False)
+    return open_now(path, mode.flags)
 
 
 async def open_raw(
@@ -190,22 +188,28 @@ async def open_raw(
     closefd: bool,
     opener: Opener | None,
     executor: Executor | None,
+    opened: tuple[Descriptor, Status] | None,
 ) -> RawFile:
     """Open a file, or take over an open one.
+
+    Args:
+        opened: what `open_at_once` has opened.
 
     Raises:
         OSError: as from open(2), with the filename; IsADirectoryError for a directory in any mode.
         io.UnsupportedOperation: updating what has no position, such as a FIFO, with buffers.
     """
-    if isinstance(path, int):
+    if opened is not None:
+        descriptor = opened[0]
+    elif isinstance(path, int):
         descriptor = Descriptor(path, path, owned=False)
     elif opener is not None:
         call = functools.partial(_call_opener, opener, path, mode.flags)
         descriptor = await made_in_thread(loop, executor, call, Descriptor.close)
     else:
-        descriptor = Descriptor(await submitter.submit(Open(path, mode.flags)), path)
+        descriptor = Descriptor(await _open(loop, submitter, Open(path, mode.flags)), path)
     try:
-        status = _status(descriptor)
+        status = _status(descriptor) if opened is None else opened[1]
         if stat.S_ISDIR(status[0]):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if stat.S_ISFIFO(status[0]) and not mode.writable and not isinstance(path, int) and opener is None:
@@ -224,7 +228,43 @@ async def open_raw(
     return raw
 
 
-def _status(descriptor: Descriptor) -> tuple[int, int, int]:
+async def _open(loop: asyncio.AbstractEventLoop, submitter: Submitter, operation: Open) -> int:
+    """Run an `Open`.  One that takes long, as for a FIFO without a reader, does not use up the kernel's workers."""
+    with contextlib.ExitStack() as stack:
+
+        def make_room() -> None:
+            stack.enter_context(_one_worker_more(submitter))
+            # A new worker is made when something is queued, and not when the limit is raised.
+            queued = Nop()
+            queued.modifiers = SqeFlag.ASYNC
+            stack.callback(loop.create_task(submitter.submit(queued)).cancel)
+
+        stack.callback(loop.call_later(_LONG_SECONDS, make_room).cancel)
+        return int(await submitter.submit(operation))
+
+
+@contextlib.contextmanager
+def _one_worker_more(submitter: Submitter) -> Iterator[None]:
+    """Allow one kernel worker more, for an open that waits for another process."""
+    try:
+        _add_workers(submitter, 1)
+    except OSError:  # Linux before 5.15 has no such limits
+        yield
+        return
+    try:
+        yield
+    finally:
+        # The ring may be gone if the open was given up when its loop was closed.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            _add_workers(submitter, -1)
+
+
+def _add_workers(submitter: Submitter, count: int) -> None:
+    bounded, _ = submitter.ring.set_worker_limits(0, 0)
+    submitter.ring.set_worker_limits(bounded + count, 0)
+
+
+def _status(descriptor: Descriptor) -> Status:
     """st_mode, st_size and st_blksize of a file that was opened just now: no server is asked again, nothing waits."""
     try:
         return status_now(descriptor.fd)
@@ -266,5 +306,6 @@ async def _wait_for_writer(
 
 
 async def _open_and_close(submitter: Submitter, path: str, flags: int) -> None:
-    descriptor = Descriptor(await submitter.submit(Open(path, flags, in_worker=True)))
+    with _one_worker_more(submitter):
+        descriptor = Descriptor(await submitter.submit(Open(path, flags, in_worker=True)))
     await submitter.submit(Close(descriptor))

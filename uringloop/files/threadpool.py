@@ -11,12 +11,14 @@ import asyncio
 import builtins
 import sys
 from concurrent.futures import Executor
+from stat import S_ISREG
 from typing import Any, Literal, overload
 
 from ..companion import Submitter, submitter
+from ..ring import Descriptor
 from .context import Opening
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
-from .opening import Layers, Opener, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
+from .opening import Layers, Opener, Status, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
 from .text import TextFile
@@ -202,10 +204,10 @@ def _open(
         return _open_in_thread(loop, executor, given)
     file, *_, closefd, opener = given
     sys.audit("open", path, mode.name, mode.flags)
-    raw = open_at_once(loop, ring, path, mode, file, opener)
-    if raw is None:
-        return _open_by_ring(loop, ring, path, mode, file, layers, closefd, opener, executor)
-    return add_layers(loop, raw, layers)
+    opened = open_at_once(ring, path, mode, opener)
+    if opened is None or not S_ISREG(opened[1][0]):
+        return _open_by_ring(loop, ring, path, mode, file, layers, closefd, opener, executor, opened)
+    return add_layers(loop, RawFile(loop, ring, *opened, mode, file, False, False), layers)
 
 
 async def _open_by_ring(
@@ -218,9 +220,11 @@ async def _open_by_ring(
     closefd: bool,
     opener: Opener | None,
     executor: Executor | None,
+    opened: tuple[Descriptor, Status] | None,
 ) -> Any:
     buffered = layers.buffering != 0
-    return add_layers(loop, await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor), layers)
+    raw = await open_raw(loop, ring, path, mode, file, buffered, closefd, opener, executor, opened)
+    return add_layers(loop, raw, layers)
 
 
 async def _open_in_thread(

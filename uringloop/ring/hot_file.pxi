@@ -105,7 +105,9 @@ def read_into_now(int fd, buffer, int64_t offset):
 
 
 def open_now(path, int flags):
-    """openat2(2) of a regular file with RESOLVE_CACHED, for reading or changing it in place; close-on-exec.
+    """openat2(2) with RESOLVE_CACHED, for reading a file or changing it in place; close-on-exec.
+
+    A FIFO that is opened for reading has been opened without waiting for a writer.
 
     Returns:
         (`Descriptor`, (st_mode, st_size, st_blksize)), or None: whatever stands in the way, the ring will tell.

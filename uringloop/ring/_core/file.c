@@ -5,7 +5,8 @@
  * O_DIRECT, where the kernel waits for the device all the same.
  *
  * An open with RESOLVE_CACHED gives what is in the dentry cache, as the ring tries first of all, for two thirds of the
- * time; EAGAIN otherwise.  O_NONBLOCK goes with it, so that a FIFO or a lease does not wait either.
+ * time; EAGAIN otherwise.  O_NONBLOCK goes with it, so that a FIFO or a lease does not wait either.  The file is
+ * returned whatever its type: closing it and opening it again has effects on a FIFO's writer and on devices.
  *
  * statx(2) of an open file with AT_STATX_DONT_SYNC asks no server. */
 #define _GNU_SOURCE
@@ -47,8 +48,6 @@ int ul_file_open_now(const char *path, int flags, ul_file_status *out)
     if (fd < 0)
         return -errno;
     int error = ul_file_status_now(fd, out);
-    if (error == 0 && !S_ISREG(out->mode))
-        error = -EAGAIN;
     if (error == 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
         error = -errno;
     if (error < 0) {
