@@ -133,8 +133,8 @@ class File(Base, Generic[Data]):
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Coroutine[Any, Any, Data]:
-        return self.next_line()
+    async def __anext__(self) -> Data:
+        return await self.next_line()
 
     async def next_line(self) -> Data:
         """What `__anext__` does."""
@@ -172,12 +172,12 @@ class File(Base, Generic[Data]):
         self._check_open()
         return self
 
-    def __aexit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> Coroutine[Any, Any, None]:
-        return self.close()
+    ) -> None:
+        await self.close()
 
-    def close(self) -> Coroutine[Any, Any, None]:
+    async def close(self) -> None:
         """Write what is buffered and close; more than once does nothing.  Waits for calls in progress.
 
         A cancelled close closes all the same, by itself if it has to wait.
@@ -185,10 +185,6 @@ class File(Base, Generic[Data]):
         Raises:
             OSError: what is buffered could not be written; the file is closed nevertheless.
         """
-        return self.close_slowly()
-
-    async def close_slowly(self) -> None:
-        """What `close` does."""
         if self._closing is None or self._closing.done():
             if self.closed:
                 return

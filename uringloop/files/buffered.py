@@ -294,6 +294,9 @@ class BufferedFile(Window, File[bytes]):
 
     # Closing
 
+    #: What `close` does where something has to wait.
+    close_slowly = File.close
+
     def _has_pending(self) -> bool:
         return self._write_end > self._write_pos
 

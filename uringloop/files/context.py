@@ -26,18 +26,10 @@ class Opening(Context, Generic[_F]):
 
         def __aenter__(self) -> Coroutine[Any, Any, _F]: ...
 
+        def __aexit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> Coroutine[Any, Any, None]: ...
+
     async def _keep(self, opening: Coroutine[Any, Any, _F]) -> _F:
         self._file = file = await opening
         return file
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> Coroutine[Any, Any, None]:
-        file: Any = self._file
-        self._file = None
-        closing: Coroutine[Any, Any, None] = _nothing() if file is None else file.__aexit__(kind, value, traceback)
-        return closing
-
-
-async def _nothing() -> None:
-    """There is nothing to close."""

@@ -11,6 +11,7 @@ Python classes, and forwards to it.
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from inspect import CO_COROUTINE
 from os import isatty, lseek
 from types import CoroutineType
 from warnings import warn
@@ -64,11 +65,21 @@ cdef enum Kind:
     NEXT_LINE
     OPEN
     CLOSE
+    EXIT
     LOCK
     UNLOCK
 
 cdef tuple NAMES = (
-    "read", "readline", "seek", "write", "__anext__", "__aenter__", "close", "Lock.__aenter__", "Lock.__aexit__"
+    "read",
+    "readline",
+    "seek",
+    "write",
+    "__anext__",
+    "__aenter__",
+    "close",
+    "__aexit__",
+    "Lock.__aenter__",
+    "Lock.__aexit__",
 )
 
 
@@ -159,6 +170,18 @@ cdef class Context:
 
     def __aenter__(self):
         return call(self, OPEN)
+
+    cdef close_here(self, Call call):
+        file, self._file = self._file, None
+        if file is None:
+            return None
+        if isinstance(file, Window):
+            return (<Window>file).close_here(call)
+        call.running = file.__aexit__(*call.first)
+        return MISS
+
+    def __aexit__(self, kind, value, traceback):
+        return call(self, EXIT, (kind, value, traceback))
 
 
 cdef class Base:
@@ -294,7 +317,12 @@ cdef class Position(Base):
 include "hot_buffer.pxi"
 
 
+looks_async(Lock.__aenter__, Lock.__aexit__, Lock.acquire, Context.__aenter__, Context.__aexit__)
+looks_async(Window.read, Window.readline, Window.seek, Window.write, Window.close, Window.__aexit__, Lines.next_call)
+
+
 def iterated(type kind):
     """A class decorator: `async for` calls `Lines.__anext__` directly, and does not look the method up each time."""
+    kind.__anext__ = Lines.next_call
     take_anext(<PyTypeObject *>kind, <PyTypeObject *>Lines)
     return kind

@@ -46,6 +46,10 @@ cdef class Lines(Base):
         next_line.file = self
         return next_line
 
+    def next_call(self):
+        """`__anext__`, where it is called by its name: a function, which the one of a compiled class is not."""
+        return call(self, NEXT_LINE)
+
 
 cdef class Window(Lines):
     """The base of a buffered file: its buffer, as `buffered.py` describes it, and what goes by that alone.

@@ -52,6 +52,9 @@ cdef extern from *:
     #endif
     }
 
+    /* Python's own way to tell a coroutine function; a compiled function's code object is there to be looked at only. */
+    #define set_code(function, code) Py_XSETREF(((__pyx_CyFunctionObject *)(function))->func_code, Py_NewRef(code))
+
     static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
 
     static void take_anext(PyTypeObject *type, PyTypeObject *base)
@@ -60,6 +63,7 @@ cdef extern from *:
     }
     """
     void raise_stop(value)
+    void set_code(object function, object code)
     void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL)
     void take_anext(PyTypeObject *type, PyTypeObject *base)
 
@@ -79,14 +83,60 @@ cdef class Call:
     cdef object running
 
     @property
+    def __class__(self):
+        """The class of Python's coroutines, for who asks by isinstance; `inspect.iscoroutine` does."""
+        return CoroutineType
+
+    @property
     def __name__(self):
         """Of the method."""
         return NAMES[self.kind]
 
     @property
+    def __qualname__(self):
+        """The same."""
+        return NAMES[self.kind]
+
+    # See `types.CoroutineType`, and `inspect.getcoroutinestate`.
+
+    @property
     def cr_await(self):
-        """What it waits for; see `types.CoroutineType`."""
+        """What it waits for."""
         return self.running
+
+    @property
+    def cr_code(self):
+        """Of the coroutine that is running; else of one that stands for it."""
+        if self.running is None:
+            return stand_in.__code__.replace(co_name=NAMES[self.kind], co_qualname=NAMES[self.kind])
+        return self.running.cr_code
+
+    @property
+    def cr_frame(self):
+        """The same; None when it is over."""
+        if self.running is not None:
+            return self.running.cr_frame
+        if self.file is None:
+            return None
+        coroutine = stand_in()
+        frame = coroutine.cr_frame
+        coroutine.close()
+        return frame
+
+    @property
+    def cr_origin(self):
+        """Not tracked."""
+        return None
+
+    @property
+    def cr_running(self):
+        """Whether it is executing."""
+        return self.running is not None and self.running.cr_running
+
+    @property
+    def cr_suspended(self):
+        """Whether it waits."""
+        return self.running is not None and not self.running.cr_running
 
     def __await__(self):
         if self.running is not None:
@@ -143,6 +193,8 @@ cdef class Call:
             return (<Context>file).open_here(self)
         if self.kind == CLOSE:
             return (<Window>file).close_here(self)
+        if self.kind == EXIT:
+            return (<Context>file).close_here(self)
         if self.kind == LOCK:
             return (<Lock>file).lock_here(self)
         (<Lock>file).release()
@@ -189,6 +241,16 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
     return NULL
 
 
+def looks_async(*functions):
+    """Have functions that return calls pass for coroutine functions: `inspect.iscoroutinefunction` tells them so."""
+    for function in functions:
+        set_code(function, function.__code__.replace(co_flags=function.__code__.co_flags | CO_COROUTINE))
+
+
+# Of Python, and so of its type.
+code_of_stand_in = {}
+exec(compile("async def stand_in(): pass", __file__, "exec"), code_of_stand_in)
+cdef object stand_in = code_of_stand_in.pop("stand_in")
 set_next(<PyTypeObject *>Call, next_of_call)
 set_next(<PyTypeObject *>Owed, next_of_call)
 Coroutine.register(Call)

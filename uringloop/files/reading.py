@@ -8,8 +8,10 @@ from typing import Any
 
 from .base import space_of
 from .buffered import BufferedFile
+from .hot import iterated
 
 
+@iterated
 class BufferedReader(BufferedFile):
     """A file that is read; see `io.BufferedReader`.
 

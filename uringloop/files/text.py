@@ -139,7 +139,7 @@ class TextFile(DecodingFile):
         """
         return self._below().fileno()
 
-    def readable(self) -> bool:
+    async def readable(self) -> bool:  # type: ignore[override]  # as aiofiles, which has it awaited of text alone
         """Whether it may be read."""
         return self._below().readable()
 

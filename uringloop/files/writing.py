@@ -4,7 +4,7 @@ from typing import Any
 
 from .base import bytes_of
 from .buffered import BufferedFile
-from .hot import CREDIT, FIRST_WINDOW_BYTES
+from .hot import CREDIT, FIRST_WINDOW_BYTES, iterated
 from .reading import BufferedReader
 from .spares import LARGE_BUFFER_SIZE_BYTES, spare_buffer
 
@@ -12,6 +12,7 @@ from .spares import LARGE_BUFFER_SIZE_BYTES, spare_buffer
 STEPS_END_BYTES = 32 * 1024
 
 
+@iterated
 class BufferedWriter(BufferedFile):
     """A file that is written; see `io.BufferedWriter`.  Writes take everything."""
 
@@ -88,6 +89,7 @@ class BufferedWriter(BufferedFile):
         self._keep(rest)
 
 
+@iterated
 class BufferedRandom(BufferedReader, BufferedWriter):
     """A file that is read and written; see `io.BufferedRandom`."""
 
