@@ -26,7 +26,7 @@ import ssl
 import threading
 import time
 from asyncio import Handle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from . import hooks
@@ -38,11 +38,12 @@ from .ring import Datagram, Ring, Sockets, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
-from .sockets import SocketOperations, Unaccepted, Unread
+from .sockets import SocketOperations, Unread
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
+from .transports.serving import Serving
 from .transports.stream import StreamTransport
 
 _log = logging.getLogger("asyncio")
@@ -53,7 +54,7 @@ _RING_CLOSE_TIMEOUT_S = 10
 _FEED_FROM = 8
 
 
-class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
+class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Serving):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -114,7 +115,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
         self._unread = Unread()
-        self._unaccepted = Unaccepted()
         self._pipes = PipePool()
         wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
         self._sleep_by(
@@ -435,34 +435,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         StreamTransport(self, rawsock, tls, None, extra, server, context)
         return transport
 
-    def _start_serving(
-        self,
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        sock: socket.socket,
-        sslcontext: ssl.SSLContext | None = None,
-        server: Any = None,
-        backlog: int = 100,
-        ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
-        ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self._check_closed()
-        tls = None
-        if sslcontext is not None:
-            tls = {
-                "sslcontext": sslcontext,
-                "ssl_handshake_timeout": ssl_handshake_timeout,
-                "ssl_shutdown_timeout": ssl_shutdown_timeout,
-            }
-        self._listeners.start(sock, protocol_factory, server, tls, context)
-
-    def _stop_serving(self, sock: socket.socket) -> None:
-        self._listeners.stop(sock)
-        if self._owner_thread == threading.get_native_id() and not self.is_closed():
-            # The accept holds the address until it is cancelled; the kernel does that in the submit.
-            self._dispatcher.submit()
-        super()._stop_serving(sock)
-
     # Seeing
 
     def statistics(self) -> dict[str, int]:
@@ -489,7 +461,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution):
         if self.is_closed():
             return
         close_ring(self._ring, self._dispatcher, self._owner_thread)
-        self._unaccepted.close()
         super().close()
         self._pipes.close()
         self._drop_timers()

@@ -1,14 +1,13 @@
 """`loop.sock_*`: thin coroutines over operations.
 
 As in asyncio, what a socket can do at once is done without suspending (`Sockets`, compiled), as long as the callback
-that runs may go on; the rest waits in the ring.  Checks and errors are asyncio's.  What a cancelled receive or accept
-had already taken from the socket is kept, and the next one on that socket gets it first.
+that runs may go on; the rest waits in the ring.  Checks and errors are asyncio's.  What a cancelled receive had already
+taken from the socket is kept, and the next one on that socket gets it first.
 """
 
 import asyncio
 import contextlib
 import operator
-import os
 import select
 import socket
 import weakref
@@ -18,7 +17,6 @@ from typing import Any
 
 from .hooks import check_ssl_socket
 from .operations import (
-    Accept,
     Connect,
     Ready,
     ReceiveFrom,
@@ -72,45 +70,11 @@ class Unread:
         return b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
-class Unaccepted:
-    """What cancelled accepts had taken from their listening sockets: descriptors, each with the peer's address.
-
-    What nobody takes is closed with the listening socket's object, or by `close`.
-    """
-
-    def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[int, Any]]] = weakref.WeakKeyDictionary()
-
-    def keep(self, sock: socket.socket, fd: int, peer: Any) -> None:
-        """For the next accept."""
-        kept = self._kept.get(sock)
-        if kept is None:
-            kept = self._kept[sock] = deque()
-            weakref.finalize(sock, _close_all, kept)
-        kept.append((fd, peer))
-
-    def take(self, sock: socket.socket) -> tuple[int, Any] | None:
-        """The oldest, which is the caller's from now on; None if nothing was kept."""
-        kept = self._kept.get(sock) if self._kept else None
-        return kept.popleft() if kept else None
-
-    def close(self) -> None:
-        """Close what nobody took."""
-        for kept in self._kept.values():
-            _close_all(kept)
-
-
-def _close_all(kept: deque[tuple[int, Any]]) -> None:
-    while kept:
-        os.close(kept.popleft()[0])
-
-
 class SocketOperations(Submitting):
     """The socket methods of the loop."""
 
     _hot_sockets: Sockets
     _unread: Unread
-    _unaccepted: Unaccepted
 
     def _check_socket(self, sock: socket.socket) -> int:
         """Returns its descriptor."""
@@ -287,14 +251,18 @@ class SocketOperations(Submitting):
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
-        fd = self._check_socket(sock)
+        self._check_socket(sock)
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
-        accepted, peer = self._unaccepted.take(sock) or await self.submit(
-            Accept(fd, partial(self._unaccepted.keep, sock))
-        )
-        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=accepted)
-        return conn, peer
+        while True:
+            accepted = self._hot_sockets.accept(sock)
+            if accepted is not None:
+                break
+            # Not an accept: one that waits in the ring takes connections from those who share the socket.
+            await self.submit(Ready(sock.fileno(), select.POLLIN))
+        conn_fd, peer = accepted
+        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=conn_fd)
+        return conn, address.unpack(peer)
 
 
 def _writable_bytes(buffer: Any, method: str) -> int:

@@ -298,16 +298,17 @@ class Accept(Multishot):
 
 
 class AcceptMany(Operation):
-    """accept4(2) until abandoned: `accepted` gets each descriptor, `failed` an OSError that ended it.
+    """accept4(2) until abandoned or ended: `accepted` gets each descriptor, `failed` an OSError that stopped it.
 
     Args:
         fd: the listening socket.
         multishot: one SQE for all connections; otherwise it is armed again each time.
         accepted: called with a descriptor, non-blocking, that is now the callee's.
         failed: called with the error; the operation is done and may be submitted again.
+        ended: called without arguments when nothing more comes, after `end`.
     """
 
-    __slots__ = ("_accepted", "_failed", "_multishot")
+    __slots__ = ("_accepted", "_ended", "_ends", "_failed", "_multishot")
     opcode = Opcode.ACCEPT
     may_move = True
 
@@ -317,11 +318,14 @@ class AcceptMany(Operation):
         multishot: bool,
         accepted: Callable[[int], object],
         failed: Callable[[OSError], object],
+        ended: Callable[[], object],
     ) -> None:
         super().__init__(fd)
         self._multishot = multishot
         self._accepted = accepted
         self._failed = failed
+        self._ended = ended
+        self._ends = False
 
     def stage(self, dispatcher: Dispatcher) -> int:
         ioprio = ACCEPT_MULTISHOT if self._multishot else 0
@@ -337,12 +341,29 @@ class AcceptMany(Operation):
         try:
             if res >= 0:
                 self._accepted(res)
-            else:
+            elif not self._ends:
                 self._failed(OSError(-res, os.strerror(-res)))
         finally:
-            if last and res >= 0 and not self.abandoned:
-                assert self._dispatcher is not None
-                self.submit(self._dispatcher)
+            if not self.abandoned:
+                self._go_on(last, res)
+
+    def _go_on(self, last: bool, res: int) -> None:
+        assert self._dispatcher is not None
+        if self._ends:
+            if last:
+                self._ended()
+            else:
+                # The cancel came while a connection was being accepted, and missed.
+                self._dispatcher.cancel(self.token)
+        elif last and res >= 0:
+            self.submit(self._dispatcher)
+
+    def end(self) -> None:
+        """Accept no more.  What the kernel accepts before it hears of that goes to `accepted` too."""
+        self._ends = True
+        if self.in_flight:
+            assert self._dispatcher is not None
+            self._dispatcher.cancel(self.token)
 
     def dispose(self, res: int, flags: int) -> None:
         os.close(res)

@@ -4,10 +4,19 @@
 # A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered: after
 # one that emptied the socket, the next goes to the ring unasked, where many share one system call.
 
+from libc.errno cimport ECONNABORTED
+
 cdef extern from "sys/socket.h" nogil:
     int MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM
     ssize_t recv(int fd, void *buffer, size_t size_bytes, int flags)
     ssize_t send(int fd, const void *data, size_t size_bytes, int flags)
+
+    int SOCK_CLOEXEC, SOCK_NONBLOCK
+    int accept4(int fd, void *address, unsigned int *size_bytes, int flags)
+
+cdef extern from "fcntl.h" nogil:
+    int F_GETFL, F_SETFL, O_NONBLOCK
+    int fcntl(int fd, int command, ...)
 
 cdef extern from *:
     """
@@ -23,6 +32,8 @@ cdef extern from *:
 cdef enum:
     # What one receive takes at most.  Into fresh memory of that size it would cost more than the receive itself.
     SCRATCH_BYTES = 65536
+    # Room for the address of any family.
+    ADDRESS_BYTES = 128
 
 cdef object SocketType = socket.socket
 # As it is in the class, which saves the search through it.
@@ -30,6 +41,25 @@ cdef object FILENO = socket.SocketType.fileno
 # A plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 cdef object TYPE = socket.SocketType.type
 cdef object Future = asyncio.Future
+
+
+cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
+    """accept4(2) without waiting; a negative errno if it failed.
+
+    A process that shares the socket may have made it blocking.  Another one may take the connection that was announced,
+    and accept4 would then block this loop.
+    """
+    cdef int fd = PyObject_CallOneArg(FILENO, sock) if type(sock) is SocketType else sock.fileno()
+    cdef int flags = fcntl(fd, F_GETFL)
+    if flags < 0 or not flags & O_NONBLOCK and fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0:
+        return -errno
+    fd = accept4(fd, name, size_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    return fd if fd >= 0 else -errno
+
+
+def accept_now(sock):
+    """Return the descriptor of a connection that waits, non-blocking, or a negative errno."""
+    return accept_from(sock, NULL, NULL)
 
 
 cdef class Sockets:
@@ -148,6 +178,20 @@ cdef class Sockets:
         finally:
             PyBuffer_Release(&view)
         return None if count < 0 else count
+
+    def accept(self, sock):
+        """Return a connection's descriptor, non-blocking, and the peer's packed address; None if none waits."""
+        cdef char name[ADDRESS_BYTES]
+        cdef unsigned int size_bytes = ADDRESS_BYTES
+        cdef int fd
+        if not self.may_go_on():
+            return None
+        fd = accept_from(sock, name, &size_bytes)
+        if fd >= 0:
+            return fd, PyBytes_FromStringAndSize(name, min(size_bytes, <unsigned int>ADDRESS_BYTES))
+        if fd not in (-EAGAIN, -EINTR, -ECONNABORTED):
+            raise_errno(fd)
+        return None
 
     def send(self, sock, data):
         """What send(2) takes of the bytes without waiting: None for all, else their number."""

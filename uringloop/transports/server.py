@@ -1,4 +1,12 @@
-"""Listening sockets: one accept operation each, and a transport for every connection that it brings.
+"""Listening sockets: how connections are accepted, and a transport for each.
+
+Several loops may listen on one socket, as the workers of a server do.  An accept in the ring waits exclusively: it
+stays at the head of the socket's queue, takes every connection, also while its loop is busy, and a wakeup that it took
+is lost when it is cancelled.  A poll wakes every loop, and accept4(2) takes a connection for a loop that serves it at
+once.  So an idle loop accepts beside a busy one, and a loop that stops leaves the connections that wait to the others.
+
+A multishot accept is cheaper.  It serves the sockets that this loop made from host and port or from a path, until
+another loop may listen on one: when the process forks, or when the descriptor is asked for.
 
 `asyncio.Server` stays asyncio's; it calls `start` and `stop` through the loop.
 """
@@ -9,12 +17,16 @@ import contextvars
 import errno
 import logging
 import os
+import select
 import socket
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..hooks import TransportSocket
-from ..operations import AcceptMany
+from ..operations import AcceptMany, Poll
+from ..ring import accept_now
 from .stream import Accepted, StreamTransport, delays_small_writes
 
 if TYPE_CHECKING:
@@ -25,11 +37,14 @@ _log = logging.getLogger("asyncio")
 #: After these the process is out of something: asyncio waits as long before it accepts again.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_DELAY_S = 1
+#: The socket listens no more, or is none.
+_NO_LISTENER = {errno.EINVAL, errno.EBADF, errno.ENOTSOCK}
+#: Connections that are accepted in a row, at most: then the loop's other callbacks have their turn.
+_ACCEPTS_MAX = 64
 #: The connection was gone before it was accepted; the next one may be fine (accept(2)).
 _CONNECTION_GONE = {
     errno.ECONNABORTED,
     errno.EINTR,
-    errno.EAGAIN,
     errno.EPROTO,
     errno.ENETDOWN,
     errno.ENETUNREACH,
@@ -41,12 +56,52 @@ _CONNECTION_GONE = {
 }
 
 
+class UnsharedSocket(socket.socket):
+    """A listening socket that only this loop knows, until its descriptor is asked for."""
+
+    __slots__ = ()
+
+    # By the class, since `share` makes it a plain socket.
+
+    def fileno(self) -> int:
+        share(self)
+        return socket.socket.fileno(self)
+
+    def detach(self) -> int:
+        share(self)
+        return socket.socket.detach(self)
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        share(self)
+        socket.socket.set_inheritable(self, inheritable)
+
+
+def _descriptor(sock: socket.socket) -> int:
+    """Return the socket's descriptor, which makes none shared."""
+    return socket.SocketType.fileno(sock) if type(sock) is UnsharedSocket else sock.fileno()
+
+
+def mark_unshared(sock: socket.socket) -> None:
+    """Have the socket tell when its descriptor is asked for; nobody else has had it so far."""
+    if type(sock) is socket.socket:
+        sock.__class__ = UnsharedSocket
+
+
+def share(sock: socket.socket) -> None:
+    """From now on, another loop or process may listen on the socket."""
+    sock.__class__ = socket.socket
+    for listeners in list(_listener_sets):
+        if sock in listeners:
+            listeners.share([sock])
+
+
 class Listener:
     """One listening socket.
 
     Args:
-        loop: whose ring accepts.
+        loop: whose ring polls.
         sock: listening.
+        backlog: accept at most this many connections in a row.
         protocol_factory: called once a connection.
         server: the `asyncio.Server`, or None.
         tls: arguments of the loop's `_make_ssl_transport`, or None for plain connections.
@@ -62,9 +117,11 @@ class Listener:
         server: Any,
         tls: dict[str, Any] | None,
         context: contextvars.Context | None,
+        backlog: int,
     ) -> None:
         self._loop = loop
         self._sock = sock
+        self._accepts_max = max(1, min(backlog, _ACCEPTS_MAX))
         # As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
         family, kind, proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
         self._socket_arguments = family, kind, proto
@@ -75,25 +132,63 @@ class Listener:
         self._context = contextvars.copy_context() if context is None else context
         self._one_context = context is not None
         self._retry: asyncio.TimerHandle | None = None
-        multishot = "multishot_accept" in loop._ring.features.enabled
-        self._accept = AcceptMany(sock.fileno(), multishot, self._accepted, self._failed)
         self._stopped = False
+        enabled = loop._ring.features.enabled
+        fd = _descriptor(sock)
+        self._poll = Poll(fd, select.POLLIN, "multishot_poll" in enabled, self._became_ready)
+        #: None from when the socket is shared on.
+        self._accept: AcceptMany | None = None
+        if type(sock) is UnsharedSocket:
+            multishot = "multishot_accept" in enabled
+            self._accept = AcceptMany(fd, multishot, self._accepted, self._failed, self._became_ready)
 
     def start(self) -> None:
         """Accept from now on."""
-        self._retry = None
-        if self._stopped:
-            return
-        while kept := self._loop._unaccepted.take(self._sock):
-            self._accepted(kept[0])
-        self._accept.submit(self._loop._dispatcher)
+        (self._accept or self._poll).submit(self._loop._dispatcher)
+
+    def share(self) -> bool:
+        """Let other loops accept too; whether that is new."""
+        accept, self._accept = self._accept, None
+        if accept is None or self._stopped:
+            return False
+        # The poll comes first: no connection may arrive between the two.
+        self._poll.submit(self._loop._dispatcher)
+        accept.end()
+        return True
 
     def stop(self) -> None:
-        """Accept no more."""
+        """Accept no more; the connections that wait are left to others who listen on the socket."""
         self._stopped = True
         if self._retry is not None:
             self._retry.cancel()
-        self._accept.abandon()
+        if self._accept is not None:
+            self._accept.abandon()
+        self._poll.abandon()
+
+    def _became_ready(self) -> None:
+        """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""
+        if self._retry is None and not self._stopped:
+            done = False
+            try:
+                done = self._accept_some()
+            finally:
+                if not done:
+                    self._loop.call_soon(self._became_ready)
+
+    def _accept_some(self) -> bool:
+        """Return whether none is left, or accepting is over or was put off."""
+        for _ in range(self._accepts_max):
+            fd = accept_now(self._sock)
+            if fd >= 0:
+                self._accepted(fd)
+                if self._stopped:
+                    return True
+            elif fd == -errno.EAGAIN:
+                return True
+            elif -fd not in _CONNECTION_GONE:
+                self._failed(OSError(-fd, os.strerror(-fd)))
+                return True
+        return False
 
     def _accepted(self, fd: int) -> None:
         if self._loop._debug:
@@ -169,7 +264,12 @@ class Listener:
             self._loop.call_exception_handler(context)
 
     def _failed(self, error: OSError) -> None:
-        if error.errno in _OUT_OF_RESOURCES:
+        if _descriptor(self._sock) < 0:
+            # Its owner closed it without the server.  asyncio hears nothing of that either.
+            self.stop()
+        elif error.errno in _CONNECTION_GONE:
+            self._try_again()
+        elif error.errno in _OUT_OF_RESOURCES:
             self._loop.call_exception_handler(
                 {
                     "message": "socket.accept() out of system resource",
@@ -177,11 +277,20 @@ class Listener:
                     "socket": TransportSocket(self._sock),
                 }
             )
-            self._retry = self._loop.call_later(_RETRY_DELAY_S, self.start)
-        elif error.errno in _CONNECTION_GONE:
-            self.start()
+            self._retry = self._loop.call_later(_RETRY_DELAY_S, self._try_again)
         else:
             self._loop.call_exception_handler({"message": "Exception on accepting a connection", "exception": error})
+            if error.errno in _NO_LISTENER:
+                self.stop()
+            else:
+                self._retry = self._loop.call_later(_RETRY_DELAY_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self._accept is None:
+            self._became_ready()
+        elif not self._stopped:
+            self.start()
 
 
 def _close(fd: int, sock: socket.socket | None) -> None:
@@ -197,6 +306,10 @@ class ListenerSet:
     def __init__(self, loop: "EventLoop") -> None:
         self._loop = loop
         self._by_socket: dict[socket.socket, Listener] = {}
+        _listener_sets.add(self)
+
+    def __contains__(self, sock: socket.socket) -> bool:
+        return sock in self._by_socket
 
     def start(
         self,
@@ -205,9 +318,10 @@ class ListenerSet:
         server: Any,
         tls: dict[str, Any] | None,
         context: contextvars.Context | None,
+        backlog: int,
     ) -> None:
         """Accept on a socket."""
-        listener = Listener(self._loop, sock, protocol_factory, server, tls, context)
+        listener = Listener(self._loop, sock, protocol_factory, server, tls, context, backlog)
         self._by_socket[sock] = listener
         listener.start()
 
@@ -216,3 +330,35 @@ class ListenerSet:
         listener = self._by_socket.pop(sock, None)
         if listener is not None:
             listener.stop()
+
+    def share(self, sockets: Iterable[socket.socket] | None = None) -> None:
+        """Let other loops accept on some of the sockets too, or on all; from any thread."""
+        loop = self._loop
+        if loop.is_closed() or loop._ring.forked:
+            return
+        if loop._owner_thread != threading.get_native_id():
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(self._share_here, sockets)
+        else:
+            self._share_here(sockets)
+
+    def _share_here(self, sockets: Iterable[socket.socket] | None) -> None:
+        if sockets is None:
+            listeners = list(self._by_socket.values())
+        else:
+            listeners = [self._by_socket[sock] for sock in sockets if sock in self._by_socket]
+        shared = [listener.share() for listener in listeners]
+        if any(shared):
+            # The next connection may be for another loop, however long the callback that runs takes.
+            self._loop._dispatcher.submit()
+
+
+_listener_sets: "weakref.WeakSet[ListenerSet]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for listeners in list(_listener_sets):
+        listeners.share()
+
+
+os.register_at_fork(before=_before_fork)

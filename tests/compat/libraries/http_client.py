@@ -42,6 +42,18 @@ def ask_for_loop(port: int) -> tuple[str, int]:
     return kind, int(pid)
 
 
+def check_that_all_answer(port: int, kind: str, workers: set[int]) -> None:
+    """Connections are shared by all workers; of sixty each gets about twenty, of more on a busy machine."""
+    answered: set[int] = set()
+    for _ in range(60 * 20):
+        answering, pid = ask_for_loop(port)
+        assert answering == kind
+        answered.add(pid)
+        if answered == workers:
+            break
+    assert answered == workers
+
+
 def check_keep_alive(port: int) -> None:
     """Many on one connection, bodies of all sizes, and it stays the same connection."""
     connection = connect(port)

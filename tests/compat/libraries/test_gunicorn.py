@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from .http_client import HalfDone, ask_for_loop, check_client_that_leaves, check_keep_alive, check_large_bodies
+from .http_client import (
+    HalfDone,
+    ask_for_loop,
+    check_client_that_leaves,
+    check_keep_alive,
+    check_large_bodies,
+    check_that_all_answer,
+)
 from .needs import library
 from .processes import Server, module, running
 from .readme import block
@@ -50,10 +57,7 @@ def test_http_from_several_workers(server: Server) -> None:
     port = port_of(server)
     workers = {int(pid) for pid in server.until_says(STARTS, COUNT)}
     assert len(workers) == COUNT
-    for _ in range(20):
-        kind, pid = ask_for_loop(port)
-        assert kind == "uringloop.loop.EventLoop"
-        assert pid in workers
+    check_that_all_answer(port, "uringloop.loop.EventLoop", workers)
     check_keep_alive(port)
     check_large_bodies(port)
     check_client_that_leaves(port)

@@ -12,6 +12,7 @@ from .http_client import (
     check_keep_alive,
     check_large_bodies,
     check_pipelining,
+    check_that_all_answer,
 )
 from .needs import library
 from .processes import TIMEOUT_SECONDS, Server, module, running
@@ -89,3 +90,12 @@ def test_websocket(loop: str, protocol: str) -> None:
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
         assert server.wait() == -signal.SIGTERM
+
+
+def test_several_workers_share_the_connections(loop: str) -> None:
+    arguments = ["--loop", loop, "--host", "127.0.0.1", "--port", "0", "--workers", "3"]
+    with running(module("uvicorn", *arguments, "tests.compat.libraries.asgi:app")) as server:
+        port = port_of(server)
+        workers = {int(pid) for pid in server.until_says(r"application on \S+ (\d+)", 3)}
+        check_that_all_answer(port, LOOPS[loop], workers)
+        # Its first process does not close the socket that it gives to the workers, so it is not waited for.
