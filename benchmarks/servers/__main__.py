@@ -22,6 +22,7 @@ MODES = {
     "datagrams": "echo",
     "tls": "echo",
     "short": "echo",
+    "short_given": "echo",
     "sink": "bulk",
     "source": "bulk",
     "sendfile": "bulk",

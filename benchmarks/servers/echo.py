@@ -65,6 +65,12 @@ async def short(address: str) -> str:
     return await listen(Short, address)
 
 
+async def short_given(address: str) -> str:
+    listener = bound(address)
+    keep(await asyncio.get_running_loop().create_server(Short, sock=listener, backlog=BACKLOG))
+    return name(listener)
+
+
 async def tls(address: str) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)

@@ -69,7 +69,7 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
     ("benchmark", "options", "cases"),
     [
         ("udp", ["--connections", "2"], 1),
-        ("accept", ["--connections", "2"], 1),
+        ("accept", ["--connections", "2"], 2),
         ("bulk", [], 2),
         ("sendfile", ["--sizes", "16384"], 1),
         ("tail", ["--connections", "2"], 1),
