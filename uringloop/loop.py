@@ -248,6 +248,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
+            if not self._ready:
+                return  # a callback ran the loop within this run
             self._run_timed(self._ready.popleft())
 
     def _run_timed(self, handle: Handle) -> None:
@@ -463,5 +465,4 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         close_ring(self._ring, self._dispatcher, self._owner_thread)
         super().close()
         self._pipes.close()
-        self._drop_timers()
         os.close(self._eventfd)

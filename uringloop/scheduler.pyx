@@ -18,9 +18,20 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from .hooks import ThreadSafeHandle, describe_callback
+from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 
 cdef extern from *:
+    """
+    /* The next handle; NULL, without an exception, if there is none. */
+    static PyObject *take_handle(PyObject *popleft)
+    {
+        PyObject *handle = PyObject_CallNoArgs(popleft);
+        if (handle == NULL && PyErr_ExceptionMatches(PyExc_IndexError))
+            PyErr_Clear();
+        return handle;
+    }
+    """
+    PyObject *take_handle(object popleft) except? NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
     # What Cython makes of a call asks for the thread's state twice more, to count the recursion, and makes a dict anew.
     object PyObject_Call(object callable, object arguments, object keywords)
@@ -93,9 +104,22 @@ cdef class Scheduler:
         self.append = ready.append
         self.popleft = ready.popleft
 
-    def _drop_timers(self):
-        """Forget the timers, of a loop that is closed."""
-        self.timers.drop()
+    @property
+    def _scheduled(self):
+        """The timers, in the order of a heap, to be read and changed as asyncio's own; not quick while anything holds it."""
+        return self.timers.share()
+
+    @_scheduled.setter
+    def _scheduled(self, list handles):
+        self.timers.replace(handles)
+
+    @property
+    def _timer_cancelled_count(self):
+        return self.timers.count_cancelled()
+
+    @_timer_cancelled_count.setter
+    def _timer_cancelled_count(self, Py_ssize_t count):
+        self.timers.cancelled = count
 
     cdef int check(self) except -1:
         if self._closed:
@@ -180,7 +204,12 @@ cdef class Scheduler:
 
     cdef schedule(self, when, callback, args, context):
         """Put a timer into the heap, where it stays until it is due or swept out."""
+        cdef double due
         self.check()
+        due = when
+        if due != due:
+            # Neither earlier nor later than others: it would take the heap's order apart.
+            raise ValueError("a timer cannot be due at NaN")
         if not self._debug:
             handle = self.fill_handle(make_handle_of(TimerHandle, &self.spare_timers), callback, args, context)
             set_slot(handle, WHEN, when)
@@ -188,7 +217,7 @@ cdef class Scheduler:
             self._check_thread()
             self._check_callback(callback, "call_at")
             handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self.timers.push(handle, when)
+        self.timers.push(handle, due)
         set_slot(handle, SCHEDULED, True)
         return handle
 
@@ -236,6 +265,7 @@ cdef class Scheduler:
     cdef tick(self):
         """Sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep."""
         cdef Py_ssize_t before, after
+        cdef bint by_handles
         if self.in_tick:
             # A callback let KeyboardInterrupt or SystemExit through: first what it left.
             PyObject_CallNoArgs(self.dispatch)
@@ -250,21 +280,24 @@ cdef class Scheduler:
         self.sleeping = False
         self.pop_due()
         after = len(self.ready)
-        self.run(before)
+        by_handles = self._debug or run_is_replaced()
+        self.run(before, by_handles)
         PyObject_CallNoArgs(self.dispatch)
-        self.run(after - before)
+        self.run(after - before, by_handles)
         self.in_tick = False
 
     cdef int64_t timeout_ns(self) except? -2:
         """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""
         cdef double delay
+        if self.timers.shared:
+            self.timers.take_back()
         if self.timers.cancelled:
             self.timers.sweep()
         if self.ready:
             return 0
         if not self.timers.handles:
             return -1
-        delay = self.timers.deadlines[0].when - <double>self.time()
+        delay = self.timers.first() - <double>self.time()
         # Never early: a timer that is a fraction of a nanosecond away is waited for.
         return min(<int64_t>(min(delay, 1e9) * NS_PER_S) + 1, 1_000_000_000 * NS_PER_S) if delay > 0 else 0
 
@@ -274,10 +307,10 @@ cdef class Scheduler:
         if not self.timers.handles:
             return
         end = <double>self.time() + 1e-9
-        while self.timers.handles and self.timers.deadlines[0].when < end:
+        while self.timers.handles and self.timers.first() < end:
             handle = self.timers.pop()
-            if <object>slot(handle, CANCELLED)[0] is True:
-                self.timers.cancelled -= 1
+            if is_cancelled(handle):
+                self.timers.forget_cancelled()
             else:
                 PyObject_CallOneArg(self.append, handle)
 
@@ -293,26 +326,32 @@ cdef class Scheduler:
             return True
         return now_ns < self.slice_end_ns
 
-    cdef run(self, Py_ssize_t count):
-        """Run as many ready handles, each in its context."""
+    cdef run(self, Py_ssize_t count, bint by_handles):
+        """Run as many ready handles, each in its context, or by its `_run` if that is asked for."""
         cdef Py_ssize_t i
+        cdef PyObject *raw
         if self._debug:
             # Not counted one by one: in debug mode all that run in a tick share a slice.
             self.runs += 1
             self._run_slowly(count)
             return
         for i in range(count):
-            handle = PyObject_CallNoArgs(self.popleft)
+            raw = take_handle(self.popleft)
+            if raw == NULL:
+                return  # a callback ran the loop within this run, and so what was left
+            handle = <object>raw
+            Py_XDECREF(raw)
             self.runs += 1
-            if <object>slot(handle, CANCELLED)[0] is not True:
-                if type(handle) is Handle:
+            if type(handle) is Handle and not by_handles:
+                if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)
                     spare_handle(handle, &self.spares)
-                elif type(handle) is TimerHandle:
+            elif type(handle) is TimerHandle and not by_handles:
+                if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)
                     spare_handle(handle, &self.spare_timers)
-                else:
-                    handle._run()
+            elif not handle._cancelled:
+                handle._run()
 
     cdef run_handle(self, handle):
         context = <object>slot(handle, CONTEXT)[0]

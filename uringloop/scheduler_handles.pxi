@@ -27,7 +27,14 @@ cdef extern from *:
     {
         return *(PyObject **)((char *)handle + Py_TYPE(handle)->tp_weaklistoffset) != NULL;
     }
+
+    /* Another number after each change of a class or of its bases; 0 until an attribute is looked up. */
+    static unsigned int type_version(PyTypeObject *type)
+    {
+        return type->tp_version_tag;
+    }
     """
+    unsigned int type_version(PyTypeObject *type)
     bint has_weak_references(object handle)
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
@@ -63,6 +70,12 @@ cdef inline void empty_slot(handle, Py_ssize_t offset) noexcept:
     cdef PyObject *old = slot(handle, offset)[0]
     slot(handle, offset)[0] = NULL
     Py_XDECREF(old)
+
+
+cdef inline bint is_cancelled(handle) except -1:
+    if type(handle) is Handle or type(handle) is TimerHandle:
+        return <object>slot(handle, CANCELLED)[0] is True
+    return handle._cancelled
 
 
 cdef struct Spares:
@@ -163,3 +176,24 @@ CompiledHandle.__name__ = "Handle"
 CompiledTimerHandle.__name__ = "TimerHandle"
 cdef object Handle = CompiledHandle
 cdef object TimerHandle = CompiledTimerHandle
+
+cdef PyTypeObject *handle_type = <PyTypeObject *>CompiledHandle
+cdef PyTypeObject *timer_handle_type = <PyTypeObject *>CompiledTimerHandle
+cdef unsigned int known_version, known_timer_version  # 0 if they are to be looked at each time
+
+
+cdef inline bint run_is_replaced() except -1:
+    """Whether a tool, as a monitor of slow callbacks, has replaced `Handle._run`: then each handle is run by that."""
+    if type_version(handle_type) == known_version != 0 and type_version(timer_handle_type) == known_timer_version != 0:
+        return False
+    return look_at_run()
+
+
+cdef bint look_at_run() except -1:
+    global known_version, known_timer_version
+    known_version = known_timer_version = 0
+    if not handles_are_run_as_usual(Handle) or not handles_are_run_as_usual(TimerHandle):
+        return True
+    known_version = type_version(handle_type)
+    known_timer_version = type_version(timer_handle_type)
+    return False

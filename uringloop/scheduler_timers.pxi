@@ -1,7 +1,16 @@
 """The timer heap: asyncio's handles in a list, each beside its deadline in an array of the same order.
 
 A comparison looks at the array alone: the time of a handle is two pointers away.
+
+The list is also asyncio's `_scheduled`, which tools read and change: they cancel all that they find there, or pop and push
+with heapq.  While anything else holds the list, the list alone counts, and heapq keeps its order.
 """
+
+from heapq import heapify, heappop, heappush
+
+cdef extern from *:
+    # Cython's own takes an object, and holds it meanwhile.
+    Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
 
 cdef enum:
     # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
@@ -26,6 +35,8 @@ cdef class TimerHeap:
     cdef Py_ssize_t capacity
     cdef Py_ssize_t cancelled  # so many of those in the heap, which are left there at first
     cdef uint64_t next_number
+    cdef bint shared  # others may have changed the list: the deadlines are out of date
+    cdef Py_ssize_t known  # so many deadlines were right before
 
     def __cinit__(self):
         self.handles = []
@@ -33,23 +44,70 @@ cdef class TimerHeap:
     def __dealloc__(self):
         free(self.deadlines)
 
-    cdef drop(self):
-        """Forget all timers."""
-        self.handles.clear()
-        self.cancelled = 0
+    cdef share(self):
+        """Return the list, to be changed at will."""
+        if not self.shared:
+            self.shared = True
+            self.known = len(self.handles)
+        return self.handles
+
+    cdef replace(self, list handles):
+        """Go on with another list."""
+        self.shared = True
+        self.known = 0
+        self.handles = handles
+
+    cdef take_back(self):
+        """Go by the deadlines again, if nothing else holds the list and they can be told."""
+        cdef Py_ssize_t place, size = len(self.handles), cancelled = 0
+        cdef double when
+        if count_references(<PyObject *>self.handles) > 1:
+            return
+        self.reserve(size)
+        for place in range(size):
+            handle = self.handles[place]
+            if type(handle) is not TimerHandle and type(handle) is not asyncio.TimerHandle:
+                return
+            if type(handle._when) is not float and type(handle._when) is not int:
+                return
+            when = handle._when
+            cancelled += is_cancelled(handle)
+            if place >= self.known or self.deadlines[place].when != when:
+                self.deadlines[place] = Deadline(when, self.next_number)
+                self.next_number += 1
+        self.shared = False
+        self.cancelled = cancelled
+        self.order()
+
+    cdef inline int reserve(self, Py_ssize_t size) except -1:
+        return self.grow(max(size, self.capacity * 2 + 64)) if size > self.capacity else 0
+
+    cdef int grow(self, Py_ssize_t capacity) except -1:
+        cdef Deadline *larger = <Deadline *>realloc(self.deadlines, capacity * sizeof(Deadline))
+        if larger == NULL:
+            raise MemoryError
+        self.deadlines = larger
+        self.capacity = capacity
+        return 0
+
+    cdef Py_ssize_t count_cancelled(self) except -1:
+        """Return how many of the timers are cancelled; they are counted if others may have changed the list."""
+        return sum(handle._cancelled for handle in self.handles) if self.shared else self.cancelled
+
+    cdef inline double first(self) except? -1:
+        """Return when the first timer is due.  There is one."""
+        return <double>self.handles[0]._when if self.shared else self.deadlines[0].when
 
     cdef push(self, handle, double when):
-        cdef Deadline deadline = Deadline(when, self.next_number)
+        cdef Deadline deadline
         cdef Py_ssize_t place = len(self.handles), parent
-        cdef Deadline *larger
-        if place == self.capacity:
-            larger = <Deadline *>realloc(self.deadlines, (self.capacity * 2 + 64) * sizeof(Deadline))
-            if larger == NULL:
-                raise MemoryError
-            self.deadlines = larger
-            self.capacity = self.capacity * 2 + 64
-        self.handles.append(handle)
+        if self.shared:
+            heappush(self.handles, handle)
+            return
+        self.reserve(place + 1)
+        deadline = Deadline(when, self.next_number)
         self.next_number += 1
+        self.handles.append(handle)
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         while place > 0:
             parent = (place - 1) >> 1
@@ -62,6 +120,10 @@ cdef class TimerHeap:
         handles[place] = <PyObject *>handle
 
     cdef pop(self):
+        if self.shared:
+            handle = heappop(self.handles)
+            handle._scheduled = False
+            return handle
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         cdef Py_ssize_t last = len(self.handles) - 1
         cdef PyObject *first = handles[0]
@@ -92,23 +154,49 @@ cdef class TimerHeap:
         self.deadlines[place] = deadline
         handles[place] = handle
 
+    cdef void order(self) noexcept:
+        """Make a heap of handles and deadlines in any order."""
+        cdef Py_ssize_t place
+        for place in range(len(self.handles) // 2 - 1, -1, -1):
+            self.sink(place, PySequence_Fast_ITEMS(self.handles)[place], self.deadlines[place])
+
     cdef sweep(self):
         """Drop cancelled timers: all of them if they are many, else those on top."""
-        cdef Py_ssize_t size = len(self.handles), place, kept = 0
-        if size > SWEEP_FROM and self.cancelled * 2 > size:
-            handles = self.handles
-            self.handles = []
-            for place in range(size):
-                handle = handles[place]
-                if <object>slot(handle, CANCELLED)[0] is True:
-                    set_slot(handle, SCHEDULED, False)
-                else:
-                    self.deadlines[kept] = self.deadlines[place]
-                    self.handles.append(handle)
-                    kept += 1
-            for place in range(kept // 2 - 1, -1, -1):
-                self.sink(place, PySequence_Fast_ITEMS(self.handles)[place], self.deadlines[place])
+        if len(self.handles) > SWEEP_FROM and self.cancelled * 2 > len(self.handles):
+            if self.shared:
+                self.drop_cancelled_of_shared()
+            else:
+                self.drop_cancelled()
             self.cancelled = 0
-        while self.handles and <object>slot(self.handles[0], CANCELLED)[0] is True:
-            self.cancelled -= 1
+        while self.handles and is_cancelled(self.handles[0]):
             self.pop()
+            self.forget_cancelled()
+        if not self.handles:
+            self.cancelled = 0
+
+    cdef void forget_cancelled(self) noexcept:
+        """Count one out.  Others, who took some, have not."""
+        self.cancelled -= self.cancelled > 0
+
+    cdef drop_cancelled(self):
+        cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
+        cdef Py_ssize_t place, kept = 0
+        for place in range(len(self.handles)):
+            if not is_cancelled(<object>handles[place]):
+                handles[kept], handles[place] = handles[place], handles[kept]
+                self.deadlines[kept] = self.deadlines[place]
+                kept += 1
+        # What is freed may schedule timers: the heap is whole by then.
+        dropped = self.handles[kept:]
+        del self.handles[kept:]
+        self.order()
+        for handle in dropped:
+            set_slot(handle, SCHEDULED, False)
+
+    cdef drop_cancelled_of_shared(self):
+        kept = [handle for handle in self.handles if not handle._cancelled]
+        for handle in self.handles:
+            if handle._cancelled:
+                handle._scheduled = False
+        heapify(kept)
+        self.handles[:] = kept
