@@ -20,14 +20,13 @@ import contextvars
 import logging
 import os
 import select
-import signal
 import socket
 import ssl
 import threading
 import time
 from asyncio import Handle
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVarTuple
 
 from . import hooks
 from .names import NameResolution
@@ -38,6 +37,7 @@ from .ring import Datagram, Ring, Sockets, Stream, WatchSelector
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
+from .signals import SignalWakeup
 from .sockets import SocketOperations, Unread
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
@@ -45,6 +45,8 @@ from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.serving import Serving
 from .transports.stream import StreamTransport
+
+_Ts = TypeVarTuple("_Ts")
 
 _log = logging.getLogger("asyncio")
 
@@ -229,21 +231,49 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        self._signals.take()
         try:
             yield
         finally:
+            if self._signals.passes_on:
+                self._read_from_self()
+            # For signal handlers it stays, as asyncio's does.
             if not self._signal_handlers:
-                # An earlier run may have left its own there, for handlers that are gone now.
-                signal.set_wakeup_fd(-1 if previous == self._csock.fileno() else previous)
+                self._signals.give_back()
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
+        if threading.current_thread() is threading.main_thread():
+            self._signals.take()
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        except BaseException:
+            self._settle_signals()
+            raise
 
     def remove_signal_handler(self, sig: int) -> bool:
         """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
         removed = super().remove_signal_handler(sig)
-        if not self._signal_handlers and self.is_running() and self._owner_thread == threading.get_native_id():
-            # With the last one asyncio takes the descriptor away.
-            signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        if removed:
+            self._settle_signals()
         return removed
+
+    def _settle_signals(self) -> None:
+        """Put the wakeup descriptor right: with the last handler asyncio has taken it away."""
+        if self._signal_handlers or threading.current_thread() is not threading.main_thread():
+            return
+        if self.is_running() and self._owner_thread == threading.get_native_id():
+            self._signals.take_again()
+        else:
+            self._signals.restore()
+
+    def _process_self_data(self, data: bytes) -> None:
+        """Handle the signals that the self-pipe tells of."""
+        try:
+            self._signals.pass_on(data)
+        except OSError as error:
+            self.call_exception_handler({"message": "Exception in the signal wakeup descriptor", "exception": error})
+        super()._process_self_data(data)
 
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
@@ -309,6 +339,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._ssock.setblocking(False)
         self._csock.setblocking(False)
         self._internal_fds += 1
+        self._signals = SignalWakeup(self._csock.fileno())
 
     # Sockets and pipes
 

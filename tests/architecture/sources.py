@@ -14,6 +14,7 @@ LAYERS = (
     "policy",
     "loop",
     "options",
+    "signals",
     "scheduler",
     "scheduler_handles",
     "scheduler_timers",

@@ -1,0 +1,104 @@
+"""`SignalWakeup`: signals write to the loop's self-pipe, and the descriptor that was set before gets the bytes too.
+
+Python writes the number of each signal to one descriptor of the process, `signal.set_wakeup_fd`.  The loop needs it
+while it runs, so that a signal that comes just before a sleep ends that sleep.  Another library may have set its own
+before, as Twisted does to hear of its children: it gets the numbers that the loop reads, and is put back after the run.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from typing import NamedTuple
+
+
+class _Displaced(NamedTuple):
+    """A descriptor and its file: the owner may close it without a word, and the number is another file's then."""
+
+    fd: int
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, fd: int) -> "_Displaced | None":
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return None
+        return cls(fd, status.st_dev, status.st_ino)
+
+
+class SignalWakeup:
+    """The wakeup descriptor of one loop.  Only the main thread may use it.
+
+    Args:
+        fd: the end of the self-pipe that wakes the loop.
+
+    Attributes:
+        taken: signals write to it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.taken = False
+        self._fd = fd
+        self._displaced: _Displaced | None = None
+
+    def take(self) -> None:
+        """Let signals write to the loop's descriptor, and remember the one that did so before."""
+        previous = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        self.taken = True
+        if previous != self._fd:
+            self._displaced = None if previous == -1 else _Displaced.of(previous)
+
+    def take_again(self) -> None:
+        """Do the same after asyncio took the loop's descriptor away."""
+        signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+
+    def give_back(self) -> None:
+        """Put the earlier descriptor back, unless another one was set or removed since."""
+        current = signal.set_wakeup_fd(-1)
+        if current == self._fd:
+            self.restore()
+            return
+        self.taken = False
+        self._displaced = None
+        if current != -1:
+            signal.set_wakeup_fd(current)
+
+    def restore(self) -> None:
+        """Put the earlier descriptor back in any case."""
+        displaced, self._displaced = self._displaced, None
+        self.taken = False
+        signal.set_wakeup_fd(-1)
+        if displaced is not None and displaced == _Displaced.of(displaced.fd):
+            with contextlib.suppress(OSError, ValueError):  # it blocks by now
+                signal.set_wakeup_fd(displaced.fd)
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether another descriptor is to get the bytes too."""
+        return self._displaced is not None
+
+    def pass_on(self, data: bytes) -> None:
+        """Write the numbers of signals to the earlier descriptor, as far as it has room.
+
+        Args:
+            data: what the loop read from its self-pipe; zeros in it are no signals.
+
+        Raises:
+            OSError: the descriptor cannot be written to.
+        """
+        numbers = data.replace(b"\0", b"")
+        if not numbers or self._displaced is None:
+            return
+        if self.taken and threading.current_thread() is threading.main_thread():
+            # Its owner may have removed it since: then the loop's own is gone too, and this puts it back.
+            earlier = self._displaced
+            self.take()
+            if self._displaced != earlier:
+                return
+        if self._displaced == _Displaced.of(self._displaced.fd):
+            with contextlib.suppress(BlockingIOError):  # Python drops them too
+                os.write(self._displaced.fd, numbers)
+        else:
+            self._displaced = None
