@@ -26,7 +26,7 @@ def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
         for operation in list(dispatcher.operations.values()):
             operation.abandon()
         dispatcher.cancel_all()
-        while ring.statistics()["in_flight"]:
+        while ring.statistics()["in_flight"] or dispatcher.has_events():
             dispatcher.wait(-1)
             dispatcher.dispatch()
         return True

@@ -97,6 +97,7 @@ cdef extern from "core.h" nogil:
                 const uint64_t *signal_mask)
     void ul_let_overflow(ul_ring *ring)
     int ul_ring_refuses(ul_ring *ring)
+    int ul_ring_forgotten(ul_ring *ring)
     int ul_unstage(ul_ring *ring, uint64_t *token)
     uint32_t ul_place(ul_ring *ring)
     io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
@@ -117,8 +118,8 @@ cdef extern from "core.h" nogil:
     int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
     void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                            uint32_t size_bytes, uint16_t buffer_id)
-    char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
-    void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
+    char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
+    void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
 
     ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     int ul_stream_receive(ul_stream *stream)

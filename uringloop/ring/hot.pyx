@@ -2,9 +2,13 @@
 """The hot half: the tick with its dispatch, `Endpoint` (hot_life.pxi), `Stream` (hot_stream.pxi), `Datagram`
 (hot_datagram.pxi) and `Sockets` (hot_socket.pxi), compiled over the C core that cffi binds too.
 
-What runs once a message or once a short connection lives here; everything else is Python.  No callback runs while CQEs are walked in C: `wait`
-copies what they say into an array of events, `dispatch` walks that.  If a callback lets KeyboardInterrupt or SystemExit
-through, the rest of the array is dispatched on the next tick, before anything else runs.
+What runs once a message or once a short connection lives here; everything else is Python.  No callback runs while CQEs
+are walked in C: they become events at the end of a queue, and `dispatch` takes one event at a time from its front.
+
+A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the event in
+hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the events that
+the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the queue,
+and the next tick dispatches them before anything else runs.
 
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
 thread even that is put off for a moment.
@@ -49,6 +53,25 @@ cdef extern from *:
     }
     """
     bint has_other_threads()
+
+cdef extern from *:
+    """
+    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the context
+     * to be left. */
+    static PyObject *enter_context(PyObject *context)
+    {
+        if (PyContext_Enter(context) == 0)
+            return Py_NewRef(context);
+        if (!PyErr_ExceptionMatches(PyExc_RuntimeError))
+            return NULL;
+        PyErr_Clear();
+        context = PyContext_Copy(context);
+        if (context != NULL && PyContext_Enter(context) < 0)
+            Py_CLEAR(context);
+        return context;
+    }
+    """
+    object enter_context(object context)
 
 cdef enum:
     # Who waits longer for the GIL after a sleep has a busy thread beside it.
@@ -119,8 +142,10 @@ cdef class Dispatcher:
     """
 
     cdef ul_ring *ring
+    # The queue of events: those from cursor to count wait.
     cdef ul_event *events
     cdef int count, cursor, capacity
+    cdef uint64_t taken  # events so far
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t feed_from
@@ -218,10 +243,15 @@ cdef class Dispatcher:
 
     cdef bytes_of_buffer(self, uint32_t flags, int size_bytes):
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
+        self.check()
+        if ul_ring_forgotten(self.ring):
+            raise_errno(-EOWNERDEAD)
         try:
-            return PyBytes_FromStringAndSize(ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id), size_bytes)
+            return PyBytes_FromStringAndSize(
+                ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id, <void *>self), size_bytes
+            )
         finally:
-            ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id)
+            ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id, <void *>self)
 
     def grow_buffers(self):
         """Add to the buffer group, if it may grow: a receive found it empty.  Whether there is a group at all."""
@@ -262,19 +292,13 @@ cdef class Dispatcher:
 
         None if the completion comes by `dispatch`.  What else completed is left for the next dispatch.
         """
-        cdef int place, last
+        cdef int place
         cdef ul_event event
         self.check()
-        if self.cursor == self.count:
-            self.cursor = self.count = 0
-        last = self.count
-        if last == self.capacity:
-            return None
         self.enter(0)
-        self.count += ul_reap_ready(self.ring, self.events + last, self.capacity - last)
-        for place in range(last, self.count):
+        for place in range(self.count - self.reap_ready(), self.count):
             event = self.events[place]
-            if event.owner == NULL and event.token == token:
+            if event.owner == NULL and event.token == token and not event.flags & IORING_CQE_F_MORE:
                 self.count -= 1
                 memmove(&self.events[place], &self.events[place + 1], (self.count - place) * sizeof(ul_event))
                 del self.operations[token]
@@ -321,18 +345,16 @@ cdef class Dispatcher:
         cdef bint interrupted
         cdef int64_t deadline_ns = 0
         if self.cursor < self.count:
-            self.enter(0)
-            return self.count - self.cursor
+            timeout_ns = 0
         if timeout_ns > 0:
             deadline_ns = ul_now_ns() + timeout_ns
         while True:
             self.check()
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
-            self.cursor = 0
-            self.count = self.reap_all()
-            if self.count > 0 or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
-                return self.count
+            self.reap_all()
+            if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
+                return self.count - self.cursor
             # Sends that end well, and nothing else, are no reason to wake Python: sleep on, if anything may still come.
             if ul_in_flight(self.ring) == 0:
                 return 0
@@ -341,20 +363,47 @@ cdef class Dispatcher:
                 if timeout_ns <= 0:
                     return 0
 
+    cdef int room(self):
+        """Make room at the queue's end; returns the number of free places."""
+        cdef int waiting = self.count - self.cursor
+        if waiting == 0:
+            self.cursor = self.count = 0
+        elif self.cursor > self.capacity // 2 or self.count == self.capacity:
+            # Half of the queue is moved at most once while as many events are taken.
+            memmove(self.events, &self.events[self.cursor], waiting * sizeof(ul_event))
+            self.cursor, self.count = 0, waiting
+        return self.capacity - self.count
+
     cdef int reap_all(self) except -1:
-        cdef int result = ul_reap(self.ring, self.events, self.capacity)
+        """Queue an event for everything that has completed, as far as there is room; returns their number."""
+        cdef int room = self.room()
+        cdef int result = ul_reap(self.ring, self.events + self.count, room)
         if result < 0:
             if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
                 raise_errno(result)
             return 0
+        self.add(result)
         return result
+
+    cdef int reap_ready(self):
+        """The same without a system call."""
+        cdef int room = self.room()
+        cdef int result = ul_reap_ready(self.ring, self.events + self.count, room)
+        self.add(result)
+        return result
+
+    cdef void add(self, int count) noexcept:
+        """Count the events that were written behind the queue: each holds the core's half of its endpoint."""
+        cdef int place
+        for place in range(self.count, self.count + count):
+            if self.events[place].owner != NULL:
+                (<Endpoint>self.events[place].owner).untold += 1
+        self.count += count
 
     def reap(self):
         """Copy out what has completed, without a system call: all that another thread than the ring's may do."""
         self.check()
-        if self.cursor == self.count:
-            self.cursor = 0
-            self.count = ul_reap_ready(self.ring, self.events, self.capacity)
+        self.reap_ready()
 
     def move(self, uintptr_t ring_address):
         """Go on with another ring.  No stream or datagram socket is open; operations are to be submitted again."""
@@ -369,20 +418,29 @@ cdef class Dispatcher:
         ul_eventfd_disarm(self.ring)
 
     def dispatch(self):
-        """Hand every event to its operation or endpoint."""
-        cdef ul_event *event
-        cdef Endpoint endpoint
-        while self.cursor < self.count:
+        """Hand each event that waits now to its operation or endpoint; those that callbacks add are left for the next call.
+
+        Raises:
+            RuntimeError: a callback forked, and this is the child.
+        """
+        cdef ul_event event
+        cdef uint64_t end = self.taken + <uint64_t>(self.count - self.cursor)
+        while self.taken < end:
             # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
             PyErr_CheckSignals()
-            event = &self.events[self.cursor]
+            if self.cursor == self.count:
+                return
+            event = self.events[self.cursor]
             self.cursor += 1
+            self.taken += 1
             if event.owner != NULL:
-                # Held: the endpoint's last event lets go of it.
-                endpoint = <Endpoint>event.owner
-                self.tell(endpoint, event)
+                self.tell(<Endpoint>event.owner, &event)
             else:
                 self.complete(event.token, event.res, event.flags)
+            if self.ring == NULL:
+                return
+            if ul_ring_forgotten(self.ring):
+                raise_errno(-EOWNERDEAD)
 
     cdef tell(self, Endpoint endpoint, ul_event *event):
         try:
@@ -391,6 +449,10 @@ cdef class Dispatcher:
             raise
         except BaseException as error:
             self.report(error, endpoint)
+        finally:
+            endpoint.untold -= 1
+            if endpoint.freeing:
+                endpoint.free()
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:

@@ -213,7 +213,7 @@ cdef class Datagram(Endpoint):
     cdef receive_event(self, ul_event *event):
         cdef uint32_t what = event.what
         if self.orphaned:
-            if what & UL_DATAGRAM_DATA:
+            if what & UL_DATAGRAM_DATA and self.handle != NULL:
                 ul_datagram_recycle(self.handle, event)
             return
         try:
@@ -249,11 +249,11 @@ cdef class Datagram(Endpoint):
         self.protocol = None
 
     cdef call_in_context(self, callback):
-        PyContext_Enter(self.context)
+        context = enter_context(self.context)
         try:
             callback()
         finally:
-            PyContext_Exit(self.context)
+            PyContext_Exit(context)
 
     cdef receive_datagram(self, ul_event *event):
         cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>event.data
@@ -294,14 +294,14 @@ cdef class Datagram(Endpoint):
         self.in_context(item, address)
 
     cdef in_context(self, item, address):
-        PyContext_Enter(self.context)
+        context = enter_context(self.context)
         try:
             if PyBytes_CheckExact(item):
                 self.deliver(item, address)
             else:
                 self.deliver_error(item)
         finally:
-            PyContext_Exit(self.context)
+            PyContext_Exit(context)
 
     cdef deliver(self, data, address):
         try:

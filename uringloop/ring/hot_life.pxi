@@ -46,6 +46,8 @@ cdef class Endpoint:
     cdef int state
     cdef bint ending  # `connection_lost` comes soon
     cdef bint released  # nothing is queued or in flight
+    cdef int untold  # events of it that wait in the dispatcher's queue or are in hand
+    cdef bint freeing  # once they are told
     cdef public object file
     cdef readonly object protocol
     cdef readonly int fd  # -1 when it is closed
@@ -208,6 +210,10 @@ cdef class Endpoint:
             raise_errno(-errno)
 
     cdef free(self):
+        """Let go of the core's half, now or when the last of its events was dispatched."""
+        self.freeing = True
+        if self.untold > 0:
+            return
         self.free_core()
         self.dispatcher.endpoints.discard(self)
         self.transport = self.protocol = None

@@ -199,7 +199,7 @@ cdef class Queues(Dispatcher):
             elif result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
                 raise_errno(result)
             self.check()
-            self.copy_out()
+            self.reap_all()
             if result == -EINTR:
                 PyErr_CheckSignals()
             if self.count - self.cursor >= wait_for or result == -ETIME:
@@ -211,29 +211,16 @@ cdef class Queues(Dispatcher):
                 if timeout_ns == 0:
                     return submitted
 
-    cdef int copy_out(self) except -1:
-        """Add what has completed to the events that nobody asked for yet."""
-        cdef int left = self.count - self.cursor
-        if self.cursor > 0:
-            memmove(self.events, &self.events[self.cursor], left * sizeof(ul_event))
-            self.cursor, self.count = 0, left
-        cdef int result = ul_reap(self.ring, self.events + left, self.capacity - left)
-        if result > 0:
-            self.count += result
-        elif result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
-            raise_errno(result)
-        return 0
-
     def take(self):
         """The next completion that there is without waiting, or None."""
-        cdef ul_event *event
+        cdef ul_event event
         cdef Completion completion
+        self.refuse()
         if self.cursor == self.count:
-            self.refuse()
-            self.copy_out()
-            if self.count == 0:
+            self.reap_all()
+            if self.cursor == self.count:
                 return None
-        event = &self.events[self.cursor]
+        event = self.events[self.cursor]
         self.cursor += 1
         completion = Completion()
         completion.user_data = event.token
@@ -263,7 +250,7 @@ cdef class Queues(Dispatcher):
             self.cursor = self.count = 0
             if ul_wait(self.ring, 1, -1, 0, NULL) == -EINTR:
                 PyErr_CheckSignals()
-            self.copy_out()
+            self.reap_all()
 
     def let_overflow(self):
         """Have completions fill the kernel's queue: a multishot operation for which there is no room ends."""

@@ -151,26 +151,24 @@ cdef class Stream(Endpoint):
         self.check(ul_stream_hold(self.handle))
 
     cdef receive_event(self, ul_event *event):
-        PyContext_Enter(self.context)
         try:
-            self.receive_in_context(event)
+            context = enter_context(self.context)
+            try:
+                self.receive_in_context(event)
+            finally:
+                PyContext_Exit(context)
         finally:
-            PyContext_Exit(self.context)
+            if event.what & UL_STREAM_DATA and self.handle != NULL:
+                ul_stream_recycle(self.handle, event)
 
     cdef receive_in_context(self, ul_event *event):
         cdef uint32_t what = event.what
         if what & UL_STREAM_RELEASED:
             self.release_pins()
         if self.orphaned:
-            if what & UL_STREAM_DATA:
-                ul_stream_recycle(self.handle, event)
             return
         if what & UL_STREAM_DATA:
-            try:
-                self.receive_data(event)
-            finally:
-                if self.handle != NULL:
-                    ul_stream_recycle(self.handle, event)
+            self.receive_data(event)
         elif what & UL_STREAM_EOF:
             self.end(EOF)
         elif what & UL_STREAM_HANGUP:
@@ -181,16 +179,22 @@ cdef class Stream(Endpoint):
             # If the receive was told why, the send has merely found a broken pipe.
             last = self.held[len(self.held) - 1] if self.held else None
             self.failed(last if type(last) is int else event.res, "write")
-        if what & UL_STREAM_LOW:
-            self.transport._maybe_resume_protocol()
-            if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
-                self.finish(False)
-        if what & UL_STREAM_EMPTY:
-            self.transport.queue_emptied()
-        # Resuming may have queued more, which asyncio sends even in a closing connection.
-        if what & UL_STREAM_CLOSED and ul_stream_quiet(self.handle):
-            self.lost = True
-            self.file_released()
+        if what & (UL_STREAM_LOW | UL_STREAM_EMPTY | UL_STREAM_CLOSED):
+            self.go_on(what)
+
+    cdef go_on(self, uint32_t what):
+        try:
+            if what & UL_STREAM_LOW:
+                self.transport._maybe_resume_protocol()
+                if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
+                    self.finish(False)
+            if what & UL_STREAM_EMPTY:
+                self.transport.queue_emptied()
+        finally:
+            # Resuming may have queued more, which asyncio sends even in a closing connection.
+            if what & UL_STREAM_CLOSED and self.handle != NULL and ul_stream_quiet(self.handle):
+                self.lost = True
+                self.file_released()
 
     cdef abort_in_core(self):
         self.closing = self.orphaned = True

@@ -1,11 +1,12 @@
 /* Buffer groups: memory that the kernel fills in its own order, one buffer a receive.
  *
  * A buffer is lent from its CQE until it is recycled; recycling puts it at the tail of the ring that the kernel takes
- * from.  The ring is registered at its largest size; buffers are added in blocks, each as large as all before it. */
+ * from.  A build with UL_DEBUG aborts unless each buffer is recycled once, and by its borrower.  The ring is registered at its largest size; buffers are added in blocks, each as large as all before it. */
 #define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -38,6 +39,30 @@ static void provide(ul_buffers *group, uint32_t buffer_id)
     ul_buffer_provide(group->entries, group->count_max, group->tail++, group->address[buffer_id], group->size_bytes,
                       (uint16_t)buffer_id);
 }
+
+#ifdef UL_DEBUG
+
+static void change_borrower(ul_buffers *group, uint32_t buffer_id, const void *from, const void *to)
+{
+    if (group->borrowers == NULL)
+        group->borrowers = calloc(group->count_max, sizeof(*group->borrowers));
+    if (buffer_id < group->count && group->borrowers[buffer_id] == from) {
+        group->borrowers[buffer_id] = to;
+        return;
+    }
+    fprintf(stderr, "buffer %u of %u: borrower %p, not %p\n", buffer_id, group->count,
+            buffer_id < group->count ? (void *)group->borrowers[buffer_id] : NULL, (void *)from);
+    abort();
+}
+
+#else
+
+static void change_borrower(ul_buffers *group, uint32_t buffer_id, const void *from, const void *to)
+{
+    (void)group, (void)buffer_id, (void)from, (void)to;
+}
+
+#endif
 
 static int add_block(ul_buffers *group, uint32_t count)
 {
@@ -84,7 +109,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
 int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
 {
     ul_buffers *group = &ring->buffers[group_id];
-    if (group->entries == NULL)
+    if (group->entries == NULL || ring->forgotten)
         return -ENOBUFS;
     if (group->count * 2 > group->count_max || group->block_count == MAX_BLOCKS)
         return -ENOSPC;
@@ -93,18 +118,23 @@ int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
     return add_block(group, group->count);
 }
 
-char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
+/* borrower: who will recycle it. */
+char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
 {
     ul_buffers *group = &ring->buffers[group_id];
+    change_borrower(group, buffer_id, NULL, borrower);
     group->lent++;
     return group->address[buffer_id];
 }
 
-void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id)
+/* In a forked child the buffers and their ring are not there. */
+void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
 {
     ul_buffers *group = &ring->buffers[group_id];
+    change_borrower(group, buffer_id, borrower, NULL);
     group->lent--;
-    provide(group, buffer_id);
+    if (!ring->forgotten)
+        provide(group, buffer_id);
 }
 
 /* After the ring fd is closed and nothing is in flight. */
@@ -120,5 +150,8 @@ void ul_buffers_close(ul_ring *ring, uint32_t group_id)
         munmap(group->entries, group->count_max * sizeof(struct io_uring_buf));
     free(group->blocks);
     free(group->address);
+#ifdef UL_DEBUG
+    free(group->borrowers);
+#endif
     memset(group, 0, sizeof(*group));
 }

@@ -81,6 +81,7 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
                       int attach_fd, int *error);
 int ul_ring_enable(ul_ring *ring);
 int ul_ring_refuses(ul_ring *ring);
+int ul_ring_forgotten(ul_ring *ring);
 int ul_ring_resize(ul_ring *ring, uint32_t sq_entries, uint32_t cq_entries);
 int ul_ring_register_fd(ul_ring *ring);
 int ul_ring_unregister_fd(ul_ring *ring);
@@ -150,8 +151,8 @@ int ul_buffers_grow(ul_ring *ring, uint32_t group_id);
 void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                        uint32_t size_bytes, uint16_t buffer_id);
 void ul_buffers_close(ul_ring *ring, uint32_t group_id);
-char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
-void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id);
+char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower);
+void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower);
 
 /* stream.c */
 enum {

@@ -160,7 +160,7 @@ static void queue_to_receive(ul_datagram *datagram)
 void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
 {
     if (datagram->multishot) {
-        ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id);
+        ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
         return;
     }
     datagram->own_lent = 0;
@@ -185,7 +185,7 @@ static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe,
     ul_ring *ring = datagram->ring;
     if (datagram->multishot) {
         event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        event->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, event->buffer_id);
+        event->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
     } else {
         take_own_buffer(datagram, cqe->res, event);
     }

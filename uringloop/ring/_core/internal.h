@@ -19,6 +19,9 @@ typedef struct {
     uint32_t block_count, count, count_max, size_bytes, lent;
     uint16_t tail;
     uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
+#ifdef UL_DEBUG
+    const void **borrowers; /* by buffer id; NULL: not lent */
+#endif
 } ul_buffers;
 
 /* Bytes that wait to be sent. */
@@ -76,11 +79,14 @@ struct ul_ring {
     ul_statistics statistics;
 };
 
-static inline uint32_t cqes_ready(const ul_ring *ring) { return load_acquire(ring->cq_tail) - *ring->cq_head; }
+static inline uint32_t cqes_ready(const ul_ring *ring)
+{
+    return ring->forgotten ? 0 : load_acquire(ring->cq_tail) - *ring->cq_head;
+}
 
 static inline uint32_t deferred_work(const ul_ring *ring)
 {
-    return load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    return ring->forgotten ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
 void *ul_map_private(size_t size);

@@ -224,6 +224,9 @@ int ul_ring_refuses(ul_ring *ring)
     return ring->owned && !pthread_equal(ring->owner, pthread_self()) ? -EEXIST : 0;
 }
 
+/* Whether this is a forked child, where the queues and the receive buffers are not there. */
+int ul_ring_forgotten(ul_ring *ring) { return ring->forgotten; }
+
 /* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the close. */
 void ul_ring_close(ul_ring *ring, int only_watches)
 {
@@ -285,7 +288,7 @@ int64_t ul_now_ns(void)
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-uint32_t ul_staged(ul_ring *ring) { return ring->sqe_tail - load_acquire(ring->sq_head); }
+uint32_t ul_staged(ul_ring *ring) { return ring->forgotten ? 0 : ring->sqe_tail - load_acquire(ring->sq_head); }
 
 /* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
  * signals to block meanwhile, NULL to leave that as it is.
@@ -395,6 +398,8 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
 /* Copies a CQE out and frees its place: 1, or 0 when the queue is empty. */
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out)
 {
+    if (ring->forgotten)
+        return 0;
     uint32_t head = *ring->cq_head;
     if (head == load_acquire(ring->cq_tail))
         return 0;

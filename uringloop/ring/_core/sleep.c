@@ -106,13 +106,13 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
 /* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
 void ul_eventfd_arm(ul_ring *ring)
 {
-    if (ring->cq_flags != NULL)
+    if (ring->cq_flags != NULL && !ring->forgotten)
         __atomic_store_n(ring->cq_flags, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 void ul_eventfd_disarm(ul_ring *ring)
 {
-    if (ring->cq_flags != NULL)
+    if (ring->cq_flags != NULL && !ring->forgotten)
         __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
 }

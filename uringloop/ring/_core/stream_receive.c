@@ -158,7 +158,7 @@ static void queue_to_receive(ul_stream *stream)
 void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
     if (event->data != stream->own_buffer)
-        ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id);
+        ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id, stream);
     else {
         stream->own_lent = 0;
         if (shares_buffers(stream))
@@ -210,7 +210,7 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
         event->data = stream->own_buffer;
         if (shared) {
             event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-            event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id);
+            event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id, stream);
         }
         if (!stream->closing) {
             event->what |= UL_STREAM_DATA;
@@ -218,7 +218,7 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
             if (stream->multishot && choose_buffer(stream, (uint32_t)cqe->res))
                 ul_stream_cancel_receive(stream);
         } else if (shared)
-            ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id);
+            ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id, stream);
         if (ended && shared && stream->wanted) {
             ring->statistics.rearms++;
             queue_to_receive(stream);
@@ -226,8 +226,8 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
         return;
     }
     if (shared) {
-        ul_buffer_lend(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-        ul_buffer_recycle(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        ul_buffer_lend(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
+        ul_buffer_recycle(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
     }
     if (!ended)
         return;
