@@ -223,8 +223,10 @@ class Companion:
         self._loop.remove_reader(self._eventfd)
         # Whatever is still scheduled finds nothing to do.
         self._is_awake = True
-        close_ring(self._ring, self._dispatcher, self._thread)
-        os.close(self._eventfd)
+        try:
+            close_ring(self._ring, self._dispatcher, self._thread)
+        finally:
+            os.close(self._eventfd)
 
 
 def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:
@@ -252,7 +254,11 @@ def _close_with(loop: asyncio.AbstractEventLoop, companion: Companion) -> None:
             # From here on `close` is the class's own again.
             del loop.close
             delattr(loop, _ATTRIBUTE)
-            companion.close()
+            try:
+                companion.close()
+            finally:
+                close_loop()
+            return
         close_loop()
 
     loop.close = close  # type: ignore[method-assign]

@@ -488,12 +488,17 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
         Everything in flight is cancelled, and what cannot be cancelled (a file read that runs) is waited for, because
         the kernel writes into its memory until then.
+
+        Raises:
+            RingUnavailableError: the kernel refuses to enter the ring; the loop is closed all the same.
         """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        close_ring(self._ring, self._dispatcher, self._owner_thread)
-        super().close()
-        self._pipes.close()
-        os.close(self._eventfd)
+        try:
+            close_ring(self._ring, self._dispatcher, self._owner_thread)
+        finally:
+            super().close()
+            self._pipes.close()
+            os.close(self._eventfd)

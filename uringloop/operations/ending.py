@@ -16,8 +16,16 @@ def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> 
         ring: made before a fork it is only let go of.
         dispatcher: of the ring.
         owner_thread: the native id of the thread that the ring belongs to, None for one that never ran.
+
+    Raises:
+        RingUnavailableError: the kernel refuses to enter the ring; it is closed all the same.
     """
-    ring.close(only_watches=ring.forked or owner_thread is None or _drain(ring, dispatcher, owner_thread))
+    only_watches = False
+    try:
+        only_watches = ring.forked or owner_thread is None or _drain(ring, dispatcher, owner_thread)
+    finally:
+        # If the kernel refuses even to wait, what it may still write to is never freed.
+        ring.close(only_watches=only_watches)
 
 
 def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:

@@ -74,6 +74,11 @@ def _explain(error: int) -> tuple[str, str]:
             "The memory for the rings was refused: RLIMIT_MEMLOCK or the cgroup's memory limit is too small.",
             "Raise `ulimit -l` or the memory limit, or ask for fewer entries.",
         )
+    if error == errno.ENOTRECOVERABLE:
+        return (
+            "Every io_uring_enter has been refused for two seconds, by a seccomp filter or for want of memory.",
+            "Allow io_uring_enter for as long as the process runs, or give it more memory; this ring cannot be used.",
+        )
     if error in (errno.EMFILE, errno.ENFILE):
         return "The limit of open files is reached.", "Close descriptors or raise `ulimit -n`."
     if error == errno.EINVAL:

@@ -36,6 +36,7 @@ from libc.string cimport memcpy, memmove, memset
 from os import strerror
 from sys import version_info
 
+from .errors import unavailable
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
 _log = getLogger("asyncio")
@@ -90,6 +91,8 @@ cdef raise_errno(int error):
         raise RuntimeError("this io_uring belongs to the thread that enabled it; use it there, or make one for each thread")
     if error == -EBADFD:
         raise RuntimeError("this io_uring was made disabled and was not enabled yet")
+    if error == -ENOTRECOVERABLE:
+        raise unavailable(-error)
     raise OSError(-error, strerror(-error))
 
 

@@ -246,10 +246,14 @@ cdef class Queues(Dispatcher):
 
     def end_cancels(self):
         """Wait for the cancels that are still in flight; nothing else is."""
+        cdef int result
         while ul_cancels(self.ring) > 0:
             self.cursor = self.count = 0
-            if ul_wait(self.ring, 1, -1, 0, NULL) == -EINTR:
+            result = ul_wait(self.ring, 1, -1, 0, NULL)
+            if result == -EINTR:
                 PyErr_CheckSignals()
+            elif result < 0 and result not in (-EBUSY, -EAGAIN):
+                raise_errno(result)
             self.reap_all()
 
     def let_overflow(self):

@@ -516,10 +516,15 @@ class Ring(Registration):
 
         Args:
             only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
+
+        Raises:
+            OSError: the kernel refuses to cancel or to wait; the ring is closed all the same.
         """
-        if self._handle is not None and self._by_hand is not None and not lib.ul_ring_refuses(self._handle):
-            drain(self, self._by_hand, self._set_aside)
-        self._close(only_watches)
+        try:
+            if self._handle is not None and self._by_hand is not None and not lib.ul_ring_refuses(self._handle):
+                drain(self, self._by_hand, self._set_aside)
+        finally:
+            self._close(only_watches)
 
     def _close(self, only_watches: bool) -> None:
         if self._handle is None:

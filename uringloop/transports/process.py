@@ -64,14 +64,13 @@ class Child:
     def _ended(self) -> None:
         self._poll.abandon()
         try:
-            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            returncode = self._learn_otherwise()
+            returncode = self._take_returncode()
+        except OSError as error:
+            returncode = self._learn_otherwise(error)
         else:
-            if status is None:
+            if returncode is None:
                 self._loop.call_later(_TRACED_RETRY_S, self._watch)
                 return
-            returncode = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
             if self._loop.get_debug():
                 _log.debug("process %s exited with returncode %s", self.popen.pid, returncode)
         self._close()
@@ -80,14 +79,32 @@ class Child:
         if not self.exited.done():
             self.exited.set_result(returncode)
 
-    def _learn_otherwise(self) -> int:
-        """Somebody has waited for the child: through its Popen object, or behind our backs."""
+    def _take_returncode(self) -> int | None:
+        """Wait for the child, which has ended; None if a debugger still has it.
+
+        A filter may refuse waitid(2).  Until the child is waited for, its process id names no other process.
+
+        Raises:
+            OSError: the child was waited for elsewhere, or both ways to wait are refused.
+        """
+        try:
+            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            raise
+        except OSError:
+            pid, code = os.waitpid(self.popen.pid, os.WNOHANG)
+            return os.waitstatus_to_exitcode(code) if pid else None
+        if status is None:
+            return None
+        return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+
+    def _learn_otherwise(self, error: OSError) -> int:
+        """Return the code that the Popen object knows, if it has waited for the child; else that it is unknown."""
         if self.popen.returncode is not None:
             return int(self.popen.returncode)
+        what = "already read" if isinstance(error, ChildProcessError) else f"cannot be read ({error.strerror})"
         _log.warning(
-            "child process pid %d exit status already read: will report returncode %d",
-            self.popen.pid,
-            _UNKNOWN_RETURNCODE,
+            "child process pid %d exit status %s: will report returncode %d", self.popen.pid, what, _UNKNOWN_RETURNCODE
         )
         return _UNKNOWN_RETURNCODE
 

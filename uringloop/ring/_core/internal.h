@@ -67,6 +67,8 @@ struct ul_ring {
     ul_targets targets;
     uint32_t cancels, next_serial; /* cancels: in flight */
     uint64_t stamp, next_token;
+    uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
+    int64_t refused_since_ns;
     ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
     ul_stream *to_receive; /* streams that found the buffer group empty */

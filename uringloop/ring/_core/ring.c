@@ -31,6 +31,9 @@
 #endif
 
 #define REAP_ROUNDS 16
+#define INTERRUPTS_SEEN 256
+#define REFUSALS_MAX 64
+#define REFUSED_MAX_NS 2000000000LL
 #define NS_PER_S 1000000000LL
 
 int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count)
@@ -290,6 +293,29 @@ int64_t ul_now_ns(void)
 
 uint32_t ul_staged(ul_ring *ring) { return ring->forgotten ? 0 : ring->sqe_tail - load_acquire(ring->sq_head); }
 
+/* Passes the error of an enter on, or -ENOTRECOVERABLE if every enter has been refused for long.
+ *
+ * EAGAIN and EBUSY are told to try again, and a signal interrupts a wait as often as it likes.  But a filter may answer so
+ * for ever.  An enter that does not wait is interrupted by no signal, so one of these shows what the interrupts are. */
+static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
+{
+    if (error == -EINTR && min_complete > 0) {
+        if (++ring->interrupts % INTERRUPTS_SEEN != 0)
+            return error;
+        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, IORING_ENTER_GETEVENTS | ring->enter_flags, NULL, 0) >= 0) {
+            ring->refusals = 0;
+            return error;
+        }
+    } else if (error != -EAGAIN && error != -EBUSY && error != -EINTR) {
+        return error;
+    }
+    if (ring->refusals++ == 0)
+        ring->refused_since_ns = ul_now_ns();
+    if (ring->refusals >= REFUSALS_MAX && ul_now_ns() - ring->refused_since_ns >= REFUSED_MAX_NS)
+        return -ENOTRECOVERABLE;
+    return error;
+}
+
 /* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
  * signals to block meanwhile, NULL to leave that as it is.
  *
@@ -322,7 +348,8 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
     ring->statistics.enters++;
     long result = syscall(__NR_io_uring_enter, ring->enter_fd, to_submit, min_complete, flags, &arg, sizeof(arg));
     if (result < 0)
-        return -errno;
+        return count_refusal(ring, -errno, min_complete);
+    ring->refusals = 0;
     if (!polled)
         ring->statistics.submitted += (uint64_t)result;
     return (int)result;
