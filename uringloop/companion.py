@@ -20,7 +20,15 @@ from typing import Any, Protocol
 
 from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
-from .ring import Dispatcher, Opcode, Ring, RingUnavailableError, disabled_by_variable
+from .ring import (
+    Dispatcher,
+    Opcode,
+    Ring,
+    RingUnavailableError,
+    disabled_by_variable,
+    open_eventfd,
+    unavailable_if_refused,
+)
 
 _BOUNDED_WORKERS_PER_CPU = 4
 #: For what may be done without a turn of the loop.
@@ -104,20 +112,30 @@ class Companion:
         self._slice_end_ns = 0
         self._turn_is_due = False
         self._thread = threading.get_native_id()
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._eventfd = open_eventfd()
         try:
             self._ring = self._make_ring()
+        except BaseException:
+            os.close(self._eventfd)
+            raise
+        try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
             self._dispatcher.wake = self._wake
             loop.add_reader(self._eventfd, self._signalled)
         except BaseException:
+            self._ring.close(only_watches=True)
             os.close(self._eventfd)
             raise
 
     def _make_ring(self) -> Ring:
         ring = Ring()
-        ring.register_eventfd(self._eventfd)
+        try:
+            with unavailable_if_refused():
+                ring.register_eventfd(self._eventfd)
+        except BaseException:
+            ring.close(only_watches=True)
+            raise
         with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
             ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
         return ring

@@ -33,7 +33,7 @@ from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream, WatchSelector
+from .ring import Datagram, Ring, Sockets, Stream, WatchSelector, open_eventfd
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
@@ -73,6 +73,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     Raises:
         RingUnavailableError: io_uring cannot be used here; it says why and what to do.
+        OSError: what asyncio's own loop needs was refused, such as a descriptor.
         ValueError: an unknown way to sleep or feature, or a size below 1.
     """
 
@@ -101,18 +102,24 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             spin_ns=spin_ns,
         )
         self._owner_thread: int | None = None
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        try:
+        with contextlib.ExitStack() as made:
+            self._eventfd = open_eventfd()
+            made.callback(os.close, self._eventfd)
             self._ring = self._options.open_ring(self._eventfd, enable=False)
-        except BaseException:
-            os.close(self._eventfd)
-            raise
+            made.callback(self._ring.close, only_watches=True)
+            self._watch = WatchSelector()
+            made.callback(self._watch.close)
+            made.callback(setattr, self, "_closed", True)
+            self._watch.watch_edge(self._eventfd)
+            self._make(sleep, spin_ns)
+            made.pop_all()
+
+    def _make(self, sleep: Sleep, spin_ns: int) -> None:
+        """Make the rest, which needs no more of the kernel than asyncio's loop does."""
         self._dispatcher = self._ring.dispatcher(self._report)
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.feed_from = _FEED_FROM
         self._dispatcher.disarm_eventfd()
-        self._watch = WatchSelector()
-        self._watch.watch_edge(self._eventfd)
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)

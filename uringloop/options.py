@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Literal
 
-from .ring import Ring
+from .ring import Ring, unavailable_if_refused
 
 Sleep = Literal["auto", "selector", "ring"]
 
@@ -57,13 +57,18 @@ class Options:
             ValueError: `without` names no optional feature, or a queue would have no entry.
         """
         ring = Ring(self.sq_entries, cq_entries=self.cq_entries, without=frozenset(self.without), enable=enable)
-        ring.open_buffers(
-            self.buffer_count,
-            self.buffer_size_bytes,
-            max(self.buffer_count, self.buffer_count_max),
-            self.bulk_buffer_count_max,
-        )
-        ring.register_eventfd(eventfd)
+        try:
+            ring.open_buffers(
+                self.buffer_count,
+                self.buffer_size_bytes,
+                max(self.buffer_count, self.buffer_count_max),
+                self.bulk_buffer_count_max,
+            )
+            with unavailable_if_refused():
+                ring.register_eventfd(eventfd)
+        except BaseException:
+            ring.close(only_watches=True)
+            raise
         return ring
 
     def open_datagram_buffers(self, ring: Ring) -> bool:

@@ -15,7 +15,8 @@ from .abi import (
     SqeFlag,
     Unregister,
 )
-from .errors import RingUnavailableError, disabled_by_variable
+from .available import is_available
+from .errors import RingUnavailableError, disabled_by_variable, unavailable_if_refused
 from .features import OPTIONAL, Features
 from .groups import BufferGroup
 from .hot import (
@@ -39,8 +40,8 @@ from .hot import (
 from .memory import Vector
 from .register import message_user_data
 from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
-from .ring import Ring, Stageable, is_available
-from .setup import SqPoll
+from .ring import Ring, Stageable
+from .setup import SqPoll, open_eventfd
 from .sqe import Sqe
 from .watch import WatchSelector
 
@@ -85,8 +86,10 @@ __all__ = [
     "disabled_by_variable",
     "is_available",
     "message_user_data",
+    "open_eventfd",
     "open_now",
     "read_into_now",
     "read_now",
     "status_now",
+    "unavailable_if_refused",
 ]

@@ -4,8 +4,10 @@ One class with one meaning: `RingUnavailableError`, io_uring cannot be used here
 refuses is an OSError with its errno.
 """
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 DISABLE_VARIABLE = "URINGLOOP_DISABLE"
@@ -33,9 +35,20 @@ class RingUnavailableError(OSError):
 
 
 def unavailable(error: int) -> RingUnavailableError:
-    """The error for an errno that io_uring_setup(2) gave, with its likely cause and remedy."""
+    """Return the error for an errno that a step of making a ring gave, with its likely cause and remedy."""
     cause, remedy = _explain(error)
     return RingUnavailableError(error, cause, remedy)
+
+
+@contextlib.contextmanager
+def unavailable_if_refused() -> Iterator[None]:
+    """Raise RingUnavailableError for each OSError of the body: one of the steps by which a ring is made was refused."""
+    try:
+        yield
+    except RingUnavailableError:
+        raise
+    except OSError as error:
+        raise unavailable(error.errno or 0) from error
 
 
 def disabled_by_variable() -> bool:
@@ -62,7 +75,7 @@ def _explain(error: int) -> tuple[str, str]:
             )
         return (
             "A seccomp filter refuses it, as Docker's and containerd's default profiles do.",
-            "Run the container with a seccomp profile that allows io_uring_setup, _enter and _register.",
+            "Run the container with a seccomp profile that allows io_uring_setup, _enter and _register, and eventfd2.",
         )
     if error == errno.ENOSYS:
         return (
@@ -71,8 +84,9 @@ def _explain(error: int) -> tuple[str, str]:
         )
     if error == errno.ENOMEM:
         return (
-            "The memory for the rings was refused: RLIMIT_MEMLOCK or the cgroup's memory limit is too small.",
-            "Raise `ulimit -l` or the memory limit, or ask for fewer entries.",
+            "The memory for the rings was refused: RLIMIT_MEMLOCK or the cgroup's memory limit is too small, where the "
+            "former counts the rings of all processes of a user.",
+            "Raise `ulimit -l` or the memory limit, close other loops, or ask for fewer entries.",
         )
     if error == errno.ENOTRECOVERABLE:
         return (

@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self, TypeVar
 from ._cffi import ffi, lib
 from .abi import Setup
 from .draining import drain
-from .errors import disabled_by_variable, unavailable
+from .errors import disabled_by_variable, unavailable, unavailable_if_refused
 from .features import Features, check_names, derive
 from .groups import BufferGroup
 from .hot import BUILD, Completion, Dispatcher, Queues
@@ -176,11 +176,21 @@ class Ring(Registration):
         self.features = self._features()
         _live.add(self)
         if enable:
-            self.enable()
+            try:
+                self.enable()
+            except BaseException:
+                self._close(only_watches=True)
+                raise
 
     def enable(self) -> None:
-        """Start a ring that was made disabled; from now on it belongs to this thread."""
-        check_errno(lib.ul_ring_enable(check_owner(self.handle)))
+        """Start a ring that was made disabled; from now on it belongs to this thread.
+
+        Raises:
+            RingUnavailableError: the kernel refuses.
+        """
+        handle = check_owner(self.handle)
+        with unavailable_if_refused():
+            check_errno(lib.ul_ring_enable(handle))
 
     @property
     def handle(self) -> Any:
@@ -218,6 +228,8 @@ class Ring(Registration):
     def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
         """Make the buffer group of the streams, if the kernel has buffer rings and they are not masked off.
 
+        Where it is refused, for want of memory too, streams receive into memory of their own.
+
         Args:
             count: buffers at first, a power of two.
             size_bytes: of one buffer.
@@ -244,10 +256,7 @@ class Ring(Registration):
         return self._open_group(lib.UL_GROUP_DATAGRAM, count, lib.UL_DATAGRAM_BUFFER_SIZE, count_max)
 
     def _open_group(self, group_id: int, count: int, size_bytes: int, count_max: int) -> bool:
-        result = lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max)
-        if result == -errno.ENOMEM:
-            check_errno(result)
-        return bool(result == 0)
+        return bool(lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max) == 0)
 
     @property
     def has_buffers(self) -> bool:
@@ -560,15 +569,6 @@ class Ring(Registration):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "forked" if self.forked else f"fd={self.fd}"
         return f"<Ring {state}>"
-
-
-def is_available() -> bool:
-    """Whether io_uring may be used in this process; asks the kernel, unless URINGLOOP_DISABLE is set."""
-    try:
-        Ring().close()
-    except OSError:
-        return False
-    return True
 
 
 def _no_report(error: BaseException, operation: Any) -> None:

@@ -5,11 +5,13 @@ Nothing is assumed of the kernel's version.  The flags are tried from the best s
 
 import dataclasses
 import errno
+import os
+import time
 from typing import Any
 
 from ._cffi import ffi, lib
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
-from .errors import unavailable
+from .errors import unavailable, unavailable_if_refused
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 #: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
@@ -22,6 +24,8 @@ _INTERRUPT_DRIVEN = (
 )
 #: With a thread of the kernel's that submits, task work interrupts nobody, and these flags are refused.
 _SQ_POLLED = (_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY, _ALWAYS | Setup.SUBMIT_ALL, _ALWAYS)
+_CHARGE_LATE_NS = 100_000_000
+_CHARGE_LOOK_S = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,7 @@ def open_ring(
     for flags in _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED:
         if flags & Setup.DEFER_TASKRUN and (shared or "defer_taskrun" in without):
             continue
-        handle = lib.ul_ring_open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
+        handle = _open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
         if handle != ffi.NULL:
             return _check_calls(handle)
         if error[0] != -errno.EINVAL:
@@ -76,15 +80,47 @@ def open_ring(
     raise unavailable(-error[0])
 
 
+def _open(*arguments: Any) -> Any:
+    """Call ul_ring_open; try again for a moment if the memory of rings is used up.
+
+    The kernel gives back what a closed ring was charged for some 30 ms later.
+    """
+    deadline_ns = 0
+    while True:
+        handle = lib.ul_ring_open(*arguments)
+        if handle != ffi.NULL or arguments[-1][0] != -errno.ENOMEM:
+            return handle
+        now_ns = time.monotonic_ns()
+        deadline_ns = deadline_ns or now_ns + _CHARGE_LATE_NS
+        if now_ns >= deadline_ns:
+            return handle
+        time.sleep(_CHARGE_LOOK_S)
+
+
 def _check_calls(handle: Any) -> Any:
-    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it."""
+    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it.
+
+    With an argument, enabling is refused by the kernel itself, so a filter shows here as well.
+    """
+    fd = lib.ul_ring_fd(handle)
     entered = lib.ul_enter(handle, 0, -1)
-    registered = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
-    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL)):
+    registered = lib.ul_ring_register(fd, Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
+    enabled = lib.ul_ring_register(fd, Register.ENABLE_RINGS, ffi.NULL, 1)
+    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL), (enabled, errno.EINVAL)):
         if error < 0 and error != -harmless:
             lib.ul_ring_close(handle, 0)
             raise unavailable(-error)
     return handle
+
+
+def open_eventfd() -> int:
+    """Return a new eventfd, by which a ring wakes a selector.
+
+    Raises:
+        RingUnavailableError: it was refused.
+    """
+    with unavailable_if_refused():
+        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
 def probe(ring_fd: int) -> frozenset[Opcode]:
