@@ -289,6 +289,16 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 return  # a callback ran the loop within this run
             self._run_timed(self._ready.popleft())
 
+    def _dispatch_by_handles(self) -> None:
+        """Dispatch each completion by a handle of its own, for debug mode and for tools that replaced `Handle._run`."""
+        for callback in self._dispatcher.callbacks():
+            handle = Handle(callback, callback.arguments, self)
+            if self._debug:
+                self._run_timed(handle)
+            else:
+                handle._run()
+            callback()  # a tool that did not call it loses nothing
+
     def _run_timed(self, handle: Handle) -> None:
         if handle._cancelled:
             return

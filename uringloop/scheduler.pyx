@@ -282,7 +282,10 @@ cdef class Scheduler:
         after = len(self.ready)
         by_handles = self._debug or run_is_replaced()
         self.run(before, by_handles)
-        PyObject_CallNoArgs(self.dispatch)
+        if by_handles:
+            self._dispatch_by_handles()
+        else:
+            PyObject_CallNoArgs(self.dispatch)
         self.run(after - before, by_handles)
         self.in_tick = False
 

@@ -282,6 +282,12 @@ cdef class Dispatcher:
         """Whether sleeping would be wrong: completions at hand or under way, SQEs staged, events not yet dispatched."""
         return self.cursor < self.count or ul_has_work(self.ring)
 
+    def callbacks(self):
+        """Yield an `EventCallback` for each event that waits now, to be called before the next one is asked for."""
+        cdef uint64_t end = self.taken + <uint64_t>(self.count - self.cursor)
+        while self.taken < end and self.cursor < self.count:
+            yield EventCallback.__new__(EventCallback, self)
+
     def has_events(self):
         return self.cursor < self.count
 
@@ -426,24 +432,29 @@ cdef class Dispatcher:
         Raises:
             RuntimeError: a callback forked, and this is the child.
         """
-        cdef ul_event event
         cdef uint64_t end = self.taken + <uint64_t>(self.count - self.cursor)
-        while self.taken < end:
-            # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
-            PyErr_CheckSignals()
-            if self.cursor == self.count:
-                return
-            event = self.events[self.cursor]
-            self.cursor += 1
-            self.taken += 1
-            if event.owner != NULL:
-                self.tell(<Endpoint>event.owner, &event)
-            else:
-                self.complete(event.token, event.res, event.flags)
-            if self.ring == NULL:
-                return
-            if ul_ring_forgotten(self.ring):
-                raise_errno(-EOWNERDEAD)
+        while self.taken < end and self.hand_over():
+            pass
+
+    cdef inline bint hand_over(self) except -1:
+        """Hand the first event of the queue to its owner; returns whether there may be another one."""
+        cdef ul_event event
+        # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
+        PyErr_CheckSignals()
+        if self.cursor == self.count:
+            return False
+        event = self.events[self.cursor]
+        self.cursor += 1
+        self.taken += 1
+        if event.owner != NULL:
+            self.tell(<Endpoint>event.owner, &event)
+        else:
+            self.complete(event.token, event.res, event.flags)
+        if self.ring == NULL:
+            return False
+        if ul_ring_forgotten(self.ring):
+            raise_errno(-EOWNERDEAD)
+        return True
 
     cdef tell(self, Endpoint endpoint, ul_event *event):
         try:
@@ -479,6 +490,7 @@ cdef class Dispatcher:
             self.report(error, operation)
 
 
+include "hot_event.pxi"
 include "hot_life.pxi"
 include "hot_server.pxi"
 include "hot_reader.pxi"
