@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from uringloop import files
+from uringloop.files import threadpool
 
 from .test_os import *  # noqa: F403  # the tests
 from .test_tempfile import *  # noqa: F403
@@ -27,11 +29,19 @@ def _refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("URINGLOOP_DISABLE", "1")
 
 
-async def test_file_that_is_opened_too_late_is_closed(tmp_path: Path) -> None:
+async def test_file_that_is_opened_too_late_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
+    begun = asyncio.Event()
+    submit = threadpool.unjoined.submit
+
+    def submit_and_tell(function: Callable[[], Any]) -> "Future[Any]":
+        begun.set()
+        return submit(function)
+
+    monkeypatch.setattr(threadpool.unjoined, "submit", submit_and_tell)
     task = asyncio.ensure_future(opened(fifo))
-    await asyncio.sleep(0)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -81,7 +81,7 @@ class File(Base, Generic[Data]):
     @property
     def closed(self) -> bool:
         """Whether it was closed, or is about to be."""
-        return self._is_closed
+        return self._is_closed or self._closing is not None
 
     @property
     def name(self) -> Any:
@@ -188,13 +188,14 @@ class File(Base, Generic[Data]):
         if self._closing is None or self._closing.done():
             if self.closed:
                 return
-            self._is_closed = True
             self._pause()
-            if not self._lock.locked and not self._has_pending():
-                # What remains cannot be interrupted, and needs no task of its own.
-                if not self._bottom().close_at_once():
-                    await self._close_below()
-                return
+            if not self._lock.locked:
+                self._is_closed = True
+                if not self._has_pending():
+                    # What remains cannot be interrupted, and needs no task of its own.
+                    if not self._bottom().close_at_once():
+                        await self._close_below()
+                    return
             self._closing = self._loop.create_task(self._finish())
         try:
             await asyncio.shield(self._closing)
@@ -205,6 +206,9 @@ class File(Base, Generic[Data]):
     def _has_pending(self) -> bool:
         return False
 
+    def _forget_pending(self) -> None:
+        """Drop what is buffered, in the layers below too: closing them must not wait for it again."""
+
     def _report_failure(self, closing: "asyncio.Task[None]") -> None:
         """Nobody waits for the close any more: what went wrong goes to the exception handler."""
         if not closing.cancelled() and (error := closing.exception()) is not None:
@@ -212,12 +216,15 @@ class File(Base, Generic[Data]):
 
     async def _finish(self) -> None:
         cancelled = await surely(self._lock.acquire)
+        # The calls before this one have been served.
+        self._is_closed = True
         try:
             if self._bottom().is_regular:
                 cancelled = await surely(self._write_last) or cancelled
             else:
-                # A pipe may never take it: there, a cancel drops it.
-                await self._write_last()
+                cancelled = cancelled or await self._write_last_or_drop()
+            if cancelled is not None:
+                self._forget_pending()
         finally:
             try:
                 await self._close_below()
@@ -225,6 +232,14 @@ class File(Base, Generic[Data]):
                 self._lock.release()
         if cancelled is not None:
             raise cancelled
+
+    async def _write_last_or_drop(self) -> asyncio.CancelledError | None:
+        """Write what is buffered; if this is cancelled, drop it, since a pipe may never take it."""
+        try:
+            await self._write_last()
+        except asyncio.CancelledError as error:
+            return error.with_traceback(None)
+        return None
 
     def _dropped(self) -> None:
         """As the standard library does: warn, write, close; the descriptor closes itself when the kernel is done."""

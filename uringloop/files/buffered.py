@@ -55,7 +55,7 @@ class BufferedFile(Window, File[bytes]):
     @property
     def closed(self) -> bool:
         """Whether it was closed, or is about to be."""
-        return self._is_closed or (self._raw is not None and self._raw.closed)
+        return super().closed or (self._raw is not None and self._raw.closed)
 
     def _check_open(self) -> None:
         if self._bottom().closed:
@@ -299,6 +299,9 @@ class BufferedFile(Window, File[bytes]):
 
     def _has_pending(self) -> bool:
         return self._write_end > self._write_pos
+
+    def _forget_pending(self) -> None:
+        self._write_pos, self._write_end = 0, -1
 
     async def _write_last(self) -> None:
         await self._flush()

@@ -129,7 +129,7 @@ class TextFile(DecodingFile):
     @property
     def closed(self) -> bool:
         """Whether it was closed, or is about to be."""
-        return self._is_closed or self._below().closed
+        return super().closed or self._below().closed
 
     def fileno(self) -> int:
         """The descriptor.  Its position in the kernel is kept right from now on.
@@ -418,6 +418,11 @@ class TextFile(DecodingFile):
 
     def _has_pending(self) -> bool:
         return bool(self._pending) or self._below()._has_pending()
+
+    def _forget_pending(self) -> None:
+        self._pending = []
+        self._pending_bytes = 0
+        self._below()._forget_pending()
 
     async def _write_last(self) -> None:
         await self._write_pending()

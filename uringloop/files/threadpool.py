@@ -9,6 +9,9 @@ with their methods called in threads, and not files of the ring.
 
 import asyncio
 import builtins
+import contextlib
+import functools
+import os
 import sys
 from concurrent.futures import Executor
 from stat import S_ISREG
@@ -22,6 +25,7 @@ from .opening import Layers, Opener, Status, add_layers, open_at_once, open_raw,
 from .raw import FilePath, Mode, RawFile
 from .reading import BufferedReader
 from .text import TextFile
+from .threads import may_wait_for_ever, unjoined
 from .wrapping import (
     AsyncBufferedIOBase,
     AsyncBufferedReader,
@@ -235,18 +239,36 @@ async def _open_in_thread(
     if isinstance(given[0], int):
         # It is open, so nothing waits; and a cancel would leave a thread with a descriptor that the caller closes.
         return wrap(sync_open(*given), loop=loop, executor=executor)
-    opening = loop.run_in_executor(executor, sync_open, *given)
+    file = None
+    if executor is None and sync_open is builtins.open:
+        file = await _opened(loop.run_in_executor(None, _open_unless_it_waits, given))
+    if file is None:
+        own = executor is None and sync_open is builtins.open
+        call = functools.partial(sync_open, *given)
+        opening = asyncio.wrap_future(unjoined.submit(call)) if own else loop.run_in_executor(executor, call)
+        file = await _opened(opening)
+    return wrap(file, loop=loop, executor=executor)
+
+
+def _open_unless_it_waits(given: tuple[Any, ...]) -> Any:
+    """The file; None if it is a FIFO or a device, which may have a thread wait for ever."""
+    with contextlib.suppress(OSError, TypeError, ValueError):  # told by open
+        if may_wait_for_ever(os.stat(given[0]).st_mode):
+            return None
+    return sync_open(*given)
+
+
+async def _opened(opening: "asyncio.Future[Any]") -> Any:
     try:
-        file = await asyncio.shield(opening)
+        return await asyncio.shield(opening)
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
         raise
-    return wrap(file, loop=loop, executor=executor)
 
 
 def _close_unwanted(opening: "asyncio.Future[Any]") -> None:
     """A file that was opened after its opening was cancelled.  It may be a FIFO, so that cannot be waited for."""
-    if not opening.cancelled() and opening.exception() is None:
+    if not opening.cancelled() and opening.exception() is None and opening.result() is not None:
         opening.result().close()
 
 

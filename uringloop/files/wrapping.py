@@ -3,7 +3,7 @@
 The names are those of `aiofiles.base` and `aiofiles.threadpool`'s modules, and so is how these classes are built.
 
 As with aiofiles, a call that is cancelled returns at once, and its thread goes on: nobody could wait for a terminal.
-One that is still queued is dropped, but for a close.
+One that is still queued is dropped, but for a close.  Calls on one file wait for each other; see `threads.py`.
 What works on a descriptor that the caller may close afterwards is awaited by `blocking.in_thread` instead.
 """
 
@@ -16,6 +16,8 @@ from functools import singledispatch
 from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOBase
 from types import TracebackType
 from typing import Any, Concatenate, Self, TypeVar
+
+from .threads import Turns, call_in_turn
 
 _T = TypeVar("_T")
 
@@ -52,15 +54,19 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
     ) -> None:
         self._wrapped = file
         self._executor = executor
-        self._own_loop = loop
+        self._ref_loop = loop
 
     @property
     def _file(self) -> Any:
         return self._wrapped
 
+    @_file.setter
+    def _file(self, file: Any) -> None:
+        self._wrapped = file
+
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._own_loop or asyncio.get_running_loop()
+        return self._ref_loop or asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -77,14 +83,15 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._surely(self._file.__exit__, kind, value, traceback)
+        await self._surely(functools.partial(self._file.__exit__, kind, value, traceback))
 
     async def close(self) -> None:
         """Close the file; also if this is cancelled before a thread is free."""
         await self._surely(self._file.close)
 
-    async def _surely(self, function: Callable[..., object], *args: Any) -> None:
-        await asyncio.shield(self._loop.run_in_executor(self._executor, function, *args))
+    async def _surely(self, function: Callable[[], object]) -> None:
+        """Call a function of the file when it is its turn, also if this is cancelled before."""
+        await asyncio.shield(self._loop.create_task(_in_turn(self, function, droppable=False)))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} wrapping {self._file!r}"
@@ -115,14 +122,23 @@ class AsyncIndirectBase(AsyncBase):
     def _file(self) -> Any:
         return self._indirect()
 
+    @_file.setter
+    def _file(self, file: Any) -> None:
+        """Which file it is, is not this object's to say."""
+
+
+async def _in_turn(owner: Any, function: Callable[[], _T], *, droppable: bool = True) -> _T:
+    """Call a function in a thread when the file of owner, an `AsyncBase` or the like, is free."""
+    turns = vars(owner).setdefault("_turns", Turns())
+    return await call_in_turn(turns, owner._loop, owner._executor, owner._file, function, droppable=droppable)
+
 
 def delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class methods that call the file's own in a thread."""
 
     def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Coroutine[Any, Any, Any]]:
         async def call(self: AsyncBase, *args: Any, **kwargs: Any) -> Any:
-            function = functools.partial(getattr(self._file, name), *args, **kwargs)
-            return await self._loop.run_in_executor(self._executor, function)
+            return await _in_turn(self, functools.partial(getattr(self._file, name), *args, **kwargs))
 
         return call
 
