@@ -7,6 +7,7 @@ taken from the socket is kept, and the next one on that socket gets it first.
 
 import asyncio
 import contextlib
+import errno
 import operator
 import select
 import socket
@@ -32,6 +33,8 @@ from .submitting import Submitting
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 _type_of: Any = socket.SocketType.type.__get__
 _RETRY_DELAY_S = 0.001
+#: Of a stream, whatever is asked for: room for all of it would be made first.
+_RECEIVE_MAX_BYTES = 1 << 18
 
 
 class Unread:
@@ -116,7 +119,7 @@ class SocketOperations(Submitting):
                 return await super().sock_recv(sock, n)
             datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
-        buffer = bytearray(n)
+        buffer = bytearray(min(n, _RECEIVE_MAX_BYTES))
         count = await self.submit(ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
         return first_bytes(buffer, count)
 
@@ -243,11 +246,28 @@ class SocketOperations(Submitting):
             try:
                 await self.submit(Connect(sock.fileno(), packed, target))
                 return
-            except BlockingIOError:
+            except BlockingIOError as error:
+                if error.errno == errno.EALREADY:
+                    await self._until_connected(sock, target)
+                    return
                 if sock.family != socket.AF_UNIX:
                     raise
                 # The server's backlog is full, and poll does not say when it no longer is.
                 await asyncio.sleep(_RETRY_DELAY_S)
+
+    async def _until_connected(self, sock: socket.socket, target: Any) -> None:
+        """Wait for a connect that was begun before: by one that was cancelled, or by `connect_ex`."""
+        await self.submit(Ready(sock.fileno(), select.POLLOUT))
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error != 0:
+            raise OSError(error, f"Connect call failed {target}")
+        try:
+            sock.getpeername()
+        except OSError as unconnected:
+            if unconnected.errno != errno.ENOTCONN:
+                raise
+            # Another task was told why, and connect(2) says this then.
+            raise OSError(errno.ECONNABORTED, f"Connect call failed {target}") from None
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; see `asyncio.loop.sock_accept`."""
