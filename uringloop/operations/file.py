@@ -17,7 +17,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from ..ring import POLL_ADD_MULTI, CqeFlag, Descriptor, Dispatcher, Opcode, Pin, Reading, SqeFlag, Vector
+from ..ring import (
+    POLL_ADD_MULTI,
+    TRANSFER_MAX_BYTES,
+    CqeFlag,
+    Descriptor,
+    Dispatcher,
+    Opcode,
+    Pin,
+    Reading,
+    SqeFlag,
+    Vector,
+)
 from .base import Operation, Slot, close_made, file_index, made
 from .multishot import Multishot
 
@@ -33,7 +44,6 @@ _STATX_SIZE = slice(40, 48)
 _STATX_DIOALIGN = 0x2000
 _STATX_OFFSET_ALIGN = slice(156, 160)
 _FSYNC_DATASYNC = 1
-_READ_MAX_BYTES = 0x7FFFF000
 
 
 class FileOperation(Operation):
@@ -120,7 +130,7 @@ class _Transfer(FileOperation):
         self.moved_bytes = 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        size_bytes = min(self._pin.size_bytes - self._start_bytes, _READ_MAX_BYTES)
+        size_bytes = min(self._pin.size_bytes - self._start_bytes, TRANSFER_MAX_BYTES)
         return dispatcher.stage(
             self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset, self._flags
         )

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ..ring import ACCEPT_MULTISHOT, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
+from ..ring import ACCEPT_MULTISHOT, TRANSFER_MAX_BYTES, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
 from . import address
 from .base import Operation, Slot, State, close_made, file_index, made
 from .multishot import Multishot
@@ -63,7 +63,9 @@ class Receive(Multishot):
         self._flags = flags
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        size_bytes, ioprio = (0, RECV_MULTISHOT) if self.is_multishot else (self._size_bytes, 0)
+        size_bytes, ioprio = min(self._size_bytes, TRANSFER_MAX_BYTES), 0
+        if self.is_multishot:
+            size_bytes, ioprio = 0, RECV_MULTISHOT
         return dispatcher.stage(
             self, self.opcode, self.fd, 0, size_bytes, 0, self._flags, ioprio, SqeFlag.BUFFER_SELECT
         )
@@ -114,7 +116,8 @@ class ReceiveInto(Operation):
         self._flags = flags
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, self._pin.size_bytes, 0, self._flags)
+        size_bytes = min(self._pin.size_bytes, TRANSFER_MAX_BYTES)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, size_bytes, 0, self._flags)
 
     def dispose(self, res: int, flags: int) -> None:
         if res > 0 and self._keep is not None:

@@ -8,7 +8,7 @@ non-blocking and full it answers EAGAIN.
 import os
 import struct
 
-from ..ring import Descriptor, Dispatcher, Opcode, Pin
+from ..ring import TRANSFER_MAX_BYTES, Descriptor, Dispatcher, Opcode, Pin
 from .base import ANY_SLOT, Operation, Slot, close_made, file_index
 from .file import CURRENT_POSITION
 
@@ -45,7 +45,7 @@ class Splice(Operation):
             self.opcode,
             self.fd,
             self._offset,
-            self._size_bytes,
+            min(self._size_bytes, TRANSFER_MAX_BYTES),
             CURRENT_POSITION,
             file_index=self._source.fd,
         )
@@ -74,7 +74,8 @@ class Tee(Operation):
         self._size_bytes = size_bytes
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, 0, self._size_bytes, file_index=self._source.fd)
+        size_bytes = min(self._size_bytes, TRANSFER_MAX_BYTES)
+        return dispatcher.stage(self, self.opcode, self.fd, 0, size_bytes, file_index=self._source.fd)
 
 
 class MakePipe(Operation):

@@ -8,7 +8,7 @@ about 3 KB on, on a real card.
 import enum
 from typing import Any
 
-from ..ring import CqeFlag, Dispatcher, Opcode, Pin
+from ..ring import TRANSFER_MAX_BYTES, CqeFlag, Dispatcher, Opcode, Pin
 from .base import Operation
 from .message import SendMessage
 from .multishot import Multishot
@@ -77,7 +77,7 @@ class SendZeroCopy(_Notified):
             self.opcode,
             self.fd,
             self._pin.address,
-            self._pin.size_bytes,
+            min(self._pin.size_bytes, TRANSFER_MAX_BYTES),
             self._name.address if name_bytes else 0,
             self._flags,
             how,

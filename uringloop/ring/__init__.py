@@ -6,6 +6,7 @@ Everything that knows an SQE from a CQE lives here, and nothing outside this pac
 from .abi import (
     ACCEPT_MULTISHOT,
     POLL_ADD_MULTI,
+    TRANSFER_MAX_BYTES,
     CancelFlag,
     CqeFlag,
     Feature,
@@ -51,6 +52,7 @@ __all__ = [
     "NO_FILE",
     "OPTIONAL",
     "POLL_ADD_MULTI",
+    "TRANSFER_MAX_BYTES",
     "BufferGroup",
     "CancelFlag",
     "Completion",

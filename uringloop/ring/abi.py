@@ -228,3 +228,6 @@ POLL_ADD_MULTI = 1 << 0
 OP_SUPPORTED = 1 << 0
 RSRC_REGISTER_SPARSE = 1 << 0
 FILES_SKIP = -2
+
+#: MAX_RW_COUNT: the kernel moves no more in one call; a receive of more is EINVAL.
+TRANSFER_MAX_BYTES = 0x7FFFF000
