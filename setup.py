@@ -7,7 +7,11 @@ from setuptools import Extension, setup
 
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
-halves = ["uringloop/ring/hot.pxd", *(str(path) for path in sorted(Path("uringloop/ring").glob("hot_*.pxi")))]
+halves = [
+    "uringloop/tick.pxd",
+    "uringloop/ring/hot.pxd",
+    *(str(path) for path in sorted(Path("uringloop/ring").glob("hot_*.pxi"))),
+]
 options = {**core["OPTIONS"], "depends": [*core["HEADERS"], *halves]}
 
 setup(
@@ -16,7 +20,7 @@ setup(
         Extension(
             "uringloop.scheduler",
             ["uringloop/scheduler.pyx"],
-            depends=["uringloop/scheduler_handles.pxi", "uringloop/scheduler_timers.pxi"],
+            depends=["uringloop/tick.pxd", "uringloop/scheduler_handles.pxi", "uringloop/scheduler_timers.pxi"],
             extra_compile_args=["-O2"],
         ),
         Extension(

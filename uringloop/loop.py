@@ -132,6 +132,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             self._watch.watched,
             self._dispatcher.dispatch,
         )
+        self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         super().__init__(self._watch)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
         self._hot_sockets = Sockets(
@@ -287,6 +288,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         for _ in range(count):
             if not self._ready:
                 return  # a callback ran the loop within this run
+            self._dispatcher.send_if_late()
             self._run_timed(self._ready.popleft())
 
     def _dispatch_by_handles(self) -> None:

@@ -14,11 +14,11 @@ from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyConte
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
+from .tick cimport Tick, has_few, monotonic_ns, must_send
 
 cdef extern from *:
     """
@@ -49,12 +49,6 @@ cdef int64_t SLICE_NS = 500_000
 cdef int64_t SLICE_MIN_NS = 15_000
 
 
-cdef int64_t monotonic_ns() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec * NS_PER_S + now.tv_nsec
-
-
 # Held in C variables, because Python would look a global name up in a dict each time.
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
@@ -71,7 +65,9 @@ cdef class Scheduler:
     """
 
     cdef object ready, append, popleft
-    cdef object sleep, sleep_watching, dispatch
+    cdef object sleep, sleep_watching, dispatch, send
+    cdef Tick own_tick
+    cdef Tick *now
     cdef dict watched
     cdef public bint _closed, _debug, _stopping
     cdef public object _task_factory, _thread_id
@@ -86,6 +82,7 @@ cdef class Scheduler:
     cdef int64_t slice_end_ns
 
     def __cinit__(self):
+        self.now = &self.own_tick
         self.keywords = {"loop": self}
         self.timers = TimerHeap()
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
@@ -254,6 +251,11 @@ cdef class Scheduler:
         self.watched = watched
         self.dispatch = dispatch
 
+    def _send_by(self, uintptr_t tick, send):
+        """Have `send` called before a callback when written bytes have waited long enough; tick is the address of a `Tick`."""
+        self.now = <Tick *>tick
+        self.send = send
+
     def _run_once(self):
         """A tick, and if the loop runs those after it that find something ready, up to TICKS_IN_A_ROW."""
         cdef int i
@@ -279,7 +281,9 @@ cdef class Scheduler:
             PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
         self.pop_due()
-        after = len(self.ready)
+        after = self.now.handles = len(self.ready)
+        if not has_few(self.now):
+            self.now.begin_ns = monotonic_ns()
         by_handles = self._debug or run_is_replaced()
         self.run(before, by_handles)
         if by_handles:
@@ -287,6 +291,7 @@ cdef class Scheduler:
         else:
             PyObject_CallNoArgs(self.dispatch)
         self.run(after - before, by_handles)
+        self.now.events = self.now.handles = 0
         self.in_tick = False
 
     cdef int64_t timeout_ns(self) except? -2:
@@ -339,6 +344,8 @@ cdef class Scheduler:
             self._run_slowly(count)
             return
         for i in range(count):
+            if must_send(self.now):
+                PyObject_CallNoArgs(self.send)
             raw = take_handle(self.popleft)
             if raw == NULL:
                 return  # a callback ran the loop within this run, and so what was left

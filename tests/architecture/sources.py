@@ -27,6 +27,7 @@ LAYERS = (
     "companion",
     "operations",
     "ring",
+    "tick",
     "hooks",
 )
 #: Above all layers.

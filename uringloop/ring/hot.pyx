@@ -39,6 +39,8 @@ from sys import version_info
 from .errors import unavailable
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
+from ..tick cimport FEW_WRITES, Tick, has_few, is_late, monotonic_ns, must_send
+
 _log = getLogger("asyncio")
 
 #: Of the core's sources.
@@ -152,6 +154,9 @@ cdef class Dispatcher:
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t feed_from
+    cdef Tick tick
+    cdef int writes, last_writes  # small ones since the last enter, and before it
+    cdef bint late  # the tick has gone on for long: what is written goes out at once
     cdef object report
     cdef readonly set endpoints
     cdef readonly dict operations
@@ -295,6 +300,43 @@ cdef class Dispatcher:
         """Hand what is staged to the kernel now; what completes is left for the next `wait`."""
         self.check()
         self.enter(0)
+        self.tick.events = 0
+
+    # When written bytes leave: see tick.pxd
+
+    @property
+    def tick_address(self):
+        """Where the scheduler finds the `Tick`."""
+        return <uintptr_t>&self.tick
+
+    cdef bint sends_at_once(self) noexcept:
+        """Whether a small write goes to its socket now.  Where many callbacks of a tick write, one enter for all costs less."""
+        self.writes += 1
+        if has_few(&self.tick) or self.last_writes <= FEW_WRITES or self.late:
+            return True
+        if is_late(&self.tick):
+            self.send_waiting()
+            return True
+        return False
+
+    cdef void hold(self) noexcept:
+        """What is written next waits for the end of the callback."""
+        if has_few(&self.tick):
+            self.tick.begin_ns = monotonic_ns()
+        self.tick.held = True
+
+    cpdef void send_waiting(self) noexcept:
+        """Send what waits for the tick's end, or for the end of the callback."""
+        if self.ring == NULL:
+            return
+        self.tick.held = False
+        self.late = is_late(&self.tick)
+        self.tick.unsent = ul_streams_send(self.ring, self.late) and not self.late
+
+    def send_if_late(self):
+        """The same between two callbacks, if it is time."""
+        if must_send(&self.tick):
+            self.send_waiting()
 
     def finish_now(self, uint64_t token):
         """Submit what is staged; if that completed the operation of this token, take its completion: (res, flags).
@@ -318,6 +360,7 @@ cdef class Dispatcher:
         """Submit, and wait for a completion; whether a signal came first."""
         cdef int result
         cdef int64_t awake_ns
+        self.begin_batch()
         result = ul_prepare(self.ring, &timeout_ns)
         if result > 0 and timeout_ns == 0:
             result = ul_enter(self.ring, 0, -1)
@@ -331,6 +374,11 @@ cdef class Dispatcher:
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)
         return result == -EINTR
+
+    cdef void begin_batch(self) noexcept:
+        self.late = self.tick.unsent = self.tick.held = False
+        if self.writes > 0:
+            self.last_writes, self.writes = self.writes, 0
 
     cdef bint finds_without_sleeping(self, int64_t timeout_ns):
         """Whether a completion comes in a moment for which the GIL may be kept.
@@ -362,6 +410,7 @@ cdef class Dispatcher:
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
             self.reap_all()
+            self.tick.events = self.count - self.cursor
             if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count - self.cursor
             # Sends that end well, and nothing else, are no reason to wake Python: sleep on, if anything may still come.
@@ -441,6 +490,8 @@ cdef class Dispatcher:
         cdef ul_event event
         # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
         PyErr_CheckSignals()
+        if must_send(&self.tick):
+            self.send_waiting()
         if self.cursor == self.count:
             return False
         event = self.events[self.cursor]

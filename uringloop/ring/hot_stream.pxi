@@ -280,7 +280,7 @@ cdef class Stream(Endpoint):
         """
         if not self.may_write(data, "write"):
             return
-        self.append(data)
+        self.append(data, self.sends_at_once())
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
 
@@ -290,10 +290,18 @@ cdef class Stream(Endpoint):
         for data in pieces:
             if not self.may_write(data, "writelines"):
                 return
-        for data in pieces:
-            self.append(data)
+        if pieces:
+            self.append_all(pieces)
         if self.handle != NULL and ul_stream_queued(self.handle) > self.high_water:
             self.transport._maybe_pause_protocol()
+
+    cdef append_all(self, list pieces):
+        """With one send for all that is small."""
+        cdef bint at_once = self.sends_at_once()
+        for data in pieces:
+            self.append(data, self.pipe)
+        if at_once and self.handle != NULL:
+            ul_stream_send_queued(self.handle)
 
     cdef bint may_write(self, data, str method) except -1:
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
@@ -310,7 +318,18 @@ cdef class Stream(Endpoint):
             return False
         return True
 
-    cdef append(self, data):
+    cdef bint sends_at_once(self):
+        """Whether what is written next goes to the socket now, not together with what other callbacks write."""
+        if self.pipe:
+            return True
+        if self.dispatcher.sends_at_once():
+            if not ul_stream_may_be_last(self.handle):
+                return True
+            self.dispatcher.hold()
+        self.dispatcher.tick.unsent = True
+        return False
+
+    cdef append(self, data, bint at_once):
         cdef Py_buffer view
         cdef const char *start
         cdef Py_ssize_t size
@@ -322,7 +341,9 @@ cdef class Stream(Endpoint):
         size = view.len
         if self.nagles:
             self.disable_nagle(size)
-        if size >= LARGE_BYTES or self.pipe:
+        if size >= LARGE_BYTES:
+            ul_stream_send_queued(self.handle)
+        if size >= LARGE_BYTES or at_once and size > 0:
             size -= ul_stream_send_now(self.handle, start, size)
             start += view.len - size
         if size >= LARGE_BYTES and PyBytes_CheckExact(data):

@@ -77,6 +77,7 @@ struct ul_ring {
     char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
     uint32_t bulk_streams, bulk_streams_max; /* that receive into a large buffer of their own */
+    uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */
     uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
 };
@@ -111,6 +112,7 @@ void ul_streams_close(ul_ring *ring);
 
 int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight);
 int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
+int ul_queue_begins_pinned(const ul_queue *queue);
 const char *ul_queue_head(const ul_queue *queue, size_t *size);
 void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size);
 void ul_queue_drop(ul_ring *ring, ul_queue *queue);

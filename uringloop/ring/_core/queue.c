@@ -108,6 +108,8 @@ int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin)
     return 0;
 }
 
+int ul_queue_begins_pinned(const ul_queue *queue) { return queue->head->capacity == 0; }
+
 /* The first bytes of a queue that is not empty. */
 const char *ul_queue_head(const ul_queue *queue, size_t *size)
 {

@@ -40,10 +40,10 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
         return -EOWNERDEAD;
-    int sends = ring->to_send != NULL;
-    int error = ul_streams_stage(ring);
-    if (error == 0)
-        error = ul_datagrams_stage(ring);
+    int sends = ul_streams_stage(ring);
+    if (sends < 0)
+        return sends;
+    int error = ul_datagrams_stage(ring);
     if (error < 0)
         return error;
     /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the

@@ -62,7 +62,7 @@ int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint
 
 int ul_streams_waiting(ul_ring *ring) { return ring->to_send != NULL || ring->to_receive != NULL; }
 
-/* Stages what queued up during the dispatch. */
+/* Stages what queued up during the dispatch; the number of sends, or a negative errno. */
 int ul_streams_stage(ul_ring *ring)
 {
     while (ring->to_receive != NULL) {
@@ -75,17 +75,7 @@ int ul_streams_stage(ul_ring *ring)
         ring->to_receive = stream->next_to_receive;
         stream->queued_to_receive = 0;
     }
-    while (ring->to_send != NULL) {
-        ul_stream *stream = ring->to_send;
-        if (stream->queue.size > 0 && stream->send_token == 0) {
-            int error = ul_stream_stage_send(stream);
-            if (error < 0)
-                return error;
-        }
-        ring->to_send = stream->next_to_send;
-        stream->queued_to_send = 0;
-    }
-    return 0;
+    return ul_streams_stage_sends(ring);
 }
 
 int ul_stream_quiet(ul_stream *stream)
@@ -128,6 +118,8 @@ int ul_stream_write_eof(ul_stream *stream)
 /* Stops receiving and sends what is queued.  1 if the stream is closed at once, else UL_STREAM_CLOSED comes. */
 int ul_stream_close(ul_stream *stream)
 {
+    if (!stream->closing && !stream->aborted)
+        ul_stream_note_close(stream);
     stream->closing = 1;
     stream->wanted = 0;
     if (stream->ring->forgotten) {
@@ -139,24 +131,15 @@ int ul_stream_close(ul_stream *stream)
     return error < 0 ? error : ul_stream_quiet(stream);
 }
 
-/* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort, says why. */
-static void send_queue_at_once(ul_stream *stream)
-{
-    size_t size = 0, sent = 0;
-    while (stream->queue.head != NULL && sent == size) {
-        const char *data = ul_queue_head(&stream->queue, &size);
-        sent = ul_stream_send_at_once(stream, data, size);
-        ul_queue_sent(stream->ring, &stream->queue, sent);
-    }
-}
-
 /* The same without waiting: what the socket does not take at once is dropped, a send under way is cancelled. */
 int ul_stream_abort(ul_stream *stream)
 {
     stream->aborted = 1;
     if (stream->send_token == 0) {
+        /* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort, says
+         * why. */
         if (!stream->ring->forgotten)
-            send_queue_at_once(stream);
+            ul_stream_send_chunks(stream, 1);
         ul_stream_drop_queue(stream);
     } else if (!stream->cancelling_send) {
         stream->cancelling_send = 1;

@@ -19,6 +19,9 @@ struct ul_stream {
     uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
     uint8_t pipe, polls, watches, receive_polls, send_polls, poll_receive_first;
     uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
+    uint8_t wrote, goes_on;                /* of own_tcp: in the batch of first_batch; and in another one, or longer */
+    int32_t send_error;                    /* of a send(2): a socket tells of it once */
+    uint64_t first_batch;
     uint32_t watched_events;
 
     ul_queue queue;
@@ -35,9 +38,10 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
 void ul_stream_leave_bulk(ul_stream *stream);
 void ul_stream_give_own_buffer(ul_stream *stream);
 
-int ul_stream_stage_send(ul_stream *stream);
+int ul_streams_stage_sends(ul_ring *ring);
+void ul_stream_send_chunks(ul_stream *stream, int pinned);
+void ul_stream_note_close(ul_stream *stream);
 void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
-size_t ul_stream_send_at_once(ul_stream *stream, const void *data, size_t size_bytes);
 void ul_stream_drop_queue(ul_stream *stream);
 
 #endif

@@ -1,8 +1,13 @@
 /* The sending half of the stream engine (stream.c).
  *
- * One SEND in flight, so that bytes keep their order.  Writes of one tick coalesce: the SQE is staged only when the ring
- * is about to be entered.  The next send starts from the completion of the last.  MSG_WAITALL, because a large send
+ * The owner decides for each write whether it goes to the socket at once, by send(2), or waits in the queue, to be sent
+ * together with the writes of other streams.  A send(2) never overtakes the queue.  Queued bytes leave by SENDs: one in
+ * flight, so that bytes keep their order, staged only when the ring is about to be entered.  When one has completed, more
+ * is sent at once, so that no byte waits for a second tick while its socket has room.  MSG_WAITALL, because a large send
  * otherwise returns short; MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE.
+ *
+ * The last bytes of a server's connection and its FIN are one packet (stream.c), if the bytes wait for the close.  They
+ * wait, at most until their callback ends, where the last connections were all closed by the callback that had answered.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -13,6 +18,7 @@
 #include <unistd.h>
 
 #define SEND_MAX (1 << 30)
+#define SHORT_ANSWERS 16 /* so many connections in a row foretell the next */
 
 static void queue_to_send(ul_stream *stream)
 {
@@ -59,9 +65,66 @@ int ul_stream_stage_send(ul_stream *stream)
     return 0;
 }
 
+/* Stages what is queued; the number of sends, or a negative errno. */
+int ul_streams_stage_sends(ul_ring *ring)
+{
+    int sends = 0;
+    while (ring->to_send != NULL) {
+        ul_stream *stream = ring->to_send;
+        if (stream->queue.size > 0 && stream->send_token == 0) {
+            int error = ul_stream_stage_send(stream);
+            if (error < 0)
+                return error;
+            sends++;
+        }
+        ring->to_send = stream->next_to_send;
+        stream->queued_to_send = 0;
+    }
+    return sends;
+}
+
+/* The number of enters tells one batch of writes from the next. */
+static uint64_t batch(const ul_stream *stream) { return stream->ring->statistics.enters; }
+
+/* The stream was not closed right after its first bytes. */
+static void goes_on(ul_stream *stream)
+{
+    stream->goes_on = 1;
+    stream->ring->short_answers = 0;
+}
+
+static void note_write(ul_stream *stream)
+{
+    if (!stream->own_tcp || stream->goes_on)
+        return;
+    if (stream->wrote && stream->first_batch != batch(stream))
+        goes_on(stream);
+    stream->wrote = 1;
+    stream->first_batch = batch(stream);
+}
+
+/* The stream is being closed. */
+void ul_stream_note_close(ul_stream *stream)
+{
+    if (!stream->own_tcp || stream->goes_on || !stream->wrote)
+        return;
+    if (stream->first_batch != batch(stream))
+        goes_on(stream);
+    else if (stream->ring->short_answers < SHORT_ANSWERS)
+        stream->ring->short_answers++;
+}
+
+/* Whether what is written next had better wait for the end of the callback, which is likely to close the stream. */
+int ul_stream_may_be_last(ul_stream *stream)
+{
+    return stream->own_tcp && stream->ring->short_answers >= SHORT_ANSWERS && !stream->goes_on &&
+           (!stream->wrote || stream->first_batch == batch(stream));
+}
+
 /* Queues a copy of the bytes. */
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
 {
+    note_write(stream);
     int error = ul_queue_copy(stream->ring, &stream->queue, data, size_bytes, stream->send_token != 0);
     if (error == 0)
         queue_to_send(stream);
@@ -78,10 +141,12 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
 }
 
 /* What the socket or (non-blocking) pipe takes right now, without the ring; 0 also if it refuses. */
-size_t ul_stream_send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
+static size_t send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
 {
     ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
                                 : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && !stream->pipe && errno != EAGAIN && errno != EINTR && errno != EPIPE)
+        stream->send_error = -errno; /* a socket tells of it once: the queued send finds a broken pipe */
     if (sent <= 0)
         return 0;
     stream->ring->statistics.bytes_sent += (uint64_t)sent;
@@ -91,7 +156,66 @@ size_t ul_stream_send_at_once(ul_stream *stream, const void *data, size_t size_b
 /* The same for an idle stream; 0 if anything is queued or the send fails, since the queued send then tells why. */
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    return stream->queue.size > 0 || stream->closing ? 0 : ul_stream_send_at_once(stream, data, size_bytes);
+    if (stream->queue.size > 0 || stream->closing)
+        return 0;
+    note_write(stream);
+    return send_at_once(stream, data, size_bytes);
+}
+
+/* The same of the queue, of which nothing is in flight.  pinned: also memory that the owner is then to let go of. */
+void ul_stream_send_chunks(ul_stream *stream, int pinned)
+{
+    size_t size = 0, sent = 0;
+    while (stream->queue.head != NULL && sent == size && (pinned || !ul_queue_begins_pinned(&stream->queue))) {
+        const char *data = ul_queue_head(&stream->queue, &size);
+        sent = send_at_once(stream, data, size);
+        ul_queue_sent(stream->ring, &stream->queue, sent);
+    }
+}
+
+/* The same of an open stream, unless its owner waits to be told of the queue. */
+static void send_queued(ul_stream *stream)
+{
+    if (stream->queue.size == 0 || stream->send_token != 0 || stream->pipe || stream->closing || stream->notify_low ||
+        stream->notify_empty || stream->ring->forgotten)
+        return;
+    ul_stream_send_chunks(stream, 0);
+    if (stream->queue.size == 0 && stream->eof_wanted)
+        shutdown(stream->fd, SHUT_WR);
+}
+
+/* Sends what the stream has queued, as far as the socket takes it at once. */
+void ul_stream_send_queued(ul_stream *stream)
+{
+    ul_ring *ring = stream->ring;
+    send_queued(stream);
+    if (stream->queue.size == 0 && ring->to_send == stream) {
+        ring->to_send = stream->next_to_send;
+        stream->queued_to_send = 0;
+    }
+}
+
+/* The same of all streams, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing may;
+ * else closing streams still do. */
+int ul_streams_send(ul_ring *ring, int all)
+{
+    ul_stream **link = &ring->to_send;
+    while (*link != NULL) {
+        ul_stream *stream = *link;
+        if (stream->own_tcp && !stream->closing && !stream->goes_on)
+            goes_on(stream);
+        send_queued(stream);
+        if (stream->queue.size == 0) {
+            stream->queued_to_send = 0;
+            *link = stream->next_to_send;
+        } else {
+            link = &stream->next_to_send;
+        }
+    }
+    /* What is refused here is still staged, or still queued, at the tick's end, where the refusal is told. */
+    if (all && !ring->forgotten && ul_streams_stage_sends(ring) > 0)
+        ul_enter(ring, 0, -1);
+    return ring->to_send != NULL;
 }
 
 /* The next pin whose memory the kernel is done with, or NULL. */
@@ -133,8 +257,12 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
     } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         ul_stream_drop_queue(stream);
         event->what |= UL_STREAM_SEND_ERROR;
+        if (cqe->res == -EPIPE && stream->send_error < 0)
+            event->res = stream->send_error;
         return;
     }
+    if (cqe->res >= 0 && !stream->closing && !stream->pipe)
+        ul_stream_send_chunks(stream, 1);
     if (stream->queue.size > 0) {
         queue_to_send(stream);
     } else {
