@@ -7,13 +7,14 @@ threads, the descriptor must stay open until they have returned; a cancelled one
 import asyncio
 import functools
 import os
+import stat as stat_module
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..companion import Submitter, submitter
 from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
-from ..ring import Opcode
+from ..ring import Opcode, status_now
 from .blocking import in_thread
 from .paths import Loop, is_descriptor, stat
 
@@ -36,6 +37,7 @@ _OFFSET_MAX = (1 << 63) - 1
 _SIZE_MAX_BYTES = 0x7FFFF000
 _SHORT_SIZE_MAX_BYTES = (1 << 32) - 1
 _VECTOR_MAX = 1024
+_TRANSFERS = {Opcode.READ, Opcode.READV, Opcode.WRITE, Opcode.WRITEV}
 
 
 def _ring_for(loop: Loop, opcode: Opcode, fd: Any, *numbers: Any) -> Submitter | None:
@@ -43,10 +45,21 @@ def _ring_for(loop: Loop, opcode: Opcode, fd: Any, *numbers: Any) -> Submitter |
     ring = submitter(loop or asyncio.get_running_loop())
     if ring is None or opcode not in ring.opcodes or not is_descriptor(fd):
         return None
+    if opcode in _TRANSFERS and not _has_positions(fd):
+        return None
     for number in numbers:
         if type(number) is not int or not 0 <= number <= _OFFSET_MAX:
             return None
     return ring
+
+
+def _has_positions(fd: int) -> bool:
+    """Whether it is a file on disk: others refuse a position, which the ring ignores, or are never said to be ready."""
+    try:
+        mode = status_now(fd)[0]
+    except OSError:
+        return False
+    return stat_module.S_ISREG(mode) or stat_module.S_ISBLK(mode)
 
 
 async def _thread(loop: Loop, executor: Executor | None, function: Callable[..., _T], *arguments: Any) -> _T:

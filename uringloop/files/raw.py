@@ -25,6 +25,7 @@ from ..ring import Descriptor, Opcode, read_into_now, read_now, status_now
 from .base import File, bytes_of, count_of, give_turn, space_of
 from .blocking import in_thread
 from .hot import PIECE_BYTES, Position
+from .special import check_reads, has_reliable_poll, is_ready, write_in_thread, write_now
 
 #: What is read at a time of a file that does not say how long it is.
 _STEP_BYTES = 64 * 1024
@@ -57,6 +58,9 @@ class RawFile(Position, File[bytes]):
 
     Where `io.FileIO` returns None, because a descriptor would block, this waits.
     """
+
+    #: See `_may_poll_in_vain`; None as long as nobody has asked.
+    _polls_in_vain: bool | None = None
 
     def _bottom(self) -> "RawFile":
         return self
@@ -226,6 +230,8 @@ class RawFile(Position, File[bytes]):
         return await self._read_by_ring(target)
 
     async def _read_by_ring(self, target: bytearray | memoryview) -> int:
+        if not self._positioned and self._may_poll_in_vain():
+            self._check_reads()
         while True:
             position = self.position() if self._positioned else CURRENT_POSITION
             operation = Read(self._descriptor, target, position)
@@ -235,6 +241,9 @@ class RawFile(Position, File[bytes]):
                 if not self._positioned:
                     self._unread = bytes(memoryview(target)[: operation.moved_bytes])
                 raise
+            except InterruptedError:
+                # The kernel has something to tell this thread, and does not begin again by itself.
+                continue
             except BlockingIOError:
                 await self._submitter.submit(Ready(self._descriptor, select.POLLIN))
                 continue
@@ -282,9 +291,18 @@ class RawFile(Position, File[bytes]):
         while True:
             own = not self._positioned or self.mode_flags.appending
             position = CURRENT_POSITION if own else self.position()
+            if self._may_poll_in_vain() and not is_ready(self._descriptor.fd, select.POLLOUT):
+                count_now = await self._write_beside(data, position)
+                if count_now:
+                    return count_now
+            elif self._positioned:
+                # Files on disk are always ready, and are not asked again.
+                self._polls_in_vain = False
             operation = Write(self._descriptor, data, position)
             try:
                 count: int = await self._submitter.submit(operation)
+            except InterruptedError:
+                continue
             except BlockingIOError:
                 await self._submitter.submit(Ready(self._descriptor, select.POLLOUT))
                 continue
@@ -294,9 +312,43 @@ class RawFile(Position, File[bytes]):
                 raise OSError(errno.EIO, "a write wrote nothing", self._descriptor.filename)
             return count
 
+    def _check_reads(self) -> None:
+        try:
+            check_reads(self._descriptor.fd)
+        except OSError as error:
+            error.filename = self._descriptor.filename
+            raise
+
+    def _may_poll_in_vain(self) -> bool:
+        """Whether the ring may wait for this file for ever, where read(2) and write(2) would not."""
+        if self._polls_in_vain is None:
+            mode = status_now(self._descriptor.fd)[0]
+            self._polls_in_vain = not (self.is_terminal or has_reliable_poll(mode))
+        return self._polls_in_vain
+
+    async def _write_beside(self, data: bytes | bytearray | memoryview, position: int) -> int:
+        """Write without the ring; returns the number of bytes, 0 if the ring is to wait until there is room."""
+        fd = self._descriptor.fd
+        try:
+            if position != CURRENT_POSITION and not self._shared:
+                os.lseek(fd, position, os.SEEK_SET)
+            count = write_now(fd, data)
+            if count is None:
+                count = await write_in_thread(fd, data)
+        except asyncio.CancelledError:
+            self.uncertain = True
+            raise
+        except OSError as error:
+            error.filename = self._descriptor.filename
+            raise
+        self._moved(count, position)
+        return count
+
     def _wrote(self, operation: Write, position: int) -> None:
         self.uncertain |= operation.in_flight
-        count = operation.moved_bytes
+        self._moved(operation.moved_bytes, position)
+
+    def _moved(self, count: int, position: int) -> None:
         self.written_bytes += count
         if count and self._positioned:
             appending = self.mode_flags.appending
