@@ -125,6 +125,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._listeners = ListenerSet(self)
         self._unread = Unread()
         self._pipes = PipePool()
+        self._watch.serve = self._serve_by_hand
         wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
@@ -155,12 +156,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._check_running()
         self._take_thread()
         with self._signals_wake():
-            try:
-                super().run_forever()
-            finally:
-                # What the last tick wrote is not left for the next run: there may be none.
-                if not self._ring.forked:
-                    self._dispatcher.submit()
+            super().run_forever()
 
     def _take_thread(self) -> None:
         """Make the ring this thread's: the kernel lets no other enter it."""
@@ -351,6 +347,25 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         dispatcher.wait(0)
         if events:
             self._process_events(events)
+
+    def _serve_by_hand(self, timeout_ns: int) -> list[tuple[Any, int]]:
+        """Sleep for a tool that has ticks of its own; a ready handle dispatches what has completed."""
+        if self._thread_id not in (None, threading.get_ident()):
+            raise RuntimeError("this event loop runs in another thread")
+        self._take_thread()
+        with contextlib.nullcontext() if self._signals.taken else self._signals_wake():
+            self._sleep_by_hand(timeout_ns)
+        if self._dispatcher.has_events():
+            self.call_soon(self._dispatcher.dispatch)
+        return []
+
+    def _run_changed(self) -> None:
+        """Submit what the last tick of a run has staged: no run may follow, or the outer one computes for long."""
+        if self._owner_thread == threading.get_native_id() and not self._ring.forked:
+            try:
+                self._dispatcher.submit()
+            except OSError as error:
+                self._report(error, self)
 
     def _make_self_pipe(self) -> None:
         """asyncio's self-pipe, but polled through the ring, from the first run on."""

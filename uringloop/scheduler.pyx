@@ -11,6 +11,7 @@ import asyncio
 
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
@@ -49,9 +50,17 @@ cdef int64_t SLICE_NS = 500_000
 cdef int64_t SLICE_MIN_NS = 15_000
 
 
-# Held in C variables, because Python would look a global name up in a dict each time.
-cdef object Future = asyncio.Future
-cdef object Task = asyncio.Task
+# The names are looked up each time: tools as nest_asyncio replace the classes.
+cdef dict FUTURES = vars(asyncio.futures)
+cdef dict TASKS = vars(asyncio.tasks)
+
+
+cdef inline look_up(dict names, name):
+    cdef PyObject *value = PyDict_GetItem(names, name)
+    if value == NULL:
+        raise AttributeError(name)
+    return <object>value
+
 
 include "scheduler_handles.pxi"
 include "scheduler_timers.pxi"
@@ -70,7 +79,8 @@ cdef class Scheduler:
     cdef Tick *now
     cdef dict watched
     cdef public bint _closed, _debug, _stopping
-    cdef public object _task_factory, _thread_id
+    cdef public object _task_factory
+    cdef object thread_id
     cdef bint in_tick  # also after one that an exception has ended
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
@@ -102,6 +112,15 @@ cdef class Scheduler:
         self.popleft = ready.popleft
 
     @property
+    def _thread_id(self):
+        return self.thread_id
+
+    @_thread_id.setter
+    def _thread_id(self, thread_id):
+        self.thread_id = thread_id
+        self._run_changed()
+
+    @property
     def _scheduled(self):
         """The timers, in the order of a heap, to be read and changed as asyncio's own; not quick while anything holds it."""
         return self.timers.share()
@@ -131,14 +150,15 @@ cdef class Scheduler:
 
     def create_future(self):
         """See `asyncio.loop.create_future`."""
-        return PyObject_Call(Future, (), self.keywords)
+        return PyObject_Call(look_up(FUTURES, "Future"), (), self.keywords)
 
     def create_task(self, coro, **keywords):
         """See `asyncio.loop.create_task`."""
         if self._task_factory is not None or self._debug:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
-        return Task(coro, loop=self, **keywords) if keywords else PyObject_Call(Task, (coro,), self.keywords)
+        task = look_up(TASKS, "Task")
+        return task(coro, loop=self, **keywords) if keywords else PyObject_Call(task, (coro,), self.keywords)
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""
@@ -261,7 +281,7 @@ cdef class Scheduler:
         cdef int i
         for i in range(TICKS_IN_A_ROW):
             self.tick()
-            if self._stopping or self._thread_id is None or not self.ready:
+            if self._stopping or self.thread_id is None or not self.ready:
                 return
 
     cdef tick(self):
@@ -293,6 +313,25 @@ cdef class Scheduler:
         self.run(after - before, by_handles)
         self.now.events = self.now.handles = 0
         self.in_tick = False
+
+    def _sleep_by_hand(self, int64_t timeout_ns):
+        """Sleep for a tool that has ticks of its own, within a callback or in the loop's place.
+
+        Args:
+            timeout_ns: at most this long, -1 for ever.
+        """
+        self.runs += 1  # such a tool does not count: see may_go_on
+        self.sleeping = True
+        try:
+            # Another thread may have made something ready since the tool looked.
+            if self.ready:
+                timeout_ns = 0
+            if self.watched:
+                self.sleep_watching(timeout_ns)
+            else:
+                self.sleep(timeout_ns)
+        finally:
+            self.sleeping = False
 
     cdef int64_t timeout_ns(self) except? -2:
         """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""

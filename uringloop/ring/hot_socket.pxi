@@ -40,7 +40,8 @@ cdef object SocketType = socket.socket
 cdef object FILENO = socket.SocketType.fileno
 # A plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 cdef object TYPE = socket.SocketType.type
-cdef object Future = asyncio.Future
+# Looked up each time: tools as nest_asyncio replace the class.
+cdef dict FUTURES = vars(asyncio.futures)
 
 
 cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
@@ -164,7 +165,7 @@ cdef class Sockets:
         receiving.sock = sock
         receiving.fd = fd
         receiving.size_bytes = size_bytes
-        receiving.waiter = PyObject_Call(Future, (), self.of_loop)
+        receiving.waiter = PyObject_Call(FUTURES["Future"], (), self.of_loop)
         receiving.stage()
         return receiving
 

@@ -4,9 +4,11 @@ The eventfd is not among the selector's keys: an event on it only ends the sleep
 """
 
 import errno
+import math
 import os
 import select
 import selectors
+from collections.abc import Callable
 
 from ._cffi import ffi, lib
 
@@ -16,11 +18,13 @@ class WatchSelector(selectors.EpollSelector):
 
     Attributes:
         watched: the selector's keys; empty while it watches nothing but the eventfd.
+        serve: what `select` calls with a timeout in nanoseconds, -1 for ever; the loop serves its ring there too.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
+        self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] = self.sleep
         self._events = ffi.new("ul_watch_event[]", lib.UL_WATCH_MAX)
 
     def watch_edge(self, fd: int) -> None:
@@ -28,6 +32,17 @@ class WatchSelector(selectors.EpollSelector):
         result = lib.ul_watch_edge(self.fileno(), fd)
         if result < 0:
             raise OSError(-result, os.strerror(-result))
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sleep as the loop does, for a tool that has ticks of its own, as nest_asyncio.
+
+        Args:
+            timeout: at most this many seconds, never early; None sleeps for ever.
+
+        Returns:
+            What is left to be processed: nothing with a loop, which makes everything ready by itself.
+        """
+        return self.serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
 
     def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
         """As `select`, for at most timeout_ns; a negative number sleeps for ever."""
