@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +125,48 @@ def delayed(program: Path) -> Iterator[tuple[Callable[[], bool], Callable[[], ob
         )
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def ahead_of_children() -> Iterator[None]:
+    """Run before every child, on one CPU: a new child runs no instruction until this thread sleeps."""
+    cpus = os.sched_getaffinity(0)
+    # Children and kernel workers that are made meanwhile are of the usual kind.
+    first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        try:
+            os.sched_setscheduler(0, first, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+        except PermissionError:
+            pytest.skip("may not run before others")
+        try:
+            yield
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+class Looking:
+    """Awaits a start, and looks at what is when its first step is done: a child was made, and may not have run.
+
+    Args:
+        start: the coroutine, not awaited so far.
+        look: called once.
+    """
+
+    def __init__(self, start: Coroutine[Any, Any, asyncio.subprocess.Process], look: Callable[[], object]) -> None:
+        self._start = start
+        self._look = look
+
+    def __await__(self) -> Generator[Any, Any, asyncio.subprocess.Process]:
+        steps = self._start.__await__()
+        with ahead_of_children():
+            waiting = steps.send(None)
+            self._look()
+        while True:
+            yield waiting
+            try:
+                waiting = steps.send(None)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]

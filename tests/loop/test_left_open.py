@@ -14,7 +14,7 @@ from tests.variants import EVERY, FACTORIES, RINGS, LoopFactory
 
 from .helpers import Recorder, pattern
 from .pipes import Writer, a_pipe, fill
-from .spawning import delayed, own_program
+from .spawning import ahead_of_children, delayed, own_program, reap, sleeper
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 every_ring = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in RINGS])
@@ -165,3 +165,24 @@ def test_a_child_that_has_not_yet_begun(factory: LoopFactory, tmp_path: Path) ->
         let_go()
         os.waitpid(-1, 0)
     assert (tmp_path / "file").read_text() == "begun\n"
+
+
+@every_ring
+def test_a_child_that_has_not_run_so_far(loop: asyncio.AbstractEventLoop) -> None:
+    """It needs descriptors of this process for a moment more, and runs its program."""
+    starts = [sleeper()]
+
+    async def begin() -> None:
+        with ahead_of_children():
+            starts[0].send(None)
+
+    loop.run_until_complete(begin())
+    (child,) = map(int, Path("/proc/thread-self/children").read_text().split())
+    loop.close()
+    with pytest.warns(ResourceWarning, match="still running"):  # noqa: PT031
+        starts.pop().close()
+        gc.collect()
+    while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
+        os.sched_yield()
+    os.kill(child, signal.SIGKILL)
+    assert reap(child) == signal.SIGKILL

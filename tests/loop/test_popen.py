@@ -147,6 +147,41 @@ async def test_a_function_before_exec(capfd: pytest.CaptureFixture[str]) -> None
     assert threading.get_native_id() == thread
 
 
+async def test_a_function_before_exec_changes_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PUT", "SET", "GONE"):
+        monkeypatch.setenv(name, "before")
+
+    def change() -> None:
+        os.putenv("PUT", "after")
+        os.environ["SET"] = "after"
+        del os.environ["GONE"]
+
+    show = 'echo "$PUT $SET $GONE"'
+    assert await shell(show, preexec_fn=change) == "after after"
+    given = dict.fromkeys(("PUT", "SET", "GONE"), "given")
+    assert await shell(show, preexec_fn=change, env=given) == "given given given"
+    assert await shell(show) == "before before before"
+
+
+async def test_a_function_before_exec_does_not_change_where_programs_are_looked_for(tmp_path: Path) -> None:
+    def change() -> None:
+        os.environ["PATH"] = "/nowhere"
+        os.chdir(tmp_path)
+
+    assert await output_of("pwd", preexec_fn=change) == str(tmp_path)
+
+
+async def test_paths_are_of_the_childs_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "program"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"bin:{os.environ['PATH']}")
+    for name in ("program", "bin/program", "./bin/program"):
+        assert await output_of(name, cwd=tmp_path) == "found"
+        assert await output_of(name, preexec_fn=lambda: os.chdir(tmp_path)) == "found"
+
+
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
 async def test_a_function_before_exec_that_fails(error: type[BaseException]) -> None:
     def fail() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from ._cffi import ffi, lib
 
 _REPORT = struct.Struct("=ii")
-REPORT_SIZE_BYTES = _REPORT.size
+_REPORT_SIZE_BYTES = _REPORT.size
 _ID_MAX = (1 << 32) - 1
 #: Fields of a plan that are numbers in the core too.
 _NUMBERS = (
@@ -39,16 +39,26 @@ class Stage(enum.IntEnum):
     PREPARING = 1
     DIRECTORY = 2
     FUNCTION = 3
+    #: No failure: the child has a table of descriptors of its own.
+    CLOSED = 4
 
 
 class Report(NamedTuple):
-    """What a child that could not run its program said; error is an errno."""
+    """What a child said before it ran its program, or why it could not; error is an errno."""
 
     stage: Stage
     error: int
 
     @classmethod
-    def parse(cls, data: bytes) -> "Report":
+    def read(cls, fd: int) -> "Report | None":
+        """Read the next report from a non-blocking pipe; None at its end, when the program runs.
+
+        Raises:
+            BlockingIOError: the child has said nothing more so far.
+        """
+        data = os.read(fd, _REPORT_SIZE_BYTES)
+        if not data:
+            return None
         stage, error = _REPORT.unpack(data)
         return cls(Stage(stage), error)
 
@@ -64,7 +74,7 @@ class Plan:
         directory: the working directory; None for this process's.
         kept: descriptors that the program inherits beside the first three.
         input: the descriptor that becomes standard input, -1 for this process's; output and error likewise.
-        report: the pipe's end that the child reports to, above 2 and close-on-exec.
+        report: the pipe's end that the child reports to, above 2, close-on-exec and non-blocking.
         close_others: close all other descriptors above 2.
         restore_signals: SIGPIPE and SIGXFSZ, which Python ignores, are not ignored.
         new_session: setsid(2).
@@ -118,7 +128,8 @@ class Spawn:
     def start(self) -> tuple[int, int]:
         """Start the child; its process id, and a pidfd that is the caller's.
 
-        It reports by a `Report`, or by the end of file when the program runs or the child was killed.
+        The child reports by a `Report` that it cannot run the program.  The end of file says that the program runs, or
+        that the child was killed.  If this process `holds` descriptors for it, it first reports `Stage.CLOSED`.
 
         Raises:
             OSError: no more processes, descriptors or memory.
@@ -129,8 +140,24 @@ class Spawn:
             raise OSError(-pid, os.strerror(-pid))
         return pid, pidfd[0]
 
+    @property
+    def holds(self) -> bool:
+        """Whether this process has duplicates open for the child.
+
+        Until `let_go` has closed them, there is no end of file.
+        """
+        return self._handle is not None and bool(lib.ul_spawn_holds(self._handle))
+
+    def let_go(self) -> None:
+        """Close the duplicates: the child has reported, or has ended."""
+        if self._handle is not None:
+            lib.ul_spawn_let_go(self._handle)
+
     def prepare_here(self) -> None:
-        """In a child that was forked: everything up to the function that the caller wants to have called there."""
+        """In a child that was forked: everything up to the function that the caller wants to have called there.
+
+        The child keeps its copies of all descriptors for that function.
+        """
         lib.ul_spawn_prepare_here(self._handle)
 
     def run_here(self) -> NoReturn:
@@ -175,8 +202,9 @@ class _CPlan:
             self._add_strings("environment", plan.environment)
         if plan.directory is not None:
             self.pointer.directory = self._keep(ffi.from_buffer(_joined([plan.directory])))
-        self.pointer.kept = self._keep(ffi.new("int32_t[]", sorted({*plan.kept, plan.report})))
-        self.pointer.kept_count = len({*plan.kept, plan.report})
+        kept = sorted({*plan.kept} - {plan.report})
+        self.pointer.kept = self._keep(ffi.new("int32_t[]", kept))
+        self.pointer.kept_count = len(kept)
         self.pointer.groups = self._keep(ffi.new("uint32_t[]", plan.groups or []))
         self.pointer.group_count = -1 if plan.groups is None else len(plan.groups)
         for name in _NUMBERS:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..hooks import PrivateProcessTransport, popen_is_known
 from ..operations import Poll
 from ..operations.file import Ready
-from ..ring.spawn import REPORT_SIZE_BYTES, Report
+from ..ring.spawn import Report
 from .spawn import Popen
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _log = logging.getLogger("asyncio")
 _UNKNOWN_RETURNCODE = 255
 #: A debugger hears of the end before the parent does.
 _TRACED_RETRY_S = 0.01
+#: A child may be stopped before it has left this process's table of descriptors, by a debugger say.
+_SETTLING_MAX_MS = 100
 
 
 class Child:
@@ -202,9 +204,10 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
     """Make the child here, and wait until it runs its program."""
     popen = make()
     child = Child(loop, popen, popen.pidfd)
+    # Killed before it has reported.
+    child.exited.add_done_callback(lambda _: popen.spawn.let_go())
     try:
-        await loop.submit(Ready(popen.report, select.POLLIN))
-        data = os.read(popen.report, REPORT_SIZE_BYTES)
+        report = await _report(loop, popen)
     except asyncio.CancelledError:
         child.send_signal(signal.SIGKILL)
         child.exited.add_done_callback(lambda _: popen.spawn.release())
@@ -212,13 +215,36 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
         await asyncio.shield(child.exited)
         raise
     finally:
+        _settle(popen, child)
         os.close(popen.report)
     popen.spawn.release()
-    if data:
+    if report is not None:
         _close_pipes(popen)
         await asyncio.shield(child.exited)
-        raise popen.failure(Report.parse(data))
+        raise popen.failure(report)
     return child
+
+
+async def _report(loop: "EventLoop", popen: Popen) -> Report | None:
+    """Wait until a child's program runs, or return why it does not."""
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return popen.heard()
+        await loop.submit(Ready(popen.report, select.POLLIN))
+
+
+def _settle(popen: Popen, child: Child) -> None:
+    """Wait until a child needs no descriptor of this process, and kill it if that takes long.
+
+    There is something to wait for only where the loop was closed, or an exception ended the start.
+    """
+    if popen.spawn.holds and not child.exited.done():
+        waiting = select.poll()
+        waiting.register(popen.report, select.POLLIN)
+        waiting.register(popen.pidfd, select.POLLIN)
+        if not waiting.poll(_SETTLING_MAX_MS):
+            child.send_signal(signal.SIGKILL)
+    popen.spawn.let_go()
 
 
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:

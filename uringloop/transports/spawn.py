@@ -1,11 +1,12 @@
 """`Popen`: a `subprocess.Popen` that does not wait for its program to run.
 
 The standard library's checks the arguments, makes the pipes and closes their other ends; only the middle of it, fork,
-exec and the wait for exec, is done here, by a `Spawn`.  What the child reports about exec is heard later, by `Start`.
+exec and the wait for exec, is done here, by a `Spawn`.  What the child reports about exec is read later, by `heard`.
 
 A child with a preexec_fn is forked, on this thread as asyncio does: the function then sees the thread that it would see
 there, locks are in the state that it knows, and Linux does not take the end of a helping thread for the end of the
-parent (PR_SET_PDEATHSIG).  Only the fork itself is waited for.
+parent (PR_SET_PDEATHSIG).  Only the fork itself is waited for: the function may wait for this loop, and may use any
+descriptor, so until it has returned the child has copies of all.
 """
 
 import os
@@ -65,7 +66,7 @@ class Popen(PrivatePopen):
             executable = arguments[0]
         sys.audit("subprocess.Popen", executable, arguments, cwd, env)
         self._executable, self._directory = executable, cwd
-        report, report_of_child = os.pipe()
+        report, report_of_child = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             report_of_child = _above_standard(report_of_child)
             plan = Plan(
@@ -112,6 +113,18 @@ class Popen(PrivatePopen):
             spawn.release()
             raise
         self.spawn = spawn
+
+    def heard(self) -> Report | None:
+        """Return why the program does not run, or None if it does.
+
+        Raises:
+            BlockingIOError: neither is known so far.
+        """
+        while True:
+            report = Report.read(self.report)
+            if report is None or report.stage is not Stage.CLOSED:
+                return report
+            self.spawn.let_go()
 
     def failure(self, report: Report) -> BaseException:
         """The exception for what the child reported, as subprocess raises it."""

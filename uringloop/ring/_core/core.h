@@ -199,12 +199,12 @@ int ul_datagram_close(ul_datagram *datagram);
 int ul_datagram_abort(ul_datagram *datagram);
 void ul_datagram_free(ul_datagram *datagram);
 
-/* spawn.c: a child process whose start stalls nobody */
+/* spawn.c, spawn_child.c: a child process whose start stalls nobody */
 typedef struct {
     const char *arguments, *programs, *environment; /* strings one after the other; environment NULL: this process's */
     size_t arguments_size, programs_size, environment_size;
     const char *directory; /* NULL: stay here */
-    const int32_t *kept;   /* descriptors to be inherited, ascending, the report's among them */
+    const int32_t *kept;   /* descriptors to be inherited, ascending, without the report's */
     const uint32_t *groups;
     int32_t kept_count, group_count;      /* group_count -1: keep the groups */
     int32_t input, output, error, report; /* what becomes 0, 1 and 2, if not -1; and the pipe's end for the report, above 2 */
@@ -222,11 +222,14 @@ enum {
     UL_SPAWN_PREPARING = 1,
     UL_SPAWN_DIRECTORY = 2,
     UL_SPAWN_FUNCTION = 3,
+    UL_SPAWN_CLOSED = 4, /* no failure: it has a table of descriptors of its own */
 };
 
 typedef struct ul_spawn ul_spawn;
 ul_spawn *ul_spawn_open(const ul_spawn_plan *plan, int *error);
 int ul_spawn_start(ul_spawn *spawn, int *pidfd);
+void ul_spawn_let_go(ul_spawn *spawn);
+int ul_spawn_holds(const ul_spawn *spawn);
 void ul_spawn_prepare_here(ul_spawn *spawn);
 void ul_spawn_run_here(ul_spawn *spawn);
 void ul_spawn_fail_here(ul_spawn *spawn);

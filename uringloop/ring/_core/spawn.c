@@ -1,4 +1,4 @@
-/* A child process whose start stalls nobody.
+/* A child process whose start stalls nobody: what the parent does.
  *
  * vfork(2) and posix_spawn(3) suspend the caller until the child has called execve(2), which reads the program from
  * its file system; CPython's subprocess holds the GIL meanwhile.  fork(2) copies the page tables of the whole process.
@@ -8,16 +8,20 @@
  * else a ul_spawn_report.  Until then the child runs on the memory of its ul_spawn, which must not be freed: it is not
  * when the loop, or the whole interpreter, is closed meanwhile.
  *
- * The child is a thread in all but name, and it borrows the caller's thread-local storage: it must not touch errno, and
- * calls nothing of libc, only the kernel.  Where the system call instruction is not written out below, it suspends the
- * caller after all, and may use libc's.  Signals are blocked until it has no handlers left, because a handler would run
- * on the caller's data.
+ * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals are
+ * blocked until it has no handlers left, because a handler would run on the caller's data.
  *
  * A child that changes its user or groups gets a copy of the memory: the kernel makes a process undumpable that does so,
  * together with everybody on that memory, and whoever may trace the child could trace its parent's memory.
+ *
+ * A copy of the table of descriptors keeps alive what this process closes meanwhile: a file stays busy (ETXTBSY) or locked,
+ * a port stays taken, the reader of a pipe waits for its end.  A new child may have to wait for a CPU for milliseconds
+ * with such a copy.  So it begins with the table of this process, and copies from it only what the program inherits.
+ * That this process may close and use the numbers again, it makes duplicates for the child, and closes them when the child
+ * reports UL_SPAWN_CLOSED.
  */
 #define _GNU_SOURCE
-#include "core.h"
+#include "spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,252 +30,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define STACK_SIZE (64 * 1024)
-#define LAST_SIGNAL 64
-#define FIRST_INTERNAL_SIGNAL 32 /* libc's own: it neither lets them be changed nor sends them to other processes */
-#define LAST_INTERNAL_SIGNAL 33
+#define STANDARD_COUNT 3
+/* Input, output, error, report. */
+#define OWN_COUNT 4
 
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
-#ifndef __NR_close_range
-#define __NR_close_range 436
-#endif
 
 extern char **environ;
-
-struct ul_spawn {
-    size_t size; /* of this mapping, which begins with the stack's guard page and the stack */
-    ul_spawn_plan plan;
-    uint64_t signal_mask;
-    int signals_blocked;
-    uint32_t descriptor_max;
-    int32_t *kept;
-    uint32_t *groups;
-    char **arguments, **environment, **programs;
-    char *directory;
-};
-
-/* --- the child --- */
-
-#if defined(__x86_64__)
-#define CHILD_RUNS_BESIDE 1
-static long call(long number, long a, long b, long c, long d)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-#elif defined(__aarch64__)
-#define CHILD_RUNS_BESIDE 1
-static long call(long number, long a, long b, long c, long d)
-{
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return x0;
-}
-#else
-#define CHILD_RUNS_BESIDE 0
-static long call(long number, long a, long b, long c, long d)
-{
-    long result = syscall(number, a, b, c, d);
-    return result < 0 ? -errno : result;
-}
-#endif
-
-#if CHILD_RUNS_BESIDE
-/* As the kernel has it on these architectures; libc's differs. */
-struct kernel_sigaction {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
-
-static void set_default(int signum, int also_ignored)
-{
-    struct kernel_sigaction action;
-    if (call(SYS_rt_sigaction, signum, 0, (long)&action, sizeof(action.mask)) < 0)
-        return;
-    if (action.handler == SIG_DFL || (action.handler == SIG_IGN && !also_ignored))
-        return;
-    action.handler = SIG_DFL;
-    action.flags = 0;
-    call(SYS_rt_sigaction, signum, (long)&action, 0, sizeof(action.mask));
-}
-#else
-static void set_default(int signum, int also_ignored)
-{
-    struct sigaction action;
-    if (sigaction(signum, NULL, &action) == 0 && (action.sa_handler != SIG_IGN || also_ignored)) {
-        action.sa_handler = SIG_DFL;
-        action.sa_flags = 0;
-        sigaction(signum, &action, NULL);
-    }
-}
-#endif
-
-/* Back from the blocked signals of ul_spawn_start. */
-static void release_signals(ul_spawn *spawn)
-{
-    for (int signum = 1; signum <= LAST_SIGNAL; signum++)
-        if (signum < FIRST_INTERNAL_SIGNAL || signum > LAST_INTERNAL_SIGNAL)
-            set_default(signum, 0);
-    call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&spawn->signal_mask, 0, sizeof(spawn->signal_mask));
-}
-
-/* A duplicate above what the next ones are moved to. */
-static long move_away(int32_t *fd, int below)
-{
-    if (*fd < 0 || *fd >= below)
-        return 0;
-    long copy = call(SYS_fcntl, *fd, F_DUPFD_CLOEXEC, 3, 0);
-    *fd = (int32_t)copy;
-    return copy < 0 ? copy : 0;
-}
-
-static long move_to(int32_t fd, int target)
-{
-    if (fd < 0)
-        return 0;
-    if (fd == target)
-        return call(SYS_fcntl, fd, F_SETFD, 0, 0);
-    return call(SYS_dup3, fd, target, 0, 0);
-}
-
-static long connect_descriptors(ul_spawn *spawn)
-{
-    ul_spawn_plan *plan = &spawn->plan;
-    long error = 0;
-    for (int32_t i = 0; i < plan->kept_count && error >= 0; i++)
-        if (spawn->kept[i] != plan->report)
-            error = call(SYS_fcntl, spawn->kept[i], F_SETFD, 0, 0);
-    if (error >= 0)
-        error = move_away(&plan->output, 1);
-    if (error >= 0)
-        error = move_away(&plan->error, 2);
-    if (error >= 0)
-        error = move_to(plan->input, 0);
-    if (error >= 0)
-        error = move_to(plan->output, 1);
-    if (error >= 0)
-        error = move_to(plan->error, 2);
-    return error;
-}
-
-static void close_range_of(ul_spawn *spawn, uint32_t first, uint32_t last)
-{
-    if (first > last || call(SYS_close_range, first, last, 0, 0) >= 0)
-        return;
-    /* A seccomp filter that does not know it. */
-    for (uint32_t fd = first; fd <= last && fd <= spawn->descriptor_max; fd++)
-        call(SYS_close, fd, 0, 0, 0);
-}
-
-static void close_the_rest(ul_spawn *spawn)
-{
-    uint32_t first = 3;
-    for (int32_t i = 0; i < spawn->plan.kept_count; i++) {
-        uint32_t kept = (uint32_t)spawn->kept[i];
-        if (kept < first)
-            continue;
-        if (kept > first)
-            close_range_of(spawn, first, kept - 1);
-        first = kept + 1;
-    }
-    close_range_of(spawn, first, UINT32_MAX);
-}
-
-static long change_identity(ul_spawn *spawn)
-{
-    ul_spawn_plan *plan = &spawn->plan;
-    long error = 0;
-    if (plan->new_session)
-        error = call(SYS_setsid, 0, 0, 0, 0);
-    if (error >= 0 && plan->process_group >= 0)
-        error = call(SYS_setpgid, 0, plan->process_group, 0, 0);
-    if (error >= 0 && plan->group_count >= 0)
-        error = call(SYS_setgroups, plan->group_count, (long)spawn->groups, 0, 0);
-    if (error >= 0 && plan->gid >= 0)
-        error = call(SYS_setregid, (uint32_t)plan->gid, (uint32_t)plan->gid, 0, 0);
-    if (error >= 0 && plan->uid >= 0)
-        error = call(SYS_setreuid, (uint32_t)plan->uid, (uint32_t)plan->uid, 0, 0);
-    return error;
-}
-
-/* As execvp(3): the first error that says more than that the program is not there. */
-static long execute(ul_spawn *spawn)
-{
-    long first = 0, last = 0;
-    for (char **program = spawn->programs; *program != NULL; program++) {
-        last = call(SYS_execve, (long)*program, (long)spawn->arguments, (long)spawn->environment, 0);
-        if (first == 0 && last != -ENOENT && last != -ENOTDIR)
-            first = last;
-    }
-    return first != 0 ? first : last;
-}
-
-static long prepare_child(ul_spawn *spawn, int32_t *stage)
-{
-    long error = connect_descriptors(spawn);
-    if (error < 0)
-        return error;
-    if (spawn->directory != NULL) {
-        *stage = UL_SPAWN_DIRECTORY;
-        error = call(SYS_chdir, (long)spawn->directory, 0, 0, 0);
-        if (error < 0)
-            return error;
-        *stage = UL_SPAWN_PREPARING;
-    }
-    if (spawn->plan.umask >= 0)
-        call(SYS_umask, spawn->plan.umask, 0, 0, 0);
-    if (spawn->plan.restore_signals) {
-        /* Those that Python ignores. */
-        set_default(SIGPIPE, 1);
-        set_default(SIGXFSZ, 1);
-    }
-    if (spawn->signals_blocked)
-        release_signals(spawn);
-    return change_identity(spawn);
-}
-
-static void fail(ul_spawn *spawn, int32_t stage, long error)
-{
-    ul_spawn_report report = {stage, (int32_t)-error};
-    call(SYS_write, spawn->plan.report, (long)&report, sizeof(report), 0);
-    call(SYS_exit_group, 255, 0, 0, 0);
-}
-
-static void run_program(ul_spawn *spawn)
-{
-    if (spawn->plan.close_others)
-        close_the_rest(spawn);
-    fail(spawn, UL_SPAWN_PROGRAM, execute(spawn));
-}
-
-static int child(void *argument)
-{
-    ul_spawn *spawn = argument;
-    int32_t stage = UL_SPAWN_PREPARING;
-    long error = prepare_child(spawn, &stage);
-    if (error < 0)
-        fail(spawn, stage, error);
-    run_program(spawn);
-    return 0;
-}
-
-/* --- the parent --- */
 
 static size_t count_strings(const char *text, size_t size)
 {
@@ -344,8 +114,91 @@ static void copy_plan(room *room, const ul_spawn_plan *plan, ul_spawn *spawn)
     spawn->environment = plan->environment == NULL ? copy_own_environment(room)
                                                    : copy_strings(room, plan->environment, plan->environment_size);
     spawn->directory = plan->directory == NULL ? NULL : copy(room, plan->directory, strlen(plan->directory) + 1);
-    spawn->kept = copy(room, plan->kept, (size_t)plan->kept_count * sizeof(*plan->kept));
+    size_t kept_size = (size_t)plan->kept_count * sizeof(*plan->kept);
+    spawn->kept = copy(room, plan->kept, kept_size);
+    spawn->sources = copy(room, plan->kept, kept_size);
+    spawn->needed = take(room, kept_size + OWN_COUNT * sizeof(*spawn->needed));
+    spawn->duplicates = take(room, kept_size + OWN_COUNT * sizeof(*spawn->duplicates));
     spawn->groups = plan->group_count < 0 ? NULL : copy(room, plan->groups, (size_t)plan->group_count * sizeof(*plan->groups));
+}
+
+/* Whether a path may lead through a descriptor. */
+static int may_name_descriptor(const char *path)
+{
+    return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0;
+}
+
+static void look_at_paths(ul_spawn *spawn)
+{
+    spawn->directory_needs_descriptors = spawn->directory != NULL && may_name_descriptor(spawn->directory);
+    /* With close_others, as subprocess.Popen does it, the program cannot be found by them. */
+    for (char **program = spawn->programs; !spawn->plan.close_others && *program != NULL; program++)
+        spawn->program_needs_descriptors |= may_name_descriptor(*program);
+}
+
+static void add_needed(ul_spawn *spawn, int32_t fd)
+{
+    int32_t i = spawn->needed_count++;
+    for (; i > 0 && spawn->needed[i - 1] > fd; i--)
+        spawn->needed[i] = spawn->needed[i - 1];
+    spawn->needed[i] = fd;
+}
+
+/* Puts a duplicate in the place of a descriptor. */
+static int duplicate(ul_spawn *spawn, int32_t *fd)
+{
+    if (*fd < 0)
+        return 1;
+    int copy = fcntl(*fd, F_DUPFD_CLOEXEC, STANDARD_COUNT);
+    if (copy < 0)
+        return 0;
+    *fd = copy;
+    spawn->duplicates[spawn->duplicate_count++] = copy;
+    add_needed(spawn, copy);
+    return 1;
+}
+
+static int duplicate_all(ul_spawn *spawn)
+{
+    ul_spawn_plan *plan = &spawn->plan;
+    int done = duplicate(spawn, &plan->input) && duplicate(spawn, &plan->output) && duplicate(spawn, &plan->error) &&
+               duplicate(spawn, &plan->report);
+    for (int32_t i = 0; done && i < plan->kept_count; i++)
+        done = duplicate(spawn, &spawn->sources[i]);
+    return done;
+}
+
+/* Whether the child can begin with the table of this process: it must be able to leave it, and to need no more of it than
+ * there are duplicates of. */
+static int may_share_descriptors(const ul_spawn *spawn)
+{
+    return CHILD_RUNS_BESIDE && spawn->plan.close_others && !spawn->directory_needs_descriptors &&
+           syscall(SYS_close_range, UINT32_MAX, UINT32_MAX, 0) == 0;
+}
+
+/* As the child needs them in a copy of the table. */
+static void name_descriptors(ul_spawn *spawn)
+{
+    spawn->shares_descriptors = 0;
+    spawn->needed_count = 0;
+    add_needed(spawn, spawn->plan.report);
+    for (int32_t i = 0; i < spawn->plan.kept_count; i++) {
+        spawn->sources[i] = spawn->kept[i];
+        add_needed(spawn, spawn->kept[i]);
+    }
+}
+
+static void share_descriptors(ul_spawn *spawn)
+{
+    const ul_spawn_plan before = spawn->plan;
+    spawn->needed_count = 0;
+    spawn->shares_descriptors = duplicate_all(spawn);
+    if (spawn->shares_descriptors)
+        return;
+    /* There is no room for duplicates, or one of them is not open: the child says so. */
+    ul_spawn_let_go(spawn);
+    spawn->plan = before;
+    name_descriptors(spawn);
 }
 
 /* Copies the plan to where the child can have it for itself. */
@@ -366,6 +219,9 @@ ul_spawn *ul_spawn_open(const ul_spawn_plan *plan, int *error)
     ul_spawn *spawn = (ul_spawn *)(memory + head);
     room room = {memory + head + ((sizeof(ul_spawn) + 15) & ~(size_t)15), 0};
     copy_plan(&room, plan, spawn);
+    look_at_paths(spawn);
+    spawn->duplicate_count = 0;
+    name_descriptors(spawn);
     spawn->size = size;
     spawn->descriptor_max = (uint32_t)sysconf(_SC_OPEN_MAX);
     return spawn;
@@ -379,33 +235,35 @@ int ul_spawn_start(ul_spawn *spawn, int *pidfd)
     int flags = SIGCHLD | CLONE_PIDFD;
     if (!changes_user)
         flags |= CHILD_RUNS_BESIDE ? CLONE_VM : CLONE_VM | CLONE_VFORK;
+    if (may_share_descriptors(spawn))
+        share_descriptors(spawn);
+    if (spawn->shares_descriptors)
+        flags |= CLONE_FILES;
     spawn->signals_blocked = 1;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &spawn->signal_mask, sizeof(all));
     /* The stack ends, that is begins, where the struct begins. */
-    int pid = clone(child, spawn, flags, spawn, pidfd);
+    int pid = clone(ul_spawn_child, spawn, flags, spawn, pidfd);
     int error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawn->signal_mask, NULL, sizeof(all));
+    if (pid < 0)
+        ul_spawn_let_go(spawn);
     return pid < 0 ? -error : pid;
 }
 
-/* The first half of what the child does, in a child that was forked already; fails as that does. */
-void ul_spawn_prepare_here(ul_spawn *spawn)
+/* Closes the duplicates: the child has reported, has ended, or was not started. */
+void ul_spawn_let_go(ul_spawn *spawn)
 {
-    int32_t stage = UL_SPAWN_PREPARING;
-    long error = prepare_child(spawn, &stage);
-    if (error < 0)
-        fail(spawn, stage, error);
+    while (spawn->duplicate_count > 0)
+        close(spawn->duplicates[--spawn->duplicate_count]);
 }
 
-/* The second half.  Does not come back. */
-void ul_spawn_run_here(ul_spawn *spawn) { run_program(spawn); }
-
-/* What was to be done between the halves has failed.  Does not come back. */
-void ul_spawn_fail_here(ul_spawn *spawn) { fail(spawn, UL_SPAWN_FUNCTION, 0); }
+/* Whether the child may still need the duplicates. */
+int ul_spawn_holds(const ul_spawn *spawn) { return spawn->duplicate_count > 0; }
 
 /* Only when the child has reported, or was not started. */
 void ul_spawn_free(ul_spawn *spawn)
 {
     size_t head = (size_t)sysconf(_SC_PAGESIZE) + STACK_SIZE;
+    ul_spawn_let_go(spawn);
     munmap((char *)spawn - head, spawn->size);
 }
