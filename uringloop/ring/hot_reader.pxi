@@ -8,6 +8,10 @@ cdef extern from "Python.h":
     Py_ssize_t PyByteArray_GET_SIZE(object)
     char *PyByteArray_AS_STRING(object)
     int PyByteArray_Resize(object, Py_ssize_t size_bytes) except -1
+    bint PyLong_CheckExact(object)
+    bint PyFloat_CheckExact(object)
+    double PyFloat_AS_DOUBLE(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
 
 cdef object InvalidStateError = asyncio.InvalidStateError
 cdef object StreamReader = asyncio.StreamReader
@@ -17,6 +21,19 @@ cdef tuple FEEDING = stream_feeding()
 cdef bint feeds_reader(protocol):
     """Whether what the protocol receives may go straight into its reader."""
     return type(protocol) is asyncio.StreamReaderProtocol and stream_feeding() == FEEDING
+
+
+cdef bint fills_reader(limit, Py_ssize_t size_bytes) except -1:
+    """Whether so many bytes, more than twice its limit, pause a reader, or only asyncio can tell."""
+    cdef int overflow = 0
+    cdef long long limit_bytes
+    if PyLong_CheckExact(limit):
+        limit_bytes = PyLong_AsLongLongAndOverflow(limit, &overflow)
+        # Twice the limit may be too large a number.
+        return (size_bytes - 1) >> 1 >= limit_bytes if overflow == 0 else overflow < 0
+    if PyFloat_CheckExact(limit):
+        return size_bytes > 2 * PyFloat_AS_DOUBLE(limit)
+    return True
 
 
 cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except -1:
@@ -29,7 +46,7 @@ cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except 
     if not PyByteArray_CheckExact(buffer):
         return False
     cdef Py_ssize_t before = PyByteArray_GET_SIZE(buffer)
-    if before + size_bytes > 2 * <Py_ssize_t>reader._limit:
+    if fills_reader(reader._limit, before + size_bytes):
         return False
     PyByteArray_Resize(buffer, before + size_bytes)
     memcpy(PyByteArray_AS_STRING(buffer) + before, data, size_bytes)

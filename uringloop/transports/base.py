@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ _log = logging.getLogger("asyncio")
 #: bytes as an address has.
 _SO_PEERNAME = 28
 _ADDRESS_SIZES_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 28}
+_SIZE_MAX = 2 * sys.maxsize + 1
 
 
 class EndpointTransport:
@@ -96,12 +98,17 @@ class Writing(EndpointTransport, PrivateTransport):
 
     def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         super()._set_write_buffer_limits(high, low)
-        self._endpoint.high_water = self._high_water
+        self._endpoint.high_water = _as_size(self._high_water)
 
     def _maybe_pause_protocol(self) -> None:
         super()._maybe_pause_protocol()
         if self._protocol_paused:
-            self._endpoint.notify_low(self._low_water)
+            self._endpoint.notify_low(_as_size(self._low_water))
+
+
+def _as_size(limit: Any) -> int:
+    """Return the largest size in bytes that does not exceed a limit: any number that asyncio takes, also infinity."""
+    return _SIZE_MAX if limit > _SIZE_MAX else int(limit)
 
 
 class SocketTransport(Reading, Writing):
