@@ -1,9 +1,13 @@
-"""Which test shows what of which opcode: `test_completeness` counts."""
+"""Which test shows what of which opcode: `test_completeness` counts.
+
+A test is skipped where the kernel lacks one of its operations.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.kernel import needs
 from uringloop.operations import Operation
 
 Test = TypeVar("Test", bound=Callable[..., object])
@@ -27,6 +31,6 @@ def _recorder(table: dict[type[Operation], list[str]], kinds: tuple[type[Operati
     def record(test: Test) -> Test:
         for kind in kinds:
             table[kind].append(test.__name__)
-        return test
+        return needs(*kinds)(test)
 
     return record

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs
 from tests.operations.covering import works
 from tests.operations.helpers import opened, pipe, running_loop, submit
 from tests.variants import BOTH_SLEEPS, TINY
@@ -52,6 +53,7 @@ async def test_write_write_fsync(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"onetwo"
 
 
+@needs("results of NOP")
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("kind", ["kernel", "at once"])
 async def test_a_chain_broken_at_each_place(place: int, kind: str) -> None:
@@ -90,6 +92,7 @@ async def test_errors_have_the_filename(tmp_path: Path) -> None:
     assert (error.failed, error.filename, error.errno) == (1, missing, errno.ENOENT)
 
 
+@needs("results of NOP")
 async def test_a_hard_link_goes_on() -> None:
     chain = Chain().add(Nop(-errno.EIO), hard=True).add(Nop(7), hard=True).add(Nop(-errno.EPERM)).add(Nop())
     error = await broken(chain)
@@ -97,6 +100,7 @@ async def test_a_hard_link_goes_on() -> None:
     assert (error.failed, error.cancelled) == (0, [3])
 
 
+@needs("results of NOP")
 @works(LinkTimeout)
 async def test_a_part_with_a_timeout() -> None:
     with pipe() as (reading, writing):
@@ -138,6 +142,7 @@ async def test_a_new_time_for_a_part() -> None:
 # Quiet parts
 
 
+@needs("results of NOP")
 @pytest.mark.parametrize("quiet", range(1, 4))
 async def test_quiet_parts_that_end_well(quiet: int) -> None:
     chain = Chain()
@@ -148,6 +153,7 @@ async def test_quiet_parts_that_end_well(quiet: int) -> None:
     assert running_loop().statistics()["in_flight"] == 0
 
 
+@needs("results of NOP")
 @pytest.mark.parametrize("place", range(4))
 async def test_quiet_parts_broken_at_each_place(place: int) -> None:
     chain = Chain()
@@ -158,6 +164,7 @@ async def test_quiet_parts_broken_at_each_place(place: int) -> None:
     assert plain(error.results[:place]) == [None] * place
 
 
+@needs("results of NOP")
 async def test_quiet_parts_with_hard_links() -> None:
     chain = Chain().add(Nop(-errno.EIO), hard=True, quiet=True).add(Nop(), quiet=True).add(Nop(5))
     error = await broken(chain)
@@ -212,6 +219,7 @@ async def test_only_chains_link(flag: SqeFlag) -> None:
         await running_loop().submit_many([nop])
 
 
+@needs("results of NOP")
 @pytest.mark.asyncio(loop_factories=TINY)
 async def test_a_chain_does_not_straddle_two_submits() -> None:
     """The queue has four places: three of them are taken when the chain of three comes."""
@@ -266,12 +274,14 @@ async def test_a_cancelled_chain_disposes_of_what_it_opened(tmp_path: Path) -> N
             await task
 
 
+@needs("results of NOP")
 async def test_results_of_a_broken_chain_are_the_callers(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     error = await broken([Open(str(tmp_path / "file"), os.O_RDONLY), Nop(-errno.EIO)])
     os.close(error.results[0])
 
 
+@needs("results of NOP")
 async def test_a_close_that_was_cancelled_closes(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     error = await broken([Nop(-errno.EIO), Close(fd)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import skip_without_nowait
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, running_loop, submit
 from tests.variants import BOTH_SLEEPS
@@ -107,6 +108,7 @@ async def test_polled_completions_need_a_ring_for_them(file: Path) -> None:
 
 @works(Read)
 async def test_a_read_that_does_not_wait(file: Path) -> None:
+    skip_without_nowait(file)
     buffer = bytearray(5)
     with opened(file) as fd:
         assert await submit(Read(fd, buffer, 0, flags=os.RWF_NOWAIT)) == 5

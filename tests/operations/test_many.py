@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.covering import works
 from tests.operations.helpers import opened, pipe, running_loop, submit
@@ -36,6 +37,7 @@ def connect(listener: socket.socket) -> socket.socket:
 # Many
 
 
+@needs("results of NOP")
 async def test_results_are_in_order(tmp_path: Path) -> None:
     with opened(tmp_path / "file") as fd:
         writes = [Write(fd, b"%d" % number, number) for number in range(10)]
@@ -53,11 +55,13 @@ async def test_all_go_to_the_kernel_in_one_submit() -> None:
     assert after["enters"] - before["enters"] <= 5
 
 
+@needs("results of NOP")
 @pytest.mark.asyncio(loop_factories=TINY)
 async def test_more_than_the_queues_hold() -> None:
     assert await running_loop().submit_many([Nop(number) for number in range(100)]) == list(range(100))
 
 
+@needs("results of NOP")
 async def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     loop = running_loop()
     path = str(tmp_path)
@@ -192,6 +196,7 @@ async def test_kernels_ending_is_not_the_end() -> None:
     assert received == bytes(range(256)) * 40
 
 
+@needs(ReadMany)
 async def test_a_slow_reader_holds_the_source_back() -> None:
     with pipe() as (reading, writing):
         os.set_blocking(writing, False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import skip_without_attributes
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, refused, submit
 from tests.variants import BOTH_SLEEPS
@@ -85,6 +86,7 @@ async def test_a_path_that_does_not(tmp_path: Path) -> None:
 async def test_extended_attributes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with opened(path) as fd:
+        skip_without_attributes(path)
         await submit(SetAttribute(path, "user.one", b"first"))
         await submit(SetFileAttribute(fd, "user.two", b"second"))
         assert os.getxattr(path, "user.one") == b"first"
@@ -96,6 +98,7 @@ async def test_extended_attributes(tmp_path: Path) -> None:
 async def test_extended_attributes_that_are_not_there(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with opened(path) as fd:
+        skip_without_attributes(path)
         assert (await refused(GetAttribute(path, "user.none"), errno.ENODATA)).filename == str(path)
         await refused(GetFileAttribute(fd, "user.none"), errno.ENODATA)
         await refused(SetAttribute(path, "user.none", b"x", os.XATTR_REPLACE), errno.ENODATA)

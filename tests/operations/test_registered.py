@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, running_loop, submit
@@ -138,6 +139,7 @@ async def test_no_table_and_no_file() -> None:
     table.unregister()
 
 
+@needs(MakePipe)
 async def test_descriptors_that_only_the_ring_has(tmp_path: Path) -> None:
     loop = running_loop()
     table = loop.ring.register_files(8)

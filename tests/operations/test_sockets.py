@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import needs
 from tests.loop.helpers import LOCALHOST, listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, refused, running_loop, submit
@@ -248,6 +249,7 @@ async def test_a_cancelled_zero_copy_send_keeps_its_memory_until_the_notificatio
     data.clear()
 
 
+@needs("socket commands")
 @works(Unread, Unsent, GetOption, SetOption)
 async def test_commands_of_sockets(pair: Pair) -> None:
     left, right = pair
@@ -262,6 +264,7 @@ async def test_commands_of_sockets(pair: Pair) -> None:
     assert int.from_bytes(value, "little") == 1
 
 
+@needs("socket commands")
 @fails(Unread, Unsent, GetOption, SetOption, Command)
 async def test_commands_that_are_not_understood(pair: Pair, tmp_path: Path) -> None:
     left, _ = pair

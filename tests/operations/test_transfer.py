@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import needs
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, submit
 from tests.variants import BOTH_SLEEPS
@@ -44,6 +45,7 @@ async def test_what_cannot_be_moved(tmp_path: Path) -> None:
         await refused(Tee(borrowed(reading), borrowed(-1), 10), errno.EBADF)
 
 
+@needs(MakePipe)
 async def test_a_pipe_that_nobody_got_is_closed() -> None:
     for turns in range(3):
         task = asyncio.create_task(submit(MakePipe()))

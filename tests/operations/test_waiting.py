@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.kernel import needs
 from tests.operations.covering import fails, works
 from tests.operations.helpers import pipe, refused, running_loop, submit
 from tests.variants import BOTH_SLEEPS
@@ -52,12 +53,14 @@ async def started(operation: Operation) -> "asyncio.Task[object]":
     return task
 
 
+@needs("results of NOP")
 @works(Nop)
 async def test_nothing() -> None:
     assert await submit(Nop()) == 0
     assert await submit(Nop(42)) == 42
 
 
+@needs("results of NOP")
 @fails(Nop)
 async def test_nothing_that_fails() -> None:
     await refused(Nop(-errno.EIO), errno.EIO)
@@ -124,6 +127,7 @@ async def test_a_timeout_ends_with_other_completions() -> None:
     assert await task is False
 
 
+@needs("multishot timeouts")
 @works(Timeout)
 async def test_a_timeout_comes_so_many_times() -> None:
     loop = running_loop()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.helpers import pipe, running_loop
 from uringloop.operations import Accept, Chain, ChainError, Nop, Operation, Ready, Receive, Timeout, Write
@@ -46,6 +47,7 @@ def test_a_loop_that_closes_ends_its_chains() -> None:
 # On a ring by itself
 
 
+@needs("results of NOP")
 @pytest.mark.parametrize("failing", [None, 0, 1, 2])
 def test_chains_on_a_bare_ring(failing: int | None) -> None:
     def parts(add: Callable[..., Any]) -> None:
@@ -64,6 +66,7 @@ def test_chains_on_a_bare_ring(failing: int | None) -> None:
         assert ring.statistics()["in_flight"] == 0
 
 
+@needs("results of NOP")
 def test_drain_waits_for_all_before() -> None:
     with Ring() as ring, pipe() as (reading, writing):
         waiting = ring.prepare(Ready(reading, select.POLLIN))

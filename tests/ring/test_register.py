@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import needs
 from uringloop.operations import Nop, Read, ReceiveInto, Write
 from uringloop.ring import (
     FILES_SKIP,
@@ -156,6 +157,7 @@ def test_direct_descriptors(ring: Ring, tmp_path: Path) -> None:
         files.set_allocation_range(3, 2)
 
 
+@needs("tags of files")
 def test_tags_of_files(ring: Ring, file: int) -> None:
     files = ring.register_files([file, file], tags=[5, 0])
     files.update(0, [file, NO_FILE], tags=[6, 0])
@@ -203,15 +205,11 @@ def test_eventfd_only_for_what_completes_later(file: int) -> None:
         os.close(eventfd)
 
 
+@needs("busy polling", "clocks")
 def test_busy_polling_and_clock(ring: Ring) -> None:
     """Both change how a wait waits, which goes on to work."""
-    for register in (lambda: ring.register_napi(50), lambda: ring.register_clock(time.CLOCK_BOOTTIME)):
-        try:
-            register()
-        except OSError as error:
-            # A kernel without one of them.
-            if error.errno != errno.EINVAL:
-                raise
+    ring.register_napi(50)
+    ring.register_clock(time.CLOCK_BOOTTIME)
     with pytest.raises(TimeoutError):
         ring.wait_cqe(1_000_000)
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
@@ -320,6 +318,7 @@ def _never(data: bytes) -> None:
     raise AssertionError(f"{data!r} was kept")
 
 
+@needs("resizing")
 def test_resize(ring: Ring) -> None:
     staged = [ring.prepare(Nop()) for _ in range(3)]
     ring.resize(64, 128)
@@ -336,6 +335,7 @@ def test_resize(ring: Ring) -> None:
         ring.resize(0, 1)
 
 
+@needs("resizing")
 def test_a_ring_that_cannot_be_resized() -> None:
     with Ring(8, sq_poll=SqPoll(1)) as ring, pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         ring.resize(16, 32)
@@ -344,6 +344,7 @@ def test_a_ring_that_cannot_be_resized() -> None:
 # Messages
 
 
+@needs("messages without a ring")
 def test_messages_from_a_thread_without_a_ring(ring: Ring) -> None:
     thread = threading.Thread(target=lambda: [ring.post(number, number + 1) for number in range(1, 4)])
     thread.start()

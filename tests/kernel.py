@@ -1,0 +1,172 @@
+"""What a test needs of the kernel that an older one lacks: probed, never guessed from a version.
+
+`needs` marks a test.  `tests/operations/covering.py` marks those that use an operation.
+"""
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import uringloop
+from uringloop.operations import GetOption, Nop, Operation
+from uringloop.ring import CqeFlag, Opcode, Ring, SqeFlag
+
+_TIMEOUT_MULTISHOT = 1 << 6
+#: A kernel that posts tags late, or not at all, takes longer.
+_TAG_WAIT_NS = 500_000_000
+
+
+@contextlib.contextmanager
+def _ring() -> Iterator[Ring]:
+    with Ring(8, cq_entries=16) as ring:
+        yield ring
+
+
+def _has_results_of_nop() -> bool:
+    with _ring() as ring:
+        ring.prepare(Nop(3))
+        return ring.wait_cqe().res == 3
+
+
+def _has_multishot_timeouts() -> bool:
+    once = (ctypes.c_int64 * 2)(0, 1)
+    with _ring() as ring:
+        sqe = ring.get_sqe()
+        sqe.prep(Opcode.TIMEOUT, -1, ctypes.addressof(once), 1, 1, _TIMEOUT_MULTISHOT)
+        return ring.wait_cqe().res != -errno.EINVAL
+
+
+def _has_socket_commands() -> bool:
+    with _ring() as ring, socket.socket() as sock:
+        ring.prepare(GetOption(sock.fileno(), socket.SO_KEEPALIVE))
+        return ring.wait_cqe().res >= 0
+
+
+def _has_more_after_a_buffer() -> bool:
+    ours, theirs = socket.socketpair()
+    with _ring() as ring, ours, theirs:
+        group = ring.open_group(1, 1)
+        theirs.send(b"ab")
+        ring.get_sqe().prep(Opcode.RECV, ours.fileno(), flags=SqeFlag.BUFFER_SELECT, buf_index=group.group_id)
+        completion = ring.wait_cqe()
+        group.lend(completion).recycle()
+        return bool(completion.flags & CqeFlag.SOCK_NONEMPTY)
+
+
+def _has_resize() -> bool:
+    with _ring() as ring:
+        return _is_accepted(lambda: ring.resize(16, 32))
+
+
+def _has_clock() -> bool:
+    with _ring() as ring:
+        return _is_accepted(lambda: ring.register_clock(time.CLOCK_BOOTTIME))
+
+
+def _has_napi() -> bool:
+    with _ring() as ring:
+        return _is_accepted(lambda: ring.register_napi(50))
+
+
+def _has_posting() -> bool:
+    with _ring() as ring:
+        if not _is_accepted(lambda: ring.post(1, 2)):
+            return False
+        ring.wait_cqe()
+        return True
+
+
+def _is_accepted(register: Callable[[], object]) -> bool:
+    try:
+        register()
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def _has_tags_of_files() -> bool:
+    fd = os.open("/dev/null", os.O_RDONLY)
+    try:
+        with _ring() as ring:
+            files = ring.register_files([fd], tags=[5])
+            files.unregister()
+            with contextlib.suppress(TimeoutError):
+                return ring.wait_cqe(_TAG_WAIT_NS).number == 5
+        return False
+    finally:
+        os.close(fd)
+
+
+_PROBES: dict[str, Callable[[], bool]] = {
+    "results of NOP": _has_results_of_nop,
+    "multishot timeouts": _has_multishot_timeouts,
+    "socket commands": _has_socket_commands,
+    "SOCK_NONEMPTY for groups": _has_more_after_a_buffer,
+    "resizing": _has_resize,
+    "clocks": _has_clock,
+    "busy polling": _has_napi,
+    "messages without a ring": _has_posting,
+    "tags of files": _has_tags_of_files,
+}
+
+
+@functools.cache
+def _opcodes() -> frozenset[Opcode]:
+    with _ring() as ring:
+        return ring.features.opcodes
+
+
+@functools.cache
+def has(what: str | Opcode | type[Operation]) -> bool:
+    """Return whether the kernel has a feature, an opcode, or the opcode of an operation.
+
+    Without io_uring everything is there: such tests are skipped for another reason, or make do without.
+    """
+    if not uringloop.is_available():
+        return True
+    if isinstance(what, str):
+        return _PROBES[what]()
+    return (what if isinstance(what, Opcode) else what.opcode) in _opcodes()
+
+
+def needs(*features: str | Opcode | type[Operation]) -> pytest.MarkDecorator:
+    """Skip a test where the kernel lacks one of these, and name it."""
+    missing = [feature for feature in features if not has(feature)]
+    names = [name if isinstance(name, str) else getattr(name, "opcode", name).name for name in missing]
+    return pytest.mark.skipif(bool(missing), reason=f"this kernel has no {', '.join(names)}")
+
+
+def skip_without_attributes(path: Path) -> None:
+    """Skip a test where the file system of an existing file has no extended attributes of users."""
+    try:
+        os.setxattr(path, "user.probe", b"")
+        os.removexattr(path, "user.probe")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        pytest.skip("this file system has no extended attributes")
+
+
+def skip_without_nowait(path: Path) -> None:
+    """Skip a test where a read of an existing file cannot be told not to wait."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        pytest.skip("this file system has no RWF_NOWAIT")
+    finally:
+        os.close(fd)
