@@ -35,6 +35,7 @@ PLAN = (
     ("tls", "--seconds 0.3"),
     ("accept", "--seconds 0.5"),
     ("bulk", "--seconds 0.4"),
+    ("flood", "--seconds 1"),
     ("sendfile", "--seconds 0.3"),
     ("tail", "--seconds 1"),
     ("scheduling", "--seconds 0.05"),

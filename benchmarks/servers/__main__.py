@@ -24,6 +24,7 @@ MODES = {
     "short": "echo",
     "short_given": "echo",
     "sink": "bulk",
+    "flood": "bulk",
     "source": "bulk",
     "sendfile": "bulk",
     "uvicorn_plaintext": "web",

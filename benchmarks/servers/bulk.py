@@ -35,6 +35,22 @@ class Sink(asyncio.Protocol):
         self.transport.write(self.total.to_bytes(8, "big"))
 
 
+class Flooded(asyncio.Protocol):
+    """The first byte tells what comes: "f" much that nobody wants, "q" what is to be sent back."""
+
+    transport: Any
+    asked = begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self.begun:
+            self.begun, self.asked, data = True, data[:1] == b"q", data[1:]
+        if self.asked:
+            self.transport.write(data)
+
+
 class Source(asyncio.Protocol):
     """One write a turn of the loop, as long as it takes more: some loops tell to pause only after a while."""
 
@@ -95,6 +111,10 @@ class Files(asyncio.Protocol):
 def sink(address: str, path: Path) -> Awaitable[str]:
     content = path.read_bytes()
     return listen(lambda: Sink(content), address)
+
+
+def flood(address: str) -> Awaitable[str]:
+    return listen(Flooded, address)
 
 
 def source(address: str, path: Path) -> Awaitable[str]:

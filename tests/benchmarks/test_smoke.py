@@ -71,6 +71,7 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
         ("udp", ["--connections", "2"], 1),
         ("accept", ["--connections", "2"], 2),
         ("bulk", [], 2),
+        ("flood", ["--connections", "20"], 1),
         ("sendfile", ["--sizes", "16384"], 1),
         ("tail", ["--connections", "2"], 1),
         ("memory", ["--modes", "protocol", "--connections", "200"], 1),
