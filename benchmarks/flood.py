@@ -2,8 +2,9 @@
 
     python -m benchmarks.flood --connections 100 300 --rounds 5
 
-Twenty more connections ask by one byte, one of them each 5 ms.  The rate is that of the flood.  p50, p99 and the maximum
-are those of the answers, counted from when each question was due.  A server that leaves one unanswered is disqualified.
+Twenty more connections ask by one byte, one of them each 5 ms.  The rate is that of the flood.  p50, p99 and the
+maximum are those of the answers, counted from when each question was due.  A server that leaves a question unanswered
+is disqualified.
 """
 
 import argparse

@@ -68,7 +68,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
         buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
         buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
-        bulk_buffer_count_max: of the buffers of 256 KiB that streams have to themselves while they receive much.
+        bulk_buffer_count_max: streams at a time that may receive up to 256 KiB at once, because much comes; 0 for none.
         spin_ns: as long as waits are short, wait awake for at most this long before sleeping in the ring; 0 never does.
 
     Raises:

@@ -10,7 +10,7 @@ Sleep = Literal["auto", "selector", "ring"]
 
 #: About what falling asleep and being woken takes.
 SPIN_NS = 50_000
-BULK_BUFFER_COUNT_MAX = 64
+BULK_BUFFER_COUNT_MAX = 1 << 20
 _SLEEPS = ("auto", "selector", "ring")
 _BUFFERS_MAX = 32768
 #: Of buffers for datagrams, each 256 KiB of address space.

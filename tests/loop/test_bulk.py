@@ -1,4 +1,4 @@
-"""A stream that receives much has a large buffer of its own for as long: no byte is lost on the way there and back."""
+"""A stream that receives much receives by readiness, in large pieces: no byte is lost on the way there and back."""
 
 import asyncio
 import random
@@ -66,7 +66,7 @@ async def there_and_back(protocol: Any, peer: socket.socket) -> None:
 
 @pytest.mark.parametrize("protocol", [Sizes, BufferedRecorder])
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
-def test_to_the_large_buffer_and_back(protocol: type[Observed], sleep: str) -> None:
+def test_to_bulk_and_back(protocol: type[Observed], sleep: str) -> None:
     run(there_and_back, protocol, sleep=sleep)
 
 
@@ -85,25 +85,25 @@ def test_pieces_are_larger_in_bulk() -> None:
     run(test)
 
 
-def test_without_large_buffers_nothing_changes() -> None:
+def test_bulk_can_be_forbidden() -> None:
     async def test(protocol: Sizes, peer: socket.socket) -> None:
         await much(protocol, peer)
         assert bulk_streams() == 0
-        assert protocol.largest == BUFFER_BYTES
 
     run(test, buffers=0)
 
 
-def test_who_comes_late_waits_for_its_large_buffer() -> None:
+def test_so_many_streams_at_a_time_receive_in_bulk() -> None:
     async def test(first: Sizes, peer: socket.socket) -> None:
         await much(first, peer)
         async with facing_socket(Sizes()) as (second, other):
             await much(second, other)
-            assert second.largest == BUFFER_BYTES
+            assert bulk_streams() == 1
             first.transport.abort()
             await first.until_called("connection_lost")
             await send(other, pattern(MUCH_BYTES))
             await second.until_received(2 * MUCH_BYTES)
+            assert bulk_streams() == 1
             assert second.largest > BUFFER_BYTES
 
     run(test)

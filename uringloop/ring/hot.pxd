@@ -47,6 +47,7 @@ cdef extern from "core.h" nogil:
         const char *data
 
     uint32_t IOSQE_CQE_SKIP_SUCCESS
+    uint32_t IORING_SETUP_DEFER_TASKRUN
     int IORING_OP_READ, IORING_OP_RECV, IOSQE_BUFFER_SELECT
     uint32_t IORING_CQE_F_MORE
     uint32_t IORING_CQE_F_BUFFER
@@ -64,6 +65,7 @@ cdef extern from "core.h" nogil:
         UL_STREAM_CLOSED
         UL_STREAM_EMPTY
         UL_STREAM_HANGUP
+        UL_STREAM_READABLE
         UL_OPEN_MULTISHOT
         UL_OPEN_PIPE
         UL_OPEN_POLLS
@@ -73,6 +75,8 @@ cdef extern from "core.h" nogil:
         UL_DATAGRAM_SEND_ERROR
         UL_DATAGRAM_LOW
         UL_DATAGRAM_CLOSED
+        UL_DATAGRAM_READABLE
+        UL_DATAGRAM_BUFFER_SIZE
         UL_GROUP_STREAM
         UL_NAME_SIZE
 
@@ -99,6 +103,7 @@ cdef extern from "core.h" nogil:
     void ul_let_overflow(ul_ring *ring)
     int ul_ring_refuses(ul_ring *ring)
     int ul_ring_forgotten(ul_ring *ring)
+    uint32_t ul_ring_setup_flags(ul_ring *ring)
     int ul_unstage(ul_ring *ring, uint64_t *token)
     uint32_t ul_place(ul_ring *ring)
     io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
@@ -116,7 +121,7 @@ cdef extern from "core.h" nogil:
     int ul_file_open_now(const char *path, int flags, ul_file_status *out)
     int ul_file_status_now(int fd, ul_file_status *out)
 
-    int ul_buffers_grow(ul_ring *ring, uint32_t group_id)
+    int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id)
     void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                            uint32_t size_bytes, uint16_t buffer_id)
     char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
@@ -127,6 +132,7 @@ cdef extern from "core.h" nogil:
     void ul_stream_watch(ul_stream *stream, uint32_t events)
     int ul_stream_hold(ul_stream *stream)
     void ul_stream_recycle(ul_stream *stream, const ul_event *event)
+    int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
     int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
     int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
     void ul_stream_send_queued(ul_stream *stream)
@@ -149,6 +155,7 @@ cdef extern from "core.h" nogil:
     int ul_datagram_receive(ul_datagram *datagram)
     int ul_datagram_hold(ul_datagram *datagram)
     void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
+    int ul_datagram_take(ul_datagram *datagram, void *buffer)
     int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name,
                          uint32_t name_size, int may_queue)
     size_t ul_datagram_queued(ul_datagram *datagram)

@@ -161,6 +161,7 @@ cdef class Dispatcher:
     cdef readonly set endpoints
     cdef readonly dict operations
     cdef AddressCache addresses
+    cdef char *received  # what endpoints receive into by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
@@ -175,6 +176,23 @@ cdef class Dispatcher:
 
     def __dealloc__(self):
         free(self.events)
+        free(self.received)
+
+    cdef char *take_received(self) except NULL:
+        """Memory to receive into, until `give_received`: a callback may run the loop, which then receives elsewhere."""
+        cdef char *memory = self.received
+        self.received = NULL
+        if memory == NULL:
+            memory = <char *>malloc(UL_DATAGRAM_BUFFER_SIZE)
+            if memory == NULL:
+                raise MemoryError
+        return memory
+
+    cdef give_received(self, char *memory):
+        if self.received == NULL:
+            self.received = memory
+        else:
+            free(memory)
 
     def detach(self):
         """Forget the ring, which is about to be closed: everything after this is refused."""
@@ -263,7 +281,7 @@ cdef class Dispatcher:
 
     def grow_buffers(self):
         """Add to the buffer group, if it may grow: a receive found it empty.  Whether there is a group at all."""
-        return ul_buffers_grow(self.ring, UL_GROUP_STREAM) != -ENOBUFS
+        return ul_buffers_found_empty(self.ring, UL_GROUP_STREAM) != -ENOBUFS
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed."""
@@ -337,6 +355,14 @@ cdef class Dispatcher:
         """The same between two callbacks, if it is time."""
         if must_send(&self.tick):
             self.send_waiting()
+
+    cdef submit_cancel(self):
+        """A receive is being cancelled, so that what arrives from now on stays with its socket or pipe.
+
+        With DEFER_TASKRUN the next enter is soon enough: nothing is received but in an enter, after what it submits.
+        """
+        if not ul_ring_setup_flags(self.ring) & IORING_SETUP_DEFER_TASKRUN:
+            self.enter(0)
 
     def finish_now(self, uint64_t token):
         """Submit what is staged; if that completed the operation of this token, take its completion: (res, flags).

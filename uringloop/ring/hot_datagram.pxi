@@ -46,6 +46,7 @@ cdef enum:
     KNOWN_BITS = 8
     KNOWN_COUNT = 256
     KEY_SIZE = 32
+    READY_DATAGRAMS = 32
 
 
 cdef bint is_within(value, int64_t highest) except -1:
@@ -134,6 +135,14 @@ cdef class AddressCache:
         return address
 
 
+cdef item_of(const char *data):
+    """What was received: bytes, or a negative errno for a datagram that was cut off."""
+    cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>data
+    if out.flags & MSG_TRUNC:
+        return -EMSGSIZE
+    return PyBytes_FromStringAndSize(data + sizeof(io_uring_recvmsg_out) + UL_NAME_SIZE, out.payloadlen)
+
+
 cdef class Datagram(Endpoint):
     """One datagram socket: datagrams in to the protocol, datagrams out from `sendto`.
 
@@ -190,8 +199,10 @@ cdef class Datagram(Endpoint):
             self.check(ul_datagram_receive(self.handle))
 
     def pause(self):
-        """Deliver nothing from now on.  The kernel is told only if datagrams do arrive: most pauses are short."""
+        """Deliver nothing from now on, and leave what arrives to the kernel."""
         self.paused = True
+        if self.handle != NULL and self.check(ul_datagram_hold(self.handle)) == 1:
+            self.dispatcher.submit_cancel()
 
     def resume(self):
         self.paused = False
@@ -219,6 +230,8 @@ cdef class Datagram(Endpoint):
         try:
             if what & UL_DATAGRAM_DATA:
                 self.receive_datagram(event)
+            elif what & UL_DATAGRAM_READABLE:
+                self.receive_ready()
             elif what & UL_DATAGRAM_RECEIVE_ERROR:
                 self.receive(<int>event.res, None)
             elif what & UL_DATAGRAM_SEND_ERROR:
@@ -256,19 +269,32 @@ cdef class Datagram(Endpoint):
             PyContext_Exit(context)
 
     cdef receive_datagram(self, ul_event *event):
-        cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>event.data
-        cdef const char *name = event.data + sizeof(io_uring_recvmsg_out)
-        cdef bint is_whole = not out.flags & MSG_TRUNC
         try:
-            if is_whole:
-                address = self.address_of(name, out.namelen)
-                data = PyBytes_FromStringAndSize(name + UL_NAME_SIZE, out.payloadlen)
+            item = item_of(event.data)
+            address = None if type(item) is int else self.sender_of(event.data)
         finally:
             ul_datagram_recycle(self.handle, event)
-        if is_whole:
-            self.receive(data, address)
-        else:
-            self.receive(-EMSGSIZE, None)
+        self.receive(item, address)
+
+    cdef receive_ready(self):
+        """Receive by readiness, not more at once than a multishot receive takes."""
+        cdef Dispatcher dispatcher = self.dispatcher
+        cdef int taken, result = 1
+        cdef char *memory = dispatcher.take_received()
+        try:
+            for taken in range(READY_DATAGRAMS):
+                if self.handle == NULL or self.closing or self.paused or self.held:
+                    return
+                result = ul_datagram_take(self.handle, memory)
+                if result == -EAGAIN:
+                    return
+                item = item_of(memory) if result > 0 else result
+                self.receive(item, None if type(item) is int else self.sender_of(memory))
+        finally:
+            dispatcher.give_received(memory)
+
+    cdef sender_of(self, const char *data):
+        return self.address_of(data + sizeof(io_uring_recvmsg_out), (<const io_uring_recvmsg_out *>data).namelen)
 
     cdef address_of(self, const char *name, uint32_t name_size):
         cdef uint32_t size = min(name_size, <uint32_t>UL_NAME_SIZE)
@@ -434,4 +460,4 @@ cdef class Datagram(Endpoint):
     cdef int check(self, int result) except -1:
         if result < 0:
             raise_errno(result)
-        return 0
+        return result

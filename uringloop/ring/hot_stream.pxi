@@ -5,6 +5,8 @@ cdef enum:
     # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still in
     # the cache.  What is left of them is referenced, not copied.
     LARGE_BYTES = 16384
+    # As much as asyncio reads at once.
+    READY_BYTES = 262144
     # asyncio counts the loss itself as the first of five.
     LOST_WRITES_BEFORE_WARNING = 4
 
@@ -20,6 +22,12 @@ cdef extern from "<netinet/tcp.h>" nogil:
         IPPROTO_TCP
         TCP_NODELAY
     int setsockopt(int fd, int level, int option, const void *value, uint32_t size)
+
+
+cdef extern from "Python.h":
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size_bytes) except NULL
+    char *bytes_of "PyBytes_AS_STRING"(PyObject *data)
+    int _PyBytes_Resize(PyObject **data, Py_ssize_t size_bytes) except -1
 
 
 cdef class Stream(Endpoint):
@@ -50,6 +58,7 @@ cdef class Stream(Endpoint):
     cdef Tls tls  # None: no TLS
     cdef list held  # None: nothing
     cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
+    cdef bint much_comes  # the last time by readiness
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef int lost_writes
     cdef bint nagles, has_written
@@ -114,11 +123,11 @@ cdef class Stream(Endpoint):
         ul_stream_watch(self.handle, events)
 
     def pause(self):
-        """Deliver nothing from now on.  The kernel is told only if bytes do arrive: most pauses are short.  But who pauses
-        a pipe may hand it to a child that shall read on."""
+        """Deliver nothing from now on, and leave what arrives to the kernel: another process may have been given the
+        socket or the pipe, to read on."""
         self.paused = True
-        if self.pipe and self.handle != NULL:
-            self.check(ul_stream_hold(self.handle))
+        if self.handle != NULL and self.check(ul_stream_hold(self.handle)) == 1:
+            self.dispatcher.submit_cancel()
 
     def resume(self):
         self.paused = False
@@ -169,6 +178,8 @@ cdef class Stream(Endpoint):
             return
         if what & UL_STREAM_DATA:
             self.receive_data(event)
+        elif what & UL_STREAM_READABLE:
+            self.receive_ready()
         elif what & UL_STREAM_EOF:
             self.end(EOF)
         elif what & UL_STREAM_HANGUP:
@@ -210,6 +221,47 @@ cdef class Stream(Endpoint):
             raise_errno(res)
         except OSError as error:
             self.transport.stream_failed(error, direction)
+
+    cdef receive_ready(self):
+        """Receive by readiness: as asyncio does, at most 256 KiB a tick."""
+        cdef Dispatcher dispatcher = self.dispatcher
+        cdef int size
+        if self.closing or self.paused or self.held:
+            return
+        if self.much_comes and not self.buffered and not self.feeds:
+            self.receive_much()
+            return
+        cdef char *data = dispatcher.take_received()
+        try:
+            size = self.take(data)
+            if size > 0:
+                self.deliver(data, size, None)
+        finally:
+            dispatcher.give_received(data)
+
+    cdef receive_much(self):
+        """Straight into the bytes object that the protocol is given."""
+        cdef PyObject *whole = new_bytes(NULL, READY_BYTES)
+        cdef int size = 0
+        try:
+            size = self.take(bytes_of(whole))
+        finally:
+            # Of 0 bytes it is the empty object.
+            _PyBytes_Resize(&whole, size)
+            data = <object>whole
+            Py_DECREF(data)
+        if size > 0:
+            self.deliver(PyBytes_AS_STRING(data), size, data)
+
+    cdef int take(self, char *data) except -1:
+        """The number of bytes received, 0 for none: the end and an error are told."""
+        cdef int size = ul_stream_take(self.handle, data, READY_BYTES)
+        self.much_comes = size >= LARGE_BYTES
+        if size == 0:
+            self.end(EOF)
+        elif size < 0 and size != -EAGAIN:
+            self.end(size)
+        return max(size, 0)
 
     cdef receive_data(self, ul_event *event):
         if self.closing:
@@ -449,4 +501,4 @@ cdef class Stream(Endpoint):
     cdef int check(self, int result) except -1:
         if result < 0:
             raise_errno(result)
-        return 0
+        return result

@@ -234,7 +234,7 @@ class Ring(Registration):
             count: buffers at first, a power of two.
             size_bytes: of one buffer.
             count_max: the group doubles up to this many when the kernel runs out; a power of two, at most 32768.
-            bulk_count_max: streams at a time that may have a large buffer of their own, because they receive in bulk.
+            bulk_count_max: streams at a time that may receive by readiness, in large pieces, because much comes.
         """
         if "buffer_rings" in self._without:
             return

@@ -17,6 +17,7 @@ enum {
     UL_KIND_DATAGRAM_RECEIVE = 4,
     UL_KIND_DATAGRAM_SEND = 5,
     UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
+    UL_KIND_BUFFER = 7,  /* takes one buffer out of a group; above the kind is the group */
     UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
@@ -54,6 +55,7 @@ enum {
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
     UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
+    UL_STREAM_READABLE = 512, /* ul_stream_take may find something */
 };
 
 enum {
@@ -62,6 +64,7 @@ enum {
     UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
     UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
     UL_DATAGRAM_CLOSED = 16,       /* the kernel has let go of the socket: it may be closed */
+    UL_DATAGRAM_READABLE = 32,     /* ul_datagram_take may find something */
 };
 
 /* Groups of receive buffers. */
@@ -147,7 +150,7 @@ int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t ti
 
 /* buffers.c */
 int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max);
-int ul_buffers_grow(ul_ring *ring, uint32_t group_id);
+int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id);
 void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                        uint32_t size_bytes, uint16_t buffer_id);
 void ul_buffers_close(ul_ring *ring, uint32_t group_id);
@@ -167,6 +170,7 @@ int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);
+int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
 void ul_stream_send_queued(ul_stream *stream);
@@ -190,6 +194,7 @@ ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot,
 int ul_datagram_receive(ul_datagram *datagram);
 int ul_datagram_hold(ul_datagram *datagram);
 void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event);
+int ul_datagram_take(ul_datagram *datagram, void *buffer);
 int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
                      int may_queue);
 size_t ul_datagram_queued(ul_datagram *datagram);

@@ -3,9 +3,12 @@
  * Receiving: one multishot recvmsg serves the socket; the kernel writes the sender's address before each datagram.  A
  * datagram that does not fit into its buffer is cut off, so the buffers of this group are as large as asyncio's: 256 KiB
  * of address space each, of which only the pages that datagrams touched are ever memory.  They are no multiple of a page
- * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Without a buffer group
- * one receive at a time goes into the socket's own buffer, laid out the same way.  Errors (ECONNREFUSED of a datagram
- * sent earlier) end the multishot receive, but not the receiving.
+ * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Errors (ECONNREFUSED of a
+ * datagram sent earlier) end the multishot receive, but not the receiving.
+ *
+ * A socket that finds the group empty, and every one where there is no group, receives by readiness: a poll says that
+ * something is there, and recvmsg(2) takes it when the dispatch comes to the socket, into memory that all sockets share,
+ * laid out the same way.  See stream_receive.c.
  *
  * Sending: at once, by sendto(2), as asyncio does; only what the socket refuses waits here, and then everything behind
  * it, so that the order is kept.  SQEs were measured and gain nothing: 32 clients on one socket, 1 KiB, CPU time of a
@@ -26,7 +29,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #define RETRY_NS 1000000
@@ -50,13 +52,10 @@ struct ul_datagram {
     ul_datagram *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, notify_low, poll_lied;
-    uint8_t own_lent; /* own_buffer holds a datagram that Python has not taken yet */
+    uint8_t by_readiness, receive_polls; /* once, though it has a group; what is in flight is a poll */
 
     ul_packet *head, *tail;
     size_t queued, low_water;
-    struct msghdr receive_message;
-    struct iovec receive_vector;
-    char *own_buffer;
 };
 
 _Static_assert(UL_DATAGRAM_BUFFER_SIZE == sizeof(struct io_uring_recvmsg_out) + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX,
@@ -70,12 +69,7 @@ ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot,
     if (datagram == NULL)
         return NULL;
     datagram->multishot = multishot && ring->buffers[UL_GROUP_DATAGRAM].entries != NULL;
-    if (!datagram->multishot)
-        datagram->own_buffer = ul_map_private(UL_DATAGRAM_BUFFER_SIZE);
-    if ((!datagram->multishot && datagram->own_buffer == NULL) ||
-        ul_slot_take(&ring->datagrams, datagram, &datagram->slot) < 0) {
-        if (datagram->own_buffer != NULL)
-            munmap(datagram->own_buffer, UL_DATAGRAM_BUFFER_SIZE);
+    if (ul_slot_take(&ring->datagrams, datagram, &datagram->slot) < 0) {
         free(datagram);
         return NULL;
     }
@@ -88,15 +82,6 @@ ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot,
 
 /* --- receiving --- */
 
-static void use_own_buffer(ul_datagram *datagram, struct io_uring_sqe *sqe)
-{
-    char *buffer = datagram->own_buffer + sizeof(struct io_uring_recvmsg_out);
-    datagram->receive_vector = (struct iovec){buffer + UL_NAME_SIZE, UL_DATAGRAM_SIZE_MAX};
-    datagram->receive_message = (struct msghdr){
-        .msg_name = buffer, .msg_namelen = UL_NAME_SIZE, .msg_iov = &datagram->receive_vector, .msg_iovlen = 1};
-    sqe->addr = (uint64_t)(uintptr_t)&datagram->receive_message;
-}
-
 static int stage_receive(ul_datagram *datagram)
 {
     static const struct msghdr room_for_name = {.msg_namelen = UL_NAME_SIZE};
@@ -105,16 +90,18 @@ static int stage_receive(ul_datagram *datagram)
     struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
     if (sqe == NULL)
         return error;
-    sqe->opcode = IORING_OP_RECVMSG;
     sqe->fd = datagram->fd;
-    sqe->len = 1;
-    if (datagram->multishot) {
+    datagram->receive_polls = !datagram->multishot || datagram->by_readiness;
+    if (datagram->receive_polls) {
+        sqe->opcode = IORING_OP_POLL_ADD;
+        sqe->op_flags = POLLIN;
+    } else {
+        sqe->opcode = IORING_OP_RECVMSG;
+        sqe->len = 1;
         sqe->flags = IOSQE_BUFFER_SELECT;
         sqe->ioprio = IORING_RECV_MULTISHOT;
         sqe->buf_index = UL_GROUP_DATAGRAM;
         sqe->addr = (uint64_t)(uintptr_t)&room_for_name;
-    } else {
-        use_own_buffer(datagram, sqe);
     }
     datagram->receive_token = sqe->user_data = ul_slot_token(ring, datagram->slot, UL_KIND_DATAGRAM_RECEIVE);
     datagram->cancelling_receive = 0;
@@ -127,8 +114,8 @@ int ul_datagram_receive(ul_datagram *datagram)
     if (datagram->closing)
         return 0;
     datagram->wanted = 1;
-    if (datagram->receive_token != 0 || datagram->queued_to_receive || datagram->own_lent)
-        return 0; /* own_lent: ul_datagram_recycle goes on */
+    if (datagram->receive_token != 0 || datagram->queued_to_receive)
+        return 0;
     return stage_receive(datagram);
 }
 
@@ -140,55 +127,68 @@ static int cancel_receive(ul_datagram *datagram)
     return ul_stage_cancel(datagram->ring, datagram->receive_token);
 }
 
-/* Ask for no more; what the kernel had already taken from the socket still comes. */
+/* Take no more from the socket, from the next enter on; what was taken before still comes.  Whether a receive is being
+ * cancelled for that. */
 int ul_datagram_hold(ul_datagram *datagram)
 {
     datagram->wanted = 0;
-    return cancel_receive(datagram);
+    if (datagram->receive_token == 0 || datagram->receive_polls)
+        return 0;
+    int error = cancel_receive(datagram);
+    return error < 0 ? error : 1;
 }
 
+/* First come, first served. */
 static void queue_to_receive(ul_datagram *datagram)
 {
+    ul_ring *ring = datagram->ring;
     if (datagram->queued_to_receive || !datagram->wanted)
         return;
     datagram->queued_to_receive = 1;
-    datagram->next_to_receive = datagram->ring->datagrams_to_receive;
-    datagram->ring->datagrams_to_receive = datagram;
+    datagram->next_to_receive = NULL;
+    if (ring->datagrams_to_receive == NULL)
+        ring->datagrams_to_receive = datagram;
+    else
+        ring->last_datagram_to_receive->next_to_receive = datagram;
+    ring->last_datagram_to_receive = datagram;
 }
 
 /* What a UL_DATAGRAM_DATA event brought was taken. */
 void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
 {
-    if (datagram->multishot) {
-        ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
-        return;
-    }
-    datagram->own_lent = 0;
-    if (datagram->receive_token == 0)
-        queue_to_receive(datagram);
+    ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
 }
 
-static void take_own_buffer(ul_datagram *datagram, int32_t size, ul_event *event)
+/* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative errno.
+ * EAGAIN: there is none, and the next UL_DATAGRAM_READABLE comes as always; every other is of a datagram sent earlier. */
+int ul_datagram_take(ul_datagram *datagram, void *buffer)
 {
-    struct io_uring_recvmsg_out out = {
-        .namelen = datagram->receive_message.msg_namelen,
-        .payloadlen = (uint32_t)size,
-        .flags = (uint32_t)datagram->receive_message.msg_flags,
-    };
-    memcpy(datagram->own_buffer, &out, sizeof(out));
-    datagram->own_lent = 1;
-    event->data = datagram->own_buffer;
+    struct io_uring_recvmsg_out *out = buffer;
+    char *name = (char *)(out + 1);
+    struct iovec vector = {name + UL_NAME_SIZE, UL_DATAGRAM_SIZE_MAX};
+    struct msghdr message = {.msg_name = name, .msg_namelen = UL_NAME_SIZE, .msg_iov = &vector, .msg_iovlen = 1};
+    if (!datagram->wanted)
+        return -EAGAIN;
+    datagram->by_readiness = 0;
+    ssize_t size = recvmsg(datagram->fd, &message, MSG_DONTWAIT);
+    int error = size < 0 ? -errno : 0;
+    if (datagram->receive_token == 0)
+        queue_to_receive(datagram);
+    if (error < 0)
+        return error == -EINTR ? -EAGAIN : error;
+    datagram->ring->statistics.bytes_received += (uint64_t)size;
+    out->namelen = message.msg_namelen;
+    out->payloadlen = (uint32_t)size;
+    out->flags = (uint32_t)message.msg_flags;
+    out->controllen = 0;
+    return 1;
 }
 
 static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_event *event)
 {
     ul_ring *ring = datagram->ring;
-    if (datagram->multishot) {
-        event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        event->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
-    } else {
-        take_own_buffer(datagram, cqe->res, event);
-    }
+    event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    event->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
     struct io_uring_recvmsg_out out;
     memcpy(&out, event->data, sizeof(out));
     ring->statistics.bytes_received += out.payloadlen;
@@ -204,17 +204,20 @@ static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *c
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
     if (ended)
         datagram->receive_token = 0;
-    if (cqe->res >= 0 && (!datagram->multishot || cqe->flags & IORING_CQE_F_BUFFER)) {
-        take_datagram(datagram, cqe, event);
-        if (ended && datagram->multishot) {
-            ring->statistics.rearms++;
+    if (datagram->receive_polls) {
+        if (cqe->res == -ECANCELED || cqe->res == -EINTR)
             queue_to_receive(datagram);
-        }
+        else if (datagram->wanted)
+            event->what |= UL_DATAGRAM_READABLE;
         return;
     }
-    if (cqe->res == -ENOBUFS) {
+    if (cqe->res >= 0 && cqe->flags & IORING_CQE_F_BUFFER) {
+        take_datagram(datagram, cqe, event);
+        ring->statistics.rearms += ended;
+    } else if (cqe->res == -ENOBUFS) {
         ring->statistics.no_buffers++;
-        ul_buffers_grow(ring, UL_GROUP_DATAGRAM);
+        datagram->by_readiness = 1;
+        ul_buffers_found_empty(ring, UL_GROUP_DATAGRAM);
     } else if (cqe->res < 0 && cqe->res != -EINTR && cqe->res != -EAGAIN && cqe->res != -ECANCELED) {
         if (!datagram->closing)
             event->what |= UL_DATAGRAM_RECEIVE_ERROR;
@@ -456,11 +459,17 @@ static void unlink_datagram(ul_ring *ring, ul_datagram *datagram)
         link = &(*link)->next_to_send;
     if (datagram->queued_to_send)
         *link = datagram->next_to_send;
+    ul_datagram *before = NULL;
     link = &ring->datagrams_to_receive;
-    while (datagram->queued_to_receive && *link != datagram)
-        link = &(*link)->next_to_receive;
-    if (datagram->queued_to_receive)
+    while (datagram->queued_to_receive && *link != datagram) {
+        before = *link;
+        link = &before->next_to_receive;
+    }
+    if (datagram->queued_to_receive) {
         *link = datagram->next_to_receive;
+        if (ring->last_datagram_to_receive == datagram)
+            ring->last_datagram_to_receive = before;
+    }
 }
 
 /* Only when nothing of it is in flight. */
@@ -470,8 +479,6 @@ void ul_datagram_free(ul_datagram *datagram)
     unlink_datagram(ring, datagram);
     ul_slot_give_back(&ring->datagrams, datagram->slot);
     drop_queue(datagram);
-    if (datagram->own_buffer != NULL && !ring->forgotten)
-        munmap(datagram->own_buffer, UL_DATAGRAM_BUFFER_SIZE);
     free(datagram);
 }
 

@@ -11,12 +11,19 @@
 #define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
 /* A group of receive buffers that the kernel picks from.  It starts small, so that a few connections stay in the cache,
- * and grows when the kernel runs out. */
+ * and follows the need (buffers.c). */
 typedef struct {
     struct io_uring_buf *entries; /* shared with the kernel; NULL: no buffer group */
     char **address;               /* by buffer id */
     char **blocks;                /* what was allocated, one block a growth */
-    uint32_t block_count, count, count_max, size_bytes, lent;
+    uint8_t *retired;             /* by buffer id: kept from the kernel, because its block is to be given back */
+    uint32_t block_count, count, count_first, count_max, size_bytes, lent;
+    uint32_t kept;          /* buffers from this id on are retired; count: none */
+    uint32_t retired_count; /* of those, how many the kernel does not have */
+    uint32_t found_empty;   /* receives since the last adjustment */
+    uint32_t lent_max, lent_max_before; /* in this period and the one before */
+    uint32_t taking, takes_left;        /* of UL_KIND_BUFFER: in flight, and to come */
+    int64_t period_end_ns;
     uint16_t tail;
     uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
 #ifdef UL_DEBUG
@@ -71,12 +78,11 @@ struct ul_ring {
     int64_t refused_since_ns;
     ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
-    ul_stream *to_receive; /* streams that found the buffer group empty */
-    ul_datagram *datagrams_to_send, *datagrams_to_receive; /* the same of datagram sockets */
+    ul_stream *to_receive, *last_to_receive; /* streams that want bytes and have no receive staged */
+    ul_datagram *datagrams_to_send, *datagrams_to_receive, *last_datagram_to_receive; /* the same of datagram sockets */
     ul_chunk *spare_chunks;
-    char *spare_buffers; /* each begins with the address of the next */
     uint32_t spare_chunk_count;
-    uint32_t bulk_streams, bulk_streams_max; /* that receive into a large buffer of their own */
+    uint32_t bulk_streams, bulk_streams_max; /* that receive by readiness because much comes */
     uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */
     uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
@@ -93,6 +99,19 @@ static inline uint32_t deferred_work(const ul_ring *ring)
 }
 
 void *ul_map_private(size_t size);
+int ul_buffers_adjust_all(ul_ring *ring);
+void ul_buffer_taken(ul_ring *ring, const struct io_uring_cqe *cqe);
+
+/* Before an enter. */
+static inline int ul_buffers_adjust(ul_ring *ring)
+{
+    for (uint32_t group_id = 0; group_id < UL_GROUPS; group_id++) {
+        const ul_buffers *group = &ring->buffers[group_id];
+        if (group->found_empty > 0 || group->count > group->count_first)
+            return ul_buffers_adjust_all(ring);
+    }
+    return 0;
+}
 
 void ul_cancels_stage(ul_ring *ring);
 void ul_cancel_answered(ul_ring *ring, const struct io_uring_cqe *cqe);

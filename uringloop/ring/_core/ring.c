@@ -462,6 +462,8 @@ int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
             count += (uint32_t)ul_datagram_complete(ring, &cqe, event);
         } else if (kind == UL_KIND_RECEIVE || kind == UL_KIND_SEND) {
             count += (uint32_t)ul_stream_complete(ring, &cqe, event);
+        } else if (kind == UL_KIND_BUFFER) {
+            ul_buffer_taken(ring, &cqe);
         }
     }
     return (int)count;

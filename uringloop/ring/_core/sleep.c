@@ -40,10 +40,13 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
         return -EOWNERDEAD;
+    int error = ul_buffers_adjust(ring);
+    if (error < 0)
+        return error;
     int sends = ul_streams_stage(ring);
     if (sends < 0)
         return sends;
-    int error = ul_datagrams_stage(ring);
+    error = ul_datagrams_stage(ring);
     if (error < 0)
         return error;
     /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the

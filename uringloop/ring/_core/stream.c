@@ -4,7 +4,7 @@
  * stream_receive.c and stream_send.c have the halves; here is what they share, from opening to the end.
  *
  * Pipes: where the kernel has READ_MULTISHOT (6.7), it serves a pipe as a multishot receive serves a socket.  On 6.18 a
- * READ or WRITE waits for a non-blocking pipe or tty as it does for a socket; older kernels answer EAGAIN there, and so
+ * WRITE waits for a non-blocking pipe or tty as it does for a socket; older kernels answer EAGAIN there, and so
  * does any kernel where two writes to one tty meet.  Then a poll is put in its place, and it is tried again after that.
  * A pipe that is only written to polls in place of receiving: that tells when the reader has gone.
  *
@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How many streams at a time may have a large buffer of their own, because they receive in bulk; at first none. */
+/* How many streams at a time may receive by readiness because much comes; at first none. */
 void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max) { ring->bulk_streams_max = streams_max; }
 
 /* flags: UL_OPEN_* */
@@ -38,11 +38,12 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     stream->ring = ring;
     stream->owner = owner;
     stream->fd = fd;
-    stream->multishot = flags & UL_OPEN_MULTISHOT && ring->buffers[UL_GROUP_STREAM].entries != NULL;
+    stream->multishot = (flags & (UL_OPEN_MULTISHOT | UL_OPEN_POLLS)) == UL_OPEN_MULTISHOT &&
+                        ring->buffers[UL_GROUP_STREAM].entries != NULL;
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
     stream->polls = (flags & UL_OPEN_POLLS) != 0;
     stream->own_tcp = (flags & UL_OPEN_OWN_TCP) != 0;
-    stream->poll_receive_first = stream->poll_first = stream->polls;
+    stream->poll_first = stream->polls;
     return stream;
 }
 
@@ -157,11 +158,17 @@ static void unlink_stream(ul_ring *ring, ul_stream *stream)
         link = &(*link)->next_to_send;
     if (stream->queued_to_send)
         *link = stream->next_to_send;
+    ul_stream *before = NULL;
     link = &ring->to_receive;
-    while (stream->queued_to_receive && *link != stream)
-        link = &(*link)->next_to_receive;
-    if (stream->queued_to_receive)
+    while (stream->queued_to_receive && *link != stream) {
+        before = *link;
+        link = &before->next_to_receive;
+    }
+    if (stream->queued_to_receive) {
         *link = stream->next_to_receive;
+        if (ring->last_to_receive == stream)
+            ring->last_to_receive = before;
+    }
 }
 
 /* Only when nothing of it is in flight. */
@@ -172,7 +179,6 @@ void ul_stream_free(ul_stream *stream)
     ul_slot_give_back(&ring->streams, stream->slot);
     ul_queue_free(&stream->queue);
     ul_stream_leave_bulk(stream);
-    ul_stream_give_own_buffer(stream);
     free(stream);
 }
 
@@ -182,10 +188,5 @@ void ul_streams_close(ul_ring *ring)
         if (ring->streams.entries[slot] != NULL)
             ul_stream_free(ring->streams.entries[slot]);
     ul_queue_free_spare(ring);
-    while (ring->spare_buffers != NULL) {
-        char *buffer = ring->spare_buffers;
-        memcpy(&ring->spare_buffers, buffer, sizeof(char *));
-        free(buffer);
-    }
     ul_slots_close(&ring->streams);
 }

@@ -15,9 +15,9 @@ struct ul_stream {
     ul_stream *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
-    uint8_t bulk, bulk_score; /* whether it receives into its own buffer for now, and how much speaks for it */
-    uint8_t own_lent; /* own_buffer holds bytes that Python has not taken yet */
-    uint8_t pipe, polls, watches, receive_polls, send_polls, poll_receive_first;
+    uint8_t by_readiness;       /* so many receives more by readiness, though it has a group */
+    uint8_t bulk, full_buffers; /* by readiness, because much comes; how much speaks for it */
+    uint8_t pipe, polls, watches, receive_polls, send_polls;
     uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
     uint8_t wrote, goes_on;                /* of own_tcp: in the batch of first_batch; and in another one, or longer */
     int32_t send_error;                    /* of a send(2): a socket tells of it once */
@@ -26,8 +26,6 @@ struct ul_stream {
 
     ul_queue queue;
     size_t low_water;
-
-    char *own_buffer;
 };
 
 int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token);
@@ -36,7 +34,6 @@ int ul_stream_stage_receive(ul_stream *stream);
 int ul_stream_cancel_receive(ul_stream *stream);
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_stream_leave_bulk(ul_stream *stream);
-void ul_stream_give_own_buffer(ul_stream *stream);
 
 int ul_streams_stage_sends(ul_ring *ring);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);

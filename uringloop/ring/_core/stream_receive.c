@@ -1,13 +1,21 @@
 /* The receiving half of the stream engine (stream.c).
  *
- * With a buffer group one multishot receive serves the stream until it ends; without, one receive at a time into the
- * stream's own buffer.  A multishot receive ends whenever F_MORE is clear, for whatever reason, and is armed again as
- * long as bytes are wanted.  ENOBUFS means that the group is empty and the bytes wait in the socket: the stream queues up
- * and is armed again after the dispatch has recycled (and the group has grown, if it may).
+ * A stream receives in one of two ways:
  *
- * Bulk: what comes fast fills one buffer of the group after the other, and all of them in turn, which is more memory than
- * the cache holds, and a call of Python for each.  Such a stream receives into a large buffer of its own instead, until
- * little comes again.
+ * - With a buffer group, one multishot receive serves the stream until it ends.  It ends whenever F_MORE is clear, for
+ *   whatever reason, and is armed again as long as bytes are wanted.
+ * - By readiness: a poll says that bytes are there (UL_STREAM_READABLE), and recv(2) takes them into memory that all
+ *   streams share, when the dispatch comes to the stream.  Streams without a buffer group always receive so.
+ *
+ * A multishot receive takes up to 32 buffers at once, so a few fast senders empty a group of any size.  Two kinds of
+ * streams therefore receive by readiness for a while, each at most 256 KiB a tick, in the order of the kernel's polls:
+ *
+ * - A stream that finds the group empty (ENOBUFS) needs no buffer of it, and is served in the next tick.
+ * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and always
+ *   through the same memory, where the group's buffers would push each other out of the cache.
+ *
+ * A paused stream takes nothing from its socket: its multishot receive is cancelled, and a poll takes nothing anyway.
+ * After a pause it receives by readiness, since pauses rarely come alone.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -16,78 +24,56 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define OWN_BUFFER_SIZE (256 * 1024) /* as much as asyncio reads at once: of a longer datagram the rest is lost */
-#define BULK_BEGINS_AT 16            /* so many full buffers more than others */
-#define BULK_ENDS_AFTER 4            /* so many receives in a row of less than a full one */
+#define BULK_BEGINS_AT 16     /* so many full buffers more than others */
+#define READINESS_RECEIVES 4 /* so many receives of less than a full buffer by readiness, then multishot again */
 
-/* Own buffers are kept by the ring when their streams go: given back to malloc in thousands they fragment its heap. */
-static int take_own_buffer(ul_stream *stream)
+static int uses_group(const ul_stream *stream) { return stream->multishot && stream->by_readiness == 0; }
+
+static void receive_by_readiness(ul_stream *stream)
 {
-    ul_ring *ring = stream->ring;
-    stream->own_buffer = ring->spare_buffers;
-    if (stream->own_buffer != NULL)
-        memcpy(&ring->spare_buffers, stream->own_buffer, sizeof(char *));
-    else
-        stream->own_buffer = malloc(OWN_BUFFER_SIZE);
-    return stream->own_buffer == NULL ? -ENOMEM : 0;
+    if (stream->by_readiness == 0)
+        stream->by_readiness = READINESS_RECEIVES;
 }
-
-void ul_stream_give_own_buffer(ul_stream *stream)
-{
-    if (stream->own_buffer == NULL)
-        return;
-    memcpy(stream->own_buffer, &stream->ring->spare_buffers, sizeof(char *));
-    stream->ring->spare_buffers = stream->own_buffer;
-    stream->own_buffer = NULL;
-}
-
-static int shares_buffers(const ul_stream *stream) { return stream->multishot && !stream->bulk; }
 
 void ul_stream_leave_bulk(ul_stream *stream)
 {
     stream->ring->bulk_streams -= stream->bulk;
-    stream->bulk = stream->bulk_score = 0;
+    stream->bulk = stream->full_buffers = 0;
 }
 
-/* After so many bytes came: whether the stream is to have another kind of buffer from now on. */
-static int choose_buffer(ul_stream *stream, uint32_t size)
+/* After so many bytes came through the group: whether the stream is to receive in bulk from now on. */
+static int begins_bulk(ul_stream *stream, uint32_t size)
 {
     ul_ring *ring = stream->ring;
-    int much = size >= ring->buffers[UL_GROUP_STREAM].size_bytes;
-    if (stream->bulk) {
-        stream->bulk_score = much ? BULK_ENDS_AFTER : stream->bulk_score - 1;
-        if (stream->bulk_score == 0)
-            ul_stream_leave_bulk(stream);
+    if (size < ring->buffers[UL_GROUP_STREAM].size_bytes) {
+        stream->full_buffers -= stream->full_buffers > 0;
         return 0;
     }
-    if (much && stream->bulk_score < BULK_BEGINS_AT)
-        stream->bulk_score++;
-    else if (!much && stream->bulk_score > 0)
-        stream->bulk_score--;
-    if (stream->bulk_score < BULK_BEGINS_AT || ring->bulk_streams >= ring->bulk_streams_max)
-        return 0;
-    ring->bulk_streams++;
-    stream->bulk = 1;
-    stream->bulk_score = BULK_ENDS_AFTER;
-    return 1;
+    if (stream->full_buffers < BULK_BEGINS_AT)
+        stream->full_buffers++;
+    return stream->full_buffers == BULK_BEGINS_AT && (stream->bulk || ring->bulk_streams < ring->bulk_streams_max);
 }
 
-static void fill_receive(ul_stream *stream, struct io_uring_sqe *sqe)
+static void begin_bulk(ul_stream *stream)
 {
-    sqe->fd = stream->fd;
-    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
-    if (shares_buffers(stream)) {
-        sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
-        sqe->flags = IOSQE_BUFFER_SELECT;
-        sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
-    } else {
-        sqe->opcode = stream->pipe ? IORING_OP_READ : IORING_OP_RECV;
-        sqe->addr = (uint64_t)(uintptr_t)stream->own_buffer;
-        sqe->len = OWN_BUFFER_SIZE;
+    stream->ring->bulk_streams += !stream->bulk;
+    stream->bulk = 1;
+    stream->by_readiness = READINESS_RECEIVES;
+}
+
+/* After so many bytes came by readiness. */
+static void count_readiness(ul_stream *stream, uint32_t size)
+{
+    if (!stream->multishot)
+        return;
+    int is_full = size >= stream->ring->buffers[UL_GROUP_STREAM].size_bytes;
+    if (is_full && (stream->bulk || stream->ring->bulk_streams < stream->ring->bulk_streams_max)) {
+        begin_bulk(stream);
+    } else if (stream->by_readiness > 0 && --stream->by_readiness == 0) {
+        ul_stream_leave_bulk(stream);
     }
 }
 
@@ -95,18 +81,19 @@ int ul_stream_stage_receive(ul_stream *stream)
 {
     int error;
     stream->cancelling_receive = 0;
-    stream->receive_polls = stream->watches || stream->poll_receive_first;
+    stream->receive_polls = stream->watches || !uses_group(stream);
     if (stream->receive_polls) {
         uint32_t events = stream->watches ? stream->watched_events : POLLIN;
-        stream->poll_receive_first = 0;
         return ul_stream_stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
     }
-    if (!shares_buffers(stream) && stream->own_buffer == NULL && take_own_buffer(stream) < 0)
-        return -ENOMEM;
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
-    fill_receive(stream, sqe);
+    sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
+    sqe->flags = IOSQE_BUFFER_SELECT;
+    sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
+    sqe->fd = stream->fd;
+    sqe->off = stream->pipe ? CURRENT_POSITION : 0;
     stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
     return 0;
 }
@@ -117,8 +104,8 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
-    if (stream->receive_token != 0 || stream->queued_to_receive || stream->own_lent)
-        return 0; /* own_lent: ul_stream_recycle goes on */
+    if (stream->receive_token != 0 || stream->queued_to_receive)
+        return 0;
     return ul_stream_stage_receive(stream);
 }
 
@@ -138,48 +125,55 @@ int ul_stream_cancel_receive(ul_stream *stream)
     return ul_stage_cancel(stream->ring, stream->receive_token);
 }
 
-/* Ask for no more; what the kernel had already taken from the socket still comes. */
+/* Take no more from the socket, from the next enter on; what was taken before still comes.  Whether a receive is being
+ * cancelled for that. */
 int ul_stream_hold(ul_stream *stream)
 {
     stream->wanted = 0;
-    return ul_stream_cancel_receive(stream);
+    if (stream->receive_token == 0 || stream->receive_polls)
+        return 0;
+    receive_by_readiness(stream);
+    int error = ul_stream_cancel_receive(stream);
+    return error < 0 ? error : 1;
 }
 
+/* First come, first served. */
 static void queue_to_receive(ul_stream *stream)
 {
-    if (stream->queued_to_receive)
+    ul_ring *ring = stream->ring;
+    if (stream->queued_to_receive || !stream->wanted)
         return;
     stream->queued_to_receive = 1;
-    stream->next_to_receive = stream->ring->to_receive;
-    stream->ring->to_receive = stream;
+    stream->next_to_receive = NULL;
+    if (ring->to_receive == NULL)
+        ring->to_receive = stream;
+    else
+        ring->last_to_receive->next_to_receive = stream;
+    ring->last_to_receive = stream;
 }
 
 /* The bytes of a UL_STREAM_DATA event were taken. */
 void ul_stream_recycle(ul_stream *stream, const ul_event *event)
 {
-    if (event->data != stream->own_buffer)
-        ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id, stream);
-    else {
-        stream->own_lent = 0;
-        if (shares_buffers(stream))
-            ul_stream_give_own_buffer(stream);
-        if (stream->wanted && stream->receive_token == 0)
-            queue_to_receive(stream);
-    }
+    ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id, stream);
 }
 
 static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
-    if (!stream->watches || cqe->res < 0) {
+    if (cqe->res == -ECANCELED || cqe->res == -EINTR) {
+        queue_to_receive(stream);
+    } else if (!stream->watches) {
         if (stream->wanted)
-            queue_to_receive(stream);
-        return;
-    }
-    stream->wanted = 0;
-    stream->ended = 1;
-    if (!stream->closing) {
-        event->what |= UL_STREAM_HANGUP;
-        event->res = stream->queue.size > 0;
+            event->what |= UL_STREAM_READABLE;
+    } else if (cqe->res < 0) {
+        queue_to_receive(stream);
+    } else {
+        stream->wanted = 0;
+        stream->ended = 1;
+        if (!stream->closing) {
+            event->what |= UL_STREAM_HANGUP;
+            event->res = stream->queue.size > 0;
+        }
     }
 }
 
@@ -193,6 +187,54 @@ static int was_reset(ul_stream *stream)
            state == TCP_CLOSE;
 }
 
+/* Receives nothing any more: the errno, 0 at the end of file. */
+static int end_receiving(ul_stream *stream, int error)
+{
+    stream->wanted = 0;
+    stream->ended = 1;
+    return error == 0 && was_reset(stream) ? -ECONNRESET : error;
+}
+
+/* Takes what is there, after UL_STREAM_READABLE: the number of bytes, 0 at the end of file, or a negative errno, of
+ * which EAGAIN means that the next UL_STREAM_READABLE comes as always. */
+int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
+{
+    if (!stream->wanted)
+        return -EAGAIN;
+    ssize_t size = stream->pipe ? read(stream->fd, buffer, size_bytes)
+                                : recv(stream->fd, buffer, size_bytes, MSG_DONTWAIT);
+    if (size > 0) {
+        stream->ring->statistics.bytes_received += (uint64_t)size;
+        count_readiness(stream, (uint32_t)size);
+    } else if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
+        return end_receiving(stream, size == 0 ? 0 : -errno);
+    }
+    if (stream->receive_token == 0)
+        queue_to_receive(stream);
+    return size > 0 ? (int)size : -EAGAIN;
+}
+
+static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+{
+    ul_ring *ring = stream->ring;
+    ring->statistics.bytes_received += (uint64_t)cqe->res;
+    event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id, stream);
+    if (stream->closing) {
+        ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id, stream);
+    } else {
+        event->what |= UL_STREAM_DATA;
+        if (begins_bulk(stream, (uint32_t)cqe->res)) {
+            begin_bulk(stream);
+            ul_stream_cancel_receive(stream);
+        }
+    }
+    if (stream->receive_token == 0 && stream->wanted) {
+        ring->statistics.rearms++;
+        queue_to_receive(stream);
+    }
+}
+
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
     ul_ring *ring = stream->ring;
@@ -203,47 +245,27 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
         complete_poll(stream, cqe, event);
         return;
     }
-    stream->poll_receive_first = stream->polls || (stream->pipe && cqe->res == -EAGAIN);
-    int shared = cqe->flags & IORING_CQE_F_BUFFER;
     if (cqe->res > 0) {
-        ring->statistics.bytes_received += (uint64_t)cqe->res;
-        event->data = stream->own_buffer;
-        if (shared) {
-            event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-            event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id, stream);
-        }
-        if (!stream->closing) {
-            event->what |= UL_STREAM_DATA;
-            stream->own_lent = !shared;
-            if (stream->multishot && choose_buffer(stream, (uint32_t)cqe->res))
-                ul_stream_cancel_receive(stream);
-        } else if (shared)
-            ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id, stream);
-        if (ended && shared && stream->wanted) {
-            ring->statistics.rearms++;
-            queue_to_receive(stream);
-        }
+        complete_data(stream, cqe, event);
         return;
     }
-    if (shared) {
+    if (cqe->flags & IORING_CQE_F_BUFFER) {
         ul_buffer_lend(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
         ul_buffer_recycle(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
     }
     if (!ended)
         return;
-    if (cqe->res == -ENOBUFS || cqe->res == -EINTR || cqe->res == -EAGAIN || cqe->res == -ECANCELED) {
-        if (cqe->res == -ENOBUFS) {
-            ring->statistics.no_buffers++;
-            ul_buffers_grow(ring, UL_GROUP_STREAM);
-        }
-        if (stream->wanted)
-            queue_to_receive(stream);
+    if (cqe->res == -ENOBUFS) {
+        ring->statistics.no_buffers++;
+        ul_buffers_found_empty(ring, UL_GROUP_STREAM);
+    }
+    if (cqe->res == -ENOBUFS || cqe->res == -EAGAIN)
+        receive_by_readiness(stream); /* EAGAIN: of a pipe, before Linux had them wait */
+    if (cqe->res == -ENOBUFS || cqe->res == -EAGAIN || cqe->res == -EINTR || cqe->res == -ECANCELED) {
+        queue_to_receive(stream);
         return;
     }
-    stream->wanted = 0;
-    stream->ended = 1;
-    if (cqe->res == 0 && was_reset(stream))
-        event->res = -ECONNRESET;
+    event->res = end_receiving(stream, cqe->res);
     if (!stream->closing)
         event->what |= event->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
 }
