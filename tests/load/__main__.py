@@ -12,6 +12,7 @@ from tests.variants import FACTORIES
 
 from .cancels import cancels
 from .churn import growth, short_connections, timers
+from .flood import LATE_S, flood
 from .writing import write_and_compute
 
 CHURNS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
@@ -27,6 +28,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count, help=f"how many; {count} by default, 0 for none")
     parser.add_argument("--cancels", type=float, default=0, help="seconds in which sources that fire are cancelled")
     parser.add_argument("--writes", type=float, default=0, help="seconds of writes with a computation after them")
+    parser.add_argument("--flood", type=float, default=0, help="seconds of questions beside 100 fast senders")
     options = parser.parse_args()
     for variant in options.loops if options.cancels else ():
         with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
@@ -34,6 +36,9 @@ def main() -> None:
     for variant in options.loops if options.writes else ():
         with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
             print(f"{variant:10} {runner.run(write_and_compute(options.writes, seed=time.time_ns()))}", flush=True)
+    for variant in options.loops if options.flood else ():
+        with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
+            print(f"{variant:10} late is {LATE_S} s: {runner.run(flood(options.flood, 100))}", flush=True)
     print(f"{'loop':10} {'what':12} {'count':>9} {'per second':>10}  what stays: resident, blocks, descriptors")
     for variant in options.loops:
         for name, (churn, _) in CHURNS.items():
