@@ -75,11 +75,9 @@ if not _is_control:
     # What aiofiles' tests look at below the surface, by its names there: the file of the standard library that is
     # wrapped, of which there is none here, so that the file itself has to do.
     from uringloop.files.base import File
-    from uringloop.files.context import Opening
-    from uringloop.files.tempfile import AsyncSpooledTemporaryFile
+    from uringloop.files.tempfile import SpooledFile
 
     File._file = property(lambda self: self)  # type: ignore[attr-defined]
-    Opening._obj = property(lambda self: self._file)  # type: ignore[attr-defined]
-    AsyncSpooledTemporaryFile._file = property(  # type: ignore[attr-defined]
+    SpooledFile._file = property(  # type: ignore[attr-defined]
         lambda self: SimpleNamespace(_file=self._spool)
     )

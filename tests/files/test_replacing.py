@@ -1,9 +1,12 @@
 """`install`, and that everything of aiofiles is there: its names, its arguments."""
 
+import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,8 +34,22 @@ AIOFILES = [
     "aiofiles.threadpool.text",
     "aiofiles.threadpool.utils",
 ]
-#: What aiofiles uses inside, and nobody else could.
-INSIDE = {"AiofilesContextManager", "AiofilesContextManagerTempDir", "cond_delegate_to_executor"}
+#: The standard library's, or what `from ... import` of it has left behind.
+STANDARD = sys.stdlib_module_names | {"builtins", "_io"}
+
+
+def own_names(module: ModuleType) -> set[str]:
+    """All that a module has, underscored or not, but for what it has from the standard library."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("__") and name != "_" and not is_standard(value)
+    }
+
+
+def is_standard(value: Any) -> bool:
+    home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return home is not None and home.partition(".")[0] in STANDARD
 
 
 @pytest.mark.usefixtures("_undone")
@@ -42,14 +59,91 @@ def test_every_name_of_aiofiles(name: str) -> None:
     files.install()
     ours = importlib.import_module(name)
     assert ours.__name__.startswith("uringloop.files")
-    public = set(getattr(theirs, "__all__", [])) | {
-        own
-        for own, value in vars(theirs).items()
-        if not own.startswith("_") and getattr(value, "__module__", "") == name
-    }
-    assert {own for own in public - INSIDE if not hasattr(ours, own)} == set()
+    names = own_names(theirs) | set(getattr(theirs, "__all__", []))
+    assert {own for own in names if not hasattr(ours, own)} == set()
+    assert {own for own in names if callable(getattr(theirs, own)) and not callable(getattr(ours, own))} == set()
     files.uninstall()
     assert importlib.import_module(name) is theirs
+
+
+@pytest.mark.usefixtures("_undone")
+@pytest.mark.parametrize("name", AIOFILES)
+def test_every_name_by_its_path(name: str) -> None:
+    """`import aiofiles.threadpool.text`, and then `aiofiles.threadpool.text.AsyncTextIOWrapper`."""
+    theirs = importlib.import_module(name)
+    names = own_names(theirs)
+    files.install()
+    ours = functools.reduce(getattr, name.split(".")[1:], importlib.import_module("aiofiles"))
+    assert {own for own in names if not hasattr(ours, own)} == set()
+
+
+def test_what_is_returned_counts_as_aiofiles_kinds() -> None:
+    answer = script(
+        """
+        import asyncio, os, tempfile
+        from uringloop import files
+        files.install()
+        import aiofiles, aiofiles.base, aiofiles.tempfile.temptypes, aiofiles.threadpool.utils
+        from aiofiles.base import AiofilesContextManager
+        from aiofiles.threadpool import _open
+        from aiofiles.tempfile import _temporary_file, _temporary_directory
+
+        class Own(AiofilesContextManager):
+            # As those who build on aiofiles do.
+            async def size(self):
+                self._obj = await self._coro
+                return os.fstat(self._obj.fileno()).st_size
+
+        async def main():
+            opening = aiofiles.open(__import__("sys").executable, "rb")
+            assert isinstance(opening, AiofilesContextManager)
+            assert opening._obj is None
+            async with opening as file:
+                assert opening._obj is file
+            async with AiofilesContextManager(_open("new", "w")) as file:
+                await file.write("text")
+            assert file.closed
+            own = Own(_open("new"))
+            assert await own.size() == 4
+            async with own as file:
+                assert await file.read() == "text"
+            async with AiofilesContextManager(_temporary_file(named=True)) as file:
+                assert os.path.exists(file.name)
+            folder = await _temporary_directory()
+            assert isinstance(folder, aiofiles.tempfile.temptypes.AsyncTemporaryDirectory)
+            await folder.close()
+            spooled = await aiofiles.tempfile.SpooledTemporaryFile()
+            assert isinstance(spooled, aiofiles.tempfile.AsyncSpooledTemporaryFile)
+            await spooled.close()
+            wrapped = aiofiles.tempfile.AsyncSpooledTemporaryFile(tempfile.SpooledTemporaryFile(3), None, None)
+            assert await wrapped.write(b"ab") == 2
+            assert not wrapped._file._rolled
+            await wrapped.write(b"cd")
+            assert wrapped._file._rolled
+            await wrapped.write(b"ef")
+            await wrapped.seek(0)
+            assert await wrapped.read() == b"abcdef"
+            await wrapped.close()
+            with tempfile.TemporaryFile() as plain:
+                async with aiofiles.tempfile.wrap(plain, plain) as file:
+                    await file.write(b"x")
+
+        @aiofiles.threadpool.utils.delegate_to_executor("upper")
+        class Shouting:
+            _executor = None
+            _file = "quiet"
+
+            @property
+            def _loop(self):
+                return asyncio.get_running_loop()
+
+        assert asyncio.run(Shouting().upper()) == "QUIET"
+        os.chdir(tempfile.mkdtemp())
+        asyncio.run(main())
+        print("done")
+    """
+    )
+    assert answer == "done\n"
 
 
 def parameters(function: Any) -> list[tuple[str, Any]]:

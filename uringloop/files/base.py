@@ -2,6 +2,8 @@
 
 Calls on one file wait for each other, in the order in which they were made.  Closing waits for those before it, writes
 what is buffered, and closes whatever happens.
+
+`aiofiles.base` is this module where `install` was called, and so its names are here.
 """
 
 import asyncio
@@ -14,9 +16,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .hot import Base
+from .wrapping import AiofilesContextManager, AsyncBase, AsyncIndirectBase, wrap
 
 if TYPE_CHECKING:
     from .raw import RawFile
+
+__all__ = [
+    "CLOSED_MESSAGE",
+    "AiofilesContextManager",
+    "AsyncBase",
+    "AsyncIndirectBase",
+    "Data",
+    "File",
+    "bytes_of",
+    "count_of",
+    "give_turn",
+    "space_of",
+    "surely",
+    "wrap",
+]
 
 Data = TypeVar("Data", str, bytes)
 

@@ -33,3 +33,9 @@ class Opening(Context, Generic[_F]):
     async def _keep(self, opening: Coroutine[Any, Any, _F]) -> _F:
         self._file = file = await opening
         return file
+
+    @property
+    def _obj(self) -> _F | None:
+        """The file, by its name in aiofiles; None before it is open and after the end."""
+        file: _F | None = self._file
+        return file

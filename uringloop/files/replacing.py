@@ -9,11 +9,11 @@ _PACKAGE = __package__
 #: aiofiles' modules, and what has their names here.
 _MODULES = {
     "aiofiles": "",
-    "aiofiles.base": ".wrapping",
+    "aiofiles.base": ".base",
     "aiofiles.os": ".os",
     "aiofiles.ospath": ".ospath",
     "aiofiles.tempfile": ".tempfile",
-    "aiofiles.tempfile.temptypes": ".tempfile",
+    "aiofiles.tempfile.temptypes": ".temptypes",
     "aiofiles.threadpool": ".threadpool",
     "aiofiles.threadpool.binary": ".wrapping",
     "aiofiles.threadpool.text": ".wrapping",

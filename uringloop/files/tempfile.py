@@ -14,14 +14,39 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Self
 
+from . import temptypes
 from .base import surely
-from .blocking import in_thread, made_in_thread
+from .blocking import made_in_thread
 from .context import Opening
 from .os import unlink
 from .paths import Loop
-from .threadpool import open, wrap
+from .temptypes import AiofilesContextManagerTempDir, AsyncSpooledTemporaryFile, AsyncTemporaryDirectory, wrap
+from .threadpool import open
+from .threadpool import wrap as wrap_file
+from .wrapping import (
+    AiofilesContextManager,
+    AsyncBufferedIOBase,
+    AsyncBufferedReader,
+    AsyncFileIO,
+    AsyncTextIOWrapper,
+)
 
-__all__ = ["NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile"]
+__all__ = [
+    "AiofilesContextManager",
+    "AiofilesContextManagerTempDir",
+    "AsyncBufferedIOBase",
+    "AsyncBufferedReader",
+    "AsyncFileIO",
+    "AsyncSpooledTemporaryFile",
+    "AsyncTemporaryDirectory",
+    "AsyncTextIOWrapper",
+    "NamedTemporaryFile",
+    "SpooledTemporaryFile",
+    "TemporaryDirectory",
+    "TemporaryFile",
+    "temptypes",
+    "wrap",
+]
 
 Name = str | bytes | None
 Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
@@ -204,27 +229,27 @@ def SpooledTemporaryFile(
     executor: Executor | None = None,
     *,
     errors: str | None = None,
-) -> Opening["AsyncSpooledTemporaryFile"]:
+) -> Opening["SpooledFile"]:
     """A file that is kept in memory until it is longer than max_size; see `tempfile.SpooledTemporaryFile`.
 
     Args:
         max_size: in bytes, of text in units of `tell`; 0 for any length, until `rollover` or `fileno`.
     """
     spooled = functools.partial(
-        AsyncSpooledTemporaryFile,
+        SpooledFile,
         max_size,
         mode,
         {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline},
         {"suffix": suffix, "prefix": prefix, "dir": dir, "loop": loop, "executor": executor},
     )
 
-    async def make() -> AsyncSpooledTemporaryFile:
+    async def make() -> SpooledFile:
         return spooled()
 
     return Opening(make)
 
 
-class AsyncSpooledTemporaryFile:
+class SpooledFile:
     """What `SpooledTemporaryFile` gives: in memory first, then what `TemporaryFile` gives."""
 
     def __init__(self, max_size: int, mode: str, layers: dict[str, Any], place: dict[str, Any]) -> None:
@@ -251,7 +276,7 @@ class AsyncSpooledTemporaryFile:
             if hasattr(spool, "buffer"):
                 spool.flush()
                 # Where there is no ring it is the standard library's.
-                buffer = wrap(file.buffer) if isinstance(file.buffer, io.BufferedIOBase) else file.buffer
+                buffer = wrap_file(file.buffer) if isinstance(file.buffer, io.BufferedIOBase) else file.buffer
                 await buffer.write(spool.buffer.getvalue())
             else:
                 await file.write(spool.getvalue())
@@ -415,42 +440,23 @@ def TemporaryDirectory(
     return OpeningFolder(make_in_thread)
 
 
-class AsyncTemporaryDirectory:
-    """What `TemporaryDirectory` gives.
+# aiofiles' coroutine functions behind these, by their names there.
 
-    Args:
-        file: the standard library's.
-        loop: of asyncio.
-        executor: whose thread removes it.
-    """
 
-    def __init__(
-        self,
-        file: "tempfile.TemporaryDirectory[str]",
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor | None,
-    ) -> None:
-        self._folder = file
-        self._loop = loop
-        self._executor = executor
+async def _temporary_file(named: bool = True, *args: Any, max_size: int = 0, **options: Any) -> Any:
+    """What `NamedTemporaryFile` gives, or `TemporaryFile` if it is not to be named; max_size is of no consequence."""
+    return await (NamedTemporaryFile if named else TemporaryFile)(*args, **options)
 
-    @property
-    def name(self) -> str:
-        """Its path."""
-        return self._folder.name
 
-    async def cleanup(self) -> None:
-        """Remove it with what is in it."""
-        await in_thread(self._loop, self._executor, self._folder.cleanup)
+async def _spooled_temporary_file(*args: Any, **options: Any) -> SpooledFile:
+    """What `SpooledTemporaryFile` gives."""
+    return await SpooledTemporaryFile(*args, **options)
 
-    async def close(self) -> None:
-        """The same."""
-        await self.cleanup()
 
-    async def __aenter__(self) -> str:
-        return self.name
+async def _temporary_directory(*args: Any, **options: Any) -> AsyncTemporaryDirectory:
+    """What `TemporaryDirectory` gives."""
+    return await TemporaryDirectory(*args, **options)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await in_thread(self._loop, self._executor, self._folder.__exit__, kind, value, traceback)
+
+AsyncSpooledTemporaryFile.register(SpooledFile)
+AiofilesContextManagerTempDir.register(OpeningFolder)

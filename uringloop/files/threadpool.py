@@ -19,6 +19,7 @@ from typing import Any, Literal, overload
 
 from ..companion import Submitter, submitter
 from ..ring import Descriptor
+from . import wrapping
 from .context import Opening
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import Layers, Opener, Status, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
@@ -27,6 +28,7 @@ from .reading import BufferedReader
 from .text import TextFile
 from .threads import may_wait_for_ever, unjoined
 from .wrapping import (
+    AiofilesContextManager,
     AsyncBufferedIOBase,
     AsyncBufferedReader,
     AsyncFileIO,
@@ -37,11 +39,35 @@ from .wrapping import (
 from .wrapping import wrap_file as wrap
 from .writing import BufferedRandom, BufferedWriter
 
-__all__ = ["open", "stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes", "sync_open", "wrap"]
+__all__ = [
+    "AiofilesContextManager",
+    "AsyncBufferedIOBase",
+    "AsyncBufferedReader",
+    "AsyncFileIO",
+    "AsyncIndirectBufferedIOBase",
+    "AsyncTextIOWrapper",
+    "AsyncTextIndirectIOWrapper",
+    "binary",
+    "open",
+    "stderr",
+    "stderr_bytes",
+    "stdin",
+    "stdin_bytes",
+    "stdout",
+    "stdout_bytes",
+    "sync_open",
+    "text",
+    "utils",
+    "wrap",
+]
 
 sync_open: Any = builtins.open
 
+#: By its submodules' names in aiofiles.
+binary = text = utils = wrapping
+
 # For who asks what kind of file it is.
+AiofilesContextManager.register(Opening)
 AsyncBufferedIOBase.register(BufferedWriter)
 AsyncBufferedReader.register(BufferedReader)
 AsyncBufferedReader.register(BufferedRandom)
@@ -189,10 +215,28 @@ def open(
     flags = parse_mode(mode)
     layers = parse_layers(mode, buffering, encoding, errors, newline)
     path = parse_path(file, closefd)
-    return Opening(_open, loop, executor, given, flags, layers, path)
+    return Opening(_open_here, loop, executor, given, flags, layers, path)
 
 
-def _open(
+async def _open(
+    file: FilePath,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    executor: Executor | None = None,
+) -> Any:
+    """`open` as a coroutine function, by the name that it has in aiofiles."""
+    layers = (buffering, encoding, errors, newline)
+    return await open(file, mode, *layers, closefd, opener, loop=loop, executor=executor)
+
+
+def _open_here(
     loop: asyncio.AbstractEventLoop | None,
     executor: Executor | None,
     given: tuple[Any, ...],

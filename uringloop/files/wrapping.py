@@ -10,8 +10,9 @@ What works on a descriptor that the caller may close afterwards is awaited by `b
 import asyncio
 import functools
 from abc import ABCMeta
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from functools import singledispatch
 from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOBase
 from types import TracebackType
@@ -91,7 +92,7 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
 
     async def _surely(self, function: Callable[[], object]) -> None:
         """Call a function of the file when it is its turn, also if this is cancelled before."""
-        await asyncio.shield(self._loop.create_task(_in_turn(self, function, droppable=False)))
+        await asyncio.shield(self._loop.create_task(in_turn(self, function, droppable=False)))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} wrapping {self._file!r}"
@@ -127,36 +128,91 @@ class AsyncIndirectBase(AsyncBase):
         """Which file it is, is not this object's to say."""
 
 
-async def _in_turn(owner: Any, function: Callable[[], _T], *, droppable: bool = True) -> _T:
+async def in_turn(owner: Any, function: Callable[[], _T], *, droppable: bool = True) -> _T:
     """Call a function in a thread when the file of owner, an `AsyncBase` or the like, is free."""
     turns = vars(owner).setdefault("_turns", Turns())
     return await call_in_turn(turns, owner._loop, owner._executor, owner._file, function, droppable=droppable)
 
 
+class AiofilesContextManager(Awaitable[Any], AbstractAsyncContextManager[Any]):
+    """A file about to be opened by a coroutine; see `aiofiles.base.AiofilesContextManager`.
+
+    What `open` returns counts as one, and is made in another way.
+
+    Args:
+        coro: returns the file.
+    """
+
+    __slots__ = ("_coro", "_obj")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        self._coro = coro
+        self._obj: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._obj is None:
+            self._obj = yield from self._coro.__await__()
+        return self._obj
+
+    async def __aenter__(self) -> Any:
+        return await self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        file, self._obj = self._obj, None
+        if hasattr(type(file), "__aexit__"):
+            await file.__aexit__(kind, value, traceback)
+        else:
+            await in_turn(file, functools.partial(file._file.__exit__, kind, value, traceback), droppable=False)
+
+
 def delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class methods that call the file's own in a thread."""
 
-    def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Coroutine[Any, Any, Any]]:
-        async def call(self: AsyncBase, *args: Any, **kwargs: Any) -> Any:
-            return await _in_turn(self, functools.partial(getattr(self._file, name), *args, **kwargs))
+    return _with_members(names, _make_delegate_method)
 
-        return call
 
-    return _with_members(names, method)
+def cond_delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """The same for temporary files that are in memory first: there the methods are called at once."""
+    return _with_members(names, _make_cond_delegate_method)
 
 
 def proxy_method_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class methods that are the file's own: they do not block."""
 
-    def method(name: str) -> Callable[Concatenate[AsyncBase, ...], Any]:
-        return lambda self, *args, **kwargs: getattr(self._file, name)(*args, **kwargs)
-
-    return _with_members(names, method)
+    return _with_members(names, _make_proxy_method)
 
 
 def proxy_property_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
     """Give a class properties that are the file's attributes."""
-    return _with_members(names, lambda name: property(lambda self: getattr(self._file, name)))
+    return _with_members(names, _make_proxy_property)
+
+
+# Underscored, and imported from aiofiles all the same.
+
+
+def _make_delegate_method(attr_name: str) -> Callable[Concatenate[Any, ...], Coroutine[Any, Any, Any]]:
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await in_turn(self, functools.partial(getattr(self._file, attr_name), *args, **kwargs))
+
+    return call
+
+
+def _make_cond_delegate_method(attr_name: str) -> Callable[Concatenate[Any, ...], Coroutine[Any, Any, Any]]:
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        function = functools.partial(getattr(self._file, attr_name), *args, **kwargs)
+        return await in_turn(self, function) if self._file._rolled else function()
+
+    return call
+
+
+def _make_proxy_method(attr_name: str) -> Callable[Concatenate[Any, ...], Any]:
+    return lambda self, *args, **kwargs: getattr(self._file, attr_name)(*args, **kwargs)
+
+
+def _make_proxy_property(attr_name: str) -> property:
+    return property(lambda self: getattr(self._file, attr_name))
 
 
 def _with_members(names: tuple[str, ...], make: Callable[[str], Any]) -> Callable[[type[_T]], type[_T]]:
