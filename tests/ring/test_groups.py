@@ -76,6 +76,25 @@ def test_a_loan_that_is_dropped_is_recycled(ring: Ring, pair: tuple[socket.socke
         assert group.lent == 0
 
 
+def test_a_completion_is_lent_once(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
+    """A second loan would give the kernel one buffer twice, also after the first was recycled."""
+    ours, theirs = pair
+    group = ring.open_group(2, 100)
+    theirs.send(b"data")
+    completion = receive(ring, group, ours)
+    loan = group.lend(completion)
+    with pytest.raises(ValueError, match="was lent before"):
+        group.lend(completion)
+    loan.recycle()
+    with pytest.raises(ValueError, match="was lent before"):
+        group.lend(completion)
+    assert group.lent == 0
+    for number in range(3):
+        theirs.send(b"%d" % number)
+        with group.lend(receive(ring, group, ours)) as data:
+            assert data == b"%d" % number
+
+
 def test_an_exception_in_the_block(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
     """It is the one that is seen, and the buffer comes back, at the latest with the traceback's end."""
     ours, theirs = pair

@@ -50,12 +50,9 @@ class BufferGroup:
         Each completion's buffer is lent once, also if it failed or received nothing: until then the kernel lacks it.
 
         Raises:
-            ValueError: the completion has no buffer.
+            ValueError: the completion has no buffer, or its buffer was lent before.
         """
-        buffer_id = completion.buffer_id
-        if buffer_id is None:
-            raise ValueError(f"{completion!r} has no buffer")
-        return self._lender.lend(buffer_id, max(completion.res, 0))
+        return self._lender.lend(completion)
 
     def close(self) -> None:
         """Take the group from the kernel.  What is lent stays readable.

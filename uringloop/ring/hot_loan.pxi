@@ -42,8 +42,19 @@ cdef class Lender:
         )
         self.tail += 1
 
-    def lend(self, int buffer_id, int size_bytes):
-        """The first size_bytes of a buffer that a completion named."""
+    def lend(self, Completion completion):
+        """Lend the buffer that a completion names, once; returns the `Loan` of what was received.
+
+        Raises:
+            IndexError: there is no such buffer.
+            ValueError: the completion has no buffer, or it was lent before.
+        """
+        if not completion.flags & IORING_CQE_F_BUFFER:
+            raise ValueError(f"{completion!r} has no buffer")
+        if completion.lent:
+            raise ValueError(f"the buffer of {completion!r} was lent before")
+        cdef int buffer_id = completion.flags >> IORING_CQE_BUFFER_SHIFT
+        cdef int size_bytes = max(completion.res, 0)
         if not 0 <= buffer_id < <int>self.count or not 0 <= size_bytes <= <int>self.size_bytes:
             raise IndexError("no such buffer, or more bytes than it has")
         cdef Loan loan = Loan()
@@ -52,6 +63,7 @@ cdef class Lender:
         loan.size_bytes = size_bytes
         loan.buffer_id = buffer_id
         self.lent += 1
+        completion.lent = True
         return loan
 
     def close(self):

@@ -19,6 +19,7 @@ cdef class Completion:
     cdef readonly uint64_t user_data
     cdef readonly int res
     cdef readonly uint32_t flags
+    cdef bint lent  # its buffer was: once is all
 
     @property
     def more(self):
