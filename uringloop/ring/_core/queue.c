@@ -68,30 +68,28 @@ static void append(ul_queue *queue, ul_chunk *chunk)
     queue->tail = chunk;
 }
 
-/* Small writes share a chunk with those before them, unless the kernel has been given that chunk. */
+/* Small writes share a chunk with those before them, unless the kernel has been given that chunk.  All or nothing. */
 int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight)
 {
-    const char *from = data;
     ul_chunk *tail = queue->tail;
-    queue->size += size;
+    size_t part = 0;
     if (tail != NULL && tail->capacity > tail->size && (tail != queue->head || !head_in_flight)) {
-        size_t room = tail->capacity - tail->size;
-        size_t part = size < room ? size : room;
-        memcpy(tail->storage + tail->size, from, part);
-        tail->size += part;
-        from += part;
-        size -= part;
+        part = tail->capacity - tail->size;
+        part = size < part ? size : part;
     }
-    if (size > 0) {
-        ul_chunk *chunk = take_chunk(ring, size);
-        if (chunk == NULL) {
-            queue->size -= size;
+    if (size > part) {
+        ul_chunk *chunk = take_chunk(ring, size - part);
+        if (chunk == NULL)
             return -ENOMEM;
-        }
-        memcpy(chunk->storage, from, size);
-        chunk->size = size;
+        memcpy(chunk->storage, (const char *)data + part, size - part);
+        chunk->size = size - part;
         append(queue, chunk);
     }
+    if (part > 0) {
+        memcpy(tail->storage + tail->size, data, part);
+        tail->size += part;
+    }
+    queue->size += size;
     return 0;
 }
 
