@@ -22,6 +22,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from asyncio import Handle
@@ -161,6 +162,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _take_thread(self) -> None:
         """Make the ring this thread's: the kernel lets no other enter it."""
         if self._ring.forked:
+            exit = sys.exception()
+            if isinstance(exit, SystemExit | KeyboardInterrupt):
+                # The child is on its way out, through a runner that would still end the parent's tasks.
+                raise exit
             raise RuntimeError(
                 "this event loop was made before fork(); make a new one in the child, with uringloop.new_event_loop()"
             )

@@ -197,16 +197,21 @@ cdef class Dispatcher:
     def detach(self):
         """Forget the ring, which is about to be closed: everything after this is refused."""
         cdef Endpoint endpoint
-        for endpoint in self.endpoints:
-            endpoint.forget_core()
-        self.endpoints.clear()
         self.ring = NULL
         self.count = self.cursor = 0
+        # Letting go of a protocol may run Python.
+        endpoints, self.endpoints = self.endpoints, set()
+        for endpoint in endpoints:
+            endpoint.forget_core()
 
     cdef int check(self) except -1:
         if self.ring == NULL:
             raise RuntimeError("the ring is closed")
         return 0
+
+    cdef bint has_memory(self):
+        """Whether the queues and the receive buffers are there: the ring is open, and this is no forked child."""
+        return self.ring != NULL and not ul_ring_forgotten(self.ring)
 
     def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
               uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
@@ -284,8 +289,14 @@ cdef class Dispatcher:
         return ul_buffers_found_empty(self.ring, UL_GROUP_STREAM) != -ENOBUFS
 
     def cancel(self, uint64_t token):
-        """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed."""
+        """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed.
+
+        In a forked child the operation ends here: the kernel completes it for the parent, in the parent's memory.
+        """
         if self.ring == NULL:
+            return
+        if ul_ring_forgotten(self.ring):
+            self.complete(token, -ECANCELED, 0)
             return
         cdef int error = ul_stage_cancel(self.ring, token)
         if error < 0:
@@ -303,7 +314,7 @@ cdef class Dispatcher:
 
     def has_work(self):
         """Whether sleeping would be wrong: completions at hand or under way, SQEs staged, events not yet dispatched."""
-        return self.cursor < self.count or ul_has_work(self.ring)
+        return self.has_memory() and (self.cursor < self.count or ul_has_work(self.ring) != 0)
 
     def callbacks(self):
         """Yield an `EventCallback` for each event that waits now, to be called before the next one is asked for."""
@@ -520,6 +531,8 @@ cdef class Dispatcher:
             self.send_waiting()
         if self.cursor == self.count:
             return False
+        if ul_ring_forgotten(self.ring):
+            raise_errno(-EOWNERDEAD)
         event = self.events[self.cursor]
         self.cursor += 1
         self.taken += 1
@@ -527,11 +540,7 @@ cdef class Dispatcher:
             self.tell(<Endpoint>event.owner, &event)
         else:
             self.complete(event.token, event.res, event.flags)
-        if self.ring == NULL:
-            return False
-        if ul_ring_forgotten(self.ring):
-            raise_errno(-EOWNERDEAD)
-        return True
+        return self.ring != NULL
 
     cdef tell(self, Endpoint endpoint, ul_event *event):
         try:
