@@ -20,7 +20,7 @@ cdef extern from *:
     /* Raises StopIteration(value), without the traceback that Cython would add. */
     static void raise_stop(PyObject *value)
     {
-        PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
+        PyStopIterationObject *stop;
         if (!may_be_kept(value)) {
             PyObject *once = PyObject_CallOneArg(PyExc_StopIteration, value);
             if (once != NULL)
@@ -28,21 +28,22 @@ cdef extern from *:
             Py_XDECREF(once);
             return;
         }
-        if (stop == NULL || Py_REFCNT(stop) != 1) {
-            /* Somebody keeps the last one. */
-            PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, value);
-            if (fresh == NULL)
-                return;
-            Py_XSETREF(spare_stop, fresh);
-            stop = (PyStopIterationObject *)fresh;
-        } else {
-            PyObject *old = stop->value;
-            Py_INCREF(value);
-            stop->value = value;
-            Py_XDECREF(old);
-            /* Of whoever caught it last. */
+        /* Taken while it is in use: what is freed here may run Python, and end another call. */
+        stop = (PyStopIterationObject *)spare_stop;
+        spare_stop = NULL;
+        if (stop != NULL && Py_REFCNT(stop) == 1) {
+            /* The traceback is that of the last catch. */
             Py_CLEAR(stop->traceback);
             Py_CLEAR(stop->context);
+        }
+        if (stop != NULL && Py_REFCNT(stop) == 1) {
+            Py_XSETREF(stop->value, Py_NewRef(value));
+        } else {
+            /* The last one is still referred to. */
+            Py_XDECREF(stop);
+            stop = (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value);
+            if (stop == NULL)
+                return;
         }
         /* Not PyErr_SetObject: it makes what is being handled the context, and so keeps that and its frames. */
     #if PY_VERSION_HEX >= 0x030C0000
@@ -50,6 +51,10 @@ cdef extern from *:
     #else
         PyErr_Restore(Py_NewRef(PyExc_StopIteration), Py_NewRef(stop), NULL);
     #endif
+        if (spare_stop == NULL)
+            spare_stop = (PyObject *)stop;
+        else
+            Py_DECREF(stop);
     }
 
     /* Python's own way to tell a coroutine function; a compiled function's code object is there to be looked at only. */
@@ -172,6 +177,8 @@ cdef class Call:
     def close(self):
         """See `coroutine.close`."""
         self.file = None
+        if self.running is not None and self.running.cr_running:
+            raise ValueError("coroutine already executing")
         running, self.running = self.running, None
         if running is not None:
             running.close()
@@ -230,7 +237,8 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
         if value is not MISS:
             raise_stop(value)
             return NULL
-    cdef PySendResult status = PyIter_Send(<PyObject *>self.running, Py_None, &result)
+    running = self.running  # a `close` within drops the attribute
+    cdef PySendResult status = PyIter_Send(<PyObject *>running, Py_None, &result)
     if status == PYGEN_NEXT:
         return result
     self.running = None

@@ -408,17 +408,23 @@ cdef class Datagram(Endpoint):
     cdef send(self, data, const char *name, uint32_t name_size):
         cdef Py_buffer view
         cdef int result
+        cdef char target[UL_NAME_SIZE]
+        # A `__buffer__` in Python may send to another address, or close the transport or the loop.
+        memcpy(target, name, name_size)
         try:
             PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         except BufferError as error:
             self.transport._fatal_error(error, "Fatal write error on datagram transport")
             return
-        result = ul_datagram_send(self.handle, view.buf, view.len, name, name_size, not self.lost)
+        if self.handle == NULL:
+            PyBuffer_Release(&view)
+            return
+        result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, not self.lost)
         PyBuffer_Release(&view)
         if result > 0:
-            if ul_datagram_queued(self.handle) > self.high_water:
+            if self.handle != NULL and ul_datagram_queued(self.handle) > self.high_water:
                 self.transport._maybe_pause_protocol()
-        elif result < 0 and not (self.lost and result == -EAGAIN):
+        elif result < 0 and not (self.lost and result == -EAGAIN) and self.protocol is not None:
             self.protocol.error_received(OSError(-result, strerror(-result)))
 
     cdef warn_of_lost_write(self):

@@ -194,11 +194,14 @@ cdef class Endpoint:
 
     def close_file(self):
         """Close it, if it is open; only when nothing is queued or in flight."""
-        cdef int fd = self.fd, result
-        if fd < 0:
+        cdef int fd, result
+        if self.fd < 0:
             return
         self.closing_file()
-        file, self.file, self.fd = self.file, None, -1
+        fd, self.fd = self.fd, -1
+        file, self.file = self.file, None
+        if fd < 0:
+            return
         if self.transports is not None:
             self.transports.pop(fd, None)
         if file is not None:

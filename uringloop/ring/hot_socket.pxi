@@ -145,7 +145,12 @@ cdef class Sockets:
         None for nothing to be received, a datagram socket, or a ring without buffers.
         """
         cdef int fd = self.descriptor(sock)
-        cdef Py_ssize_t size_bytes = n if type(n) is int else operator_index(n)
+        cdef Py_ssize_t size_bytes
+        if type(n) is int:
+            size_bytes = n
+        else:
+            size_bytes = operator_index(n)
+            fd = self.descriptor(sock)  # that may have closed the socket
         cdef ssize_t count
         cdef Receiving receiving
         if size_bytes <= 0 or get_member(TYPE, sock) != SOCK_STREAM:
@@ -203,6 +208,8 @@ cdef class Sockets:
             return 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
+            if not PyBytes_CheckExact(data):
+                fd = self.descriptor(sock)  # that may have closed the socket
             count = send(fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL)
             if count == view.len:
                 return None

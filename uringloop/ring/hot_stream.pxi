@@ -91,12 +91,14 @@ cdef class Stream(Endpoint):
         dispatcher.endpoints.add(self)
 
     def set_protocol(self, protocol):
+        # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
+        cdef bint buffered = isinstance(protocol, BufferedProtocol)
+        cdef bint feeds = feeds_reader(protocol)
+        cdef Tls tls = tls_of(protocol), previous = self.tls
+        self.buffered, self.feeds, self.tls = buffered, feeds, tls
         self.protocol = protocol
-        self.buffered = isinstance(protocol, BufferedProtocol)
-        self.feeds = feeds_reader(protocol)
-        if self.tls is not None:
-            self.tls.let_go()
-        self.tls = tls_of(protocol)
+        if previous is not None:
+            previous.let_go()
 
     # Receiving
 
@@ -300,15 +302,20 @@ cdef class Stream(Endpoint):
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1:
         cdef Py_buffer view
         cdef str method = "buffer_updated"
+        cdef Tls tls = self.tls  # it may be replaced by a callback
         protocol = self.protocol
         try:
-            if self.tls is not None and self.tls.receive(data, size):
+            if tls is not None and tls.receive(data, size):
                 return size
             method = "get_buffer"
             buffer = protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            if not self.dispatcher.has_memory():
+                # `get_buffer` forked, and this is the child, or it closed the loop.
+                PyBuffer_Release(&view)
+                return size
             if size > view.len:
                 size = view.len
             memcpy(view.buf, data, size)
@@ -386,9 +393,11 @@ cdef class Stream(Endpoint):
         cdef const char *start
         cdef Py_ssize_t size
         cdef int error = 0
-        if self.closing and ul_stream_finished(self.handle):
-            return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        # Only now: a `__buffer__` in Python may close the transport, or the loop.
+        if self.handle == NULL or self.lost or (self.closing and ul_stream_finished(self.handle)):
+            PyBuffer_Release(&view)
+            return
         start = <const char *>view.buf
         size = view.len
         if self.nagles:
