@@ -87,6 +87,7 @@ cdef class Stream(Endpoint):
             self.server = server
         self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
+            self.left()
             raise MemoryError
         dispatcher.endpoints.add(self)
 
@@ -379,6 +380,8 @@ cdef class Stream(Endpoint):
 
     cdef bint sends_at_once(self):
         """Whether what is written next goes to the socket now, not together with what other callbacks write."""
+        if self.handle == NULL:
+            return False  # the write's data has closed the loop
         if self.pipe:
             return True
         if self.dispatcher.sends_at_once():
@@ -413,7 +416,12 @@ cdef class Stream(Endpoint):
                 Py_INCREF(data)
         elif size > 0:
             error = ul_stream_write(self.handle, start, size)
+        if error == -ENOMEM and start != view.buf:
+            # A part was sent, which nothing takes back: no other bytes may follow it.
+            self.force_close(MemoryError())
         PyBuffer_Release(&view)
+        if error == -ENOMEM:
+            raise MemoryError
         self.check(error)
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
