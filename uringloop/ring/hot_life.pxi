@@ -118,6 +118,18 @@ cdef class Endpoint:
         if waiter is not None:
             self.soon(_wake, waiter)
 
+    def give_back(self):
+        """Leave the descriptor to the caller, open: the transport could not be made."""
+        if self.transports is not None:
+            self.transports.pop(self.fd, None)
+        self.fd = -1
+        file, self.file = self.file, None
+        self.state = CLOSED
+        self.closing = self.lost = True
+        self.left()
+        self.free()
+        return file
+
     cdef soon(self, callback, argument=None):
         if argument is None:
             self.call_soon(callback, context=self.own_context)

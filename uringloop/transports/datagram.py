@@ -47,9 +47,13 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         self._datagram = loop._open_datagram(sock, self, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
         self._endpoint = self._datagram
         super().__init__(extra, loop)
-        add_names(self._extra, sock)
         self.sendto = self._datagram.sendto  # type: ignore[method-assign]
-        self._datagram.begin(protocol, waiter)
+        try:
+            add_names(self._extra, sock)
+            self._datagram.begin(protocol, waiter)
+        except BaseException:
+            self._datagram.give_back().close()
+            raise
 
     def pack_address(self, target: Any) -> bytes | None:
         """A unix address in the kernel's form; None if it is none, or the empty one; called by the datagram."""

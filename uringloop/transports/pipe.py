@@ -108,7 +108,11 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         self._endpoint = loop._open_pipe(pipe, self, multishot=multishot)
         self._loop = loop
         self._extra["pipe"] = pipe
-        self._endpoint.begin(protocol, waiter)
+        try:
+            self._endpoint.begin(protocol, waiter)
+        except BaseException:
+            self._endpoint.give_back().close()
+            raise
 
     def _activity(self) -> list[str]:
         return ["polling" if self.is_reading() else "idle"]
@@ -177,7 +181,11 @@ class WritePipeTransport(_PipeTransport, Writing):
         watches = kind.is_socket or kind.is_fifo
         if watches:
             self._stream.watch(select.POLLIN if kind.is_socket else 0)
-        self._endpoint.begin(protocol, waiter, starts=watches)
+        try:
+            self._endpoint.begin(protocol, waiter, starts=watches)
+        except BaseException:
+            self._endpoint.give_back().close()
+            raise
 
     def _activity(self) -> list[str]:
         size_bytes = self.get_write_buffer_size()

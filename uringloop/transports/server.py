@@ -255,6 +255,8 @@ class Listener:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
+            if transport is None:
+                sock.close()
             self._report(error, protocol, transport)
 
     def _report(self, error: BaseException, protocol: Any, transport: Any) -> None:

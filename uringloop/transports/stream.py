@@ -51,7 +51,8 @@ class StreamTransport(SocketTransport):
 
     Args:
         loop: whose ring carries the bytes.
-        sock: connected and non-blocking; owned from now on.  Or the descriptor of one that was accepted.
+        sock: connected and non-blocking; owned from now on, and closed if a callback cannot be scheduled.  Or the
+            descriptor of one that was accepted, the caller's to close if this raises.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         waiter: done when the protocol's `connection_made` was called.
         extra: for `get_extra_info`.
@@ -120,11 +121,19 @@ class StreamTransport(SocketTransport):
         )
         stream.high_water = self._high_water
         self.write = stream.write  # type: ignore[method-assign]
-        if file is not None and not loop._unread.empty:
-            unread = loop._unread.take_all(file)
-            if unread:
-                stream.preload(unread)
-        stream.begin(protocol, waiter)
+        try:
+            if file is not None and not loop._unread.empty:
+                unread = loop._unread.take_all(file)
+                if unread:
+                    stream.preload(unread)
+            stream.begin(protocol, waiter)
+        except BaseException:
+            made = stream.give_back()
+            if file is not None:
+                file.close()
+            elif made is not None:
+                made.detach()
+            raise
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
         self._fatal_error(error, f"Fatal error: protocol.{method}() call failed.")
