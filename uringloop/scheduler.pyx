@@ -19,7 +19,7 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
-from .tick cimport Tick, has_few, monotonic_ns, must_send
+from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
 
 cdef extern from *:
     """
@@ -303,7 +303,7 @@ cdef class Scheduler:
         self.pop_due()
         after = self.now.handles = len(self.ready)
         if not has_few(self.now):
-            self.now.begin_ns = monotonic_ns()
+            begin_waiting(self.now)
         by_handles = self._debug or run_is_replaced()
         self.run(before, by_handles)
         if by_handles:

@@ -39,7 +39,7 @@ from sys import version_info
 from .errors import unavailable
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
-from ..tick cimport FEW_WRITES, Tick, has_few, is_late, monotonic_ns, must_send
+from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send
 
 _log = getLogger("asyncio")
 
@@ -351,7 +351,7 @@ cdef class Dispatcher:
     cdef void hold(self) noexcept:
         """What is written next waits for the end of the callback."""
         if has_few(&self.tick):
-            self.tick.begin_ns = monotonic_ns()
+            begin_waiting(&self.tick)
         self.tick.held = True
 
     cpdef void send_waiting(self) noexcept:
