@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, cast
 
-from ..ring import Dispatcher, Opcode, SqeFlag
+from ..ring import Dispatcher, Opcode, SqeFlag, operation_error
 
 
 class State(enum.Enum):
@@ -135,9 +135,7 @@ class Operation:
 
     def error(self, res: int) -> BaseException:
         """The exception for a negative result."""
-        if self.filename is None:
-            return OSError(-res, os.strerror(-res))
-        return OSError(-res, os.strerror(-res), self.filename)
+        return operation_error(res) if self.filename is None else operation_error(res, self.filename)
 
     def submit(self, dispatcher: Dispatcher) -> None:
         """Put the operation in flight without waiting for it."""

@@ -10,6 +10,7 @@ behind a failed part that is not quiet do report.  A ring that has seen a quiet 
 """
 
 import errno
+import os
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -65,11 +66,21 @@ class _Part(Place):
     def outcome(self) -> Any:
         if self.is_silent:
             return None
-        outcome = super().outcome()
+        assert self.completion is not None
+        outcome: Any
+        if self.completion[0] == -errno.ECANCELED:
+            # Most likely because the chain broke before it.
+            outcome = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), *self._filenames())
+        else:
+            outcome = super().outcome()
         cancelled = isinstance(outcome, OSError) and outcome.errno in (errno.ECANCELED, errno.EINTR)
         if cancelled and self.timeout is not None and self.timeout.has_expired:
             return TimeoutError(errno.ETIMEDOUT, "it took longer than its timeout")
         return outcome
+
+    def _filenames(self) -> tuple[Any, ...]:
+        filename = self.operation.filename
+        return () if filename is None else (filename,)
 
     def drop(self) -> None:
         if not self.is_silent:
@@ -223,11 +234,20 @@ class Chain(Group):
             ChainError: the chain broke; it has the results of all parts.
         """
         results = self.outcomes()
+        self._explain_first_cancelled(results)
         failed = _find_failure(results)
         if failed is None:
             return results
         cause = results[failed] if isinstance(results[failed], BaseException) else None
         raise ChainError(failed, self._places[failed].operation, results) from cause
+
+    def _explain_first_cancelled(self, results: list[Any]) -> None:
+        """The first part that failed was cancelled: either the one before moved less, or it got no kernel worker."""
+        for number, result in enumerate(results):
+            if isinstance(result, BaseException):
+                if getattr(result, "errno", None) == errno.ECANCELED:
+                    results[number] = self._places[number].operation.error(-errno.ECANCELED)
+                return
 
 
 def _find_failure(results: list[Any]) -> int | None:

@@ -11,7 +11,7 @@ import enum
 import os
 import struct
 
-from ..ring import Dispatcher, Opcode, Pin
+from ..ring import Dispatcher, Opcode, Pin, operation_error
 from .base import Operation, Slot, close_made, file_index, made
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -63,7 +63,7 @@ class _TwoPathOperation(_PathOperation):
         self.filename2 = os.fspath(path2)
 
     def error(self, res: int) -> BaseException:
-        return OSError(-res, os.strerror(-res), self.filename, None, self.filename2)
+        return operation_error(res, self.filename, self.filename2)
 
 
 class Stat(_PathOperation):

@@ -45,6 +45,7 @@ from .ring import Ring, Stageable
 from .setup import SqPoll, open_eventfd
 from .sqe import Sqe
 from .watch import WatchSelector
+from .workers import NoWorkerError, operation_error
 
 __all__ = [
     "ACCEPT_MULTISHOT",
@@ -64,6 +65,7 @@ __all__ = [
     "Feature",
     "Features",
     "Loan",
+    "NoWorkerError",
     "Opcode",
     "Pin",
     "Reading",
@@ -90,6 +92,7 @@ __all__ = [
     "message_user_data",
     "open_eventfd",
     "open_now",
+    "operation_error",
     "read_into_now",
     "read_now",
     "status_now",

@@ -37,6 +37,7 @@ from os import strerror
 from sys import version_info
 
 from .errors import unavailable
+from .workers import operation_error
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
 from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send

@@ -182,7 +182,7 @@ cdef class Reading:
         self.in_flight = False
         PyBuffer_Release(&self.view)
         if not self.waiter.done():
-            self.waiter.set_result(res if res >= 0 else OSError(-res, strerror(-res)))
+            self.waiter.set_result(res if res >= 0 else operation_error(res))
 
     def abandon(self):
         """Nobody waits any more: ask the kernel to cancel, once."""
