@@ -47,6 +47,7 @@ TARGETS = (
     _loops("timers fired", "timers fired", 1.00, None),
     _loops("`sleep(0)`", "sleep 0", 1.00, None),
     _loops("`gather`", "gather", 1.00, None),
+    _loops("a loop made and closed", "loop made and closed", 1.00, None),
     _loops("uvicorn plaintext under wrk", "uvicorn plaintext, 64 connections", 1.05, 1.00),
     _loops("TLS echo, 64", "tls, 64 connections, 1 KiB", 1.10, None),
     _loops("bulk in, 256 KiB writes", "bulk in, writes of 256 KiB", 1.00, None),

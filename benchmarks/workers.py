@@ -123,6 +123,19 @@ async def gather(count: int) -> None:
         await asyncio.gather(*(asyncio.sleep(0) for _ in range(GATHERED)))
 
 
+async def loop_made_and_closed(count: int) -> None:
+    """A loop that runs `sleep(0)`, in a thread, because this one's loop runs."""
+    loop = asyncio.get_running_loop()
+
+    def make() -> None:
+        for _ in range(count):
+            other = type(loop)()
+            other.run_until_complete(asyncio.sleep(0))
+            other.close()
+
+    await loop.run_in_executor(None, make)
+
+
 async def spawn(count: int) -> None:
     for _ in range(count):
         process = await asyncio.create_subprocess_exec("/bin/true")
@@ -163,6 +176,7 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         futures,
         tasks,
         gather,
+        loop_made_and_closed,
         spawn,
         spawn_8_at_once,
         spawn_and_pipe_64_kib,

@@ -199,7 +199,7 @@ class Companion:
             return
         self._dispatcher.reap()
         self._dispatcher.dispatch()
-        left = self._ring.statistics()["in_flight"]
+        left = self._ring.unfinished
         if left:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations on files are in flight: "

@@ -27,6 +27,7 @@ import threading
 import time
 from asyncio import Handle
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVarTuple
 
 from . import hooks
@@ -51,7 +52,7 @@ _Ts = TypeVarTuple("_Ts")
 
 _log = logging.getLogger("asyncio")
 
-_BOUNDED_WORKERS_PER_CPU = 4
+_BOUNDED_WORKERS = 4 * (os.cpu_count() or 1)
 _RING_CLOSE_TIMEOUT_S = 10
 #: Of reads of one tick: a disk gets the first of them while the rest is staged.
 _FEED_FROM = 8
@@ -65,7 +66,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             With "ring", what `add_reader` watches is polled through the ring.
         without: optional features of the kernel to do without (keys of `uringloop.ring.OPTIONAL`).
         sq_entries: of the submission queue.
-        cq_entries: of the completion queue.
+        cq_entries: of the completion queue; from Linux 6.13 on it has at most 1024 until it first overflows.
         buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
         buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
         buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
@@ -103,17 +104,21 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             spin_ns=spin_ns,
         )
         self._owner_thread: int | None = None
-        with contextlib.ExitStack() as made:
+        made: list[Callable[[], object]] = []
+        try:
             self._eventfd = open_eventfd()
-            made.callback(os.close, self._eventfd)
+            made.append(partial(os.close, self._eventfd))
             self._ring = self._options.open_ring(self._eventfd, enable=False)
-            made.callback(self._ring.close, only_watches=True)
+            made.append(partial(self._ring.close, only_watches=True))
             self._watch = WatchSelector()
-            made.callback(self._watch.close)
-            made.callback(setattr, self, "_closed", True)
+            made.append(self._watch.close)
             self._watch.watch_edge(self._eventfd)
             self._make(sleep, spin_ns)
-            made.pop_all()
+        except BaseException:
+            for close in reversed(made):
+                close()
+            self._closed = True
+            raise
 
     def _make(self, sleep: Sleep, spin_ns: int) -> None:
         """Make the rest, which needs no more of the kernel than asyncio's loop does."""
@@ -179,7 +184,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             moved = self._leave_thread()
         self._owner_thread = thread
         with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
-            self._ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+            self._ring.set_worker_limits(_BOUNDED_WORKERS, 0)
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
             self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)

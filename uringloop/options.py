@@ -13,6 +13,10 @@ SPIN_NS = 50_000
 BULK_BUFFER_COUNT_MAX = 1 << 20
 _SLEEPS = ("auto", "selector", "ring")
 _BUFFERS_MAX = 32768
+#: Of a completion queue that may grow: most loops never need more, and its memory counts against RLIMIT_MEMLOCK.
+_CQ_ENTRIES_FIRST = 1024
+#: Whether a ring's queue can grow, by whether it does without deferred work; absent until it was tried.
+_can_grow: dict[bool, bool] = {}
 #: Of buffers for datagrams, each 256 KiB of address space.
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
@@ -56,7 +60,7 @@ class Options:
             RingUnavailableError: io_uring cannot be used here.
             ValueError: `without` names no optional feature, or a queue would have no entry.
         """
-        ring = Ring(self.sq_entries, cq_entries=self.cq_entries, without=frozenset(self.without), enable=enable)
+        ring = self._open_ring(enable)
         try:
             ring.open_buffers(
                 self.buffer_count,
@@ -70,6 +74,18 @@ class Options:
             ring.close(only_watches=True)
             raise
         return ring
+
+    def _open_ring(self, enable: bool) -> Ring:
+        """Make the ring, with a completion queue that grows if the kernel can do that."""
+        without = frozenset(self.without)
+        small = self.cq_entries > _CQ_ENTRIES_FIRST and _can_grow.get("defer_taskrun" in without, True)
+        if small:
+            ring = Ring(self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable)
+            if ring.allow_growth(self.cq_entries):
+                return ring
+            ring.close(only_watches=True)
+            _can_grow["defer_taskrun" in without] = False
+        return Ring(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
 
     def open_datagram_buffers(self, ring: Ring) -> bool:
         """The buffers of datagram sockets, once there is one; whether this kernel has such buffers."""

@@ -83,7 +83,7 @@ def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Pat
 
 
 def test_scheduling(tmp_path: Path) -> None:
-    check(run("scheduling", tmp_path, seconds="0.002"), 11)
+    check(run("scheduling", tmp_path, seconds="0.002"), 12)
 
 
 def test_tls(tmp_path: Path) -> None:

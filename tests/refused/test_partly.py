@@ -113,7 +113,7 @@ print(uringloop.is_available(), uringloop.run(echo(), sleep={sleep!r}))
 def test_no_address_space_for_the_queues() -> None:
     """mmap(2) fails, here for the completion queue."""
     source = """
-must_be_unavailable(lambda: uringloop.EventLoop(cq_entries=65536) if grow() else None)
+must_be_unavailable(lambda: grow() and Ring(cq_entries=65536))
 """
     prepared = """
 def grow():

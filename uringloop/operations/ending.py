@@ -34,7 +34,7 @@ def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
         for operation in list(dispatcher.operations.values()):
             operation.abandon()
         dispatcher.cancel_all()
-        while ring.statistics()["in_flight"] or dispatcher.has_events():
+        while ring.unfinished or dispatcher.has_events():
             dispatcher.wait(-1)
             dispatcher.dispatch()
         return True
@@ -44,4 +44,4 @@ def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
         operation.abandoned = True
     dispatcher.dispatch()
     watching = sum(operation.may_move for operation in dispatcher.operations.values())
-    return bool(ring.statistics()["in_flight"] == watching)
+    return bool(ring.unfinished == watching)

@@ -7,6 +7,7 @@ taken as present, and EAGAIN is answered with a poll.  A restricted ring still r
 """
 
 import dataclasses
+import functools
 
 from .abi import Feature, Opcode, Setup
 
@@ -39,6 +40,7 @@ class Features:
     enabled: frozenset[str]
 
 
+@functools.cache
 def derive(
     setup: int, kernel: int, opcodes: frozenset[Opcode], buffer_rings: bool, without: frozenset[str]
 ) -> Features:

@@ -226,6 +226,8 @@ cdef class Dispatcher:
                             uint64_t addr3) except 0:
         cdef int error = 0
         self.check()
+        if sqe_flags & IOSQE_BUFFER_SELECT and buf_index == UL_GROUP_STREAM:
+            ul_buffers_need(self.ring)
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
         if sqe == NULL:
             raise_errno(error)
@@ -448,6 +450,8 @@ cdef class Dispatcher:
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
             self.reap_all()
+            if ul_ring_wants_room(self.ring) and ul_ring_make_room(self.ring) == 0:
+                self.grow(ul_ring_entries(self.ring, 1))
             self.tick.events = self.count - self.cursor
             if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count - self.cursor
@@ -458,6 +462,16 @@ cdef class Dispatcher:
                 timeout_ns = deadline_ns - ul_now_ns()
                 if timeout_ns <= 0:
                     return 0
+
+    def grow(self, int capacity):
+        """Room for as many completions as the ring's queue holds now."""
+        if capacity <= self.capacity:
+            return
+        cdef void *events = realloc(self.events, capacity * sizeof(ul_event))
+        if events == NULL:
+            raise MemoryError
+        self.events = <ul_event *>events
+        self.capacity = capacity
 
     cdef int room(self):
         """Make room at the queue's end; returns the number of free places."""

@@ -146,16 +146,6 @@ cdef class Queues(Dispatcher):
         self.refuse()
         Dispatcher.cancel(self, token)
 
-    def grow(self, int capacity):
-        """Room for as many completions as the ring's queue holds now."""
-        if capacity <= self.capacity:
-            return
-        cdef void *events = realloc(self.events, capacity * sizeof(ul_event))
-        if events == NULL:
-            raise MemoryError
-        self.events = <ul_event *>events
-        self.capacity = capacity
-
     def next_sqe(self, kind):
         """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
         cdef int error = 0

@@ -71,7 +71,7 @@ cdef class Sockets:
         loop: asked whether a callback may go on, and for all the checks of a socket where these are needed.
         transports: the loop's, weak references by descriptor.
         unread: keeps what cancelled receives had taken; its `empty` is asked first.
-        has_buffers: the ring has a group of receive buffers.
+        has_buffers: the ring makes a group of receive buffers when it is needed.
     """
 
     cdef Dispatcher dispatcher
@@ -163,7 +163,7 @@ cdef class Sockets:
         count = self.receive_now(fd, self.scratch, size_bytes)
         if count >= 0:
             return PyBytes_FromStringAndSize(self.scratch, count)
-        if not self.has_buffers:
+        if not self.has_buffers or not ul_buffers_need(self.dispatcher.ring):
             return None
         receiving = Receiving.__new__(Receiving)
         receiving.sockets = self

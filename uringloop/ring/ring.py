@@ -173,6 +173,7 @@ class Ring(Registration):
         self.forked = False
         self._has_buffers = False
         self._without = without
+        self._opcodes = probe(self._handle)
         self.features = self._features()
         _live.add(self)
         if enable:
@@ -207,6 +208,11 @@ class Ring(Registration):
         return int(lib.ul_ring_fd(self.handle))
 
     @property
+    def unfinished(self) -> int:
+        """How many SQEs were staged and have not completed for the last time, cancels among them."""
+        return int(lib.ul_in_flight(self.handle))
+
+    @property
     def is_single_issuer(self) -> bool:
         """Whether the ring belongs to the thread that enabled it."""
         return bool(self.features.setup & Setup.SINGLE_ISSUER)
@@ -220,15 +226,15 @@ class Ring(Registration):
         return derive(
             lib.ul_ring_setup_flags(self.handle),
             lib.ul_ring_features(self.handle),
-            probe(self.fd),
+            self._opcodes,
             self._has_buffers,
             self._without,
         )
 
     def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
-        """Make the buffer group of the streams, if the kernel has buffer rings and they are not masked off.
+        """Have the streams' buffer group made when it is needed, if the kernel has such and it is not masked off.
 
-        Where it is refused, for want of memory too, streams receive into memory of their own.
+        Where it is refused then, for want of memory too, streams receive into memory of their own.
 
         Args:
             count: buffers at first, a power of two.
@@ -239,7 +245,7 @@ class Ring(Registration):
         if "buffer_rings" in self._without:
             return
         lib.ul_streams_allow_bulk(self.handle, bulk_count_max)
-        self._has_buffers = self._open_group(lib.UL_GROUP_STREAM, count, size_bytes, count_max)
+        self._has_buffers = bool(lib.ul_buffers_plan(self.handle, count, size_bytes, count_max))
         self.features = self._features()
 
     def open_datagram_buffers(self, count: int, count_max: int) -> bool:
@@ -253,14 +259,16 @@ class Ring(Registration):
         """
         if "multishot_receive" not in self.features.enabled:
             return False
-        return self._open_group(lib.UL_GROUP_DATAGRAM, count, lib.UL_DATAGRAM_BUFFER_SIZE, count_max)
+        size_bytes = lib.UL_DATAGRAM_BUFFER_SIZE
+        return bool(lib.ul_buffers_open(self.handle, lib.UL_GROUP_DATAGRAM, count, size_bytes, count_max) == 0)
 
-    def _open_group(self, group_id: int, count: int, size_bytes: int, count_max: int) -> bool:
-        return bool(lib.ul_buffers_open(self.handle, group_id, count, size_bytes, count_max) == 0)
+    def allow_growth(self, cq_entries: int) -> bool:
+        """Let a loop's completion queue grow to so many entries once it has overflowed; whether the kernel can."""
+        return bool(lib.ul_ring_allow_growth(self.handle, cq_entries))
 
     @property
     def has_buffers(self) -> bool:
-        """Whether there is a buffer group to receive into."""
+        """Whether a buffer group to receive into is made when it is needed."""
         return self._has_buffers
 
     @property

@@ -5,6 +5,7 @@ Nothing is assumed of the kernel's version.  The flags are tried from the best s
 
 import dataclasses
 import errno
+import functools
 import os
 import time
 from typing import Any
@@ -24,6 +25,8 @@ _INTERRUPT_DRIVEN = (
 )
 #: With a thread of the kernel's that submits, task work interrupts nobody, and these flags are refused.
 _SQ_POLLED = (_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY, _ALWAYS | Setup.SUBMIT_ALL, _ALWAYS)
+_DEFER_TASKRUN = int(Setup.DEFER_TASKRUN)
+_PROBE_BYTES = 16 + 256 * 8
 _CHARGE_LATE_NS = 100_000_000
 _CHARGE_LOOK_S = 0.002
 
@@ -69,10 +72,10 @@ def open_ring(
     if attach_fd is not None:
         asked |= Setup.ATTACH_WQ
     error = ffi.new("int *")
-    for flags in _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED:
-        if flags & Setup.DEFER_TASKRUN and (shared or "defer_taskrun" in without):
+    for flags in map(int, _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED):
+        if flags & _DEFER_TASKRUN and (shared or "defer_taskrun" in without):
             continue
-        handle = _open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
+        handle = _open(entries, cq_entries, flags | int(asked), idle_ms, cpu, attach_fd or 0, error)
         if handle != ffi.NULL:
             return _check_calls(handle)
         if error[0] != -errno.EINVAL:
@@ -104,7 +107,7 @@ def _check_calls(handle: Any) -> Any:
     """
     fd = lib.ul_ring_fd(handle)
     entered = lib.ul_enter(handle, 0, -1)
-    registered = lib.ul_ring_register(fd, Register.PROBE, ffi.new("char[]", 16 + 256 * 8), 256)
+    registered = lib.ul_ring_register(fd, Register.PROBE, ffi.new("char[]", _PROBE_BYTES), 256)
     enabled = lib.ul_ring_register(fd, Register.ENABLE_RINGS, ffi.NULL, 1)
     for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL), (enabled, errno.EINVAL)):
         if error < 0 and error != -harmless:
@@ -123,9 +126,15 @@ def open_eventfd() -> int:
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
-def probe(ring_fd: int) -> frozenset[Opcode]:
-    """The opcodes that IORING_REGISTER_PROBE reports: a header of 16 bytes, then 8 bytes for each of 256."""
-    answer = bytearray(16 + 256 * 8)
-    if lib.ul_ring_register(ring_fd, Register.PROBE, ffi.from_buffer(answer), 256) < 0:
+def probe(handle: Any) -> frozenset[Opcode]:
+    """Return the opcodes that IORING_REGISTER_PROBE reports; empty if the kernel refuses."""
+    answer = bytearray(_PROBE_BYTES)
+    if lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.from_buffer(answer), 256) < 0:
         return frozenset()
+    return _supported(bytes(answer))
+
+
+@functools.cache
+def _supported(answer: bytes) -> frozenset[Opcode]:
+    """Read a probe: a header of 16 bytes, then 8 bytes for each of 256; the same for all rings of a process."""
     return frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)

@@ -115,6 +115,13 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 void ul_let_overflow(ul_ring *ring);
 int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
 
+/* first_use.c */
+int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_need(ul_ring *ring);
+int ul_ring_allow_growth(ul_ring *ring, uint32_t cq_entries);
+int ul_ring_wants_room(ul_ring *ring);
+int ul_ring_make_room(ul_ring *ring);
+
 /* cancel.c */
 int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);

@@ -61,7 +61,8 @@ struct ul_ring {
     int forgotten; /* in a forked child: the mappings are not there */
     int owned;     /* only this thread may enter it */
     pthread_t owner;
-    uint32_t setup_flags, features, sq_entries, cq_entries;
+    uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
+    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max; /* of the streams, until they are needed */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;

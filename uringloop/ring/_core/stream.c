@@ -38,8 +38,7 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     stream->ring = ring;
     stream->owner = owner;
     stream->fd = fd;
-    stream->multishot = (flags & (UL_OPEN_MULTISHOT | UL_OPEN_POLLS)) == UL_OPEN_MULTISHOT &&
-                        ring->buffers[UL_GROUP_STREAM].entries != NULL;
+    stream->multishot = (flags & (UL_OPEN_MULTISHOT | UL_OPEN_POLLS)) == UL_OPEN_MULTISHOT && ul_buffers_need(ring);
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
     stream->polls = (flags & UL_OPEN_POLLS) != 0;
     stream->own_tcp = (flags & UL_OPEN_OWN_TCP) != 0;

@@ -1,0 +1,59 @@
+/* What a loop makes when it first needs it, because making it takes time, and memory that counts against RLIMIT_MEMLOCK:
+ * the streams' buffer group, and the room of a larger completion queue.  Where it is refused the loop does without. */
+#include "internal.h"
+
+#include <errno.h>
+
+/* Whether the kernel knows an opcode of io_uring_register: one that it knows looks at its argument, which is no memory. */
+static int knows(ul_ring *ring, uint32_t opcode)
+{
+    return ul_ring_register(ring->fd, opcode, (void *)1, 1) == -EFAULT;
+}
+
+/* The streams' buffers, as of ul_buffers_open; whether the kernel has such. */
+int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
+{
+    if (!knows(ring, IORING_REGISTER_PBUF_RING))
+        return 0;
+    ring->buffers_planned = count;
+    ring->buffers_planned_size = size_bytes;
+    ring->buffers_planned_max = count_max;
+    return 1;
+}
+
+/* Whether the streams' buffers are there, now that they are needed. */
+int ul_buffers_need(ul_ring *ring)
+{
+    if (ring->buffers[UL_GROUP_STREAM].entries != NULL)
+        return 1;
+    if (ring->buffers_planned == 0 || ring->forgotten)
+        return 0;
+    if (ul_buffers_open(ring, UL_GROUP_STREAM, ring->buffers_planned, ring->buffers_planned_size,
+                        ring->buffers_planned_max) == 0)
+        return 1;
+    ring->buffers_planned = 0;
+    return 0;
+}
+
+/* Lets the completion queue grow to so many entries; whether the kernel can do that. */
+int ul_ring_allow_growth(ul_ring *ring, uint32_t cq_entries)
+{
+    if (!(ring->setup_flags & IORING_SETUP_DEFER_TASKRUN) || !knows(ring, IORING_REGISTER_RESIZE_RINGS))
+        return 0;
+    ring->cq_entries_max = cq_entries;
+    return 1;
+}
+
+/* Whether the completion queue has overflowed and may grow. */
+int ul_ring_wants_room(ul_ring *ring)
+{
+    return ring->statistics.overflows > 0 && ring->cq_entries < ring->cq_entries_max;
+}
+
+int ul_ring_make_room(ul_ring *ring)
+{
+    int error = ul_ring_resize(ring, ring->sq_entries, ring->cq_entries_max);
+    if (error < 0 && error != -EAGAIN && error != -EBUSY)
+        ring->cq_entries_max = 0; /* there is no memory for it, most likely */
+    return error;
+}
