@@ -132,7 +132,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._unread = Unread()
         self._pipes = PipePool()
         self._watch.serve = self._serve_by_hand
-        wait, in_selector = self._dispatcher.wait, self._sleep_in_selector
+        super().__init__(self._watch)
+        self._transports_by_fd = hooks.transports_by_descriptor(self)
+        self._hot_sockets = Sockets(
+            self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
+        )
+        wait, in_selector = self._hot_sockets.wait, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
             self._sleep_in_ring if sleep == "ring" else in_selector,
@@ -140,11 +145,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             self._dispatcher.dispatch,
         )
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
-        super().__init__(self._watch)
-        self._transports_by_fd = hooks.transports_by_descriptor(self)
-        self._hot_sockets = Sockets(
-            self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
-        )
         self._clock_resolution = 1e-9
         # What each stream is given.
         self._soon = self.call_soon
@@ -340,13 +340,14 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             # An epoll set does not signal a multishot poll again for data that stays unread.
             self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
             self._selector_poll.submit(self._dispatcher)
-        self._dispatcher.wait(timeout_ns)
+        self._hot_sockets.wait(timeout_ns)
 
     def _selector_became_ready(self) -> None:
         self._process_events(self._watch.sleep(0))
 
     def _sleep_in_selector(self, timeout_ns: int) -> None:
         dispatcher = self._dispatcher
+        timeout_ns = self._hot_sockets.look(timeout_ns)
         if dispatcher.wait(0):
             timeout_ns = 0
         dispatcher.arm_eventfd()

@@ -19,6 +19,7 @@ from typing import Any
 from .hooks import check_ssl_socket
 from .operations import (
     Connect,
+    Operation,
     Ready,
     ReceiveFrom,
     ReceiveInto,
@@ -90,6 +91,15 @@ class SocketOperations(Submitting):
             self._ensure_fd_no_transport(fd)
         return fd
 
+    async def _submit_for(self, sock: socket.socket, operation: Operation) -> Any:
+        """Submit an operation that lets go of the socket when that is closed."""
+        held = self._hot_sockets.held
+        held[operation] = sock
+        try:
+            return await self.submit(operation)
+        finally:
+            held.pop(operation, None)
+
     # Receiving
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
@@ -120,13 +130,13 @@ class SocketOperations(Submitting):
             datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
         buffer = bytearray(min(n, _RECEIVE_MAX_BYTES))
-        count = await self.submit(ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
+        count = await self._submit_for(sock, ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
         return first_bytes(buffer, count)
 
     async def _give_up(self, receiving: Receiving, error: BaseException) -> None:
         """Its waiter was cancelled, or is thrown away: returns when the kernel is done, and keeps what it had taken."""
         if not receiving.in_flight:
-            if not receiving.waiter.cancelled():
+            if receiving.waiter is not None and not receiving.waiter.cancelled():
                 receiving.keep(receiving.waiter.result())
             return
         receiving.abandon()
@@ -152,7 +162,7 @@ class SocketOperations(Submitting):
         count_now = self._hot_sockets.receive_into(fd, buf)
         if count_now is not None:
             return count_now
-        received_bytes: int = await self.submit(ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
+        received_bytes: int = await self._submit_for(sock, ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
         return received_bytes
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
@@ -184,7 +194,7 @@ class SocketOperations(Submitting):
             return unread
         buffer = bytearray(size_bytes)
         keep = partial(self._unread.keep, sock)
-        count, sender = await self.submit(ReceiveFrom(fd, buffer, size_bytes, keep))
+        count, sender = await self._submit_for(sock, ReceiveFrom(fd, buffer, size_bytes, keep))
         return first_bytes(buffer, count), sender
 
     async def _receive_datagram_into(self, sock: socket.socket, fd: int, buf: Any, size_bytes: int) -> tuple[int, Any]:
@@ -193,7 +203,7 @@ class SocketOperations(Submitting):
             data, sender = unread
             return _fill(buf, data), sender
         keep = partial(self._unread.keep, sock)
-        received: tuple[int, Any] = await self.submit(ReceiveFrom(fd, buf, size_bytes, keep))
+        received: tuple[int, Any] = await self._submit_for(sock, ReceiveFrom(fd, buf, size_bytes, keep))
         return received
 
     # Sending
@@ -203,7 +213,7 @@ class SocketOperations(Submitting):
         sent_bytes = self._hot_sockets.send(sock, data)
         while sent_bytes is not None:
             sending = SendAll(sock.fileno(), data, sent_bytes)
-            sent_bytes += await self.submit(sending)
+            sent_bytes += await self._submit_for(sock, sending)
             if sent_bytes >= sending.size_bytes:
                 return
 
@@ -219,14 +229,14 @@ class SocketOperations(Submitting):
         full = False
         while True:
             try:
-                count: int = await self.submit(SendTo(sock.fileno(), data, name))
+                count: int = await self._submit_for(sock, SendTo(sock.fileno(), data, name))
                 return count
             except BlockingIOError:
                 if full:
                     # Poll says of an unconnected unix socket that there is room, however full the receiver is.
                     await asyncio.sleep(_RETRY_DELAY_S)
             full = True
-            await self.submit(Ready(sock.fileno(), select.POLLOUT))
+            await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
 
     # Connections
 
@@ -244,7 +254,7 @@ class SocketOperations(Submitting):
             return
         while True:
             try:
-                await self.submit(Connect(sock.fileno(), packed, target))
+                await self._submit_for(sock, Connect(sock.fileno(), packed, target))
                 return
             except BlockingIOError as error:
                 if error.errno == errno.EALREADY:
@@ -257,7 +267,7 @@ class SocketOperations(Submitting):
 
     async def _until_connected(self, sock: socket.socket, target: Any) -> None:
         """Wait for a connect that was begun before: by one that was cancelled, or by `connect_ex`."""
-        await self.submit(Ready(sock.fileno(), select.POLLOUT))
+        await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error != 0:
             raise OSError(error, f"Connect call failed {target}")
@@ -279,7 +289,7 @@ class SocketOperations(Submitting):
             if accepted is not None:
                 break
             # Not an accept: one that waits in the ring takes connections from those who share the socket.
-            await self.submit(Ready(sock.fileno(), select.POLLIN))
+            await self._submit_for(sock, Ready(sock.fileno(), select.POLLIN))
         conn_fd, peer = accepted
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=conn_fd)
         return conn, address.unpack(peer)

@@ -163,6 +163,11 @@ class Operation:
         """Have this hear of the last CQE; for those who submit the operation themselves and do not `run` it."""
         self._waiter = waiter
 
+    def leave(self) -> Waiter | None:
+        """Have nobody hear of the last CQE; return who would have."""
+        waiter, self._waiter = self._waiter, None
+        return waiter
+
     def reset(self) -> None:
         """Its ring is gone: it may be submitted again."""
         self.state = State.NEW

@@ -85,6 +85,7 @@ cdef extern from "core.h" nogil:
     uint64_t ul_build()
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     uint32_t ul_staged(ul_ring *ring)
+    int ul_disown(ul_ring *ring, uint64_t token)
     int ul_reserve(ul_ring *ring, uint32_t count)
     int ul_stage_cancel(ul_ring *ring, uint64_t token)
     int ul_stage_cancel_all(ul_ring *ring)

@@ -24,7 +24,16 @@ cdef extern from *:
     {
         return Py_TYPE(descriptor)->tp_descr_get(descriptor, owner, (PyObject *)Py_TYPE(owner));
     }
+
+    /* Where a socket object has its descriptor: before its family. */
+    static Py_ssize_t descriptor_offset(PyObject *family)
+    {
+        if (!Py_IS_TYPE(family, &PyMemberDescr_Type))
+            return -1;
+        return ((PyMemberDescrObject *)family)->d_member->offset - (Py_ssize_t)sizeof(int);
+    }
     """
+    Py_ssize_t descriptor_offset(object family)
     object get_member(object descriptor, object owner)
     object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallOneArg(object callable, object argument)
@@ -34,6 +43,9 @@ cdef enum:
     SCRATCH_BYTES = 65536
     # Room for the address of any family.
     ADDRESS_BYTES = 128
+    # So many waits are looked through each tick, more only so often.
+    FEW_WAITS = 256
+    LOOK_INTERVAL_NS = 10_000_000
 
 cdef object SocketType = socket.socket
 # As it is in the class, which saves the search through it.
@@ -63,8 +75,29 @@ def accept_now(sock):
     return accept_from(sock, NULL, NULL)
 
 
+cdef object BareSocket = socket.SocketType
+cdef Py_ssize_t DESCRIPTOR_OFFSET = descriptor_offset(BareSocket.__dict__["family"])
+
+
+cdef int descriptor_of(sock) except? -2:
+    """Return the socket's descriptor, -1 if it is closed.  A call of `fileno` would cost more than a tick may."""
+    if DESCRIPTOR_OFFSET > 0 and isinstance(sock, BareSocket):
+        return (<int *>(<char *><PyObject *>sock + DESCRIPTOR_OFFSET))[0]
+    return sock.fileno()
+
+
+cdef check_descriptor_offset(sock):
+    """Do without the offset on a Python whose socket objects are laid out in another way."""
+    global DESCRIPTOR_OFFSET
+    if descriptor_of(sock) != sock.fileno():
+        DESCRIPTOR_OFFSET = -1
+
+
 cdef class Sockets:
     """The hot half of the loop's socket methods.
+
+    What waits in the ring holds its file.  So each tick looks for sockets that were closed meanwhile, and cancels what
+    waits on them: then the close takes effect.  As with asyncio, nobody is told who waits there.
 
     Args:
         dispatcher: of the loop's ring.
@@ -80,6 +113,11 @@ cdef class Sockets:
     cdef dict of_loop  # what a future is made with
     cdef bint has_buffers
     cdef char *scratch
+    cdef PyObject *receiving  # the first that waits, a list: the dispatcher holds them
+    cdef int receiving_count
+    cdef readonly dict held  # what else waits: the sockets by operation
+    cdef readonly dict left  # whose sockets were closed: the last waiter of each descriptor
+    cdef int64_t look_again_ns
     cdef uint8_t *emptied  # by descriptor; of one that was closed meanwhile it merely guesses wrong
     cdef int emptied_size
 
@@ -92,6 +130,9 @@ cdef class Sockets:
         self.transports = transports
         self.unread = unread
         self.has_buffers = has_buffers
+        check_descriptor_offset(loop._ssock)
+        self.held = {}
+        self.left = {}
         self.scratch = <char *>malloc(SCRATCH_BYTES)
         if self.scratch == NULL:
             raise MemoryError
@@ -99,6 +140,52 @@ cdef class Sockets:
     def __dealloc__(self):
         free(self.scratch)
         free(self.emptied)
+
+    def wait(self, int64_t timeout_ns):
+        """Look for sockets that were closed, then wait; see `Dispatcher.wait`."""
+        return self.dispatcher.wait(self.look(timeout_ns))
+
+    def look(self, int64_t timeout_ns):
+        """Cancel what waits on sockets that were closed; return how long to sleep, less if that is yet to come."""
+        cdef Py_ssize_t count = self.receiving_count + len(self.held)
+        cdef int64_t now_ns
+        if count == 0:
+            return timeout_ns
+        if count > FEW_WAITS:
+            now_ns = ul_now_ns()
+            if now_ns < self.look_again_ns:
+                return timeout_ns if 0 <= timeout_ns <= LOOK_INTERVAL_NS else LOOK_INTERVAL_NS
+            self.look_again_ns = now_ns + LOOK_INTERVAL_NS
+        self.leave_closed()
+        return timeout_ns
+
+    cdef leave_closed(self):
+        cdef PyObject *place = self.receiving
+        cdef Receiving receiving
+        while place != NULL:
+            receiving = <Receiving>place
+            place = receiving.next
+            if descriptor_of(receiving.sock) != receiving.fd and not self.ends(receiving, receiving.token):
+                self.left[receiving.fd] = receiving.waiter
+                receiving.leave()
+        closed = None
+        for operation, sock in self.held.items():
+            if descriptor_of(sock) != operation.fd:
+                closed = [*(closed or ()), operation]
+        for operation in closed or ():
+            del self.held[operation]
+            if not self.ends(operation, operation.token):
+                self.left[operation.fd] = operation.leave()
+                operation.abandon()
+
+    cdef bint ends(self, operation, uint64_t token):
+        """Whether an operation whose socket was closed is being cancelled already.
+
+        What is still staged has no descriptor from now on: the number may be another file's.
+        """
+        if self.dispatcher.ring != NULL:
+            ul_disown(self.dispatcher.ring, token)
+        return operation.abandoned
 
     cdef int descriptor(self, sock) except -2:
         """The socket's, after all checks."""
@@ -172,6 +259,7 @@ cdef class Sockets:
         receiving.size_bytes = size_bytes
         receiving.waiter = PyObject_Call(FUTURES["Future"], (), self.of_loop)
         receiving.stage()
+        receiving.join()
         return receiving
 
     def receive_into(self, int fd, buffer):
@@ -232,9 +320,37 @@ cdef class Receiving:
     cdef int fd
     cdef uint32_t size_bytes
     cdef uint64_t token
+    cdef PyObject *previous
+    cdef PyObject *next
     cdef public object waiter
     cdef readonly bint in_flight
     cdef public bint abandoned
+
+    cdef join(self):
+        """Join those that wait."""
+        self.next = self.sockets.receiving
+        if self.next != NULL:
+            (<Receiving>self.next).previous = <PyObject *>self
+        self.sockets.receiving = <PyObject *>self
+        self.sockets.receiving_count += 1
+
+    cdef part(self):
+        """Wait no more, if it did."""
+        if self.previous != NULL:
+            (<Receiving>self.previous).next = self.next
+        elif self.sockets.receiving == <PyObject *>self:
+            self.sockets.receiving = self.next
+        else:
+            return
+        if self.next != NULL:
+            (<Receiving>self.next).previous = self.previous
+        self.previous = self.next = NULL
+        self.sockets.receiving_count -= 1
+
+    cdef leave(self):
+        """The socket was closed: end, and tell nobody."""
+        self.waiter = None
+        self.abandon()
 
     cdef stage(self):
         self.token = self.sockets.dispatcher.stage_sqe(
@@ -254,9 +370,10 @@ cdef class Receiving:
             self.stage()
             return
         self.in_flight = False
+        self.part()
         self.sockets.remember(self.fd, not flags & IORING_CQE_F_SOCK_NONEMPTY)
         waiter = self.waiter
-        nobody = waiter.done()
+        nobody = waiter is None or waiter.done()
         if self.abandoned or nobody:
             self.keep(data)
         if not nobody:

@@ -144,7 +144,14 @@ class Listener:
 
     def start(self) -> None:
         """Accept from now on."""
-        (self._accept or self._poll).submit(self._loop._dispatcher)
+        if self._accept is None:
+            self._begin_polling()
+        else:
+            self._accept.submit(self._loop._dispatcher)
+
+    def _begin_polling(self) -> None:
+        self._loop._hot_sockets.held[self._poll] = self._sock
+        self._poll.submit(self._loop._dispatcher)
 
     def share(self) -> bool:
         """Let other loops accept too; whether that is new."""
@@ -152,7 +159,7 @@ class Listener:
         if accept is None or self._stopped:
             return False
         # The poll comes first: no connection may arrive between the two.
-        self._poll.submit(self._loop._dispatcher)
+        self._begin_polling()
         accept.end()
         return True
 
@@ -164,6 +171,7 @@ class Listener:
         if self._accept is not None:
             self._accept.abandon()
         self._poll.abandon()
+        self._loop._hot_sockets.held.pop(self._poll, None)
 
     def _became_ready(self) -> None:
         """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""

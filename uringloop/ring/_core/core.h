@@ -105,6 +105,7 @@ uint32_t ul_place(ul_ring *ring);
 struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place);
 void ul_retire(ul_ring *ring);
 uint32_t ul_staged(ul_ring *ring);
+int ul_disown(ul_ring *ring, uint64_t token);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);

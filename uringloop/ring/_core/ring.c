@@ -407,6 +407,19 @@ struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
 /* Where the SQE that ul_next_sqe gave last is. */
 uint32_t ul_place(ul_ring *ring) { return ring->sqe_tail - 1; }
 
+/* Takes the descriptor from an SQE that is still staged, which then ends with EBADF; whether it was. */
+int ul_disown(ul_ring *ring, uint64_t token)
+{
+    for (uint32_t place = first_staged(ring); place != ring->sqe_tail; place++) {
+        struct io_uring_sqe *sqe = &ring->sqes[place & ring->sq_mask];
+        if (sqe->user_data == token) {
+            sqe->fd = -1;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* An SQE ended without a CQE: it was told to (IOSQE_CQE_SKIP_SUCCESS), and what was linked behind it has completed. */
 void ul_retire(ul_ring *ring) { ring->statistics.in_flight--; }
 
