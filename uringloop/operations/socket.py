@@ -351,14 +351,11 @@ class AcceptMany(Operation):
                 self._go_on(last, res)
 
     def _go_on(self, last: bool, res: int) -> None:
-        assert self._dispatcher is not None
         if self._ends:
             if last:
                 self._ended()
-            else:
-                # The cancel came while a connection was being accepted, and missed.
-                self._dispatcher.cancel(self.token)
         elif last and res >= 0:
+            assert self._dispatcher is not None
             self.submit(self._dispatcher)
 
     def end(self) -> None:
