@@ -97,7 +97,7 @@ class Workers:
         self._variant = variant
         self._sock = sock
         self.processes: list[asyncio.subprocess.Process] = []
-        self.killed: set[int] = set()
+        self.kills = self.kills_over = 0
 
     async def add(self) -> None:
         arguments = ["-m", "tests.load.workers", "--loop", self._variant, "--serve", str(self._sock.fileno())]
@@ -118,9 +118,11 @@ class Workers:
         await self.add()
         process = self.processes.pop(0)
         if number == signal.SIGKILL:
-            self.killed.add(process.pid)
+            self.kills += 1
         process.send_signal(number)
         await process.wait()
+        if number == signal.SIGKILL:
+            self.kills_over += 1
 
     async def reload(self) -> None:
         process = random.choice(self.processes)
@@ -135,7 +137,7 @@ class Workers:
 
 
 async def _ask(address: Any, question: bytes, outcome: Outcome, workers: Workers) -> None:
-    start, kills = time.monotonic(), len(workers.killed)
+    start, kills_over = time.monotonic(), workers.kills_over
     try:
         async with asyncio.timeout(UNANSWERED_S):
             opening = asyncio.open_connection if isinstance(address, tuple) else asyncio.open_unix_connection
@@ -152,7 +154,7 @@ async def _ask(address: Any, question: bytes, outcome: Outcome, workers: Workers
     except (ConnectionResetError, BrokenPipeError):
         answer = b""
     if not answer:
-        killed = len(workers.killed) > kills
+        killed = workers.kills > kills_over
         outcome.reset_by_kill += killed
         outcome.reset += not killed
         return
