@@ -186,6 +186,17 @@ async def test_a_replaced_popen_is_used_and_not_waited_for(slow_popen: type[Slow
 
 
 @on_rings
+async def test_a_replaced_popen_gets_the_environment_as_of_the_call(slow_popen: type[SlowPopen]) -> None:
+    environment = {"NAME": "before"}
+    start = asyncio.ensure_future(shell("echo $NAME", env=environment))
+    while not slow_popen.started.is_set():
+        await asyncio.sleep(0.001)
+    environment["NAME"] = "after"
+    slow_popen.may_go_on.set()
+    assert await start == "before"
+
+
+@on_rings
 async def test_a_replaced_popen_that_comes_too_late(slow_popen: type[SlowPopen]) -> None:
     start = asyncio.ensure_future(sleeper(stdin=PIPE))
     while not slow_popen.started.is_set():

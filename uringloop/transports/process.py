@@ -183,6 +183,9 @@ async def start_process(
     if popen_is_known():
         child = await _start(loop, partial(Popen, args, **options))
     else:
+        if options.get("env") is not None:
+            # The thread may come to it when the caller has changed it.
+            options["env"] = dict(options["env"])
         make: Any = partial(subprocess.Popen, args, **options)
         child = await _start_elsewhere(loop, make)
     waiter = loop.create_future()
