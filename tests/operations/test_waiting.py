@@ -260,6 +260,7 @@ async def test_words_that_are_not_waited_for() -> None:
         FutexWake(bytearray(2))
 
 
+@needs(FutexWait)
 async def test_a_cancelled_wait_for_a_word_lets_go_of_it() -> None:
     word = bytearray(4)
     task = await started(FutexWait(word, 0))
