@@ -117,6 +117,7 @@ def test_connections_on_a_bare_ring(listener: socket.socket) -> None:
         assert ring.in_flight == 0
 
 
+@needs("multishot timeouts")
 def test_timeouts_on_a_bare_ring() -> None:
     with Ring() as ring:
         assert list(ring.iterate(Timeout(1000, count=3))) == [True] * 3
