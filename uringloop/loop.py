@@ -257,12 +257,14 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
-        if threading.current_thread() is threading.main_thread():
+        takes = not self.is_closed() and threading.current_thread() is threading.main_thread()
+        if takes:
             self._signals.take()
         try:
             super().add_signal_handler(sig, callback, *args)
         except BaseException:
-            self._settle_signals()
+            if takes:
+                self._settle_signals()
             raise
 
     def remove_signal_handler(self, sig: int) -> bool:

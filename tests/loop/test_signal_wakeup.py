@@ -137,6 +137,15 @@ def test_a_handler_that_cannot_be_added_changes_nothing(factory: LoopFactory, fo
     loop.close()
 
 
+@every_loop
+def test_a_closed_loop_refuses_a_handler_and_changes_nothing(factory: LoopFactory, foreign: Foreign) -> None:
+    loop = factory()
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.add_signal_handler(SIGNAL, print)
+    assert current_wakeup_fd() == foreign.writing
+
+
 @pytest.mark.parametrize("says_so", [True, False], ids=["removed", "only closed"])
 @every_ring
 def test_nothing_is_written_to_another_file_of_its_number(
