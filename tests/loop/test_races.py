@@ -19,6 +19,7 @@ import pytest
 
 import uringloop
 from tests.variants import EVERY, FACTORIES, RINGS, LoopFactory
+from uringloop.operations import Accept
 from uringloop.ring import Opcode
 
 from .helpers import Recorder
@@ -88,7 +89,7 @@ def test_a_result_disposed_of_at_close_is_not_disposed_of_again(factory: LoopFac
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         with socket.create_connection(listener.getsockname()):
-            task: Any = loop.create_task(loop.sock_accept(listener))
+            task: Any = loop.create_task(loop.submit(Accept(listener.fileno())))
             loop.call_soon(loop.stop)
             loop.run_forever()
             loop.close()

@@ -84,7 +84,7 @@ async def test_query_that_is_cancelled(postgresql: Database, connection: Any) ->
     with pytest.raises(asyncio.CancelledError):
         await asking
     with pytest.raises(asyncio.TimeoutError):
-        await connection.execute("SELECT pg_sleep(600)", timeout=0.05)
+        await connection.execute("SELECT pg_sleep(600)", timeout=0.5)
     assert await connection.fetchval("SELECT 7") == 7
     while await watcher.fetchval(active, connection.get_server_pid()) > 0:
         pass
