@@ -20,6 +20,10 @@ cdef extern from "fcntl.h" nogil:
 
 cdef extern from *:
     """
+    #if PY_VERSION_HEX < 0x030C0000
+    #include <structmember.h>
+    #endif
+
     static PyObject *get_member(PyObject *descriptor, PyObject *owner)
     {
         return Py_TYPE(descriptor)->tp_descr_get(descriptor, owner, (PyObject *)Py_TYPE(owner));
