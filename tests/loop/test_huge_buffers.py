@@ -18,11 +18,12 @@ pytestmark = pytest.mark.asyncio(loop_factories=USUAL)
 RINGS = tuple(name for name in USUAL if name != "asyncio")
 SIZES_BYTES = (1 << 31, (1 << 32) + 4096)
 WORDS = b"a few bytes"
+_MAP_NORESERVE = 0x4000  # Python 3.12 and newer have a name for it
 
 
 @pytest.fixture(params=SIZES_BYTES, ids=["2 GiB", "4 GiB"])
 def buffer(request: pytest.FixtureRequest) -> Iterator[memoryview]:
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     with mmap.mmap(-1, request.param, flags=flags) as memory, memoryview(memory) as view:
         yield view
 
