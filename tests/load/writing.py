@@ -133,20 +133,20 @@ async def _tick(chosen: list[_Connection], counts: Counts, dice: random.Random) 
     """Have each of them write in one tick, and look at the peers of those before."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    begin_s = 0.0
+    begin_s = ended_s = 0.0  # of the tick's first callback, of the last one before
 
     def callback(place: int) -> None:
-        nonlocal begin_s
-        now = time.monotonic()
+        nonlocal begin_s, ended_s
         if place == 0:
-            begin_s = now
-        elif now - begin_s > _LONG_S and dice.random() < 0.3:
+            begin_s = time.monotonic()
+        elif ended_s - begin_s > _LONG_S and dice.random() < 0.3:
             counts.late += sum(not each.look() for each in chosen[:place])
         chosen[place].write()
         if dice.random() < 0.1:
             _compute(dice.uniform(0, 2 * _LONG_S))
         if len(chosen) == 1:
             counts.late += not chosen[0].look()
+        ended_s = time.monotonic()
         if place == len(chosen) - 1:
             done.set_result(None)
 
