@@ -348,11 +348,12 @@ cdef class Dispatcher:
 
         None if the completion comes by `dispatch`.  What else completed is left for the next dispatch.
         """
-        cdef int place
+        cdef int place, found
         cdef ul_event event
         self.check()
         self.enter(0)
-        for place in range(self.count - self.reap_ready(), self.count):
+        found = self.reap_ready()
+        for place in range(self.count - found, self.count):
             event = self.events[place]
             if event.owner == NULL and event.token == token and not event.flags & IORING_CQE_F_MORE:
                 self.count -= 1
