@@ -279,19 +279,30 @@ cdef class Datagram(Endpoint):
     cdef receive_ready(self):
         """Receive by readiness, not more at once than a multishot receive takes."""
         cdef Dispatcher dispatcher = self.dispatcher
-        cdef int taken, result = 1
+        cdef int taken, result
+        cdef list items = []
         cdef char *memory = dispatcher.take_received()
         try:
+            # All before the first callback: that may have a receive armed, which takes what comes after these.
             for taken in range(READY_DATAGRAMS):
                 if self.handle == NULL or self.closing or self.paused or self.held:
-                    return
+                    break
                 result = ul_datagram_take(self.handle, memory)
                 if result == -EAGAIN:
-                    return
+                    break
                 item = item_of(memory) if result > 0 else result
-                self.receive(item, None if type(item) is int else self.sender_of(memory))
+                items.append((item, None if type(item) is int else self.sender_of(memory)))
         finally:
             dispatcher.give_received(memory)
+        try:
+            while items:
+                item, address = items.pop(0)
+                self.receive(item, address)
+        finally:
+            if items and not self.closing:
+                # KeyboardInterrupt or SystemExit: the others come in the next tick.
+                self.held += [item if type(item) is int else (item, address) for item, address in items]
+                self.call_soon(self._deliver_held, context=self.context)
 
     cdef sender_of(self, const char *data):
         return self.address_of(data + sizeof(io_uring_recvmsg_out), (<const io_uring_recvmsg_out *>data).namelen)
