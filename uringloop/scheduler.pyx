@@ -11,7 +11,7 @@ import asyncio
 
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
@@ -56,7 +56,7 @@ cdef dict TASKS = vars(asyncio.tasks)
 
 
 cdef inline look_up(dict names, name):
-    cdef PyObject *value = PyDict_GetItem(names, name)
+    cdef PyObject *value = PyDict_GetItemWithError(names, name)
     if value == NULL:
         raise AttributeError(name)
     return <object>value
