@@ -1,4 +1,4 @@
-"""python -m tests.fuzz [sqes] [arguments] [streams] [--seconds 600] [--seed 1]
+"""python -m tests.fuzz [sqes] [arguments] [streams] [eager] [--seconds 600] [--seed 1]
 
 Each life (a ring or a loop) has a seed of its own, which is printed if it goes wrong; `--seed N --lives 1` repeats it.
 """
@@ -12,9 +12,9 @@ import tempfile
 import time
 from types import ModuleType
 
-from tests.fuzz import arguments, sqes, streams
+from tests.fuzz import arguments, eager, sqes, streams
 
-KINDS: dict[str, ModuleType] = {"sqes": sqes, "arguments": arguments, "streams": streams}
+KINDS: dict[str, ModuleType] = {"sqes": sqes, "arguments": arguments, "streams": streams, "eager": eager}
 _HANG_S = 15
 
 
