@@ -378,7 +378,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             try:
                 self._dispatcher.submit()
             except OSError as error:
-                self._report(error, self)
+                ended_by = error.__context__
+                # A run that this refusal has ended says so itself.
+                if not (isinstance(ended_by, OSError) and ended_by.errno == error.errno):
+                    self._report(error, self)
 
     def _make_self_pipe(self) -> None:
         """asyncio's self-pipe, but polled through the ring, from the first run on."""

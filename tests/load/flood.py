@@ -33,10 +33,22 @@ class Answers:
     wrong_pieces: int = 0
 
 
-class _Flooded(asyncio.Protocol):
+class _Served(asyncio.Protocol):
+    """Tells when its connection is lost."""
+
+    def __init__(self, losses: list["asyncio.Future[None]"]) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+        losses.append(self.lost)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.lost.set_result(None)
+
+
+class _Flooded(_Served):
     """Takes all that comes, and looks whether it is a flood's."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, losses: list["asyncio.Future[None]"], answers: Answers) -> None:
+        super().__init__(losses)
         self.answers = answers
 
     def data_received(self, data: bytes) -> None:
@@ -44,7 +56,7 @@ class _Flooded(asyncio.Protocol):
         self.answers.wrong_pieces += bool(data.strip(b"f"))
 
 
-class _Answering(asyncio.Protocol):
+class _Answering(_Served):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
@@ -127,11 +139,14 @@ async def flood(seconds: float, connections: int) -> Answers:
     """Serve a flood of so many connections for so long; returns what became of the questions beside it."""
     loop = asyncio.get_running_loop()
     answers = Answers()
-    flooded = await loop.create_server(lambda: _Flooded(answers), "127.0.0.1", 0, backlog=1000)
-    answering = await loop.create_server(_Answering, "127.0.0.1", 0)
+    losses: list[asyncio.Future[None]] = []
+    flooded = await loop.create_server(lambda: _Flooded(losses, answers), "127.0.0.1", 0, backlog=1000)
+    answering = await loop.create_server(lambda: _Answering(losses), "127.0.0.1", 0)
     with _process(_flood, flooded.sockets[0].getsockname(), connections):
         counted = await _ask_elsewhere(answering.sockets[0].getsockname(), seconds)
     for server in (flooded, answering):
         server.close()
         await server.wait_closed()
+    # Before Python 3.12 a server does not wait for its connections.
+    await asyncio.gather(*losses)
     return Answers(**counted | {"flooded_bytes": answers.flooded_bytes, "wrong_pieces": answers.wrong_pieces})

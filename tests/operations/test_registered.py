@@ -273,7 +273,13 @@ async def test_buffers_are_given_and_taken_back() -> None:
 @fails(ProvideBuffers, RemoveBuffers)
 async def test_buffers_that_nobody_gave() -> None:
     await refused(RemoveBuffers(1, 78), errno.ENOENT)
-    await refused(ProvideBuffers(bytearray(10), 5, group_id=0), errno.EINVAL)
+    ours, peer = socket.socketpair()
+    with peer:
+        # The first connection brings the loop's own group.
+        _, writer = await asyncio.open_connection(sock=ours)
+        await refused(ProvideBuffers(bytearray(10), 5, group_id=0), errno.EINVAL)
+        writer.close()
+        await writer.wait_closed()
     with pytest.raises(ValueError, match="at least one"):
         ProvideBuffers(bytearray(10), 11, group_id=1)
 
