@@ -148,6 +148,7 @@ cdef extern from "core.h" nogil:
     size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
     int ul_stream_quiet(ul_stream *stream)
     void *ul_stream_released(ul_stream *stream)
+    bint ul_stream_take_back(ul_stream *stream, size_t size_bytes)
     size_t ul_stream_queued(ul_stream *stream)
     int ul_stream_finished(ul_stream *stream)
     void ul_stream_share(ul_stream *stream)

@@ -337,6 +337,7 @@ cdef class Stream(Endpoint):
         Raises:
             TypeError: data is not bytes, bytearray or memoryview.
             RuntimeError: after `write_eof`, or while a sendfile is in progress.
+            MemoryError: nothing of it is queued.  If a part was sent, the connection is closed.
         """
         if not self.may_write(data, "write"):
             return
@@ -345,7 +346,11 @@ cdef class Stream(Endpoint):
             self.transport._maybe_pause_protocol()
 
     def writelines(self, list_of_data):
-        """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`."""
+        """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`.
+
+        Raises:
+            MemoryError: none of them is queued.  If a part was sent, the connection is closed.
+        """
         pieces = list(list_of_data)
         for data in pieces:
             if not self.may_write(data, "writelines"):
@@ -358,8 +363,17 @@ cdef class Stream(Endpoint):
     cdef append_all(self, list pieces):
         """With one send for all that is small."""
         cdef bint at_once = self.sends_at_once()
-        for data in pieces:
-            self.append(data, self.pipe)
+        cdef Py_ssize_t size = 0
+        try:
+            for data in pieces:
+                size += self.append(data, self.pipe)
+        except MemoryError as error:
+            # Of those before it, nothing or all: the caller may write all again.
+            if self.handle != NULL and not self.lost and not ul_stream_take_back(self.handle, size):
+                self.force_close(error)
+            if self.handle != NULL:
+                self.release_pins()
+            raise
         if at_once and self.handle != NULL:
             ul_stream_send_queued(self.handle)
 
@@ -391,18 +405,19 @@ cdef class Stream(Endpoint):
         self.dispatcher.tick.unsent = True
         return False
 
-    cdef append(self, data, bint at_once):
+    cdef Py_ssize_t append(self, data, bint at_once) except -1:
+        """Send or queue the bytes; returns how many."""
         cdef Py_buffer view
         cdef const char *start
-        cdef Py_ssize_t size
+        cdef Py_ssize_t size, size_bytes
         cdef int error = 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         # Only now: a `__buffer__` in Python may close the transport, or the loop.
         if self.handle == NULL or self.lost or (self.closing and ul_stream_finished(self.handle)):
             PyBuffer_Release(&view)
-            return
+            return 0
         start = <const char *>view.buf
-        size = view.len
+        size = size_bytes = view.len
         if self.nagles:
             self.disable_nagle(size)
         if size >= LARGE_BYTES:
@@ -423,6 +438,7 @@ cdef class Stream(Endpoint):
         if error == -ENOMEM:
             raise MemoryError
         self.check(error)
+        return size_bytes
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
         """As asyncio does to all its TCP sockets, but not before it matters: Nagle's algorithm delays nothing while nothing

@@ -187,6 +187,7 @@ int ul_streams_send(ul_ring *ring, int all);
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes);
 int ul_stream_quiet(ul_stream *stream);
 void *ul_stream_released(ul_stream *stream);
+int ul_stream_take_back(ul_stream *stream, size_t size_bytes);
 size_t ul_stream_queued(ul_stream *stream);
 int ul_stream_finished(ul_stream *stream);
 void ul_stream_share(ul_stream *stream);

@@ -135,6 +135,7 @@ int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
 int ul_queue_begins_pinned(const ul_queue *queue);
 const char *ul_queue_head(const ul_queue *queue, size_t *size);
 void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size);
+void ul_queue_cut(ul_ring *ring, ul_queue *queue, size_t size);
 void ul_queue_drop(ul_ring *ring, ul_queue *queue);
 void *ul_queue_released(ul_queue *queue);
 void ul_queue_free(ul_queue *queue);

@@ -40,13 +40,9 @@ static ul_chunk *take_chunk(ul_ring *ring, size_t size)
     return chunk;
 }
 
-static void drop_head(ul_ring *ring, ul_queue *queue)
+/* Keeps a chunk that left the queue for its owner if it is pinned, for the next write if it is usual, or frees it. */
+static void drop(ul_ring *ring, ul_queue *queue, ul_chunk *chunk)
 {
-    ul_chunk *chunk = queue->head;
-    queue->head = chunk->next;
-    if (queue->head == NULL)
-        queue->tail = NULL;
-    queue->size -= chunk->size - chunk->sent;
     if (chunk->capacity == 0) {
         chunk->next = queue->released;
         queue->released = chunk;
@@ -57,6 +53,16 @@ static void drop_head(ul_ring *ring, ul_queue *queue)
     } else {
         free(chunk);
     }
+}
+
+static void drop_head(ul_ring *ring, ul_queue *queue)
+{
+    ul_chunk *chunk = queue->head;
+    queue->head = chunk->next;
+    if (queue->head == NULL)
+        queue->tail = NULL;
+    queue->size -= chunk->size - chunk->sent;
+    drop(ring, queue, chunk);
 }
 
 static void append(ul_queue *queue, ul_chunk *chunk)
@@ -124,6 +130,27 @@ void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size)
     queue->size -= size;
     if (chunk->sent == chunk->size)
         drop_head(ring, queue);
+}
+
+/* Takes the last bytes back, none of which the kernel has been given. */
+void ul_queue_cut(ul_ring *ring, ul_queue *queue, size_t size)
+{
+    ul_chunk **link = &queue->head, *last = NULL;
+    queue->size -= size;
+    for (size_t keep = queue->size; keep > 0; link = &last->next) {
+        last = *link;
+        if (last->size - last->sent > keep)
+            last->size = last->sent + keep;
+        keep -= last->size - last->sent;
+    }
+    ul_chunk *chunk = *link;
+    *link = NULL;
+    queue->tail = last;
+    while (chunk != NULL) {
+        ul_chunk *next = chunk->next;
+        drop(ring, queue, chunk);
+        chunk = next;
+    }
 }
 
 void ul_queue_drop(ul_ring *ring, ul_queue *queue)

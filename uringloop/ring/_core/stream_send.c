@@ -221,6 +221,15 @@ int ul_streams_send(ul_ring *ring, int all)
 /* The next pin whose memory the kernel is done with, or NULL. */
 void *ul_stream_released(ul_stream *stream) { return ul_queue_released(&stream->queue); }
 
+/* Takes back what was written last, all of this size, unless a part of it was sent: 1, or 0. */
+int ul_stream_take_back(ul_stream *stream, size_t size_bytes)
+{
+    if (size_bytes > stream->queue.size)
+        return 0;
+    ul_queue_cut(stream->ring, &stream->queue, size_bytes);
+    return 1;
+}
+
 size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 
 /* Whether the last bytes of a closing stream are sent, so that no more may follow. */
