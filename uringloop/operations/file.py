@@ -44,6 +44,7 @@ _STATX_SIZE = slice(40, 48)
 _STATX_DIOALIGN = 0x2000
 _STATX_OFFSET_ALIGN = slice(156, 160)
 _FSYNC_DATASYNC = 1
+_BUFFER = int(CqeFlag.BUFFER)
 
 
 class FileOperation(Operation):
@@ -514,7 +515,7 @@ class ReadMany(FileOperation, Multishot):
         return dispatcher.stage(self, self.opcode, self.fd, 0, 0, CURRENT_POSITION, sqe_flags=flags)
 
     def complete(self, res: int, flags: int) -> None:
-        if flags & CqeFlag.BUFFER and res <= 0:
+        if flags & _BUFFER and res <= 0:
             assert self._dispatcher is not None
             self._dispatcher.take_buffer(flags, 0)
         if res == -errno.ENOBUFS and self._begin_again():

@@ -7,6 +7,8 @@ from typing import Any
 from ..ring import CqeFlag, Dispatcher
 from .base import Operation
 
+_MORE = int(CqeFlag.MORE)
+
 
 class Place:
     """Waits for one of several operations."""
@@ -82,7 +84,7 @@ class Group:
     def hear(self, operation: Operation, res: int, flags: int) -> None:
         """One of them completed, on a ring that no loop drives."""
         place = self._waiting[id(operation)]
-        if flags & CqeFlag.MORE:
+        if flags & _MORE:
             # Of a zero-copy send; what follows is the notification.
             place.first = res, flags
         else:

@@ -27,6 +27,7 @@ _CONTROL_ALIGN = struct.calcsize("N")
 _RECEIVED = struct.Struct("=IIII")
 #: What the kernel repeats among the flags that it gives.
 _ASKED = socket.MSG_CMSG_CLOEXEC
+_BUFFER = int(CqeFlag.BUFFER)
 
 Ancillary = tuple[int, int, Any]
 
@@ -233,7 +234,7 @@ class ReceiveMessages(Multishot):
     def complete(self, res: int, flags: int) -> None:
         if res == -errno.ENOBUFS and self._begin_again():
             return
-        if flags & CqeFlag.BUFFER and res <= 0:
+        if flags & _BUFFER and res <= 0:
             assert self._dispatcher is not None
             self._dispatcher.take_buffer(flags, 0)
         super().complete(res, flags)

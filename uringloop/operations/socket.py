@@ -21,6 +21,7 @@ from .multishot import Multishot
 
 #: As a plain number: an IntFlag takes a microsecond to be asked.
 _MORE = int(CqeFlag.MORE)
+_BUFFER = int(CqeFlag.BUFFER)
 #: IORING_RECV_MULTISHOT.
 RECV_MULTISHOT = 1 << 1
 #: One that is linked to the next cannot be staged again: the chain has broken.
@@ -77,7 +78,7 @@ class Receive(Multishot):
         super().complete(res, flags)
 
     def _take(self, res: int, flags: int) -> bytes:
-        if not flags & CqeFlag.BUFFER:
+        if not flags & _BUFFER:
             return b""
         assert self._dispatcher is not None
         return self._dispatcher.take_buffer(flags, max(res, 0))

@@ -16,6 +16,7 @@ from .socket import RECV_MULTISHOT
 
 _MSG_NOSIGNAL = 0x4000
 _COPIED = 1 << 31
+_MORE, _NOTIF = int(CqeFlag.MORE), int(CqeFlag.NOTIF)
 
 
 class ZeroCopyFlag(enum.IntFlag):
@@ -32,10 +33,10 @@ class _Notified(Operation):
     __slots__ = ()
 
     def complete(self, res: int, flags: int) -> None:
-        if flags & CqeFlag.MORE:
+        if flags & _MORE:
             self._completion = res, 0
             return
-        if flags & CqeFlag.NOTIF:
+        if flags & _NOTIF:
             sent, _ = self._completion
             self._completion = sent, res
             res = sent
