@@ -136,8 +136,7 @@ class Companion:
         except BaseException:
             ring.close(only_watches=True)
             raise
-        with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
-            ring.set_worker_limits(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1), 0)
+        ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
         return ring
 
     @property

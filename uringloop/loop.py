@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from asyncio import Handle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVarTuple
 
@@ -35,7 +35,7 @@ from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream, WatchSelector, open_eventfd
+from .ring import Datagram, Ring, Sockets, Stream, WatchSelector, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .sendfile import FileSending, PipePool
@@ -106,10 +106,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._owner_thread: int | None = None
         made: list[Callable[[], object]] = []
         try:
-            self._eventfd = open_eventfd()
-            made.append(partial(os.close, self._eventfd))
-            self._ring = self._options.open_ring(self._eventfd, enable=False)
+            self._ring = self._options.open_ring(enable=False)
             made.append(partial(self._ring.close, only_watches=True))
+            self._eventfd = self._ring.open_eventfd()
+            made.append(partial(os.close, self._eventfd))
             self._watch = WatchSelector()
             made.append(self._watch.close)
             self._watch.watch_edge(self._eventfd)
@@ -125,7 +125,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._dispatcher = self._ring.dispatcher(self._report)
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.feed_from = _FEED_FROM
-        self._dispatcher.disarm_eventfd()
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._listeners = ListenerSet(self)
@@ -161,8 +160,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._check_closed()
         self._check_running()
         self._take_thread()
-        with self._signals_wake():
+        takes = self._take_signals()
+        try:
             super().run_forever()
+        finally:
+            if takes:
+                self._give_signals_back()
 
     def _take_thread(self) -> None:
         """Make the ring this thread's: the kernel lets no other enter it."""
@@ -183,8 +186,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         elif self._ring.is_single_issuer:
             moved = self._leave_thread()
         self._owner_thread = thread
-        with contextlib.suppress(OSError):  # Linux before 5.15 has no such limits
-            self._ring.set_worker_limits(_BOUNDED_WORKERS, 0)
+        self._ring.limit_workers(_BOUNDED_WORKERS)
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
             self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
@@ -212,12 +214,23 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
             )
-        old, self._ring = self._ring, self._options.open_ring(self._eventfd, enable=True)
+        old, self._ring = self._ring, self._open_other_ring()
         self._ring.take_dispatcher(old)
         self._close_ring(old)
         for operation in moved:
             operation.reset()
         return moved
+
+    def _open_other_ring(self) -> Ring:
+        """Open a ring for this thread that signals the same eventfd."""
+        ring = self._options.open_ring(enable=True)
+        try:
+            with unavailable_if_refused():
+                ring.register_eventfd(self._eventfd)
+        except BaseException:
+            ring.close(only_watches=True)
+            raise
+        return ring
 
     def _close_ring(self, ring: Ring) -> None:
         """Close a ring that watches, and wait until it has stopped.
@@ -239,21 +252,23 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             while witness.recv(4096):
                 pass
 
-    @contextlib.contextmanager
-    def _signals_wake(self) -> Iterator[None]:
-        """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too."""
+    def _take_signals(self) -> bool:
+        """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too.
+
+        Returns:
+            Whether this is the main thread, which has to call `_give_signals_back`.
+        """
         if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+            return False
         self._signals.take()
-        try:
-            yield
-        finally:
-            if self._signals.passes_on:
-                self._read_from_self()
-            # For signal handlers it stays, as asyncio's does.
-            if not self._signal_handlers:
-                self._signals.give_back()
+        return True
+
+    def _give_signals_back(self) -> None:
+        if self._signals.passes_on:
+            self._read_from_self()
+        # For signal handlers it stays, as asyncio's does.
+        if not self._signal_handlers:
+            self._signals.give_back()
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
@@ -366,8 +381,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         if self._thread_id not in (None, threading.get_ident()):
             raise RuntimeError("this event loop runs in another thread")
         self._take_thread()
-        with contextlib.nullcontext() if self._signals.taken else self._signals_wake():
+        takes = not self._signals.taken and self._take_signals()
+        try:
             self._sleep_by_hand(timeout_ns)
+        finally:
+            if takes:
+                self._give_signals_back()
         if self._dispatcher.has_events():
             self.call_soon(self._dispatcher.dispatch)
         return []
@@ -385,9 +404,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     def _make_self_pipe(self) -> None:
         """asyncio's self-pipe, but polled through the ring, from the first run on."""
-        self._ssock, self._csock = socket.socketpair()
-        self._ssock.setblocking(False)
-        self._csock.setblocking(False)
+        self._ssock, self._csock = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._internal_fds += 1
         self._signals = SignalWakeup(self._csock.fileno())
 

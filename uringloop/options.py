@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Literal
 
-from .ring import Ring, unavailable_if_refused
+from .ring import Ring
 
 Sleep = Literal["auto", "selector", "ring"]
 
@@ -22,7 +22,7 @@ _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True, slots=True)
 class Options:
     """See `EventLoop`.
 
@@ -43,18 +43,17 @@ class Options:
     def __post_init__(self) -> None:
         if self.sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {self.sleep!r}")
-        for name in ("buffer_count", "buffer_count_max"):
-            count = getattr(self, name)
-            if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
-                raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")
+        _check_count("buffer_count", self.buffer_count)
+        _check_count("buffer_count_max", self.buffer_count_max)
         if self.buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {self.buffer_size_bytes!r}")
-        for name in ("bulk_buffer_count_max", "spin_ns"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)!r}")
+        if self.bulk_buffer_count_max < 0:
+            raise ValueError(f"bulk_buffer_count_max must not be negative, not {self.bulk_buffer_count_max!r}")
+        if self.spin_ns < 0:
+            raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
-    def open_ring(self, eventfd: int, *, enable: bool) -> Ring:
-        """A ring with the buffers of its streams, which writes to the eventfd.
+    def open_ring(self, *, enable: bool) -> Ring:
+        """A ring with the buffers of its streams.
 
         Raises:
             RingUnavailableError: io_uring cannot be used here.
@@ -68,8 +67,6 @@ class Options:
                 max(self.buffer_count, self.buffer_count_max),
                 self.bulk_buffer_count_max,
             )
-            with unavailable_if_refused():
-                ring.register_eventfd(eventfd)
         except BaseException:
             ring.close(only_watches=True)
             raise
@@ -93,3 +90,8 @@ class Options:
             min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),
             min(max(self.buffer_count, self.buffer_count_max), _DATAGRAM_BUFFER_COUNT_MAX),
         )
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 1 or count & (count - 1) or count > _BUFFERS_MAX:
+        raise ValueError(f"{name} must be a power of two from 1 to {_BUFFERS_MAX}, not {count!r}")

@@ -30,11 +30,11 @@ def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.A
     Raises:
         RingUnavailableError: io_uring cannot be used here and there is no fallback.
     """
-    if fallback is None:
-        fallback = os.environ.get(FALLBACK_VARIABLE, "0") not in ("", "0")
     try:
         return EventLoop(**options)
     except RingUnavailableError as error:
+        if fallback is None:
+            fallback = os.environ.get(FALLBACK_VARIABLE, "0") not in ("", "0")
         if not fallback:
             raise
         warnings.warn(f"falling back to asyncio's own event loop: {error.strerror}", RuntimeWarning, stacklevel=2)

@@ -117,8 +117,10 @@ cdef class Scheduler:
 
     @_thread_id.setter
     def _thread_id(self, thread_id):
-        self.thread_id = thread_id
-        self._run_changed()
+        outer, self.thread_id = self.thread_id, thread_id
+        # The first tick of a run submits what was staged before it.
+        if outer is not None:
+            self._run_changed()
 
     @property
     def _scheduled(self):

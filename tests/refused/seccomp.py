@@ -33,6 +33,11 @@ def refuse_register(error: int, *opcodes: int) -> None:
     _install_program(_register_program(_RET_ERRNO | error, opcodes))
 
 
+def kill_register(*opcodes: int) -> None:
+    """Kill the process if it calls io_uring_register(2) with one of these opcodes."""
+    _install_program(_register_program(_RET_KILL_PROCESS, opcodes))
+
+
 def kill_waits_for_io() -> None:
     """Kill the process if it waits in io_uring_enter(2) without IORING_ENTER_NO_IOWAIT."""
     _install_program(

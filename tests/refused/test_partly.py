@@ -110,6 +110,24 @@ print(uringloop.is_available(), uringloop.run(echo(), sleep={sleep!r}))
     assert script(PREPARED + source) == "True EventLoop\n"
 
 
+@needs_filter
+@pytest.mark.parametrize("opcode", ["PROBE", "IOWQ_MAX_WORKERS", "RESIZE_RINGS"])
+def test_the_second_loop_does_not_ask_the_kernel_again(opcode: str) -> None:
+    """The kernel stays the same, and the limit of workers holds for the thread."""
+    source = f"""
+def abilities():
+    loop = uringloop.new_event_loop()
+    name = loop.run_until_complete(echo())
+    found = loop.ring.features, loop.ring.entries
+    loop.close()
+    return name, found
+first = abilities()
+seccomp.kill_register(Register.{opcode})
+print(abilities() == first)
+"""
+    assert script(PREPARED + source) == "True\n"
+
+
 def test_no_address_space_for_the_queues() -> None:
     """mmap(2) fails, here for the completion queue."""
     source = """

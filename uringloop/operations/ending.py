@@ -31,9 +31,12 @@ def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> 
 def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
     """Cancel and wait; whether nothing is left that may write to memory."""
     if owner_thread == threading.get_native_id() or not ring.is_single_issuer:
-        for operation in list(dispatcher.operations.values()):
+        operations = list(dispatcher.operations.values())
+        only_polls = ring.unfinished == len(operations) and all(operation.may_move for operation in operations)
+        for operation in operations:
             operation.abandon()
-        dispatcher.cancel_all()
+        if not only_polls or dispatcher.endpoints:
+            dispatcher.cancel_all()
         while ring.unfinished or dispatcher.has_events():
             dispatcher.wait(-1)
             dispatcher.dispatch()

@@ -126,7 +126,7 @@ cdef class Dispatcher:
     cdef object report
     cdef readonly set endpoints
     cdef readonly dict operations
-    cdef AddressCache addresses
+    cdef AddressCache addresses  # made with the first datagram socket: it is large
     cdef char *received  # what endpoints receive into by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
@@ -138,7 +138,6 @@ cdef class Dispatcher:
         self.report = report
         self.endpoints = set()
         self.operations = {}
-        self.addresses = AddressCache()
 
     def __dealloc__(self):
         free(self.events)

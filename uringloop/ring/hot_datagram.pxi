@@ -186,6 +186,8 @@ cdef class Datagram(Endpoint):
         self.sends_empty = sends_empty
         self.context = PyContext_CopyCurrent()
         self.held = []
+        if dispatcher.addresses is None:
+            dispatcher.addresses = AddressCache()
         self.handle = ul_datagram_open(dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
         if self.handle == NULL:
             raise MemoryError

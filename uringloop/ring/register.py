@@ -3,19 +3,31 @@
 The structs are packed here, by their layout in the kernel's header; numbers are `abi.py`'s.
 """
 
+import contextlib
 import errno
 import os
 import struct
+import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from ._cffi import ffi, lib
 from .abi import Opcode, Register, Restriction, Unregister
+from .errors import unavailable
 
 _NO_TIMEOUT = (-1, -1)
 _NS_PER_S = 1_000_000_000
 _KIND_BITS = 4
 _CPUS_MAX = 1024
+
+
+class _Limited(threading.local):
+    """What `limit_workers` has asked for this thread's workers; 0 for nothing."""
+
+    bounded = 0
+
+
+_limited = _Limited()
 
 
 def pack(layout: str, *values: int) -> Any:
@@ -75,6 +87,17 @@ class Registration:
         return check_errno(lib.ul_ring_register(lib.ul_ring_fd(handle), opcode, memory, count))
 
     # Waking
+
+    def open_eventfd(self) -> int:
+        """Return a new eventfd that this ring signals, paused at first; see `pause_eventfd`.
+
+        Raises:
+            RingUnavailableError: it was refused.
+        """
+        eventfd = int(lib.ul_eventfd_open(self.handle))
+        if eventfd < 0:
+            raise unavailable(-eventfd)
+        return eventfd
 
     def register_eventfd(self, fd: int, *, only_async: bool = False) -> None:
         """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD).
@@ -152,10 +175,22 @@ class Registration:
         Returns:
             The limits until now.
         """
+        _limited.bounded = 0
         limits = pack("II", bounded, unbounded)
         self._register(Register.IOWQ_MAX_WORKERS, limits, 2)
         before = struct.unpack("=II", limits)
         return before[0], before[1]
+
+    def limit_workers(self, bounded: int) -> None:
+        """Limit this thread's kernel workers for what ends by itself, unless an earlier ring has done the same.
+
+        Does nothing where the kernel has no such limits (before Linux 5.15).
+        """
+        if _limited.bounded == bounded:
+            return
+        with contextlib.suppress(OSError):
+            self.set_worker_limits(bounded, 0)
+            _limited.bounded = bounded
 
     def register_worker_affinity(self, cpus: Collection[int]) -> None:
         """Run kernel workers on these CPUs only."""
@@ -226,3 +261,11 @@ class Registration:
         )
         sqe[: len(fields)] = fields
         check_errno(lib.ul_ring_register(-1, Register.SEND_MSG_RING, ffi.from_buffer(sqe), 1))
+
+
+def _forget_limits() -> None:
+    _limited.bounded = 0
+
+
+# The thread of a forked child has workers of its own.
+os.register_at_fork(after_in_child=_forget_limits)

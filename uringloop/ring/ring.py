@@ -21,13 +21,13 @@ from typing import Any, Protocol, Self, TypeVar
 from ._cffi import ffi, lib
 from .abi import Setup
 from .draining import drain
-from .errors import disabled_by_variable, unavailable, unavailable_if_refused
+from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
 from .groups import BufferGroup
 from .hot import BUILD, Completion, Dispatcher, Queues
 from .register import Registration, check_errno, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
-from .setup import SqPoll, open_ring, probe
+from .setup import SqPoll, opcodes, open_ring
 from .sqe import Sqe
 
 if lib.ul_build() != BUILD:
@@ -158,7 +158,8 @@ class Ring(Registration):
         self._next_group_id = _FIRST_GROUP_ID
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
-        check_names(without)
+        if without:
+            check_names(without)
         if disabled_by_variable():
             raise unavailable(0)
         self._handle = open_ring(
@@ -173,7 +174,8 @@ class Ring(Registration):
         self.forked = False
         self._has_buffers = False
         self._without = without
-        self._opcodes = probe(self._handle)
+        self._opcodes = opcodes()
+        self._flags = lib.ul_ring_setup_flags(self._handle), lib.ul_ring_features(self._handle)
         self.features = self._features()
         _live.add(self)
         if enable:
@@ -189,9 +191,9 @@ class Ring(Registration):
         Raises:
             RingUnavailableError: the kernel refuses.
         """
-        handle = check_owner(self.handle)
-        with unavailable_if_refused():
-            check_errno(lib.ul_ring_enable(handle))
+        error = lib.ul_ring_enable(check_owner(self.handle))
+        if error < 0:
+            raise unavailable(-error)
 
     @property
     def handle(self) -> Any:
@@ -223,13 +225,7 @@ class Ring(Registration):
         return lib.ul_ring_entries(self.handle, 0), lib.ul_ring_entries(self.handle, 1)
 
     def _features(self) -> Features:
-        return derive(
-            lib.ul_ring_setup_flags(self.handle),
-            lib.ul_ring_features(self.handle),
-            self._opcodes,
-            self._has_buffers,
-            self._without,
-        )
+        return derive(*self._flags, self._opcodes, self._has_buffers, self._without)
 
     def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
         """Have the streams' buffer group made when it is needed, if the kernel has such and it is not masked off.
@@ -246,7 +242,8 @@ class Ring(Registration):
             return
         lib.ul_streams_allow_bulk(self.handle, bulk_count_max)
         self._has_buffers = bool(lib.ul_buffers_plan(self.handle, count, size_bytes, count_max))
-        self.features = self._features()
+        if self._has_buffers:
+            self.features = self._features()
 
     def open_datagram_buffers(self, count: int, count_max: int) -> bool:
         """Make the buffer group of datagram sockets, unless it is there; whether it is.
@@ -280,7 +277,7 @@ class Ring(Registration):
         self, report: Callable[[BaseException, Any], object], kind: type[Dispatcher] = Dispatcher
     ) -> Dispatcher:
         """The tick of an event loop on this ring; report(exception, operation) hears what no one else does."""
-        self._dispatcher = kind(self.address, self.entries[1], report)
+        self._dispatcher = kind(self.address, lib.ul_ring_entries(self.handle, 1), report)
         return self._dispatcher
 
     def take_dispatcher(self, other: "Ring") -> None:

@@ -5,7 +5,6 @@ Nothing is assumed of the kernel's version.  The flags are tried from the best s
 
 import dataclasses
 import errno
-import functools
 import os
 import time
 from typing import Any
@@ -15,20 +14,26 @@ from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .errors import unavailable, unavailable_if_refused
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
+_DEFERRED = Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
 #: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
 _INTERRUPT_DRIVEN = (
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY,
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN | Setup.TASKRUN_FLAG,
-    _ALWAYS | Setup.SUBMIT_ALL | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG,
-    _ALWAYS | Setup.SUBMIT_ALL,
-    _ALWAYS,
+    int(_ALWAYS | Setup.SUBMIT_ALL | _DEFERRED | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY),
+    int(_ALWAYS | Setup.SUBMIT_ALL | _DEFERRED | Setup.TASKRUN_FLAG),
+    int(_ALWAYS | Setup.SUBMIT_ALL | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG),
+    int(_ALWAYS | Setup.SUBMIT_ALL),
+    int(_ALWAYS),
 )
 #: With a thread of the kernel's that submits, task work interrupts nobody, and these flags are refused.
-_SQ_POLLED = (_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY, _ALWAYS | Setup.SUBMIT_ALL, _ALWAYS)
+_SQ_POLLED = (int(_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY), int(_ALWAYS | Setup.SUBMIT_ALL), int(_ALWAYS))
+# As numbers: an enum's operators take longer than the rest of this module.
 _DEFER_TASKRUN = int(Setup.DEFER_TASKRUN)
+_IOPOLL, _SQPOLL = int(Setup.IOPOLL), int(Setup.SQPOLL)
+_SQ_AFF, _ATTACH_WQ = int(Setup.SQ_AFF), int(Setup.ATTACH_WQ)
 _PROBE_BYTES = 16 + 256 * 8
 _CHARGE_LATE_NS = 100_000_000
 _CHARGE_LOOK_S = 0.002
+
+_opcodes: frozenset[Opcode] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,24 +64,23 @@ def open_ring(
     Raises:
         RingUnavailableError: the kernel refuses all sets of flags, or one of the three system calls.
     """
-    asked = Setup(0)
+    asked = idle_ms = cpu = 0
     if io_poll:
-        asked |= Setup.IOPOLL
-    idle_ms = cpu = 0
+        asked |= _IOPOLL
     if sq_poll is not None:
-        asked |= Setup.SQPOLL
+        asked |= _SQPOLL
         idle_ms = sq_poll.idle_ms
         if sq_poll.cpu is not None:
-            asked |= Setup.SQ_AFF
+            asked |= _SQ_AFF
             cpu = sq_poll.cpu
     if attach_fd is not None:
-        asked |= Setup.ATTACH_WQ
+        asked |= _ATTACH_WQ
     error = ffi.new("int *")
-    for flags in map(int, _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED):
+    for flags in _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED:
         if flags & _DEFER_TASKRUN and (shared or "defer_taskrun" in without):
             continue
-        handle = _open(entries, cq_entries, flags | int(asked), idle_ms, cpu, attach_fd or 0, error)
-        if handle != ffi.NULL:
+        handle = _open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
+        if handle:
             return _check_calls(handle)
         if error[0] != -errno.EINVAL:
             break
@@ -91,7 +95,7 @@ def _open(*arguments: Any) -> Any:
     deadline_ns = 0
     while True:
         handle = lib.ul_ring_open(*arguments)
-        if handle != ffi.NULL or arguments[-1][0] != -errno.ENOMEM:
+        if handle or arguments[-1][0] != -errno.ENOMEM:
             return handle
         now_ns = time.monotonic_ns()
         deadline_ns = deadline_ns or now_ns + _CHARGE_LATE_NS
@@ -101,18 +105,13 @@ def _open(*arguments: Any) -> Any:
 
 
 def _check_calls(handle: Any) -> Any:
-    """Refuse a ring on which a filter forbids the other two system calls; one that is not enabled yet shows it.
-
-    With an argument, enabling is refused by the kernel itself, so a filter shows here as well.
-    """
-    fd = lib.ul_ring_fd(handle)
-    entered = lib.ul_enter(handle, 0, -1)
-    registered = lib.ul_ring_register(fd, Register.PROBE, ffi.new("char[]", _PROBE_BYTES), 256)
-    enabled = lib.ul_ring_register(fd, Register.ENABLE_RINGS, ffi.NULL, 1)
-    for error, harmless in ((entered, errno.EBADFD), (registered, errno.EINVAL), (enabled, errno.EINVAL)):
-        if error < 0 and error != -harmless:
-            lib.ul_ring_close(handle, 0)
-            raise unavailable(-error)
+    """Refuse a ring on which a filter forbids the other two system calls.  One that is not enabled yet shows it."""
+    error = lib.ul_ring_check(handle)
+    if error == 0 and not _opcodes:
+        error = _probe(handle)
+    if error < 0 and error != -errno.EINVAL:
+        lib.ul_ring_close(handle, 0)
+        raise unavailable(-error)
     return handle
 
 
@@ -126,15 +125,17 @@ def open_eventfd() -> int:
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
-def probe(handle: Any) -> frozenset[Opcode]:
-    """Return the opcodes that IORING_REGISTER_PROBE reports; empty if the kernel refuses."""
+def opcodes() -> frozenset[Opcode]:
+    """Return the opcodes that IORING_REGISTER_PROBE reported; empty before there was a ring."""
+    return _opcodes
+
+
+def _probe(handle: Any) -> int:
+    """Ask for the opcodes, which are the same for all rings of a process; return 0 or a negative errno."""
+    global _opcodes
     answer = bytearray(_PROBE_BYTES)
-    if lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.from_buffer(answer), 256) < 0:
-        return frozenset()
-    return _supported(bytes(answer))
-
-
-@functools.cache
-def _supported(answer: bytes) -> frozenset[Opcode]:
-    """Read a probe: a header of 16 bytes, then 8 bytes for each of 256; the same for all rings of a process."""
-    return frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
+    error = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.from_buffer(answer), 256)
+    if error == 0:
+        # A header of 16 bytes, then 8 bytes for each of 256.
+        _opcodes = frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
+    return int(error)

@@ -154,6 +154,7 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_OP_RECV 27
 #define IORING_OP_READ_MULTISHOT 49
 
+#define IORING_REGISTER_EVENTFD 4
 #define IORING_REGISTER_ENABLE_RINGS 12
 #define IORING_REGISTER_RING_FDS 20
 #define IORING_UNREGISTER_RING_FDS 21

@@ -82,6 +82,7 @@ enum {
 uint64_t ul_build(void); /* a number of the sources that this was built from, which ring/build.py makes */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
                       int attach_fd, int *error);
+int ul_ring_check(ul_ring *ring);
 int ul_ring_enable(ul_ring *ring);
 int ul_ring_refuses(ul_ring *ring);
 int ul_ring_forgotten(ul_ring *ring);
@@ -135,6 +136,8 @@ int ul_has_work(ul_ring *ring);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_spin(ul_ring *ring, int64_t for_ns);
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns);
+int ul_eventfd_open(ul_ring *ring);
+int ul_eventfd_register(ul_ring *ring, int eventfd);
 void ul_eventfd_arm(ul_ring *ring);
 void ul_eventfd_disarm(ul_ring *ring);
 

@@ -4,16 +4,22 @@
 
 #include <errno.h>
 
-/* Whether the kernel knows an opcode of io_uring_register: one that it knows looks at its argument, which is no memory. */
-static int knows(ul_ring *ring, uint32_t opcode)
+/* Whether the kernel knows an opcode of io_uring_register: one that it knows looks at its argument, which is no memory.
+ * A kernel that knew it once is not asked again. */
+static int knows(ul_ring *ring, uint32_t opcode, int *known)
 {
-    return ul_ring_register(ring->fd, opcode, (void *)1, 1) == -EFAULT;
+    if (__atomic_load_n(known, __ATOMIC_RELAXED))
+        return 1;
+    int knows_it = ul_ring_register(ring->fd, opcode, (void *)1, 1) == -EFAULT;
+    __atomic_store_n(known, knows_it, __ATOMIC_RELAXED);
+    return knows_it;
 }
 
 /* The streams' buffers, as of ul_buffers_open; whether the kernel has such. */
 int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
 {
-    if (!knows(ring, IORING_REGISTER_PBUF_RING))
+    static int known;
+    if (!knows(ring, IORING_REGISTER_PBUF_RING, &known))
         return 0;
     ring->buffers_planned = count;
     ring->buffers_planned_size = size_bytes;
@@ -38,7 +44,8 @@ int ul_buffers_need(ul_ring *ring)
 /* Lets the completion queue grow to so many entries; whether the kernel can do that. */
 int ul_ring_allow_growth(ul_ring *ring, uint32_t cq_entries)
 {
-    if (!(ring->setup_flags & IORING_SETUP_DEFER_TASKRUN) || !knows(ring, IORING_REGISTER_RESIZE_RINGS))
+    static int known;
+    if (!(ring->setup_flags & IORING_SETUP_DEFER_TASKRUN) || !knows(ring, IORING_REGISTER_RESIZE_RINGS, &known))
         return 0;
     ring->cq_entries_max = cq_entries;
     return 1;

@@ -69,9 +69,10 @@ uint64_t ul_operation_token(ul_ring *ring)
     return ring->next_token;
 }
 
+/* The kernel maps all pages of a ring at once, so MAP_POPULATE would only walk through them again. */
 static void *map_shared(int fd, size_t size, uint64_t offset)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
     if (memory == MAP_FAILED)
         return NULL;
     madvise(memory, size, MADV_DONTFORK);
@@ -151,6 +152,17 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
         return NULL;
     }
     return ring;
+}
+
+/* Whether a filter forbids io_uring_enter or io_uring_register: 0, or the errno that it answers.  The ring is not enabled
+ * yet, so the kernel itself refuses to enter it.  With an argument it refuses to enable it. */
+int ul_ring_check(ul_ring *ring)
+{
+    int entered = ul_enter(ring, 0, -1);
+    if (entered < 0 && entered != -EBADFD)
+        return entered;
+    int enabled = ul_ring_register(ring->fd, IORING_REGISTER_ENABLE_RINGS, NULL, 1);
+    return enabled < 0 && enabled != -EINVAL ? enabled : 0;
 }
 
 int ul_ring_enable(ul_ring *ring)

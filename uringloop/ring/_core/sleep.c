@@ -10,6 +10,8 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define SHORT_WAITS_MAX 1024
 
@@ -104,6 +106,26 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
     /* It includes the way to sleep and back, which takes about as long. */
     ring->short_waits = ul_now_ns() - begin_ns < 2 * spin_ns ? ring->short_waits + 1 : 0;
     return result;
+}
+
+int ul_eventfd_register(ul_ring *ring, int eventfd)
+{
+    return ul_ring_register(ring->fd, IORING_REGISTER_EVENTFD, &eventfd, 1);
+}
+
+/* A new eventfd that the ring signals, which begins disarmed; or a negative errno. */
+int ul_eventfd_open(ul_ring *ring)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int error = ul_eventfd_register(ring, fd);
+    if (error < 0) {
+        close(fd);
+        return error;
+    }
+    ul_eventfd_disarm(ring);
+    return fd;
 }
 
 /* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
