@@ -76,6 +76,18 @@ async def test_writelines_keeps_the_order_of_all_kinds_of_bytes() -> None:
     assert server.received == b"first,bytes,bytearray,memoryview," + pattern(40_000) + b"last"
 
 
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_writelines_refuses_all_pieces_with_one_that_is_not_contiguous() -> None:
+    """asyncio closes the connection."""
+    async with connected(Recorder(), Recorder()) as (client, server):
+        client.transport.write(b"first,")
+        with pytest.raises(BufferError):
+            client.transport.writelines([b"refused", memoryview(b"abcdef")[::2]])
+        client.transport.write(b"last")
+        await server.until_received(10)
+    assert server.received == b"first,last"
+
+
 async def test_writelines_takes_more_pieces_than_one_call_of_the_kernel() -> None:
     pieces = [b"%d," % number for number in range(5000)]
     async with connected(Recorder(), Recorder()) as (client, server):

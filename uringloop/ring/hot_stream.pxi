@@ -349,7 +349,8 @@ cdef class Stream(Endpoint):
         """Queue each of several pieces.  See `asyncio.WriteTransport.writelines`.
 
         Raises:
-            MemoryError: none of them is queued.  If a part was sent, the connection is closed.
+            BufferError: one is not contiguous.  None of them is queued; if a part was sent, the connection is closed.
+            MemoryError: the same.
         """
         pieces = list(list_of_data)
         for data in pieces:
@@ -367,7 +368,7 @@ cdef class Stream(Endpoint):
         try:
             for data in pieces:
                 size += self.append(data, self.pipe)
-        except MemoryError as error:
+        except (BufferError, MemoryError) as error:
             # Of those before it, nothing or all: the caller may write all again.
             if self.handle != NULL and not self.lost and not ul_stream_take_back(self.handle, size):
                 self.force_close(error)
