@@ -33,5 +33,7 @@ bench:
 clean:
 	rm -rf --one-file-system .newer .asan
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
-	rm -f uringloop/*.so uringloop/*.c uringloop/ring/*.so uringloop/ring/*.c uringloop/files/*.so uringloop/files/*.c
+	find uringloop -name '*.so' -delete
+	find uringloop -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f
+	find uringloop -name _cffi.c -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

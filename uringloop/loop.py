@@ -31,19 +31,20 @@ from functools import partial
 from typing import Any, TypeVarTuple
 
 from . import hooks
+from .children.process import ProcessTransport, start_process
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream, WatchSelector, unavailable_if_refused
+from .ring import Datagram, Ring, Sockets, Stream, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
+from .selector.selector import WatchSelector
 from .sendfile import FileSending, PipePool
 from .signals import SignalWakeup
 from .sockets import SocketOperations, Unread
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
-from .transports.process import ProcessTransport, start_process
 from .transports.server import ListenerSet
 from .transports.serving import Serving
 from .transports.stream import StreamTransport

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "uringloop"
-CORE = PACKAGE / "ring" / "_core"
+CORE = PACKAGE / "ring" / "core"
 
 #: From the top down: imports go down this list only.
 LAYERS = (
@@ -22,10 +22,13 @@ LAYERS = (
     "sendfile",
     "submitting",
     "names",
+    "children",
     "transports",
     "files",
     "companion",
     "operations",
+    "engine",
+    "selector",
     "ring",
     "tick",
     "hooks",
@@ -45,8 +48,9 @@ def cython_files() -> list[Path]:
 
 
 def c_files() -> list[Path]:
-    """The C core; other C in the package is made by cffi and Cython."""
-    return sorted(CORE.glob("*.[ch]"))
+    """Every C source and header; other C in the package is made by cffi and Cython."""
+    made = {path.with_suffix(".c") for path in PACKAGE.rglob("*.pyx")} | set(PACKAGE.rglob("_cffi.c"))
+    return sorted(set(PACKAGE.rglob("*.[ch]")) - made)
 
 
 def relative(path: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from uringloop.ring import abi
 
-from .sources import CORE, c_files, relative
+from .sources import CORE, PACKAGE, c_files, relative
 
 KERNEL_HEADER = Path("/usr/include/linux/io_uring.h")
 #: The kernel's prefix of each of abi.py's classes.
@@ -51,7 +51,7 @@ def compile_c(*arguments: str, source: str | None = None) -> str:
         compiler(),
         "-std=gnu11",
         "-O2",
-        "-DUL_BUILD=0",
+        f"-I{PACKAGE}",
         "-Wall",
         "-Wextra",
         "-Werror",

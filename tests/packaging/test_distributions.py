@@ -1,6 +1,5 @@
 """The sdist holds what the build needs, the wheel what running needs, and both install into a fresh venv."""
 
-import importlib.machinery
 import os
 import re
 import shutil
@@ -17,9 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "uringloop"
 #: Written by cffi and Cython.
-GENERATED = ("_cffi.c", "hot.c", "scheduler.c")
-#: From Python 3.15 on it names the platform too.
-ABI3_SUFFIX = next(suffix for suffix in importlib.machinery.EXTENSION_SUFFIXES if ".abi3" in suffix)
+GENERATED = ("_cffi.c", "hot.c", "dispatcher.c", "scheduler.c")
 #: What a clean clone does not have, or the build does not need.
 BUILT = shutil.ignore_patterns(
     ".*", "__pycache__", "build", "dist", "*.egg-info", "*.so", *GENERATED, "tests", "benchmarks"
@@ -28,7 +25,8 @@ BUILT = shutil.ignore_patterns(
 #: Run by an installed package, far from the checkout.
 SMOKE = """
 import asyncio, importlib.resources, uringloop
-from uringloop.ring import hot, _cffi
+from uringloop.ring import dispatcher
+from uringloop.ring.core import _cffi
 
 async def main():
     async def echo(reader, writer):
@@ -117,9 +115,9 @@ def test_wheel_holds_the_package_and_its_types(in_wheel: set[str]) -> None:
 def test_wheel_holds_all_extensions_and_no_sources(in_wheel: set[str]) -> None:
     compiled = {name for name in in_wheel if name.endswith(".so")}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    assert compiled == {f"uringloop/ring/_cffi{ABI3_SUFFIX}"} | {
-        name.removesuffix(".pyx") + suffix for name in sources("*.pyx")
-    }
+    bindings = {name.removesuffix(".pyi") + suffix for name in sources("_cffi.pyi")}
+    extensions = {name.removesuffix(".pyx") + suffix for name in sources("*.pyx")}
+    assert compiled == {f"uringloop/liburingloop{suffix}"} | bindings | extensions
     assert {name for name in in_wheel if re.search(r"\.(c|h|pyx|pxd|pxi)$", name)} == set()
 
 

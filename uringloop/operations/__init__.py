@@ -5,19 +5,8 @@ from . import address
 from .attributes import GetAttribute, GetFileAttribute, SetAttribute, SetFileAttribute
 from .base import ANY_SLOT, Operation, Slot, State
 from .chain import Chain, ChainError
+from .closing import close_ring
 from .control import Cancel, MessageRing, Nop, Poll, PollRemove, PollUpdate, SendFile
-from .ending import close_ring
-from .endpoint import (
-    Bind,
-    Command,
-    GetOption,
-    Listen,
-    MakeSocket,
-    SetOption,
-    Shutdown,
-    Unread,
-    Unsent,
-)
 from .file import (
     Advise,
     AdviseMemory,
@@ -62,6 +51,17 @@ from .registered import (
     WriteVectorFixed,
 )
 from .socket import Accept, AcceptMany, Connect, Receive, ReceiveFrom, ReceiveInto, SendAll, SendTo, first_bytes
+from .socket_setup import (
+    Bind,
+    Command,
+    GetOption,
+    Listen,
+    MakeSocket,
+    SetOption,
+    Shutdown,
+    Unread,
+    Unsent,
+)
 from .timer import Clock, LinkTimeout, Timeout, TimeoutRemove, TimeoutUpdate
 from .transfer import MakePipe, Splice, Tee
 from .wait import EpollAction, EpollControl, EpollWait, FutexFlag, FutexWait, FutexWaitAny, FutexWake, WaitChild

@@ -17,10 +17,7 @@ from .abi import (
     Unregister,
 )
 from .available import is_available
-from .errors import RingUnavailableError, disabled_by_variable, unavailable_if_refused
-from .features import OPTIONAL, Features
-from .groups import BufferGroup
-from .hot import (
+from .dispatcher import (
     Completion,
     Datagram,
     Descriptor,
@@ -38,13 +35,15 @@ from .hot import (
     read_now,
     status_now,
 )
+from .errors import RingUnavailableError, disabled_by_variable, unavailable_if_refused
+from .features import OPTIONAL, Features
+from .groups import BufferGroup
 from .memory import Vector
 from .register import message_user_data
 from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
 from .ring import Ring, Stageable
 from .setup import SqPoll, open_eventfd
 from .sqe import Sqe
-from .watch import WatchSelector
 from .workers import NoWorkerError, operation_error
 
 __all__ = [
@@ -84,7 +83,6 @@ __all__ = [
     "Stream",
     "Unregister",
     "Vector",
-    "WatchSelector",
     "accept_now",
     "allocate",
     "disabled_by_variable",

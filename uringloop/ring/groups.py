@@ -5,7 +5,7 @@ is lent from there to its recycling.
 """
 
 from .abi import Register, Unregister
-from .hot import Completion, Lender, Loan, Pin
+from .dispatcher import Completion, Lender, Loan, Pin
 from .register import Registration, pack
 from .registered import allocate
 

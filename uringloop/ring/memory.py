@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ._cffi import ffi
-from .hot import Pin
+from .core._cffi import ffi
+from .dispatcher import Pin
 
 
 class Vector:

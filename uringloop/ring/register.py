@@ -11,8 +11,8 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ._cffi import ffi, lib
 from .abi import Opcode, Register, Restriction, Unregister
+from .core._cffi import ffi, lib
 from .errors import unavailable
 
 _NO_TIMEOUT = (-1, -1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .abi import FILES_SKIP, RSRC_REGISTER_SPARSE, Register, Unregister
-from .hot import Pin
+from .dispatcher import Pin
 from .memory import Vector
 from .register import Registration, message_user_data, pack
 

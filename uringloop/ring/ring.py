@@ -18,23 +18,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from ._cffi import ffi, lib
 from .abi import Setup
-from .draining import drain
+from .closing import drain
+from .core._cffi import ffi, lib
+from .dispatcher import Completion, Dispatcher, Queues
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
 from .groups import BufferGroup
-from .hot import BUILD, Completion, Dispatcher, Queues
 from .register import Registration, check_errno, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import SqPoll, opcodes, open_ring
 from .sqe import Sqe
-
-if lib.ul_build() != BUILD:
-    raise ImportError(
-        "uringloop's extensions _cffi and hot were built from different sources: build them anew, in a checkout with "
-        "`python -m pip install -e .`"
-    )
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096

@@ -9,8 +9,8 @@ import os
 import time
 from typing import Any
 
-from ._cffi import ffi, lib
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
+from .core._cffi import ffi, lib
 from .errors import unavailable, unavailable_if_refused
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .abi import Opcode
-from .hot import Pin, StagedSqe
+from .dispatcher import Pin, StagedSqe
 from .memory import Vector
 
 

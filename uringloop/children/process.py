@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from ..hooks import PrivateProcessTransport, popen_is_known
 from ..operations import Poll
 from ..operations.file import Ready
-from ..ring.spawn import Report
-from .spawn import Popen
+from .popen import Popen
+from .spawn import Report
 
 if TYPE_CHECKING:
     from ..loop import EventLoop

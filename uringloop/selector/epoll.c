@@ -2,12 +2,13 @@
  *
  * The ring's eventfd is watched edge-triggered and never read: its counter says nothing that the ring's flags do not. */
 #define _GNU_SOURCE
-#include "core.h"
+#include "epoll.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef __NR_epoll_pwait2
@@ -26,7 +27,7 @@ int ul_watch_edge(int epoll_fd, int fd)
 int ul_watch_wait(int epoll_fd, ul_watch_event *events, int capacity, int64_t timeout_ns)
 {
     struct epoll_event found[UL_WATCH_MAX];
-    struct ul_timespec ts = {timeout_ns / NS_PER_S, timeout_ns % NS_PER_S};
+    struct timespec ts = {timeout_ns / NS_PER_S, timeout_ns % NS_PER_S};
     if (capacity > UL_WATCH_MAX)
         capacity = UL_WATCH_MAX;
     long count = syscall(__NR_epoll_pwait2, epoll_fd, found, capacity, timeout_ns < 0 ? NULL : &ts, NULL, 0);

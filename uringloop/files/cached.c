@@ -10,7 +10,7 @@
  *
  * statx(2) of an open file with AT_STATX_DONT_SYNC asks no server. */
 #define _GNU_SOURCE
-#include "core.h"
+#include "cached.h"
 
 #include <errno.h>
 #include <fcntl.h>

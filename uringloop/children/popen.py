@@ -17,7 +17,7 @@ import warnings
 from typing import Any, NoReturn
 
 from ..hooks import PrivatePopen
-from ..ring.spawn import Plan, Report, Spawn, Stage
+from .spawn import Plan, Report, Spawn, Stage
 
 _SHELL = "/bin/sh"
 _FIRST_FREE = 3

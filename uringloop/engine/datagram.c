@@ -23,7 +23,7 @@
  * is full poll says that there is room, so what a poll promised and sendto then denied is tried again a little later.
  */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "../ring/core/internal.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -21,7 +21,7 @@
  * reports UL_SPAWN_CLOSED.
  */
 #define _GNU_SOURCE
-#include "spawn.h"
+#include "spawn_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

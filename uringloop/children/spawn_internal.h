@@ -1,8 +1,8 @@
 /* The start of a child: the half of the parent (spawn.c) and that of the child (spawn_child.c). */
-#ifndef UL_SPAWN_H
-#define UL_SPAWN_H
+#ifndef UL_SPAWN_INTERNAL_H
+#define UL_SPAWN_INTERNAL_H
 
-#include "core.h"
+#include "spawn.h"
 
 #include <sys/syscall.h>
 

@@ -3,6 +3,7 @@
 #define UL_INTERNAL_H
 
 #include "core.h"
+#include "../../engine/engine.h"
 
 #include <pthread.h>
 
@@ -30,6 +31,8 @@ typedef struct {
     const void **borrowers; /* by buffer id; NULL: not lent */
 #endif
 } ul_buffers;
+
+typedef struct ul_chunk ul_chunk;
 
 /* Bytes that wait to be sent. */
 typedef struct {

@@ -11,7 +11,7 @@ cdef extern from "errno.h" nogil:
     int ENOTRECOVERABLE
 
 
-cdef extern from "core.h" nogil:
+cdef extern from "engine/engine.h" nogil:
     ctypedef struct ul_ring:
         pass
     ctypedef struct ul_stream:
@@ -82,7 +82,6 @@ cdef extern from "core.h" nogil:
         UL_GROUP_STREAM
         UL_NAME_SIZE
 
-    uint64_t ul_build()
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     uint32_t ul_staged(ul_ring *ring)
     int ul_disown(ul_ring *ring, uint64_t token)
@@ -119,14 +118,6 @@ cdef extern from "core.h" nogil:
     int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
-
-    ctypedef struct ul_file_status:
-        uint32_t mode
-        uint32_t block_size_bytes
-        uint64_t size_bytes
-    int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
-    int ul_file_open_now(const char *path, int flags, ul_file_status *out)
-    int ul_file_status_now(int fd, ul_file_status *out)
 
     int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id)
     void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
@@ -172,3 +163,13 @@ cdef extern from "core.h" nogil:
     int ul_datagram_close(ul_datagram *datagram)
     int ul_datagram_abort(ul_datagram *datagram)
     void ul_datagram_free(ul_datagram *datagram)
+
+
+cdef extern from "files/cached.h" nogil:
+    ctypedef struct ul_file_status:
+        uint32_t mode
+        uint32_t block_size_bytes
+        uint64_t size_bytes
+    int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
+    int ul_file_open_now(const char *path, int flags, ul_file_status *out)
+    int ul_file_status_now(int fd, ul_file_status *out)

@@ -44,9 +44,6 @@ from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send
 
 _log = getLogger("asyncio")
 
-#: Of the core's sources.
-BUILD = ul_build()
-
 
 cdef extern from *:
     """
@@ -556,15 +553,15 @@ cdef class Dispatcher:
             self.report(error, operation)
 
 
-include "hot_pin.pxi"
-include "hot_event.pxi"
-include "hot_life.pxi"
-include "hot_server.pxi"
-include "hot_reader.pxi"
-include "hot_tls.pxi"
-include "hot_stream.pxi"
-include "hot_datagram.pxi"
-include "hot_file.pxi"
-include "hot_ring.pxi"
-include "hot_socket.pxi"
-include "hot_loan.pxi"
+include "pin.pxi"
+include "event_callback.pxi"
+include "../engine/endpoint.pxi"
+include "../engine/server.pxi"
+include "../engine/stream_reader.pxi"
+include "../engine/tls.pxi"
+include "../engine/stream.pxi"
+include "../engine/datagram.pxi"
+include "../files/cached.pxi"
+include "queues.pxi"
+include "../engine/sock.pxi"
+include "loan.pxi"

@@ -271,7 +271,6 @@ void ul_ring_forget(ul_ring *ring)
 }
 
 int ul_ring_fd(ul_ring *ring) { return ring->fd; }
-uint64_t ul_build(void) { return UL_BUILD; }
 uint32_t ul_ring_features(ul_ring *ring) { return ring->features; }
 uint32_t ul_ring_setup_flags(ul_ring *ring) { return ring->setup_flags; }
 

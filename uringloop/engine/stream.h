@@ -2,7 +2,7 @@
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
-#include "internal.h"
+#include "../ring/core/internal.h"
 
 #define CURRENT_POSITION UINT64_MAX
 

@@ -7,7 +7,7 @@
  * Before anything that may take long, above all execve, the child closes what the program does not inherit.  Where a
  * descriptor is part of a path, as in /proc/self/fd/7, the path is used first.
  */
-#include "spawn.h"
+#include "spawn_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Bytes that wait to be sent, in order: copied into chunks that small writes share, or pinned where the caller has them. */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "../ring/core/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>

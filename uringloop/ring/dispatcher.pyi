@@ -5,8 +5,6 @@ from typing import Any, TypeVar
 
 _Staged = TypeVar("_Staged", bound=StagedSqe)
 
-BUILD: int
-
 class Pin:
     def __init__(self, buffer: Any, *, writable: bool = False) -> None: ...
     @property

@@ -1,0 +1,1 @@
+"""Child processes: started without stalling the loop."""

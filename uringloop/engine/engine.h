@@ -1,0 +1,80 @@
+/* The engine: streams and datagram sockets that the core serves by itself. */
+#ifndef UL_ENGINE_H
+#define UL_ENGINE_H
+
+#include "../ring/core/core.h"
+
+typedef struct ul_stream ul_stream;
+typedef struct ul_datagram ul_datagram;
+
+enum {
+    UL_STREAM_DATA = 1,
+    UL_STREAM_EOF = 2,
+    UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
+    UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
+    UL_STREAM_RELEASED = 16,
+    UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
+    UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
+    UL_STREAM_SEND_ERROR = 128,
+    UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
+    UL_STREAM_READABLE = 512, /* ul_stream_take may find something */
+};
+
+enum {
+    UL_DATAGRAM_DATA = 1, /* event data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, the datagram */
+    UL_DATAGRAM_RECEIVE_ERROR = 2, /* res is the negative errno; receiving goes on */
+    UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
+    UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
+    UL_DATAGRAM_CLOSED = 16,       /* the kernel has let go of the socket: it may be closed */
+    UL_DATAGRAM_READABLE = 32,     /* ul_datagram_take may find something */
+};
+
+/* stream.c */
+enum {
+    UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
+    UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
+    UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
+    UL_OPEN_OWN_TCP = 8,   /* TCP, and nobody else has the socket: the last bytes can wait for the FIN */
+};
+void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
+ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
+int ul_stream_receive(ul_stream *stream);
+void ul_stream_watch(ul_stream *stream, uint32_t events);
+int ul_stream_hold(ul_stream *stream);
+void ul_stream_recycle(ul_stream *stream, const ul_event *event);
+int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes);
+int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
+int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
+void ul_stream_send_queued(ul_stream *stream);
+int ul_stream_may_be_last(ul_stream *stream);
+int ul_streams_send(ul_ring *ring, int all);
+size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes);
+int ul_stream_quiet(ul_stream *stream);
+void *ul_stream_released(ul_stream *stream);
+int ul_stream_take_back(ul_stream *stream, size_t size_bytes);
+size_t ul_stream_queued(ul_stream *stream);
+int ul_stream_finished(ul_stream *stream);
+void ul_stream_share(ul_stream *stream);
+void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);
+void ul_stream_notify_empty(ul_stream *stream);
+int ul_stream_write_eof(ul_stream *stream);
+int ul_stream_close(ul_stream *stream);
+int ul_stream_abort(ul_stream *stream);
+void ul_stream_free(ul_stream *stream);
+
+/* datagram.c */
+ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes);
+int ul_datagram_receive(ul_datagram *datagram);
+int ul_datagram_hold(ul_datagram *datagram);
+void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event);
+int ul_datagram_take(ul_datagram *datagram, void *buffer);
+int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
+                     int may_queue);
+size_t ul_datagram_queued(ul_datagram *datagram);
+void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes);
+int ul_datagram_quiet(ul_datagram *datagram);
+int ul_datagram_close(ul_datagram *datagram);
+int ul_datagram_abort(ul_datagram *datagram);
+void ul_datagram_free(ul_datagram *datagram);
+
+#endif

@@ -1,0 +1,1 @@
+"""The C core of io_uring, and its cffi binding."""

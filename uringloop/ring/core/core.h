@@ -1,0 +1,127 @@
+/* The C core: one io_uring with its queues, and the engines for streams and datagrams on top of it.
+ *
+ * Everything here runs on the ring's own thread, never calls Python, and allocates with malloc.  Functions that can be
+ * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by ring/hot.pyx.
+ */
+#ifndef UL_CORE_H
+#define UL_CORE_H
+
+#include "abi.h"
+
+/* A token is a user_data: its low four bits say who hears of the completion.  Its high bits are the ring's stamp. */
+enum {
+    UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
+    UL_KIND_RECEIVE = 1,   /* a stream's receive */
+    UL_KIND_SEND = 2,      /* a stream's send */
+    UL_KIND_CANCEL = 3,    /* a cancel of everything */
+    UL_KIND_DATAGRAM_RECEIVE = 4,
+    UL_KIND_DATAGRAM_SEND = 5,
+    UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
+    UL_KIND_BUFFER = 7,  /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
+};
+#define UL_KIND_BITS 4
+#define UL_SLOT_BITS 20
+
+typedef struct ul_ring ul_ring;
+
+typedef struct {
+    uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
+    uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent, spins, spins_in_vain;
+    uint64_t bulk_streams, cancels_lost;
+} ul_statistics;
+
+/* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
+typedef struct {
+    uint64_t token; /* of the operation; unused otherwise */
+    int32_t res;
+    uint32_t flags; /* CQE flags of the operation */
+    void *owner;    /* as given to ul_stream_open or ul_datagram_open; NULL for an operation */
+    uint32_t what;  /* UL_STREAM_* or UL_DATAGRAM_* bits */
+    uint32_t buffer_id;
+    const char *data; /* UL_STREAM_DATA: res bytes; UL_DATAGRAM_DATA: see there; lent until recycled */
+} ul_event;
+
+/* Groups of receive buffers. */
+enum {
+    UL_GROUP_STREAM = 0,
+    UL_GROUP_DATAGRAM = 1,
+    UL_GROUPS = 2,
+};
+
+#define UL_NAME_SIZE 128             /* room for the address of any family */
+#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
+#define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
+
+/* ring.c */
+ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
+                      int attach_fd, int *error);
+int ul_ring_check(ul_ring *ring);
+int ul_ring_enable(ul_ring *ring);
+int ul_ring_refuses(ul_ring *ring);
+int ul_ring_forgotten(ul_ring *ring);
+int ul_ring_resize(ul_ring *ring, uint32_t sq_entries, uint32_t cq_entries);
+int ul_ring_register_fd(ul_ring *ring);
+int ul_ring_unregister_fd(ul_ring *ring);
+void ul_ring_close(ul_ring *ring, int only_watches);
+void ul_ring_forget(ul_ring *ring);
+int ul_ring_fd(ul_ring *ring);
+uint32_t ul_ring_features(ul_ring *ring);
+uint32_t ul_ring_setup_flags(ul_ring *ring);
+uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);
+int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
+void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
+
+struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
+uint64_t ul_operation_token(ul_ring *ring);
+int ul_reserve(ul_ring *ring, uint32_t count);
+int ul_unstage(ul_ring *ring, uint64_t *token);
+uint32_t ul_place(ul_ring *ring);
+struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place);
+void ul_retire(ul_ring *ring);
+uint32_t ul_staged(ul_ring *ring);
+int ul_disown(ul_ring *ring, uint64_t token);
+uint64_t ul_in_flight(ul_ring *ring);
+uint64_t ul_completed(ul_ring *ring);
+int64_t ul_now_ns(void);
+int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
+int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
+int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
+int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
+void ul_let_overflow(ul_ring *ring);
+int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
+
+/* first_use.c */
+int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_need(ul_ring *ring);
+int ul_ring_allow_growth(ul_ring *ring, uint32_t cq_entries);
+int ul_ring_wants_room(ul_ring *ring);
+int ul_ring_make_room(ul_ring *ring);
+
+/* cancel.c */
+int ul_stage_cancel(ul_ring *ring, uint64_t token);
+int ul_stage_cancel_all(ul_ring *ring);
+uint32_t ul_cancels(ul_ring *ring);
+uint32_t ul_cancel_targets(ul_ring *ring);
+void ul_cancel_forget(ul_ring *ring, uint64_t token);
+
+/* sleep.c */
+int ul_has_work(ul_ring *ring);
+int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
+int ul_spin(ul_ring *ring, int64_t for_ns);
+int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns);
+int ul_eventfd_open(ul_ring *ring);
+int ul_eventfd_register(ul_ring *ring, int eventfd);
+void ul_eventfd_arm(ul_ring *ring);
+void ul_eventfd_disarm(ul_ring *ring);
+
+/* buffers.c */
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id);
+void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
+                       uint32_t size_bytes, uint16_t buffer_id);
+void ul_buffers_close(ul_ring *ring, uint32_t group_id);
+char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower);
+void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower);
+
+#endif

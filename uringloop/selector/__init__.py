@@ -1,0 +1,1 @@
+"""The epoll set that add_reader and add_writer use."""
