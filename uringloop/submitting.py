@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, Literal, overload
 
 from .hooks import PrivateLoop
-from .operations import Chain, Group, Multishot, Operation, Results, Shots, read_at
+from .operations import Chain, Group, Multishot, MultishotIterator, Operation, Results, read_at
 from .ring import Dispatcher, Opcode, Ring, SqeFlag
 
 _LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK | SqeFlag.CQE_SKIP_SUCCESS
@@ -102,7 +102,7 @@ class Submitting(PrivateLoop):
 
         Args:
             chain: operations, each of which begins when the one before has ended well, or a `Chain`, which knows hard
-                links, timeouts and quiet parts.
+                links, timeouts and parts that skip success.
 
         Raises:
             ChainError: a part failed; says which, what was cancelled, and the results of all.
@@ -117,11 +117,11 @@ class Submitting(PrivateLoop):
         await chain.run(self, self._dispatcher)
         return chain.results()
 
-    def submit_multishot(self, operation: Multishot) -> Shots[Any]:
+    def submit_multishot(self, operation: Multishot) -> MultishotIterator[Any]:
         """Arm an operation once for many results: `async for fd in loop.submit_multishot(Accept(listener))`.
 
         The kernel may end it at any time; then it is armed again, until its end (of a stream, of a timeout's count), an
-        error, or the end of the iterator: see `Shots`.
+        error, or the end of the iterator: see `MultishotIterator`.
 
         Raises:
             TypeError: the operation has no multishot form.
@@ -130,11 +130,11 @@ class Submitting(PrivateLoop):
         if not isinstance(operation, Multishot):
             raise TypeError(f"{type(operation).__name__} has no multishot form")
         _check_modifiers(operation)
-        return Shots(self, Results(operation, self._dispatcher))
+        return MultishotIterator(self, Results(operation, self._dispatcher))
 
 
 def _check_modifiers(operation: Operation) -> None:
     if operation.modifiers & _LINKS:
-        raise ValueError("only a Chain links operations, or keeps them quiet")
+        raise ValueError("only a Chain links operations or has them skip success")
     if operation.modifiers & SqeFlag.IO_DRAIN:
         raise ValueError("drain would wait for the loop's own polls, which never end; use a Ring of your own")

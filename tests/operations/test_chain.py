@@ -143,48 +143,48 @@ async def test_a_new_time_for_a_part() -> None:
 
 
 @needs("results of NOP")
-@pytest.mark.parametrize("quiet", range(1, 4))
-async def test_quiet_parts_that_end_well(quiet: int) -> None:
+@pytest.mark.parametrize("skipping", range(1, 4))
+async def test_parts_that_skip_success_and_end_well(skipping: int) -> None:
     chain = Chain()
     for number in range(4):
-        chain.add(Nop(number + 1), quiet=number < quiet)
+        chain.add(Nop(number + 1), skip_success=number < skipping)
     results = await running_loop().submit_chain(chain)
-    assert results == [None] * quiet + [number + 1 for number in range(quiet, 4)]
+    assert results == [None] * skipping + [number + 1 for number in range(skipping, 4)]
     assert running_loop().statistics()["in_flight"] == 0
 
 
 @needs("results of NOP")
 @pytest.mark.parametrize("place", range(4))
-async def test_quiet_parts_broken_at_each_place(place: int) -> None:
+async def test_parts_that_skip_success_broken_at_each_place(place: int) -> None:
     chain = Chain()
     for number in range(4):
-        chain.add(Nop(-errno.EIO if number == place else 0), quiet=number < 3, timeout_ns=LONG_NS)
+        chain.add(Nop(-errno.EIO if number == place else 0), skip_success=number < 3, timeout_ns=LONG_NS)
     error = await broken(chain)
     assert (error.failed, error.cancelled) == (place, list(range(place + 1, 4)))
     assert plain(error.results[:place]) == [None] * place
 
 
 @needs("results of NOP")
-async def test_quiet_parts_with_hard_links() -> None:
-    chain = Chain().add(Nop(-errno.EIO), hard=True, quiet=True).add(Nop(), quiet=True).add(Nop(5))
+async def test_parts_that_skip_success_with_hard_links() -> None:
+    chain = Chain().add(Nop(-errno.EIO), hard=True, skip_success=True).add(Nop(), skip_success=True).add(Nop(5))
     error = await broken(chain)
     assert (error.failed, plain(error.results)) == (0, [-errno.EIO, None, 5])
 
 
-async def test_a_quiet_part_that_is_short(tmp_path: Path) -> None:
+async def test_a_part_that_skips_success_and_is_short(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     with opened(tmp_path / "file") as fd:
-        error = await broken(Chain().add(Read(fd, bytearray(10), 0), quiet=True).add(Nop()))
+        error = await broken(Chain().add(Read(fd, bytearray(10), 0), skip_success=True).add(Nop()))
     assert (error.failed, error.cancelled, error.results[0]) == (0, [1], 5)
 
 
-async def test_what_cannot_be_quiet() -> None:
+async def test_parts_that_cannot_skip_success() -> None:
     with pytest.raises(ValueError, match="result would be lost"):
-        Chain().add(Open("/dev/null", os.O_RDONLY), quiet=True)
+        Chain().add(Open("/dev/null", os.O_RDONLY), skip_success=True)
     with pytest.raises(ValueError, match="cannot follow"):
-        Chain([Nop()]).add(Nop(), quiet=True)
+        Chain([Nop()]).add(Nop(), skip_success=True)
     with pytest.raises(ValueError, match="last part"):
-        await running_loop().submit_chain(Chain().add(Nop(), quiet=True))
+        await running_loop().submit_chain(Chain().add(Nop(), skip_success=True))
 
 
 # Wrong use

@@ -34,7 +34,12 @@ def connect(listener: socket.socket) -> socket.socket:
 def test_a_loop_that_closes_ends_its_chains() -> None:
     loop = uringloop.EventLoop()
     with pipe() as (reading, _):
-        chain = Chain().add(Nop(), quiet=True).add(Ready(reading, select.POLLIN), quiet=True).add(Timeout(LONG_NS))
+        chain = (
+            Chain()
+            .add(Nop(), skip_success=True)
+            .add(Ready(reading, select.POLLIN), skip_success=True)
+            .add(Timeout(LONG_NS))
+        )
 
         async def begin() -> None:
             chain.submit(running_loop()._dispatcher)
@@ -52,7 +57,7 @@ def test_a_loop_that_closes_ends_its_chains() -> None:
 def test_chains_on_a_bare_ring(failing: int | None) -> None:
     def parts(add: Callable[..., Any]) -> None:
         for number in range(3):
-            add(Nop(-errno.EIO if number == failing else 1), quiet=number == 0)
+            add(Nop(-errno.EIO if number == failing else 1), skip_success=number == 0)
 
     with Ring() as ring:
         parts((chain := Chain()).add)

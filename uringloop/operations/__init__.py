@@ -28,7 +28,7 @@ from .file import (
 )
 from .group import Group
 from .message import Message, ReceiveMessage, ReceiveMessages, SendMessage
-from .multishot import Multishot, Results, Shots
+from .multishot import Multishot, MultishotIterator, Results
 from .path import (
     Link,
     MakeFolder,
@@ -106,6 +106,7 @@ __all__ = [
     "Message",
     "MessageRing",
     "Multishot",
+    "MultishotIterator",
     "Nop",
     "Open",
     "OpenWithin",
@@ -140,7 +141,6 @@ __all__ = [
     "SetAttribute",
     "SetFileAttribute",
     "SetOption",
-    "Shots",
     "Shutdown",
     "Slot",
     "Splice",

@@ -1,11 +1,11 @@
-"""The life of an operation.
+"""`Operation`: one SQE, from staging to its last CQE.
 
-From `stage` to its last CQE the in-flight table holds the operation, and the operation holds everything that the kernel
-may touch: buffers, paths, addresses.  Losing whoever waits for it changes nothing of that: the operation is abandoned,
-the kernel is asked once to cancel, and what it reports all the same is disposed of by the operation's class.
+The in-flight table holds the operation until its last CQE.  The operation holds the memory that the kernel may touch:
+buffers, paths, addresses.  An operation that loses its waiter is abandoned: the kernel is asked once to cancel it.
+If it completes all the same, its class disposes of the result.
 
-A cancelled await returns only when the kernel is done with the caller's memory.  Then that memory is let go of, and not
-only when the operation is freed, because the traceback of the cancellation refers to it.
+A cancelled await returns only when the kernel has released the caller's memory.  The operation then drops its
+references to that memory at once, because the traceback of the cancellation refers to the operation.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from ..ring import Dispatcher, Opcode, SqeFlag, operation_error
 
 
 class State(enum.Enum):
-    """NEW -> IN_FLIGHT -> DONE.  In flight from staging on: the kernel may take a staged SQE at any tick."""
+    """NEW -> IN_FLIGHT -> DONE.  Staging puts an operation in flight: the kernel may take a staged SQE at any tick."""
 
     NEW = "new"
     IN_FLIGHT = "in flight"
@@ -26,27 +26,27 @@ class State(enum.Enum):
 
 
 class Slot(int):
-    """A place in the ring's table of registered files, from 0 on, given instead of a descriptor."""
+    """A slot in the ring's table of registered files, counted from 0; it stands for a descriptor."""
 
     __slots__ = ()
 
 
-#: Of an operation that makes a descriptor: put it into the table of registered files, wherever there is room.
+#: Has an operation put its new descriptor into any free slot of the table of registered files.
 ANY_SLOT = Slot(-2)
 
 
 class Waiter(Protocol):
-    """Who waits for a result: a future, or a part of a chain."""
+    """Waits for a result: a future, or a member of a group."""
 
     def done(self) -> bool:
-        """Whether it has its result, or wants none any more."""
+        """Return whether it has its result, or wants none any more."""
 
     def set_result(self, completion: tuple[int, int], /) -> None:
-        """The last CQE's result and flags."""
+        """Take the result and the flags of the last CQE."""
 
 
 class _Modified:
-    """A dispatcher for one SQE that is run in another way than usual."""
+    """Adds SQE flags to one SQE on its way to the dispatcher."""
 
     __slots__ = ("_dispatcher", "_modifiers")
 
@@ -75,13 +75,13 @@ class _Modified:
 
 
 class Operation:
-    """One SQE and what becomes of it.  Subclasses stage it, and turn its result into what the caller gets.
+    """One SQE and its result.  A subclass stages the SQE and converts the result for the caller.
 
     Attributes:
-        fd: the descriptor that it works on, -1 for none; a `Slot` is a registered file.
-        filename: named in the OSError if there is one.
-        abandoned: nobody waits for the result any more.
-        modifiers: `SqeFlag`s in addition to the class's own, such as ASYNC; to be set before it is submitted.
+        fd: the descriptor, -1 for none; a `Slot` is a registered file.
+        filename: a name for the OSError, or None.
+        abandoned: the operation has lost its waiter.
+        modifiers: `SqeFlag`s beside those of the class, such as ASYNC; set them before `submit`.
     """
 
     __slots__ = (
@@ -98,9 +98,9 @@ class Operation:
     )
 
     opcode: ClassVar[Opcode]
-    #: It only watches, so it may be staged again on another ring when the loop changes threads.
+    #: It only watches, so a loop that changes threads may stage it again on another ring.
     may_move: ClassVar[bool] = False
-    #: The kernel often ends it while it is submitted.
+    #: The kernel often completes it during the submitting enter.
     may_end_at_once: ClassVar[bool] = False
     filename: ClassVar[Any] = None
 
@@ -116,25 +116,25 @@ class Operation:
 
     @property
     def in_flight(self) -> bool:
-        """Whether the kernel may still touch the operation's memory and descriptor."""
+        """Return whether the kernel may still touch the operation's memory and descriptor."""
         return self.state is State.IN_FLIGHT
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        """Stage the SQE; returns the token.  Overridden with the operation's fields."""
+        """Stage the SQE and return its token.  A subclass fills in its own fields."""
         return dispatcher.stage(self, self.opcode, self.fd)
 
     def result(self, res: int, flags: int) -> Any:
-        """What the caller gets for a result that is no error."""
+        """Convert a result that is no error for the caller."""
         return res
 
     def dispose(self, res: int, flags: int) -> None:
-        """A result that is no error and that nobody awaits: close what was opened, keep what was received."""
+        """Dispose of a result without a waiter: close the new descriptor, keep the received bytes."""
 
     def release(self) -> None:
-        """Let go of the caller's memory: nothing is in flight, no result will be looked at."""
+        """Drop the caller's memory.  Nothing is in flight, and the result is read no more."""
 
     def error(self, res: int) -> BaseException:
-        """The exception for a negative result."""
+        """Return the exception for a negative result."""
         return operation_error(res) if self.filename is None else operation_error(res, self.filename)
 
     def submit(self, dispatcher: Dispatcher) -> None:
@@ -148,9 +148,9 @@ class Operation:
         return self.stage(cast(Dispatcher, _Modified(dispatcher, self.modifiers)))
 
     def _begin_again(self) -> bool:
-        """Put a receive in flight again that found no buffer, unless it is abandoned or the ring has none at all.
+        """Stage a receive again that found no buffer; return False if it is abandoned or the ring has no group.
 
-        Others hold all of the group: they are recycled as these are dispatched.
+        Other receives hold all buffers of the group.  The dispatch of those recycles them.
         """
         dispatcher = self._dispatcher
         if self.abandoned or dispatcher is None or not dispatcher.grow_buffers():
@@ -160,20 +160,20 @@ class Operation:
         return True
 
     def wait_with(self, waiter: Waiter) -> None:
-        """Have this hear of the last CQE; for those who submit the operation themselves and do not `run` it."""
+        """Give the last CQE to this waiter, for a caller that uses `submit` instead of `run`."""
         self._waiter = waiter
 
     def leave(self) -> Waiter | None:
-        """Have nobody hear of the last CQE; return who would have."""
+        """Remove the waiter and return it."""
         waiter, self._waiter = self._waiter, None
         return waiter
 
     def reset(self) -> None:
-        """Its ring is gone: it may be submitted again."""
+        """Make the operation new again: its ring is closed."""
         self.state = State.NEW
 
     def run_at_once(self, dispatcher: Dispatcher) -> bool:
-        """Put the operation in flight and submit it; whether that ended it, and `outcome` tells how."""
+        """Stage and submit the operation; return whether that completed it, so that `outcome` has its result."""
         self.submit(dispatcher)
         completion = dispatcher.finish_now(self.token)
         if completion is None:
@@ -182,10 +182,10 @@ class Operation:
         return True
 
     def outcome(self) -> Any:
-        """The result of an operation that was over at once.
+        """Return the result of an operation that `run_at_once` completed.
 
         Raises:
-            OSError: the kernel's errno, with the filename if there is one.
+            OSError: the kernel's errno, with the filename if the operation has one.
         """
         res, flags = self._completion
         if res < 0:
@@ -193,11 +193,15 @@ class Operation:
         return self.result(res, flags)
 
     async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> Any:
-        """Put the operation in flight, unless it is, and wait for its result.
+        """Stage the operation, unless it is in flight, and wait for its result.
+
+        Args:
+            loop: makes the future that is awaited.
+            dispatcher: stages the SQE.
 
         Raises:
-            OSError: the kernel's errno, with the filename if there is one.
-            asyncio.CancelledError: only when the kernel is done with the operation's memory.
+            OSError: the kernel's errno, with the filename if the operation has one.
+            asyncio.CancelledError: raised only when the kernel has released the operation's memory.
         """
         waiter: asyncio.Future[tuple[int, int]] = loop.create_future()
         self._waiter = waiter
@@ -210,7 +214,7 @@ class Operation:
             raise
         except BaseException:
             if self.state is State.DONE and not self.abandoned and not waiter.cancelled():
-                # The coroutine is thrown away before it saw the result.  Abandoned, it was disposed of already.
+                # The coroutine is closed before it saw the result.  `abandon` has disposed of it otherwise.
                 self._discard(*waiter.result())
             self.abandon()
             raise
@@ -223,7 +227,7 @@ class Operation:
 
     async def _cancelled(self, loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[tuple[int, int]]") -> None:
         if self.state is State.DONE:
-            # The result arrived first, but the task never saw it.
+            # The result arrived before the cancel, but the task never saw it.
             if not waiter.cancelled():
                 self._discard(*waiter.result())
             return
@@ -237,22 +241,22 @@ class Operation:
                 continue
 
     def abandon(self) -> None:
-        """Nobody waits any more: ask the kernel to cancel, once, and dispose of the result."""
+        """Ask the kernel once to cancel, and dispose of the result: the waiter is gone."""
         if self.abandoned:
             return
-        # Also while its callback runs between two stagings: then it is not staged again.
+        # Between two stagings, while its callback runs, this prevents the second one.
         self.abandoned = True
         if self.in_flight:
             assert self._dispatcher is not None
             self._dispatcher.cancel(self.token)
 
     def finish(self, res: int) -> int:
-        """The last CQE arrived; returns its result, or what is to be taken for it."""
+        """Take the last CQE's result; return it, or the result that the class puts in its place."""
         self.state = State.DONE
         return res
 
     def complete(self, res: int, flags: int) -> None:
-        """A CQE arrived; called by the dispatch."""
+        """Take a CQE; called by the dispatcher."""
         res = self.finish(res)
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
@@ -271,19 +275,19 @@ class Operation:
 
 
 def file_index(slot: Slot | None) -> int:
-    """How an operation is told where to put the descriptor that it makes; None is among the process's."""
+    """Return the SQE's file_index for a new descriptor; None puts it into the process's table."""
     return 0 if slot is None else slot + 1
 
 
 def made(res: int, slot: Slot | None) -> int:
-    """The descriptor or slot that an operation made."""
+    """Return the descriptor or the slot that an operation made."""
     if slot is None:
         return res
     return Slot(res) if slot == ANY_SLOT else slot
 
 
 def close_made(dispatcher: Dispatcher | None, descriptor: int) -> None:
-    """Close a descriptor, or empty a slot of the dispatcher's ring, that nobody gets."""
+    """Close a descriptor that has no owner, or empty such a slot of the dispatcher's ring."""
     if not isinstance(descriptor, Slot):
         os.close(descriptor)
     elif dispatcher is not None:
@@ -291,7 +295,7 @@ def close_made(dispatcher: Dispatcher | None, descriptor: int) -> None:
 
 
 class _Emptying(Operation):
-    """Empties a slot, and nobody waits for that."""
+    """Empties a slot, without a waiter."""
 
     __slots__ = ("_slot",)
     opcode = Opcode.CLOSE
@@ -304,4 +308,4 @@ class _Emptying(Operation):
         return dispatcher.stage(self, self.opcode, 0, file_index=file_index(self._slot))
 
     def abandon(self) -> None:
-        """Nothing to do: it ends soon."""
+        """Do nothing: the kernel completes it soon."""

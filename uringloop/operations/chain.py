@@ -1,12 +1,13 @@
-"""Chains: operations of which each begins when the one before it has ended well.
+"""`Chain`: operations of which each begins when the one before it has ended well.
 
-To the kernel a chain is a row of SQEs with IO_LINK.  It breaks at a part that fails, which for a read, write or splice
-also means one that moved less than was asked for; the kernel cancels the rest.  A hard link holds whatever becomes of
-the part before it.  A chain that straddles two submits is two chains, so room for all of it is reserved first.
+The kernel sees a chain as a row of SQEs with IO_LINK.  The chain breaks at a part that fails; the kernel cancels the
+rest.  A read, write or splice fails here also if it moves less than it was asked for.  A hard link holds in either
+case.  A chain that straddles two submits becomes two chains, so `submit` first reserves room for all parts.
 
-A quiet part (CQE_SKIP_SUCCESS) reports only its failure, and then nothing behind it reports at all.  What became of
-the quiet ones shows in what others report: so the last part is never quiet, and quiet ones come first, because those
-behind a failed part that is not quiet do report.  A ring that has seen a quiet part refuses drain from then on.
+A part that skips success (IOSQE_CQE_SKIP_SUCCESS) completes only if it fails.  If it fails, no later part completes.
+The completions of other parts show how such a part ended.  So the last part never skips success, and those that do
+come first: a part behind a failed one that does not skip success does complete.  A ring that has seen such a part
+refuses IO_DRAIN from then on.
 """
 
 import errno
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 from ..ring import Dispatcher, SqeFlag
 from .base import Operation
-from .group import Group, Place
+from .group import Group, GroupMember
 from .timer import LinkTimeout
 
 
@@ -24,11 +25,11 @@ class ChainError(OSError):
     """A chain broke.
 
     Attributes:
-        errno, filename: of the part that failed; None if it moved less than was asked for.
+        errno, filename: of the part that failed; None if it moved less than it was asked for.
         failed: the number of that part, from 0 on.
         cancelled: the numbers of the parts that the kernel cancelled for it.
-        results: of each part what it gave, or its exception; None of a quiet part that did not fail.  What was opened
-            is now the caller's.
+        results: the result of each part, or its exception; None for a part that skipped success.  The caller owns the
+            descriptors among them.
     """
 
     def __init__(self, failed: int, operation: Operation, results: list[Any]) -> None:
@@ -50,26 +51,26 @@ class ChainError(OSError):
             super().__init__(f"{part} moved less than was asked for: {error}{rest}")
 
 
-class _Part(Place):
-    __slots__ = ("is_hard", "is_quiet", "is_silent", "timeout")
+class ChainMember(GroupMember):
+    __slots__ = ("has_skipped", "is_hard", "skips_success", "timeout")
 
     def __init__(
-        self, chain: "Chain", operation: Operation, is_hard: bool, is_quiet: bool, timeout: LinkTimeout | None
+        self, chain: "Chain", operation: Operation, is_hard: bool, skips_success: bool, timeout: LinkTimeout | None
     ) -> None:
         super().__init__(chain, operation)
         self.is_hard = is_hard
-        self.is_quiet = is_quiet
+        self.skips_success = skips_success
         self.timeout = timeout
-        #: It ended well, and did not say how.
-        self.is_silent = False
+        #: It ended well, without a completion.
+        self.has_skipped = False
 
     def outcome(self) -> Any:
-        if self.is_silent:
+        if self.has_skipped:
             return None
         assert self.completion is not None
         outcome: Any
         if self.completion[0] == -errno.ECANCELED:
-            # Most likely because the chain broke before it.
+            # Most likely the chain broke before it.
             outcome = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), *self._filenames())
         else:
             outcome = super().outcome()
@@ -83,18 +84,18 @@ class _Part(Place):
         return () if filename is None else (filename,)
 
     def drop(self) -> None:
-        if not self.is_silent:
+        if not self.has_skipped:
             super().drop()
 
 
 class Chain(Group):
-    """Operations of which each begins when the one before it has ended well; see the head of this module.
+    """Link operations; see the head of this module.
 
     Args:
-        operations: joined by plain links; `add` knows other ways.
+        operations: to be joined by plain links; `add` offers the other ways.
     """
 
-    _places: list[_Part]  # type: ignore[assignment]  # a chain has no others
+    _members: list[ChainMember]  # type: ignore[assignment]  # a chain has no others
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         super().__init__(())
@@ -108,45 +109,45 @@ class Chain(Group):
         *,
         hard: bool = False,
         drain: bool = False,
-        quiet: bool = False,
+        skip_success: bool = False,
         timeout_ns: int | None = None,
     ) -> Self:
-        """Add a part.
+        """Append a part.
 
         Args:
             operation: not submitted yet.
-            hard: the next part runs also if this one fails.
-            drain: it begins when everything that was submitted before has ended.  Not inside a loop, whose own polls
-                never end.
-            quiet: it reports only failure, and its result is None.  Neither the last part, nor behind one that is not
-                quiet, nor one whose result must not be lost, such as a descriptor.
-            timeout_ns: it is cancelled after this time, and fails with TimeoutError.
+            hard: the next part runs also if this part fails.
+            drain: the part begins when all SQEs submitted before it have ended.  Never use it on a loop: the loop's own
+                polls never end.
+            skip_success: the part completes only if it fails; its result is None.  The last part cannot, nor a part
+                behind one that does not, nor an operation whose result must not be lost, such as a descriptor.
+            timeout_ns: the kernel cancels the part after this time; it then fails with TimeoutError.
 
         Returns:
-            The chain.
+            This chain.
 
         Raises:
-            ValueError: the operation is in the chain already, or cannot be quiet.
-            RuntimeError: the chain was submitted.
+            ValueError: the operation is in the chain already, or cannot skip success.
+            RuntimeError: the chain was submitted before.
         """
         if self._dispatcher is not None:
             raise RuntimeError("the chain was submitted")
-        if any(part.operation is operation for part in self._places):
+        if any(part.operation is operation for part in self._members):
             raise ValueError("an operation can be in flight only once")
-        if quiet and type(operation).dispose is not Operation.dispose:
-            raise ValueError(f"{type(operation).__name__} cannot be quiet: its result would be lost")
-        if quiet and self._places and not self._places[-1].is_quiet:
-            raise ValueError("a quiet part cannot follow one that is not quiet")
+        if skip_success and type(operation).dispose is not Operation.dispose:
+            raise ValueError(f"{type(operation).__name__} cannot skip success: its result would be lost")
+        if skip_success and self._members and not self._members[-1].skips_success:
+            raise ValueError("a part that skips success cannot follow one that does not")
         timeout = None if timeout_ns is None else LinkTimeout(timeout_ns)
         if drain:
             operation.modifiers |= SqeFlag.IO_DRAIN
-        self._places.append(_Part(self, operation, hard, quiet, timeout))
+        self._members.append(ChainMember(self, operation, hard, skip_success, timeout))
         return self
 
     @property
     def operations(self) -> list[Operation]:
-        """The parts."""
-        return [part.operation for part in self._places]
+        """Return the parts in order."""
+        return [part.operation for part in self._members]
 
     def timeout_of(self, number: int) -> LinkTimeout:
         """The timeout of a part, for `TimeoutUpdate`.
@@ -154,7 +155,7 @@ class Chain(Group):
         Raises:
             ValueError: it has none.
         """
-        timeout = self._places[number].timeout
+        timeout = self._members[number].timeout
         if timeout is None:
             raise ValueError(f"part {number} has no timeout")
         return timeout
@@ -163,28 +164,30 @@ class Chain(Group):
         """Put all parts in flight.
 
         Raises:
-            ValueError: there is no part, the last one is quiet, or the chain is longer than the submission queue.
-            RuntimeError: it was submitted before.
+            ValueError: the chain has no part, its last part skips success, or it is longer than the submission queue.
+            RuntimeError: the chain was submitted before.
         """
         if self._dispatcher is not None:
             raise RuntimeError("the chain was submitted")
-        if not self._places:
+        if not self._members:
             raise ValueError("a chain needs a part")
-        if self._places[-1].is_quiet:
-            raise ValueError("the last part of a chain cannot be quiet: nothing would say that the chain has ended")
+        if self._members[-1].skips_success:
+            raise ValueError(
+                "the last part of a chain cannot skip success: no completion would tell of the chain's end"
+            )
         try:
-            dispatcher.reserve(sum(1 if part.timeout is None else 2 for part in self._places))
+            dispatcher.reserve(sum(1 if part.timeout is None else 2 for part in self._members))
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
             raise ValueError("the chain is longer than the submission queue") from None
         self._dispatcher = dispatcher
-        for part in self._places:
-            self._stage(part, dispatcher, is_last=part is self._places[-1])
+        for part in self._members:
+            self._stage(part, dispatcher, is_last=part is self._members[-1])
 
-    def _stage(self, part: _Part, dispatcher: Dispatcher, is_last: bool) -> None:
+    def _stage(self, part: ChainMember, dispatcher: Dispatcher, is_last: bool) -> None:
         link = SqeFlag.IO_HARDLINK if part.is_hard else SqeFlag.IO_LINK
-        if part.is_quiet:
+        if part.skips_success:
             part.operation.modifiers |= SqeFlag.CQE_SKIP_SUCCESS
         if not is_last or part.timeout is not None:
             part.operation.modifiers |= link
@@ -192,46 +195,46 @@ class Chain(Group):
         if part.timeout is not None:
             if not is_last:
                 part.timeout.modifiers |= link
-            self._submit(Place(self, part.timeout), dispatcher)
+            self._submit(GroupMember(self, part.timeout), dispatcher)
 
-    def ended(self, place: Place) -> None:
-        """A part has ended, or a timeout."""
-        if isinstance(place, _Part):
-            self._end_quiet(place)
+    def ended(self, member: GroupMember) -> None:
+        """Count a part or a timeout that has ended; called by its `GroupMember`."""
+        if isinstance(member, ChainMember):
+            self._end_skipped(member)
             if self._is_abandoned:
                 self._cancel_rest()
-        super().ended(place)
+        super().ended(member)
 
-    def _end_quiet(self, reporting: _Part) -> None:
-        """What the report of one part says of those that do not report."""
-        number = self._places.index(reporting)
-        for part in self._places[:number]:
+    def _end_skipped(self, reporting: ChainMember) -> None:
+        """End the parts of which the completion of one part tells."""
+        number = self._members.index(reporting)
+        for part in self._members[:number]:
             if part.operation.in_flight:
-                part.is_silent = True
-                self._end_silently(part, 0)
-        if reporting.is_quiet and not reporting.is_hard:
-            for part in self._places[number + 1 :]:
-                self._end_silently(part, -errno.ECANCELED)
+                part.has_skipped = True
+                self._retire(part, 0)
+        if reporting.skips_success and not reporting.is_hard:
+            for part in self._members[number + 1 :]:
+                self._retire(part, -errno.ECANCELED)
                 if part.timeout is not None:
-                    self._end_silently(Place(self, part.timeout), -errno.ECANCELED)
+                    self._retire(GroupMember(self, part.timeout), -errno.ECANCELED)
 
-    def _end_silently(self, place: Place, res: int) -> None:
+    def _retire(self, member: GroupMember, res: int) -> None:
         assert self._dispatcher is not None
-        place.completion = self._dispatcher.retire(place.operation.token, res), 0
+        member.completion = self._dispatcher.retire(member.operation.token, res), 0
         self._left -= 1
 
     def _cancel_rest(self) -> None:
-        """One that had not begun when it was cancelled could not be found."""
+        """Cancel again: the first cancel did not find a part that had not begun."""
         assert self._dispatcher is not None
-        for part in self._places:
+        for part in self._members:
             if part.operation.in_flight:
                 self._dispatcher.cancel(part.operation.token)
 
     def results(self) -> list[Any]:
-        """The result of each part, None of a quiet one; all have ended.
+        """Return the result of each part, None for one that skipped success; call it when all have ended.
 
         Raises:
-            ChainError: the chain broke; it has the results of all parts.
+            ChainError: the chain broke; the error holds the results of all parts.
         """
         results = self.outcomes()
         self._explain_first_cancelled(results)
@@ -239,22 +242,22 @@ class Chain(Group):
         if failed is None:
             return results
         cause = results[failed] if isinstance(results[failed], BaseException) else None
-        raise ChainError(failed, self._places[failed].operation, results) from cause
+        raise ChainError(failed, self._members[failed].operation, results) from cause
 
     def _explain_first_cancelled(self, results: list[Any]) -> None:
-        """The first part that failed was cancelled: either the one before moved less, or it got no kernel worker."""
+        """Name the cause if the first failed part was cancelled: a short move before it, or no kernel worker for it."""
         for number, result in enumerate(results):
             if isinstance(result, BaseException):
                 if getattr(result, "errno", None) == errno.ECANCELED:
-                    results[number] = self._places[number].operation.error(-errno.ECANCELED)
+                    results[number] = self._members[number].operation.error(-errno.ECANCELED)
                 return
 
 
 def _find_failure(results: list[Any]) -> int | None:
-    """The first part that failed by itself."""
+    """Return the number of the first part that failed by itself, or None."""
     errors = [number for number, result in enumerate(results) if isinstance(result, BaseException)]
     for number in errors:
         if getattr(results[number], "errno", None) != errno.ECANCELED:
             return number
-    # Where all that failed was cancelled, the part before moved less than was asked for.
+    # If each failed part was cancelled, the part before the first of them moved less than it was asked for.
     return max(errors[0] - 1, 0) if errors else None

@@ -1,7 +1,7 @@
-"""How a ring ends: everything in flight is cancelled, and what cannot be is waited for.
+"""`close_ring`: cancel the operations in flight, wait for their ends, and close the ring.
 
-The kernel goes on writing into the memory of an operation after its ring's descriptor is closed, so a ring is closed
-only when nothing is in flight, or what is left merely watches.
+The kernel writes into the memory of an operation even after its ring's descriptor is closed.  So a ring is closed only
+when nothing is in flight but operations that merely watch.
 """
 
 import threading
@@ -13,23 +13,23 @@ def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> 
     """Cancel what is in flight, wait for it, and close the ring.
 
     Args:
-        ring: made before a fork it is only let go of.
-        dispatcher: of the ring.
-        owner_thread: the native id of the thread that the ring belongs to, None for one that never ran.
+        ring: one that was made before a fork is only dropped.
+        dispatcher: the ring's.
+        owner_thread: the native id of the ring's thread, None if the ring never ran.
 
     Raises:
-        RingUnavailableError: the kernel refuses to enter the ring; it is closed all the same.
+        RingUnavailableError: the kernel refuses to enter the ring; the ring is closed all the same.
     """
     only_watches = False
     try:
         only_watches = ring.forked or owner_thread is None or _drain(ring, dispatcher, owner_thread)
     finally:
-        # If the kernel refuses even to wait, what it may still write to is never freed.
+        # If the kernel refuses even to wait, the memory that it may still write to is never freed.
         ring.close(only_watches=only_watches)
 
 
 def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
-    """Cancel and wait; whether nothing is left that may write to memory."""
+    """Cancel and wait; return whether nothing is left that may write to memory."""
     if owner_thread == threading.get_native_id() or not ring.is_single_issuer:
         operations = list(dispatcher.operations.values())
         only_polls = ring.unfinished == len(operations) and all(operation.may_move for operation in operations)
@@ -41,7 +41,7 @@ def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
             dispatcher.wait(-1)
             dispatcher.dispatch()
         return True
-    # Only its own thread can cancel.  If that has ended, the kernel did, and waited.
+    # Only the ring's own thread can cancel.  When that thread ended, the kernel cancelled all and waited.
     dispatcher.reap()
     for operation in list(dispatcher.operations.values()):
         operation.abandoned = True

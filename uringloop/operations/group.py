@@ -1,4 +1,4 @@
-"""Operations that go to the kernel together, and are waited for together."""
+"""`Group`: operations that one call submits and one future waits for."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from .base import Operation
 _MORE = int(CqeFlag.MORE)
 
 
-class Place:
-    """Waits for one of several operations."""
+class GroupMember:
+    """Stands for one operation of a group, as the future that the operation resolves."""
 
     __slots__ = ("_group", "completion", "first", "operation")
 
@@ -22,100 +22,104 @@ class Place:
         self.first: tuple[int, int] | None = None
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Return whether the operation has ended."""
         return self.completion is not None
 
     def set_result(self, completion: tuple[int, int], /) -> None:
-        """It has ended."""
+        """Keep the completion, a result and CQE flags, and tell the group."""
         self.completion = completion
         self._group.ended(self)
 
     def outcome(self) -> Any:
-        """The result, or the exception."""
+        """Return the operation's result, or its exception."""
         assert self.completion is not None
         res, flags = self.completion
         return self.operation.error(res) if res < 0 else self.operation.result(res, flags)
 
     def drop(self) -> None:
-        """Nobody gets the result."""
+        """Dispose of the result: no caller receives it."""
         if self.completion is not None and self.completion[0] >= 0:
             self.operation.dispose(*self.completion)
         self.operation.release()
 
 
 class Group:
-    """Operations that are submitted together and waited for together.
+    """Submit operations together and wait for all of them.
 
     Args:
-        operations: none of them submitted yet.
+        operations: not submitted yet, each of them once.
 
     Raises:
-        ValueError: one of them is there twice.
+        ValueError: an operation occurs twice.
     """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._places = [Place(self, operation) for operation in operations]
-        if len({id(place.operation) for place in self._places}) < len(self._places):
+        self._members = [GroupMember(self, operation) for operation in operations]
+        if len({id(member.operation) for member in self._members}) < len(self._members):
             raise ValueError("an operation can be in flight only once")
-        self._waiting: dict[int, Place] = {}
+        self._waiting: dict[int, GroupMember] = {}
         self._left = 0
         self._is_abandoned = False
         self._waiter: asyncio.Future[None] | None = None
 
     def submit(self, dispatcher: Dispatcher) -> None:
-        """Put all of them in flight."""
+        """Stage all operations; if one is refused, abandon those before it."""
         try:
-            for place in self._places:
-                self._submit(place, dispatcher)
+            for member in self._members:
+                self._submit(member, dispatcher)
         except BaseException:
             self.abandon()
             raise
 
-    def _submit(self, place: Place, dispatcher: Dispatcher) -> None:
-        place.operation.wait_with(place)
-        self._waiting[id(place.operation)] = place
-        # Not what a class does besides: nothing is submitted before all of them are staged.
-        Operation.submit(place.operation, dispatcher)
+    def _submit(self, member: GroupMember, dispatcher: Dispatcher) -> None:
+        member.operation.wait_with(member)
+        self._waiting[id(member.operation)] = member
+        # Not the subclass's method, which may submit: no SQE leaves before all are staged.
+        Operation.submit(member.operation, dispatcher)
         self._left += 1
 
     def __contains__(self, operation: object) -> bool:
         return id(operation) in self._waiting
 
     def hear(self, operation: Operation, res: int, flags: int) -> None:
-        """One of them completed, on a ring that no loop drives."""
-        place = self._waiting[id(operation)]
+        """Take the completion of one operation, on a ring that no loop drives."""
+        member = self._waiting[id(operation)]
         if flags & _MORE:
-            # Of a zero-copy send; what follows is the notification.
-            place.first = res, flags
+            # A zero-copy send: its notification follows.
+            member.first = res, flags
         else:
-            place.set_result(place.first or (res, flags))
+            member.set_result(member.first or (res, flags))
 
     @property
     def is_over(self) -> bool:
-        """Whether all of them have ended."""
+        """Return whether all operations have ended."""
         return self._left == 0
 
-    def ended(self, place: Place) -> None:
-        """One of them has ended."""
+    def ended(self, member: GroupMember) -> None:
+        """Count one operation that has ended."""
         self._left -= 1
         if self._left == 0 and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def abandon(self) -> None:
-        """Have the kernel cancel all of them; nobody gets their results."""
+        """Cancel all operations and drop their results."""
         if self._is_abandoned:
             return
         self._is_abandoned = True
-        for place in self._places:
-            if place.done():
-                place.drop()
-            place.operation.abandon()
+        for member in self._members:
+            if member.done():
+                member.drop()
+            member.operation.abandon()
 
     async def run(self, loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher) -> None:
-        """Submit, and wait until the last has ended.
+        """Submit, and wait until the last operation has ended.
+
+        Args:
+            loop: makes the future that is awaited.
+            dispatcher: stages the SQEs.
 
         Raises:
-            asyncio.CancelledError: only when the kernel is done with the memory of all of them.
+            asyncio.CancelledError: raised only when the kernel has released the memory of all operations.
         """
         self.submit(dispatcher)
         cancelled = None
@@ -127,32 +131,32 @@ class Group:
                 cancelled = error
                 self.abandon()
             except BaseException:
-                # The coroutine is thrown away.
+                # The coroutine is being closed.
                 self.abandon()
                 raise
         if cancelled is not None:
             try:
                 raise cancelled
             finally:
-                # Or frame and exception would hold each other, and with them the caller's memory.
+                # Else frame and exception would hold each other, and the caller's memory with them.
                 del cancelled
 
     def outcomes(self) -> list[Any]:
-        """Of each operation its result or its exception; all have ended."""
-        outcomes = [place.outcome() for place in self._places]
-        for place in self._places:
-            place.operation.release()
+        """Return the result or the exception of each operation; call it when all have ended."""
+        outcomes = [member.outcome() for member in self._members]
+        for member in self._members:
+            member.operation.release()
         return outcomes
 
     def results(self) -> list[Any]:
-        """The result of each operation; all have ended.
+        """Return the result of each operation; call it when all have ended.
 
         Raises:
-            OSError: the first failure, in the order of the operations; the results of the others are disposed of.
+            OSError: the first failure, in the order of the operations.  The other results are disposed of.
         """
-        failed = next((place for place in self._places if place.completion is None or place.completion[0] < 0), None)
+        failed = next((one for one in self._members if one.completion is None or one.completion[0] < 0), None)
         if failed is None:
             return self.outcomes()
-        for place in self._places:
-            place.drop()
+        for member in self._members:
+            member.drop()
         raise failed.outcome()

@@ -1,11 +1,11 @@
-"""Operations that are armed once and report many times: multishot accept, receive, read, poll, timeout.
+"""Multishot operations, armed once for many results: accept, receive, read, poll, timeout.
 
-The kernel ends one whenever it likes, for example when the completion queue overflows: a CQE without MORE.  Then it is
-armed again, unless its class says that it was the end.
+The kernel may end such an operation at any time, for example when the completion queue overflows: a CQE without MORE.
+The operation is then armed again, unless its class takes that CQE for the end.
 
-What arrives and is not taken yet waits in a `Results`.  For sources that can be held back that is bounded: a full one
-cancels the operation, and an empty one arms it again.  Losing the iterator ends the operation, and what nobody took is
-disposed of as the operation's class says; who wants the rest calls `cancel` and goes on iterating.
+Results that have arrived wait in a `Results`.  Sources that can be held back are bounded: a full `Results` cancels
+the operation, and an empty one arms it again.  An iterator that is dropped ends the operation, whose class disposes of
+the results that are left.  A caller who wants those calls `cancel` and goes on iterating.
 """
 
 import asyncio
@@ -19,43 +19,43 @@ from ..ring import CqeFlag, Dispatcher
 from .base import Operation
 
 Result = TypeVar("Result")
-#: So many results are held for whoever iterates slowly, before the source is held back.
+#: So many results are held for a slow iteration, before the source is held back.
 HELD_MAX = 256
-# As a number: with an enum's operator a completion takes twice as long.
+# A plain number: an enum's operator would double the time of a completion.
 _MORE = int(CqeFlag.MORE)
 
 
 class Multishot(Operation):
-    """An operation that gives one result, or in its multishot form one after the other."""
+    """An operation with one result, or with many in its multishot form."""
 
     __slots__ = ()
-    #: What it takes stays where it is while it is cancelled, so it may be paused.
+    #: A cancelled operation leaves its source untouched, so it may be paused.
     may_pause: ClassVar[bool] = True
-    #: A last result of 0 is no result, but the end of what is read.
+    #: A last result of 0 is the end of the source, not a result.
     ends_with_zero: ClassVar[bool] = False
 
     @property
     def is_multishot(self) -> bool:
-        """Whether it is staged in its multishot form."""
+        """Return whether it is staged in its multishot form."""
         return self._report is not None
 
     def repeat(self, report: Callable[[int, int], object] | None = None) -> None:
-        """Take the multishot form; in a loop report(result, flags) is called for each CQE."""
+        """Take the multishot form; on a loop's ring, call report(result, flags) for each CQE."""
         self._report = report or _report_nothing
 
     def answer(self, res: int, flags: int) -> int:
-        """What is to be taken for the result of one of many CQEs."""
+        """Return the result that one of many CQEs stands for."""
         return res
 
     def is_end(self, res: int) -> bool:
-        """Whether there is nothing more to come after this answer, which came without MORE."""
+        """Return whether this answer, which came without MORE, is the last."""
         if self.ends_with_zero and res == -errno.ENOBUFS:
-            # All buffers of the group are in use.
+            # All buffers of the group are lent.
             return False
         return res < 0 or (res == 0 and self.ends_with_zero)
 
     def is_result(self, res: int, flags: int) -> bool:
-        """Whether an answer is one of the many results."""
+        """Return whether an answer is one of the many results."""
         return res > 0 or (res == 0 and (not self.ends_with_zero or bool(flags & _MORE)))
 
     def complete(self, res: int, flags: int) -> None:
@@ -67,19 +67,19 @@ class Multishot(Operation):
         self._report(self.answer(res, flags), flags)
 
     def dispose_of(self, result: Any) -> None:
-        """A result that nobody took."""
+        """Dispose of a result that no caller took."""
 
 
 def _report_nothing(res: int, flags: int) -> None:
-    """Whoever takes the completions knows."""
+    """Do nothing: a ring by hand hands its completions out itself."""
 
 
 class Results(Generic[Result]):
-    """What a multishot operation gave and nobody has taken yet.
+    """The results of a multishot operation that no caller has taken yet.
 
     Args:
         operation: not submitted yet.
-        dispatcher: where to submit it.
+        dispatcher: stages it.
     """
 
     def __init__(self, operation: Multishot, dispatcher: Dispatcher) -> None:
@@ -95,7 +95,7 @@ class Results(Generic[Result]):
 
     @property
     def in_flight(self) -> bool:
-        """Whether the kernel has not reported the end yet."""
+        """Return whether the last CQE is still to come."""
         return self._operation.in_flight
 
     def _hear(self, res: int, flags: int) -> None:
@@ -122,10 +122,10 @@ class Results(Generic[Result]):
             self.wake()
 
     def take(self) -> Result | None:
-        """The next result; None if there is none now, and maybe never: see `is_over`.
+        """Return the next result, or None if there is none now; `is_over` tells whether more may come.
 
         Raises:
-            OSError: the kernel's, once, after all results before it.
+            OSError: the kernel's errno, once, after all earlier results.
         """
         if self._ready:
             result = self._ready.popleft()
@@ -145,23 +145,23 @@ class Results(Generic[Result]):
             self._operation.submit(self._dispatcher)
 
     def cancel(self) -> None:
-        """Have the kernel end it; what it reports before that is still a result."""
+        """Ask the kernel to end the operation; results that arrive before the end still count."""
         self._operation.abandon()
         if not self._operation.in_flight:
             self.is_over = True
 
     def close(self) -> None:
-        """Have the kernel end it, and dispose of what nobody took."""
+        """Ask the kernel to end the operation, and dispose of the results that no caller took."""
         self.is_over = True
         self._operation.abandon()
         while self._ready:
             self._operation.dispose_of(self._ready.popleft())
 
 
-class Shots(Generic[Result]):
+class MultishotIterator(Generic[Result]):
     """An async iterator over the results of a multishot operation; `loop.submit_multishot` makes it.
 
-    It is armed from the beginning, and until `aclose`, `async with`'s end, or its last reference is gone: leaving an
+    The operation is armed until `aclose`, the end of `async with`, or the end of the last reference.  Leaving an
     `async for` early does not close it.
     """
 
@@ -174,10 +174,10 @@ class Shots(Generic[Result]):
         return self
 
     async def __anext__(self) -> Result:
-        """The next result.  Cancelling the await loses none.
+        """Return the next result.  A cancelled await loses none.
 
         Raises:
-            OSError: what the kernel ended it with; after that it is over.
+            OSError: the errno with which the kernel ended the operation; the iteration is then over.
             RuntimeError: another task waits for the next result.
         """
         while True:
@@ -203,13 +203,13 @@ class Shots(Generic[Result]):
             self._waiter.set_result(None)
 
     def cancel(self) -> None:
-        """Have the kernel end it: iterating goes on with what had arrived, and then ends."""
+        """Ask the kernel to end the operation: the iteration yields the results that have arrived, and then ends."""
         self._results.cancel()
 
     async def aclose(self) -> None:
-        """End it, and wait until the kernel has; results that nobody took are disposed of.
+        """End the operation, wait for its last CQE, and dispose of the results that no caller took.
 
-        Descriptors are closed; bytes go to the operation's `keep` if it has one.
+        Descriptors are closed.  Bytes go to the operation's `keep` if it has one.
         """
         self._results.close()
         cancelled = None

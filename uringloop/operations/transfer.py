@@ -1,8 +1,8 @@
-"""Moving bytes between descriptors without looking at them: splice(2), tee(2), and the pipes for it.
+"""Operations that move bytes between descriptors unseen: splice(2), tee(2), and pipe2(2) for them.
 
-A splice always runs in a kernel worker, which looks up both of its descriptors late and blocks as long as a blocking
-socket does.  So it holds on to its descriptors, which are closed after it has reported; where the socket is
-non-blocking and full it answers EAGAIN.
+A splice always runs in a kernel worker.  The worker looks up both descriptors late, and blocks as long as a blocking
+socket does.  So the operation holds its descriptors, which close after its last CQE.  A full non-blocking socket gives
+EAGAIN.
 """
 
 import os
@@ -16,16 +16,16 @@ _ENDS = struct.Struct("=ii")
 
 
 class Splice(Operation):
-    """splice(2); the result is the number of bytes moved, 0 at the end of a file.
+    """splice(2); its result is the number of bytes moved, 0 at the end of a file.
 
     Args:
         source: a file, or the reading end of a pipe.
-        target: the writing end of a pipe, or a socket; one of the two is a pipe.
-        size_bytes: at most.
-        offset: where in the source to begin; None for a pipe.
+        target: the writing end of a pipe, or a socket.  One of the two is a pipe.
+        size_bytes: the most bytes to move.
+        offset: the first byte of the source; None for a pipe.
 
     Attributes:
-        moved_bytes: what the kernel moved, also if nobody awaited it.
+        moved_bytes: the number of bytes moved, even without a waiter.
     """
 
     __slots__ = ("_offset", "_size_bytes", "_source", "_target", "moved_bytes")
@@ -56,12 +56,12 @@ class Splice(Operation):
 
 
 class Tee(Operation):
-    """tee(2): copies bytes from one pipe to another, where they stay too; the result is how many, 0 at the end.
+    """tee(2): copies bytes from one pipe to another and leaves them in both; its result is their number, 0 at the end.
 
     Args:
         source: the reading end of a pipe.
-        target: the writing end of another.
-        size_bytes: at most.
+        target: the writing end of another pipe.
+        size_bytes: the most bytes to copy.
     """
 
     __slots__ = ("_size_bytes", "_source", "_target")
@@ -79,12 +79,12 @@ class Tee(Operation):
 
 
 class MakePipe(Operation):
-    """pipe2(2); the result is the reading and the writing end.  Linux 6.16 and newer.
+    """pipe2(2); its result is the reading and the writing end.  Needs Linux 6.16.
 
     Args:
         flags: such as os.O_NONBLOCK; O_CLOEXEC is always added.
-        slot: put the reading end there and the writing end behind it, or with `ANY_SLOT` both wherever there is room.
-            The result is two `Slot`s.
+        slot: the slot for the reading end, with the writing end in the next one, or `ANY_SLOT`.  The result is then
+            two `Slot`s.
     """
 
     __slots__ = ("_ends", "_flags", "_pin", "_slot")
