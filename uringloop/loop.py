@@ -39,7 +39,7 @@ from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import Datagram, Ring, Sockets, Stream, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
-from .selector.selector import WatchSelector
+from .selector.selector import Selector
 from .sendfile import FileSending, PipePool
 from .signals import SignalWakeup
 from .sockets import SocketOperations, Unread
@@ -111,9 +111,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             made.append(partial(self._ring.close, only_watches=True))
             self._eventfd = self._ring.open_eventfd()
             made.append(partial(os.close, self._eventfd))
-            self._watch = WatchSelector()
-            made.append(self._watch.close)
-            self._watch.watch_edge(self._eventfd)
+            self._epoll_selector = Selector()
+            made.append(self._epoll_selector.close)
+            self._epoll_selector.add_edge(self._eventfd)
             self._make(sleep, spin_ns)
         except BaseException:
             for close in reversed(made):
@@ -131,8 +131,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._listeners = ListenerSet(self)
         self._unread = Unread()
         self._pipes = PipePool()
-        self._watch.serve = self._serve_by_hand
-        super().__init__(self._watch)
+        self._epoll_selector.serve = self._serve_by_hand
+        super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
         self._hot_sockets = Sockets(
             self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
@@ -141,7 +141,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
             self._sleep_in_ring if sleep == "ring" else in_selector,
-            self._watch.watched,
+            self._epoll_selector.watched,
             self._dispatcher.dispatch,
         )
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
@@ -356,12 +356,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _sleep_in_ring(self, timeout_ns: int) -> None:
         if self._selector_poll is None:
             # An epoll set does not signal a multishot poll again for data that stays unread.
-            self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
+            self._selector_poll = Poll(self._epoll_selector.fileno(), select.POLLIN, False, self._selector_became_ready)
             self._selector_poll.submit(self._dispatcher)
         self._hot_sockets.wait(timeout_ns)
 
     def _selector_became_ready(self) -> None:
-        self._process_events(self._watch.sleep(0))
+        self._process_events(self._epoll_selector.sleep(0))
 
     def _sleep_in_selector(self, timeout_ns: int) -> None:
         dispatcher = self._dispatcher
@@ -371,7 +371,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         dispatcher.arm_eventfd()
         if dispatcher.has_work():
             timeout_ns = 0
-        events = self._watch.sleep(timeout_ns)
+        events = self._epoll_selector.sleep(timeout_ns)
         dispatcher.disarm_eventfd()
         dispatcher.wait(0)
         if events:

@@ -1,12 +1,12 @@
 """`Popen`: a `subprocess.Popen` that does not wait for its program to run.
 
-The standard library's checks the arguments, makes the pipes and closes their other ends; only the middle of it, fork,
-exec and the wait for exec, is done here, by a `Spawn`.  What the child reports about exec is read later, by `heard`.
+The standard library checks the arguments, makes the pipes and closes their other ends.  A `Spawn` replaces the middle:
+fork, exec, and the wait for exec.  `heard` reads the child's report of exec later.
 
-A child with a preexec_fn is forked, on this thread as asyncio does: the function then sees the thread that it would see
-there, locks are in the state that it knows, and Linux does not take the end of a helping thread for the end of the
-parent (PR_SET_PDEATHSIG).  Only the fork itself is waited for: the function may wait for this loop, and may use any
-descriptor, so until it has returned the child has copies of all.
+A child with a preexec_fn is forked on this thread, as asyncio does.  The function then sees the thread and the state of
+locks that it would see there.  Linux also does not mistake the end of a helping thread for the end of the parent
+(PR_SET_PDEATHSIG).  `Popen` waits for the fork alone: the function may itself wait for this loop.  It may also use any
+descriptor, so the child has copies of all until the function has returned.
 """
 
 import os
@@ -24,12 +24,12 @@ _FIRST_FREE = 3
 
 
 class Popen(PrivatePopen):
-    """See `subprocess.Popen`; the attributes below are for whoever waits for the program to run.
+    """A `subprocess.Popen` that does not wait for exec; the attributes below serve the wait.
 
     Attributes:
-        pidfd: of the child, the caller's to close.
-        report: the pipe's end where the child reports, the caller's to close.
-        spawn: the child's memory, the caller's to release.
+        pidfd: the child's; the caller closes it.
+        report: the reading end of the child's pipe; the caller closes it.
+        spawn: the child's memory; the caller releases it.
     """
 
     pidfd = report = -1
@@ -93,7 +93,7 @@ class Popen(PrivatePopen):
             os.close(report)
             raise
         finally:
-            # The child's copy alone is left: nobody else who forks may keep the pipe open.
+            # Only the child's copy stays: another fork must not keep the pipe open.
             os.close(report_of_child)
         self.report = report
         self._child_created = True
@@ -118,7 +118,7 @@ class Popen(PrivatePopen):
         """Return why the program does not run, or None if it does.
 
         Raises:
-            BlockingIOError: neither is known so far.
+            BlockingIOError: the child has not reported so far.
         """
         while True:
             report = Report.read(self.report)
@@ -127,7 +127,7 @@ class Popen(PrivatePopen):
             self.spawn.let_go()
 
     def failure(self, report: Report) -> BaseException:
-        """The exception for what the child reported, as subprocess raises it."""
+        """Return the exception that subprocess raises for this report."""
         if report.stage is Stage.FUNCTION:
             return subprocess.SubprocessError("Exception occurred in preexec_fn.")
         message = os.strerror(report.error)
@@ -137,7 +137,7 @@ class Popen(PrivatePopen):
 
 
 def _fork() -> int:
-    """os.fork without its warning of threads, which subprocess does not give either."""
+    """Fork without the warning of threads, as subprocess does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
@@ -172,7 +172,7 @@ def _arguments(args: Any, shell: Any, executable: Any) -> list[Any]:
 
 
 def _programs(executable: Any, env: Any) -> list[bytes]:
-    """Where the program may be: as os.execvpe looks for it."""
+    """Return the paths that os.execvpe would try for the program."""
     name = os.fsencode(executable)
     if os.path.dirname(name):
         return [name]
@@ -194,7 +194,7 @@ def _checked(pass_fds: Any) -> list[int]:
 
 
 def _above_standard(fd: int) -> int:
-    """The descriptor, or a copy that is not one of the first three; closes what it does not return."""
+    """Return the descriptor, or a copy above the first three; close those that are not returned."""
     low = []
     while fd < _FIRST_FREE:
         low.append(fd)

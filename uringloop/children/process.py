@@ -1,11 +1,11 @@
-"""Child processes: started without stalling the loop, their end noticed without a thread or a signal.
+"""Child processes: their start suspends no loop, and their end needs neither a thread nor a signal.
 
-Starting has two parts: `Popen` makes the child, at once; that its program runs, or cannot, is heard through a pipe that
-is polled on the ring.  A pidfd (pidfd_open(2)) polled on the ring tells of the child's end, from before it can have
-ended, so whatever becomes of who started it, there is no zombie.  It also names the child for signals: a process id may
-be another process's already when someone else has waited for ours.
+A start has two steps.  `Popen` makes the child at once.  A pipe, polled on the ring, then tells that the program runs
+or why it cannot.  A pidfd (pidfd_open(2)), polled on the ring from before the child can end, tells of its end.  So no
+child stays a zombie, even if the starting task is cancelled.  The pidfd also names the child for signals: after a wait
+elsewhere its process id may belong to another process.
 
-On 3.11 to 3.13 asyncio would ask its policy for a child watcher; none is used.
+On 3.11 to 3.13 asyncio would ask its policy for a child watcher; this loop uses none.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("asyncio")
 
-#: Of a child whose exit status somebody else has taken.
+#: The return code of a child whose exit status was taken elsewhere.
 _UNKNOWN_RETURNCODE = 255
-#: A debugger hears of the end before the parent does.
+#: A debugger is told of the end before the parent is.
 _TRACED_RETRY_S = 0.01
-#: A child may be stopped before it has left this process's table of descriptors, by a debugger say.
+#: A debugger, for example, may stop a child before it leaves this process's table of descriptors.
 _SETTLING_MAX_MS = 100
 
 
@@ -42,9 +42,9 @@ class Child:
     """One child process until its end.
 
     Args:
-        loop: whose ring watches it.
-        popen: the child, with nobody else to wait for it.
-        pidfd: of the child; owned from now on.
+        loop: polls the pidfd on its ring.
+        popen: the child; no other code waits for it.
+        pidfd: the child's; this object owns it from now on.
 
     Attributes:
         exited: becomes the return code, as in `subprocess.Popen.returncode`.
@@ -82,12 +82,15 @@ class Child:
             self.exited.set_result(returncode)
 
     def _take_returncode(self) -> int | None:
-        """Wait for the child, which has ended; None if a debugger still has it.
+        """Wait for the child, which has ended.
 
-        A filter may refuse waitid(2).  Until the child is waited for, its process id names no other process.
+        A filter may refuse waitid(2).  waitpid(2) is right too: before the wait the process id names no other process.
+
+        Returns:
+            The return code, or None if a debugger still holds the child.
 
         Raises:
-            OSError: the child was waited for elsewhere, or both ways to wait are refused.
+            OSError: other code has waited for the child, or both ways to wait are refused.
         """
         try:
             status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
@@ -101,7 +104,7 @@ class Child:
         return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
 
     def _learn_otherwise(self, error: OSError) -> int:
-        """Return the code that the Popen object knows, if it has waited for the child; else that it is unknown."""
+        """Return the code of a Popen object that has waited for the child itself, or else 255, with a warning."""
         if self.popen.returncode is not None:
             return int(self.popen.returncode)
         what = "already read" if isinstance(error, ChildProcessError) else f"cannot be read ({error.strerror})"
@@ -114,8 +117,8 @@ class Child:
         """Send a signal, unless the child has ended.
 
         Raises:
-            PermissionError: the child has become somebody else's (a setuid program).
-            OSError: no such signal.
+            PermissionError: the child has another user's rights (a setuid program).
+            OSError: the signal does not exist.
         """
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
@@ -141,15 +144,15 @@ class ProcessTransport(PrivateProcessTransport):
 
     def close(self) -> None:
         if self._loop is not None and self._loop.is_closed():
-            # Their own closing needs the loop; they are closed when they are dropped.
+            # The pipes' close needs the loop; dropped, they close without it.
             self._pipes.clear()
         super().close()
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal; nothing happens if the child has ended.
+        """Send a signal, unless the child has ended.
 
         Raises:
-            ProcessLookupError: the child has ended and all its pipes are closed.
+            ProcessLookupError: the child has ended, and its pipes are closed.
         """
         self._check_proc()
         self._child.send_signal(signal)
@@ -173,18 +176,21 @@ async def start_process(
     extra: dict[str, Any] | None,
     **options: Any,
 ) -> ProcessTransport:
-    """Start a child process; its transport when the pipes are connected.
+    """Start a child process; see `asyncio.loop.subprocess_exec`.
+
+    Returns:
+        Its transport, with connected pipes.
 
     Raises:
-        OSError: the program cannot be run; subprocess.Popen's other exceptions for bad arguments.
-        asyncio.CancelledError: the child was killed and has ended, unless cancelled once more.
+        OSError: the program cannot be run.  Bad arguments raise the exceptions of subprocess.Popen.
+        asyncio.CancelledError: the child was killed and has ended, unless the task is cancelled once more.
     """
     options |= {"shell": shell, "stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": bufsize}
     if popen_is_known():
         child = await _start(loop, partial(Popen, args, **options))
     else:
         if options.get("env") is not None:
-            # The thread may come to it when the caller has changed it.
+            # The caller may change it before the thread reads it.
             options["env"] = dict(options["env"])
         make: Any = partial(subprocess.Popen, args, **options)
         child = await _start_elsewhere(loop, make)
@@ -207,7 +213,7 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
     """Make the child here, and wait until it runs its program."""
     popen = make()
     child = Child(loop, popen, popen.pidfd)
-    # Killed before it has reported.
+    # A child that is killed before its report.
     child.exited.add_done_callback(lambda _: popen.spawn.let_go())
     try:
         report = await _report(loop, popen)
@@ -229,7 +235,7 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
 
 
 async def _report(loop: "EventLoop", popen: Popen) -> Report | None:
-    """Wait until a child's program runs, or return why it does not."""
+    """Wait until a child's program runs; return the report of one that cannot."""
     while True:
         with contextlib.suppress(BlockingIOError):
             return popen.heard()
@@ -239,7 +245,7 @@ async def _report(loop: "EventLoop", popen: Popen) -> Report | None:
 def _settle(popen: Popen, child: Child) -> None:
     """Wait until a child needs no descriptor of this process, and kill it if that takes long.
 
-    There is something to wait for only where the loop was closed, or an exception ended the start.
+    The wait is needed only if the loop was closed or an exception ended the start.
     """
     if popen.spawn.holds and not child.exited.done():
         waiting = select.poll()
@@ -251,7 +257,7 @@ def _settle(popen: Popen, child: Child) -> None:
 
 
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:
-    """Make the child by a Popen that is not the standard one: in a thread, since it waits for exec."""
+    """Make the child by a foreign Popen, in a thread, since that waits for exec."""
     making = loop.run_in_executor(None, _make_with_pidfd, make)
     try:
         return Child(loop, *await asyncio.shield(making))

@@ -1,24 +1,25 @@
-/* A child process whose start stalls nobody: what the parent does.
+/* A child process whose start suspends no other work: the parent's half.
  *
  * vfork(2) and posix_spawn(3) suspend the caller until the child has called execve(2), which reads the program from
  * its file system; CPython's subprocess holds the GIL meanwhile.  fork(2) copies the page tables of the whole process.
- * Here the child shares the caller's memory, as after vfork, on a stack of its own, and the caller goes on at once: about
- * 50 us, whatever the program, its file system and the size of this process.  The child tells how it went through a pipe:
- * end of file when the program runs (the pipe's end is close-on-exec, and the kernel lets go of the memory before that),
- * else a ul_spawn_report.  Until then the child runs on the memory of its ul_spawn, which must not be freed: it is not
- * when the loop, or the whole interpreter, is closed meanwhile.
+ * Here the child shares the caller's memory, as after vfork, but on a stack of its own, and the caller goes on at once.
+ * That takes about 50 us, whatever the program, its file system and the size of this process.
+ *
+ * The child reports through a pipe.  End of file means that the program runs: the pipe's end is close-on-exec, and the
+ * kernel releases the memory before it closes.  Otherwise a ul_spawn_report comes.  Until then the child runs on the
+ * memory of its ul_spawn.  Nothing may free that, not even the end of the loop or of the interpreter.
  *
  * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals are
  * blocked until it has no handlers left, because a handler would run on the caller's data.
  *
- * A child that changes its user or groups gets a copy of the memory: the kernel makes a process undumpable that does so,
- * together with everybody on that memory, and whoever may trace the child could trace its parent's memory.
+ * A child that changes its user or groups gets a copy of the memory.  The kernel makes such a process undumpable,
+ * together with all processes on that memory.  A tracer of the child could also trace its parent's memory.
  *
- * A copy of the table of descriptors keeps alive what this process closes meanwhile: a file stays busy (ETXTBSY) or locked,
- * a port stays taken, the reader of a pipe waits for its end.  A new child may have to wait for a CPU for milliseconds
- * with such a copy.  So it begins with the table of this process, and copies from it only what the program inherits.
- * That this process may close and use the numbers again, it makes duplicates for the child, and closes them when the child
- * reports UL_SPAWN_CLOSED.
+ * A copy of the table of descriptors keeps alive the files that this process closes meanwhile.  A file stays busy (ETXTBSY)
+ * or locked, a port stays taken, the reader of a pipe waits for its end.  A new child with such a copy may wait
+ * milliseconds for a CPU.  So the child begins with the table of this process, and copies from it only the descriptors
+ * that the program inherits.  This process may close and reuse those numbers meanwhile, so it makes duplicates for the
+ * child, and closes them when the child reports UL_SPAWN_CLOSED.
  */
 #define _GNU_SOURCE
 #include "spawn_internal.h"
@@ -171,8 +172,8 @@ static int duplicate_all(ul_spawn *spawn)
     return done;
 }
 
-/* Whether the child can begin with the table of this process: it must be able to leave it, and to need no more of it than
- * there are duplicates of. */
+/* Whether the child can begin with the table of this process.  It must be able to leave it, and the duplicates must be
+ * all that it needs. */
 static int may_share_descriptors(const ul_spawn *spawn)
 {
     return CHILD_RUNS_BESIDE && spawn->plan.close_others && !spawn->directory_needs_descriptors &&

@@ -1,4 +1,4 @@
-/* A child process whose start stalls nobody. */
+/* A child process whose start suspends no other work. */
 #ifndef UL_SPAWN_H
 #define UL_SPAWN_H
 

@@ -1,7 +1,7 @@
-"""`Spawn`: a child process whose start stalls nobody; see _core/spawn.c for how and why.
+"""`Spawn`: a child process whose start suspends no other work; spawn.c tells how and why.
 
-The child runs on the memory of its `Spawn` until it has reported.  Nothing but `release` frees that memory, not even
-the end of the interpreter.
+The child runs on the memory of its `Spawn` until it has reported.  Only `release` frees that memory, not even the
+end of the interpreter.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ._cffi import ffi, lib
 _REPORT = struct.Struct("=ii")
 _REPORT_SIZE_BYTES = _REPORT.size
 _ID_MAX = (1 << 32) - 1
-#: Fields of a plan that are numbers in the core too.
+#: The fields of a plan that are numbers in C too.
 _NUMBERS = (
     "input",
     "output",
@@ -33,28 +33,36 @@ _NUMBERS = (
 
 
 class Stage(enum.IntEnum):
-    """Where the start of a program failed."""
+    """The step at which the start of a program failed."""
 
     PROGRAM = 0
     PREPARING = 1
     DIRECTORY = 2
     FUNCTION = 3
-    #: No failure: the child has a table of descriptors of its own.
+    #: No failure: the child has its own table of descriptors.
     CLOSED = 4
 
 
 class Report(NamedTuple):
-    """What a child said before it ran its program, or why it could not; error is an errno."""
+    """A child's message before it runs its program, or the reason why it cannot.
+
+    Attributes:
+        stage: the step that the child has reached.
+        error: an errno, 0 for none.
+    """
 
     stage: Stage
     error: int
 
     @classmethod
     def read(cls, fd: int) -> "Report | None":
-        """Read the next report from a non-blocking pipe; None at its end, when the program runs.
+        """Read the next report from a non-blocking pipe.
+
+        Returns:
+            None at the pipe's end: the program runs.
 
         Raises:
-            BlockingIOError: the child has said nothing more so far.
+            BlockingIOError: the child has not written another report so far.
         """
         data = os.read(fd, _REPORT_SIZE_BYTES)
         if not data:
@@ -65,18 +73,18 @@ class Report(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the child does before it runs the program.
+    """The steps of a child before it runs its program.
 
     Attributes:
-        arguments: of the program, the first being what it is called.
-        programs: paths to be tried one after the other.
+        arguments: the program's, its name first.
+        programs: the paths to try, one after the other.
         environment: NAME=value; None for this process's.
         directory: the working directory; None for this process's.
-        kept: descriptors that the program inherits beside the first three.
+        kept: the descriptors that the program inherits beside the first three.
         input: the descriptor that becomes standard input, -1 for this process's; output and error likewise.
         report: the pipe's end that the child reports to, above 2, close-on-exec and non-blocking.
         close_others: close all other descriptors above 2.
-        restore_signals: SIGPIPE and SIGXFSZ, which Python ignores, are not ignored.
+        restore_signals: end the ignoring of SIGPIPE and SIGXFSZ, which Python begins.
         new_session: setsid(2).
         process_group: setpgid(2); -1 for this process's.
         umask: -1 for this process's.
@@ -104,16 +112,16 @@ class Plan:
 
 
 class Spawn:
-    """One child to be.
+    """A child that is to be started.
 
     Args:
-        plan: what it is to do.
+        plan: its steps.
 
     Raises:
-        ValueError: a string of the plan has a NUL in it, or a group is too large.
-        TypeError: one of its numbers is none.
-        OverflowError: one of its numbers is too large.
-        OSError: no memory.
+        ValueError: a string of the plan contains a NUL, or a group is too large.
+        TypeError: a field that must be a number is none.
+        OverflowError: a number is too large.
+        OSError: memory is exhausted.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -126,13 +134,16 @@ class Spawn:
         self._handle = handle
 
     def start(self) -> tuple[int, int]:
-        """Start the child; its process id, and a pidfd that is the caller's.
+        """Start the child.
 
-        The child reports by a `Report` that it cannot run the program.  The end of file says that the program runs, or
-        that the child was killed.  If this process `holds` descriptors for it, it first reports `Stage.CLOSED`.
+        A `Report` tells that the child cannot run the program.  The end of file tells that the program runs, or that
+        the child was killed.  If this process `holds` descriptors for the child, it first reports `Stage.CLOSED`.
+
+        Returns:
+            The process id, and a pidfd that the caller owns.
 
         Raises:
-            OSError: no more processes, descriptors or memory.
+            OSError: processes, descriptors or memory are exhausted.
         """
         pidfd = ffi.new("int *")
         pid = lib.ul_spawn_start(self._handle, pidfd)
@@ -142,9 +153,9 @@ class Spawn:
 
     @property
     def holds(self) -> bool:
-        """Whether this process has duplicates open for the child.
+        """Return whether this process has duplicates open for the child.
 
-        Until `let_go` has closed them, there is no end of file.
+        The pipe has no end of file before `let_go` has closed them.
         """
         return self._handle is not None and bool(lib.ul_spawn_holds(self._handle))
 
@@ -154,24 +165,24 @@ class Spawn:
             lib.ul_spawn_let_go(self._handle)
 
     def prepare_here(self) -> None:
-        """In a child that was forked: everything up to the function that the caller wants to have called there.
+        """Take all steps before the caller's function, in a forked child.
 
         The child keeps its copies of all descriptors for that function.
         """
         lib.ul_spawn_prepare_here(self._handle)
 
     def run_here(self) -> NoReturn:
-        """In a child that was forked: the rest."""
+        """Take the remaining steps and run the program, in a forked child."""
         lib.ul_spawn_run_here(self._handle)
         raise AssertionError("unreachable")
 
     def fail_here(self) -> NoReturn:
-        """In a child that was forked: report that the caller's function has failed, and exit."""
+        """Report the failure of the caller's function and exit, in a forked child."""
         lib.ul_spawn_fail_here(self._handle)
         raise AssertionError("unreachable")
 
     def release(self) -> None:
-        """Free the memory: the child has reported, or was not started, or has its own copy."""
+        """Free the memory: the child has reported, was not started, or has its own copy."""
         handle, self._handle = self._handle, None
         if handle is not None:
             lib.ul_spawn_free(handle)
@@ -185,11 +196,11 @@ def _joined(strings: Sequence[bytes]) -> bytes:
 
 
 class _CPlan:
-    """The plan as the core has it, and what it points to."""
+    """The plan as a C struct, with the memory that the struct points to."""
 
     def __init__(self, plan: Plan) -> None:
         for name in ("uid", "gid"):
-            # The kernel takes the largest number for "as it is".
+            # To the kernel the largest number means "unchanged".
             if getattr(plan, name) >= _ID_MAX:
                 raise OverflowError(f"{name} is greater than maximum")
         if any(group >= _ID_MAX for group in plan.groups or ()):

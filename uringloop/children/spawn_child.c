@@ -1,11 +1,11 @@
-/* The start of a child: what the child does.
+/* The start of a child: the child's half.
  *
- * The child runs beside its parent, on the same memory (spawn.c says why), and has the thread-local storage of the thread
- * that started it: it must not touch errno, and calls nothing of libc, only the kernel.  Where the system call instruction
- * is not written out below, the parent waits for exec, and the child may use libc's.
+ * The child runs beside its parent, on the same memory (spawn.c tells why), with the thread-local storage of the thread
+ * that started it.  So it must not touch errno, and calls the kernel only, not libc.  On a machine for which the system
+ * call instruction is not written out below, the parent waits for exec, and the child may use libc's.
  *
- * Before anything that may take long, above all execve, the child closes what the program does not inherit.  Where a
- * descriptor is part of a path, as in /proc/self/fd/7, the path is used first.
+ * The child closes the descriptors that the program does not inherit before each step that may take long, above all
+ * execve.  If a descriptor is part of a path, as in /proc/self/fd/7, the child uses the path first.
  */
 #include "spawn_internal.h"
 
@@ -347,8 +347,8 @@ int ul_spawn_child(void *argument)
     return 0;
 }
 
-/* The first half of what the child does, in a child that was forked already; fails as that does.  The descriptors stay:
- * what comes between the halves may use them. */
+/* The first half of the steps, in a child that was forked already; it fails as they do.  The descriptors stay: the code
+ * between the halves may use them. */
 void ul_spawn_prepare_here(ul_spawn *spawn)
 {
     int32_t stage = UL_SPAWN_PREPARING;
