@@ -1,4 +1,4 @@
-"""Operations: one small class for each thing that io_uring can be asked for."""
+"""Operations: one small class for each request that io_uring takes."""
 
 from ..ring import Descriptor
 from . import address

@@ -20,12 +20,12 @@ SIZE_MAX_BYTES = 128
 
 
 def pack(family: int, address: Any) -> bytes | None:
-    """The sockaddr of a resolved address; None for a family that this module does not know.
+    """Return the sockaddr of a resolved address, or None for a family outside `FAMILIES`.
 
     Raises:
-        OverflowError: a port outside 0-65535, or a flow label outside 0-1048575.
+        OverflowError: the port is outside 0-65535, or the flow label outside 0-1048575.
         OSError: the host is no address literal, or the path is too long.
-        TypeError, ValueError: it is no address of that family.
+        TypeError, ValueError: the address does not belong to that family.
     """
     if family == socket.AF_INET:
         host, port = address
@@ -38,7 +38,7 @@ def pack(family: int, address: Any) -> bytes | None:
         return _INET6.pack(family, _port(port), socket.htonl(flow), socket.inet_pton(family, host), scope)
     if family == socket.AF_UNIX:
         path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
-        # Abstract, or none: the kernel makes one up, or refuses.
+        # Abstract or empty: the kernel assigns a name, or refuses.
         ending = b"\0" if path and not path.startswith(b"\0") else b""
         if len(path + ending) > _UNIX_PATH_MAX:
             raise OSError("AF_UNIX path too long")
@@ -47,7 +47,7 @@ def pack(family: int, address: Any) -> bytes | None:
 
 
 def unpack(raw: bytes) -> Any:
-    """What `socket.accept` would return for this sockaddr of one of `FAMILIES`."""
+    """Return the address that `socket.accept` would give for this sockaddr of one of `FAMILIES`."""
     if len(raw) < _FAMILY.size:
         return ""
     (family,) = _FAMILY.unpack_from(raw)

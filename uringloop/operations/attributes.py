@@ -16,10 +16,10 @@ _VALUE_MAX_BYTES = 65536
 
 
 class SetAttribute(Operation):
-    """setxattr(2); the result is None.
+    """setxattr(2); its result is None.
 
     Args:
-        path: of a symbolic link, what it points to.
+        path: a symbolic link stands for its target.
         name: such as "user.comment".
         value: bytes, at most 64 KiB.
         flags: os.XATTR_CREATE or os.XATTR_REPLACE.
@@ -56,7 +56,7 @@ class SetAttribute(Operation):
 
 
 class SetFileAttribute(FileOperation):
-    """fsetxattr(2); the result is None.  Arguments as of `SetAttribute`."""
+    """fsetxattr(2); its result is None.  See `SetAttribute` for the arguments."""
 
     __slots__ = ("_flags", "_name", "_value")
     opcode = Opcode.FSETXATTR
@@ -86,12 +86,12 @@ class SetFileAttribute(FileOperation):
 
 
 class GetAttribute(Operation):
-    """getxattr(2); the result is the value's bytes, ENODATA if there is none.
+    """getxattr(2); its result is the value's bytes.  ENODATA: the file has no such attribute.
 
     Args:
-        path: of a symbolic link, what it points to.
+        path: a symbolic link stands for its target.
         name: such as "user.comment".
-        size_max_bytes: of the value; ERANGE if it is longer.
+        size_max_bytes: the largest size of the value; ERANGE if it is longer.
     """
 
     __slots__ = ("_answer", "_name", "_path", "_pin", "filename")
@@ -121,7 +121,7 @@ class GetAttribute(Operation):
 
 
 class GetFileAttribute(FileOperation):
-    """fgetxattr(2); the result is the value's bytes.  Arguments as of `GetAttribute`."""
+    """fgetxattr(2); its result is the value's bytes.  See `GetAttribute` for the arguments."""
 
     __slots__ = ("_answer", "_name", "_pin")
     opcode = Opcode.FGETXATTR

@@ -11,7 +11,7 @@ _NOP_INJECT_RESULT = 1 << 0
 _POLL_UPDATE_EVENTS = 1 << 1
 _MESSAGE_SEND_FD = 1
 _U32 = 1 << 32
-# As a number: with an enum's operator a completion takes twice as long.
+# A plain number: an enum's operator would double the time of a completion.
 _MORE = int(CqeFlag.MORE)
 
 
@@ -19,7 +19,7 @@ class Nop(Operation):
     """Does nothing, and completes; io_uring_prep_nop(3).
 
     Args:
-        answer: what it completes with, a negative errno for a failure.  Linux 6.10 and newer, unless 0.
+        answer: the result of its CQE, a negative errno for a failure.  Any but 0 needs Linux 6.10.
     """
 
     __slots__ = ("_answer",)
@@ -75,7 +75,7 @@ class Poll(Operation):
 class PollUpdate(Operation):
     """Has a poll in flight watch for other events; io_uring_prep_poll_update(3).
 
-    The result is None; FileNotFoundError if it is not in flight.
+    The result is None.  FileNotFoundError: the operation is not in flight.
 
     Args:
         target: a `Ready` or `Poll`.
@@ -102,7 +102,7 @@ class PollUpdate(Operation):
 class _Ending(Operation):
     """Ends another operation in flight.
 
-    A multishot operation that completes at that moment is not found, and goes on: in a loop it is then asked for again.
+    The kernel does not find a multishot operation that completes at that moment.  A loop then asks again.
     """
 
     __slots__ = ("_target", "_tries")
@@ -127,7 +127,7 @@ class _Ending(Operation):
 class Removal(_Ending):
     """Ends another operation in flight, whose error is then ECANCELED.
 
-    The result is None; FileNotFoundError if it is not in flight.
+    The result is None.  FileNotFoundError: the operation is not in flight.
     """
 
     __slots__ = ()
@@ -153,16 +153,16 @@ class PollRemove(Removal):
 class Cancel(_Ending):
     """Cancels operations in flight on this ring; io_uring_prep_cancel(3).
 
-    Give one of target, fd and cancelled_opcode.  Whoever awaits what is cancelled gets an OSError with ECANCELED.  To
-    end an await in a task, cancel the task instead.
+    Give one of target, fd and cancelled_opcode.  The await of a cancelled operation raises an OSError with ECANCELED.
+    To end an await in a task, cancel the task instead.
 
-    The result is how many were cancelled; FileNotFoundError if there was none, and EALREADY if it runs and cannot be.
+    The result is the number of cancelled operations.  FileNotFoundError: none was found.  EALREADY: it already runs.
 
     Args:
-        target: this operation.
-        fd: those on this descriptor, or `Slot`.
-        cancelled_opcode: those of this kind, Linux 6.6 and newer.
-        all: all that match, and not only the first; the number is 0 without it.
+        target: cancel this operation.
+        fd: cancel an operation on this descriptor, or `Slot`.
+        cancelled_opcode: cancel an operation of this kind; needs Linux 6.6.
+        all: cancel all that match; without it only the first, with the result 0.
     """
 
     __slots__ = ("_flags", "_kind")
@@ -196,12 +196,12 @@ class Cancel(_Ending):
 class MessageRing(Operation):
     """Puts a completion into another ring's queue; io_uring_prep_msg_ring(3).
 
-    The result is None; EBADFD if the descriptor is no ring's.
+    The result is None.  EBADFD: the descriptor is no ring's.
 
     Args:
         ring_fd: the other ring, in this process or inherited.
-        number: of 60 bits; `Completion.number` of the completion that appears there gives it.
-        answer: its result, of 32 bits.
+        number: the `Completion.number` that the other ring sees; it has 60 bits.
+        answer: the result that the other ring sees; it has 32 bits.
 
     Raises:
         ValueError: the number or the answer does not fit.
@@ -227,13 +227,13 @@ class MessageRing(Operation):
 class SendFile(Operation):
     """Puts a registered file into another ring's table as well; io_uring_prep_msg_ring_fd(3).
 
-    The result is the `Slot` there; ENFILE if there is no room.
+    The result is the `Slot` there.  ENFILE: that table is full.
 
     Args:
         ring_fd: the other ring.
-        source: in this ring's table.
-        number: of 60 bits; `Completion.number` of the completion that appears there gives it.  Its result is the slot.
-        target: in the other ring's table; `ANY_SLOT` for a free one.
+        source: the slot in this ring's table.
+        number: the `Completion.number` that the other ring sees; it has 60 bits.  Its result is the slot.
+        target: the slot in the other ring's table; `ANY_SLOT` for a free one.
 
     Raises:
         ValueError: the number does not fit.

@@ -1,11 +1,10 @@
 """Operations on files.
 
-Their descriptors are looked up late when a kernel worker runs them: an operation that is still queued when its
-descriptor is closed and the number is used again hits the wrong file.  So a file is closed only after its last
-operation has reported, and an operation holds on to the `Descriptor` that it works on, which closes itself when nobody
-else does.
+A kernel worker looks up a descriptor late.  If the descriptor is closed and its number used again meanwhile, a queued
+operation would hit the wrong file.  So a file closes only after its last operation has completed.  Each operation holds
+its `Descriptor`, which closes itself with its last reference.
 
-A read or write that already runs cannot be cancelled: its result is waited for.
+A read or write that already runs cannot be cancelled: an abandoned one is waited for.
 """
 
 import asyncio
@@ -58,21 +57,21 @@ class FileOperation(Operation):
             super().__init__(file.fd)
         else:
             self._descriptor = Descriptor(file, owned=False)
-            # Which knows no more whether that is a `Slot`.
+            # A `Descriptor` does not know whether its number is a `Slot`.
             super().__init__(file)
         self.filename = self._descriptor.filename  # type: ignore[misc]  # an instance's own, over the class's None
 
 
 class Open(Operation):
-    """openat(2); the result is the descriptor, close-on-exec.
+    """openat(2); its result is the descriptor, close-on-exec.
 
     Args:
-        path: relative to the working directory if not absolute.
+        path: a relative path begins at the working directory.
         flags: os.O_*.
-        mode: permissions of a file that is made.
-        in_worker: always in a kernel worker, which may wait for the other end of a FIFO; there are a few workers for
-            all operations.  Otherwise the kernel tries first as if O_NONBLOCK was given.
-        slot: put the file there, and not among the process's descriptors; the result is the `Slot`.
+        mode: the permissions of a new file.
+        in_worker: open in a kernel worker, which may wait for the other end of a FIFO.  All operations share a few
+            workers.  Without it, the kernel first tries as if with O_NONBLOCK.
+        slot: the slot for the file, instead of a descriptor; its result is then the `Slot`.
     """
 
     __slots__ = ("_flags", "_mode", "_path", "_pin", "_slot", "_sqe_flags", "filename")
@@ -114,10 +113,10 @@ class Open(Operation):
 
 
 class _Transfer(FileOperation):
-    """Bytes between a file and a buffer, which is used from start_bytes on.
+    """Moves bytes between a file and a buffer, from start_bytes of the buffer on.
 
     Attributes:
-        moved_bytes: what the kernel moved, also if nobody awaited it.
+        moved_bytes: the number of bytes moved, even without a waiter.
     """
 
     __slots__ = ("_flags", "_offset", "_pin", "_start_bytes", "moved_bytes")
@@ -145,11 +144,11 @@ class _Transfer(FileOperation):
 
 
 class Read(_Transfer):
-    """pread(2) into a buffer that the caller keeps; the result is the number of bytes, 0 at the end of the file.
+    """pread(2) into the caller's buffer; its result is the number of bytes, 0 at the end of the file.
 
     Args:
-        offset: in bytes; the file's own position without it.
-        start_bytes: where in the buffer to begin.
+        offset: the first byte in the file; without it, the file's own position.
+        start_bytes: the first byte of the buffer to use.
         flags: os.RWF_*, see preadv2(2).
     """
 
@@ -168,11 +167,14 @@ class Read(_Transfer):
 
 
 async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: int, buffer: Any, offset: int) -> int:
-    """What `Read` does, for reads by the thousand: compiled, and without an operation's other ways to be run.
+    """Read as `Read` does, but in compiled code, for reads by the thousand.
+
+    Returns:
+        The number of bytes, 0 at the end of the file.
 
     Raises:
         OSError: as from pread(2).
-        asyncio.CancelledError: when the kernel is done with the buffer.
+        asyncio.CancelledError: raised only when the kernel has released the buffer.
     """
     reading = Reading(dispatcher, loop.create_future(), fd, buffer, offset)
     try:
@@ -191,11 +193,11 @@ async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: i
 
 
 class Write(_Transfer):
-    """pwrite(2) of a buffer from start_bytes on; the result is the number of bytes written.
+    """pwrite(2) of a buffer from start_bytes on; its result is the number of bytes written.
 
     Args:
-        offset: in bytes; the file's own position without it.
-        start_bytes: where in the buffer to begin.
+        offset: the first byte in the file; without it, the file's own position.
+        start_bytes: the first byte of the buffer to use.
         flags: os.RWF_*, see preadv2(2).
     """
 
@@ -215,7 +217,7 @@ class Write(_Transfer):
 
 
 class FileStatus(NamedTuple):
-    """What `Fstat` found: st_mode, st_size and st_blksize of stat(2)."""
+    """The result of `Fstat`: st_mode, st_size and st_blksize of stat(2)."""
 
     mode: int
     size_bytes: int
@@ -223,7 +225,7 @@ class FileStatus(NamedTuple):
 
 
 class Fstat(FileOperation):
-    """statx(2) of an open file; the result is a `FileStatus`."""
+    """statx(2) of an open file; its result is a `FileStatus`."""
 
     __slots__ = ("_answer", "_path_pin", "_pin")
     opcode = Opcode.STATX
@@ -246,9 +248,9 @@ class Fstat(FileOperation):
 
 
 class DirectAlignment(Fstat):
-    """What O_DIRECT asks of offsets and sizes in an open file; the result is a number of bytes, 0 if nobody knows.
+    """statx(2) with STATX_DIOALIGN: the alignment that O_DIRECT needs for offsets and sizes in an open file.
 
-    statx(2) with STATX_DIOALIGN: Linux 6.1 and newer, and only some file systems.
+    The result is a number of bytes, 0 if it is unknown.  It needs Linux 6.1, and only some file systems tell.
     """
 
     __slots__ = ()
@@ -260,7 +262,7 @@ class DirectAlignment(Fstat):
 
 
 class Fsync(FileOperation):
-    """fsync(2), or fdatasync(2) if data_only; the result is 0."""
+    """fsync(2), or fdatasync(2) if data_only; its result is 0."""
 
     __slots__ = ("_flags",)
     opcode = Opcode.FSYNC
@@ -274,7 +276,7 @@ class Fsync(FileOperation):
 
 
 class Truncate(FileOperation):
-    """ftruncate(2) to a size in bytes; the result is 0.  Linux 6.9 and newer; older kernels answer EINVAL."""
+    """ftruncate(2) to a size in bytes; its result is 0.  It needs Linux 6.9; older kernels give EINVAL."""
 
     __slots__ = ("_size_bytes",)
     opcode = Opcode.FTRUNCATE
@@ -286,14 +288,14 @@ class Truncate(FileOperation):
         self._size_bytes = size_bytes
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        # A negative size is the kernel's to refuse.
+        # The kernel refuses a negative size.
         return dispatcher.stage(self, self.opcode, self.fd, 0, 0, self._size_bytes % (1 << 64))
 
 
 class Ready(FileOperation, Multishot):
-    """poll(2) until a descriptor is ready once; the result is what it is ready for.
+    """poll(2) until a descriptor is ready; its result is the events that it is ready for.
 
-    As multishot it reports each time that it becomes ready again.
+    The multishot form gives a result each time that the descriptor becomes ready again.
 
     Args:
         file: the descriptor.
@@ -314,9 +316,9 @@ class Ready(FileOperation, Multishot):
 
 
 class Close(FileOperation):
-    """close(2), in the ring because closing may write.  A cancelled await of it waits all the same, and it closes.
+    """close(2), on the ring because a close may write.  A cancelled await still waits, and the file closes.
 
-    From staging on the descriptor is no longer its `Descriptor`'s.  A `Slot` is emptied.
+    From staging on the `Descriptor` no longer owns the descriptor.  A `Slot` is emptied.
     """
 
     __slots__ = ()
@@ -326,7 +328,7 @@ class Close(FileOperation):
     def __init__(self, file: int | Descriptor) -> None:
         super().__init__(file)
         if isinstance(self.fd, Slot):
-            # It is not looked up there, but emptied.
+            # The kernel empties the slot and does not look it up.
             self.modifiers = 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
@@ -337,7 +339,7 @@ class Close(FileOperation):
         return token
 
     def abandon(self) -> None:
-        """Nothing to do: it ends soon, and must not end without having closed."""
+        """Do nothing: it ends soon, and must not end without the close."""
 
     def finish(self, res: int) -> int:
         if res == -errno.ECANCELED and not isinstance(self.fd, Slot):
@@ -348,7 +350,7 @@ class Close(FileOperation):
 
 
 class _VectorTransfer(FileOperation):
-    """Bytes between a file and several buffers, one after the other."""
+    """Moves bytes between a file and several buffers, one after the other."""
 
     __slots__ = ("_flags", "_offset", "_vector")
 
@@ -368,11 +370,11 @@ class _VectorTransfer(FileOperation):
 
 
 class ReadVector(_VectorTransfer):
-    """preadv2(2) into buffers that the caller keeps; the result is the number of bytes.
+    """preadv2(2) into the caller's buffers; its result is the number of bytes.
 
     Args:
         buffers: writable.
-        offset: in bytes.
+        offset: the first byte in the file.
         flags: os.RWF_*.
     """
 
@@ -386,7 +388,7 @@ class ReadVector(_VectorTransfer):
 
 
 class WriteVector(_VectorTransfer):
-    """pwritev2(2) of buffers; the result is the number of bytes.  Arguments as of `ReadVector`."""
+    """pwritev2(2) of buffers; its result is the number of bytes.  See `ReadVector` for the arguments."""
 
     __slots__ = ()
     opcode = Opcode.WRITEV
@@ -398,7 +400,7 @@ class WriteVector(_VectorTransfer):
 
 
 class Allocate(FileOperation):
-    """fallocate(2): space from an offset on, both in bytes; the result is 0.
+    """fallocate(2) of a size from an offset on, both in bytes; its result is 0.
 
     Args:
         mode: FALLOC_FL_* of linux/falloc.h.
@@ -414,12 +416,12 @@ class Allocate(FileOperation):
         self._mode = mode
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        # The kernel reads the size where other operations have an address.
+        # The kernel reads the size from the address field.
         return dispatcher.stage(self, self.opcode, self.fd, self._size_bytes, self._mode, self._offset)
 
 
 class Advise(FileOperation):
-    """posix_fadvise(2): how a part of the file, in bytes, is going to be used; the result is 0.
+    """posix_fadvise(2) on the use of a part of the file, in bytes; its result is 0.
 
     Args:
         size_bytes: 0 for up to the end.
@@ -440,10 +442,10 @@ class Advise(FileOperation):
 
 
 class AdviseMemory(Operation):
-    """madvise(2): how memory is going to be used; the result is 0.
+    """madvise(2) on the use of memory; its result is 0.
 
     Args:
-        buffer: begins at a page, such as an `mmap.mmap`.
+        buffer: memory that begins at a page, such as an `mmap.mmap`.
         advice: mmap.MADV_*.
     """
 
@@ -471,9 +473,9 @@ class SyncFlag(enum.IntFlag):
 
 
 class SyncRange(FileOperation):
-    """sync_file_range(2): begins or awaits the writing of a part of the file, in bytes; the result is 0.
+    """sync_file_range(2): begins or awaits the writing of a part of the file, in bytes; its result is 0.
 
-    It writes no metadata: only for files that are not extended.
+    It writes no metadata, so it suits only files whose size stays.
 
     Args:
         size_bytes: 0 for up to the end.
@@ -493,12 +495,12 @@ class SyncRange(FileOperation):
 
 
 class ReadMany(FileOperation, Multishot):
-    """read(2) of a pipe or another file that can be polled, again and again; only as multishot.
+    """read(2) again and again of a pipe or another file that can be polled; it has the multishot form only.
 
-    Each result is the bytes of one read, at most a buffer of the ring's group.  It ends with the end of the file.
+    Each result is the bytes of one read, at most one buffer of the ring's group.  It ends at the end of the file.
 
     Args:
-        keep: gets what nobody took.
+        keep: called with bytes that no caller took.
     """
 
     __slots__ = ("_keep",)

@@ -1,7 +1,7 @@
 """sendmsg(2) and recvmsg(2) whole: several buffers, addresses, ancillary data such as descriptors.
 
-Ancillary data is what `socket.sendmsg` takes and `socket.recvmsg` gives: (level, kind, bytes) each.  Descriptors that
-come with a message that nobody awaits are closed.
+Ancillary data has the form of `socket.sendmsg` and `socket.recvmsg`: (level, kind, bytes) each.  Descriptors of a
+message without a waiter are closed.
 """
 
 import array
@@ -25,7 +25,7 @@ _CONTROL = struct.Struct("@Nii")
 _CONTROL_ALIGN = struct.calcsize("N")
 #: struct io_uring_recvmsg_out.
 _RECEIVED = struct.Struct("=IIII")
-#: What the kernel repeats among the flags that it gives.
+#: The flags of the call that the kernel repeats among its own.
 _ASKED = socket.MSG_CMSG_CLOEXEC
 _BUFFER = int(CqeFlag.BUFFER)
 
@@ -33,13 +33,13 @@ Ancillary = tuple[int, int, Any]
 
 
 class Message(NamedTuple):
-    """What `ReceiveMessage` received, as of `socket.recvmsg_into`.
+    """The result of `ReceiveMessage`, in the form of `socket.recvmsg_into`.
 
     Attributes:
-        data: how many bytes; of `ReceiveMessages` the bytes.
-        ancillary: (level, kind, bytes) of each.
+        data: the number of bytes; from `ReceiveMessages`, the bytes.
+        ancillary: (level, kind, bytes) for each item.
         flags: socket.MSG_TRUNC and the like.
-        address: the sender; None if there is none, or of an unknown family.
+        address: the sender, or None if it has no address or an unknown family.
     """
 
     data: Any
@@ -49,7 +49,7 @@ class Message(NamedTuple):
 
 
 class _Header:
-    """A struct msghdr, and what it points to, all held still."""
+    """A struct msghdr with the memory that it points to, pinned."""
 
     __slots__ = ("_control", "_control_pin", "_fields", "_name", "_name_pin", "_pin", "address")
 
@@ -74,7 +74,7 @@ class _Header:
         self.address = self._pin.address
 
     def message(self, data: Any) -> Message:
-        """What the kernel wrote."""
+        """Return the fields that the kernel wrote."""
         _, name_bytes, _, _, _, control_bytes, flags = _HEADER.unpack(self._fields)
         ancillary = list(_unpack_control(bytes(self._control[:control_bytes])))
         return Message(data, ancillary, flags & ~_ASKED, _sender(bytes(self._name[:name_bytes])))
@@ -112,10 +112,10 @@ def _close_received(ancillary: Iterable[Ancillary]) -> None:
 
 
 class SendMessage(Operation):
-    """sendmsg(2); the result is the number of bytes.
+    """sendmsg(2); its result is the number of bytes.
 
     Args:
-        buffers: sent one after the other, as one datagram where the socket has such.
+        buffers: sent one after the other; on a datagram socket, as one datagram.
         ancillary: such as (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd])).
         packed_address: the target (`address.pack`); empty for a connected socket.
         flags: socket.MSG_*; MSG_NOSIGNAL is always added.
@@ -145,13 +145,13 @@ class SendMessage(Operation):
 
 
 class ReceiveMessage(Operation):
-    """recvmsg(2) into buffers that the caller keeps; the result is a `Message`.
+    """recvmsg(2) into buffers that the caller keeps; its result is a `Message`.
 
     Args:
         buffers: writable, filled one after the other.
         ancillary_bytes: room for ancillary data, see `socket.CMSG_SPACE`.
         flags: socket.MSG_*; MSG_CMSG_CLOEXEC is always added.
-        keep: gets the message if abandoned too late; without it descriptors that came along are closed.
+        keep: called with a message that completes after `abandon`; without it, its descriptors are closed.
     """
 
     __slots__ = ("_flags", "_header", "_keep", "_vector")
@@ -189,14 +189,14 @@ class ReceiveMessage(Operation):
 
 
 class ReceiveMessages(Multishot):
-    """recvmsg(2) into buffers of the ring's group, again and again; only as multishot.
+    """recvmsg(2) again and again into buffers of the ring's group; it has the multishot form only.
 
-    Each result is a `Message` with its bytes; what does not fit into a buffer of the group is cut off.
+    Each result is a `Message` with its bytes, cut to the size of a buffer of the group.
 
     Args:
         ancillary_bytes: room for ancillary data, see `socket.CMSG_SPACE`.
         flags: socket.MSG_*; MSG_CMSG_CLOEXEC is always added.
-        keep: gets a message that nobody took; without it descriptors that came along are closed.
+        keep: called with a message that no caller took; without it, its descriptors are closed.
     """
 
     __slots__ = ("_ancillary_bytes", "_flags", "_header", "_keep")

@@ -1,10 +1,10 @@
 """Operations on names in folders: stat, rename, unlink, mkdir, symlink, link.
 
-The kernel runs each of them in a worker.  One that has begun cannot be cancelled: it is waited for, and whether it
-happened shows in the folder.
+The kernel runs each of them in a worker.  An operation that has begun cannot be cancelled.  An abandoned one is waited
+for, and the folder shows whether it happened.
 
-Paths are str, bytes or PathLike, without null bytes; a folder is a descriptor that relative paths begin at, or None for
-the working directory.  Errors carry the paths as `os` gives them.
+Paths are str, bytes or PathLike, without null bytes.  A folder is the descriptor at which relative paths begin, or None
+for the working directory.  Errors carry the paths in the form that `os` gives.
 """
 
 import enum
@@ -24,8 +24,8 @@ _AT_NO_AUTOMOUNT = 0x800
 _AT_EMPTY_PATH = 0x1000
 _STATX_BASIC_STATS = 0x7FF
 _STATX_ANSWER_BYTES = 256
-#: Of struct statx: nlink, uid, gid, mode, ino, size, blocks, then seconds and nanoseconds of the last access, the
-#: making, the last change and the last modification, then rdev and dev, after mask, blksize and attributes.
+#: struct statx after mask, blksize and attributes: nlink, uid, gid, mode, ino, size, blocks, four times, rdev, dev.
+#: The times are seconds and nanoseconds: last access, birth, last change, last modification.
 _STATX = struct.Struct("=4xI8xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
 #: struct open_how.
 _OPEN_HOW = struct.Struct("=QQQ")
@@ -67,12 +67,12 @@ class _TwoPathOperation(_PathOperation):
 
 
 class Stat(_PathOperation):
-    """statx(2) of a path or an open descriptor; the result is an `os.stat_result`, the one that `os.stat` gives.
+    """statx(2) of a path or an open descriptor; its result is the `os.stat_result` that `os.stat` gives.
 
     Args:
         path: a path or a descriptor.
         dir_fd: the folder.
-        follow_symlinks: of a symbolic link, what it points to.
+        follow_symlinks: a symbolic link stands for its target.
     """
 
     __slots__ = ("_answer", "_answer_pin", "_flags")
@@ -134,7 +134,7 @@ class RenameFlag(enum.IntFlag):
 
 
 class Rename(_TwoPathOperation):
-    """renameat2(2); the result is None.  What has the new name is replaced, unless the flags say otherwise."""
+    """renameat2(2); its result is None.  It replaces a file of the new name, unless the flags say otherwise."""
 
     __slots__ = ("_flags", "_to_folder")
     opcode = Opcode.RENAMEAT
@@ -161,10 +161,10 @@ class Rename(_TwoPathOperation):
 
 
 class Link(_TwoPathOperation):
-    """linkat(2): another name for a file; the result is None.
+    """linkat(2): another name for a file; its result is None.
 
     Args:
-        follow_symlinks: of a symbolic link, for what it points to.
+        follow_symlinks: a symbolic link stands for its target.
     """
 
     __slots__ = ("_flags", "_to_folder")
@@ -192,7 +192,7 @@ class Link(_TwoPathOperation):
 
 
 class Symlink(_TwoPathOperation):
-    """symlinkat(2): a symbolic link to source, named target, which the folder is for; the result is None."""
+    """symlinkat(2): a symbolic link to source, named target; its result is None.  The folder is that of target."""
 
     __slots__ = ()
     opcode = Opcode.SYMLINKAT
@@ -208,7 +208,7 @@ class Symlink(_TwoPathOperation):
 
 
 class Unlink(_PathOperation):
-    """unlinkat(2) of a name, or rmdir(2) of a folder; the result is None."""
+    """unlinkat(2) of a name, or rmdir(2) of a folder; its result is None."""
 
     __slots__ = ("_flags",)
     opcode = Opcode.UNLINKAT
@@ -225,7 +225,7 @@ class Unlink(_PathOperation):
 
 
 class MakeFolder(_PathOperation):
-    """mkdirat(2); the result is None.
+    """mkdirat(2); its result is None.
 
     Args:
         mode: permissions, less the process's umask.
@@ -246,7 +246,7 @@ class MakeFolder(_PathOperation):
 
 
 class Resolve(enum.IntFlag):
-    """RESOLVE_* of openat2(2): what a path may not lead through."""
+    """RESOLVE_* of openat2(2): the steps that a path must not take."""
 
     NO_XDEV = 0x01
     NO_MAGICLINKS = 0x02
@@ -257,13 +257,13 @@ class Resolve(enum.IntFlag):
 
 
 class OpenWithin(_PathOperation):
-    """openat2(2): opens a file if its path keeps to rules; the result is the descriptor, close-on-exec.
+    """openat2(2): opens a file if its path keeps to rules; its result is the descriptor, close-on-exec.
 
     Args:
         flags: os.O_*; an unknown one is refused with EINVAL.
-        mode: permissions of a file that is made; must be 0 without O_CREAT and O_TMPFILE.
+        mode: the permissions of a new file; 0 without O_CREAT and O_TMPFILE.
         resolve: the rules.
-        slot: put the file there, and not among the process's descriptors; the result is the `Slot`.
+        slot: the slot for the file, instead of a descriptor; its result is then the `Slot`.
     """
 
     __slots__ = ("_how", "_slot")

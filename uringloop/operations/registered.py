@@ -1,6 +1,6 @@
-"""Operations on what is registered with a ring: buffers, files, groups of provided buffers.
+"""Operations on a ring's registered resources: buffers, files, groups of provided buffers.
 
-A registered buffer is used through any slice of its memory; an address outside of it is refused with EFAULT.
+Any slice of a registered buffer's memory may be used.  The kernel refuses an address outside of it with EFAULT.
 """
 
 import array
@@ -48,12 +48,12 @@ class _FixedTransfer(FileOperation):
 
 
 class ReadFixed(_FixedTransfer):
-    """pread(2) into a part of a registered buffer; the result is the number of bytes.
+    """pread(2) into a part of a registered buffer; its result is the number of bytes.
 
     Args:
         buffer: the part.
-        index: of the registered buffer.
-        offset: in bytes; the file's own position without it.
+        index: the registered buffer's number.
+        offset: the first byte in the file; without it, the file's own position.
         flags: os.RWF_*, see preadv2(2).
     """
 
@@ -68,7 +68,7 @@ class ReadFixed(_FixedTransfer):
 
 
 class WriteFixed(_FixedTransfer):
-    """pwrite(2) of a part of a registered buffer; the result is the number of bytes.  Arguments as of `ReadFixed`."""
+    """pwrite(2) of a part of a registered buffer; its result is the number of bytes.  Arguments as of `ReadFixed`."""
 
     __slots__ = ()
     opcode = Opcode.WRITE_FIXED
@@ -81,12 +81,12 @@ class WriteFixed(_FixedTransfer):
 
 
 class ReadVectorFixed(_FixedTransfer):
-    """preadv2(2) into parts of one registered buffer; the result is the number of bytes.  Linux 6.15 and newer.
+    """preadv2(2) into parts of one registered buffer; its result is the number of bytes.  Needs Linux 6.15.
 
     Args:
         buffers: the parts.
-        index: of the registered buffer.
-        offset: in bytes; the file's own position without it.
+        index: the registered buffer's number.
+        offset: the first byte in the file; without it, the file's own position.
         flags: os.RWF_*.
     """
 
@@ -106,7 +106,7 @@ class ReadVectorFixed(_FixedTransfer):
 
 
 class WriteVectorFixed(_FixedTransfer):
-    """pwritev2(2) of parts of one registered buffer; the result is the number of bytes.  See `ReadVectorFixed`."""
+    """pwritev2(2) of parts of one registered buffer; its result is the number of bytes.  See `ReadVectorFixed`."""
 
     __slots__ = ()
     opcode = Opcode.WRITEV_FIXED
@@ -126,11 +126,11 @@ class WriteVectorFixed(_FixedTransfer):
 class UpdateFiles(Operation):
     """Puts descriptors into the table of registered files; io_uring_prep_files_update(3).
 
-    The result is how many were put; ENXIO if there is no table, EINVAL beyond its end.
+    The result is the number of updated slots.  ENXIO: the ring has no table.  EINVAL: it is smaller.
 
     Args:
-        first: where to begin.
-        descriptors: -1 empties a slot, -2 leaves it as it is.  They may be closed afterwards: the table has its own.
+        first: the first slot.
+        descriptors: -1 empties a slot, -2 leaves it unchanged.  The caller may close them: the table holds the files.
     """
 
     __slots__ = ("_first", "_numbers", "_pin")
@@ -149,11 +149,11 @@ class UpdateFiles(Operation):
 class InstallFile(Operation):
     """Makes a registered file one of the process's descriptors too; io_uring_prep_fixed_fd_install(3).
 
-    The result is the descriptor; EBADF if the slot is empty.  Linux 6.8 and newer.
+    The result is the descriptor.  EBADF: the slot is empty.  It needs Linux 6.8.
 
     Args:
-        slot: where it is.
-        inheritable: children that execute a program get it too.
+        slot: the file's slot.
+        inheritable: leave it open in children that execute a program.
     """
 
     __slots__ = ("_flags",)
@@ -173,14 +173,13 @@ class InstallFile(Operation):
 class ProvideBuffers(Operation):
     """Gives buffers to a group that receives pick from, the way before buffer rings; io_uring_prep_provide_buffers(3).
 
-    They are the kernel's until it names them in a completion, so the operation must be kept until then.  The result is
-    None.
+    The kernel owns each buffer until a completion names it, so keep the operation until then.  The result is None.
 
     Args:
-        memory: writable; cut into pieces.
-        piece_bytes: of each.
+        memory: writable memory, to be cut into pieces.
+        piece_bytes: the size of a piece.
         group_id: 0 to 65535.
-        first_id: of the first piece; they count up.
+        first_id: the id of the first piece; the others count up.
     """
 
     __slots__ = ("_first_id", "_group_id", "_piece_bytes", "_pin")
@@ -189,7 +188,7 @@ class ProvideBuffers(Operation):
     def __init__(self, memory: Any, piece_bytes: int, group_id: int, first_id: int = 0) -> None:
         if piece_bytes < 1:
             raise ValueError("a buffer needs at least one byte")
-        # The kernel reads their number where other operations have a descriptor.
+        # The kernel reads their number from the descriptor field.
         self._pin = Pin(memory, writable=True)
         if not 0 < piece_bytes <= self._pin.size_bytes:
             raise ValueError("the memory must have room for at least one piece")
@@ -214,12 +213,12 @@ class ProvideBuffers(Operation):
 
 
 class RemoveBuffers(Operation):
-    """Takes back buffers that were given with `ProvideBuffers`; io_uring_prep_remove_buffers(3).
+    """Takes back buffers of `ProvideBuffers`; io_uring_prep_remove_buffers(3).
 
-    The result is how many; ENOENT if there is no such group.
+    The result is their number.  ENOENT: the group does not exist.
 
     Args:
-        count: at most.
+        count: the most buffers to take back.
         group_id: 0 to 65535.
     """
 

@@ -1,10 +1,10 @@
 """Operations on sockets.
 
-A send asks for MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE, and for MSG_WAITALL,
-because one mebibyte otherwise returns after a part.
+A send passes MSG_NOSIGNAL: a broken connection is an errno here and not a SIGPIPE.  It also passes MSG_WAITALL, because
+a send of one mebibyte otherwise returns after a part.
 
-A datagram is sent with MSG_DONTWAIT: where the kernel finds the receiver full after it has copied the datagram, the
-second attempt of a SENDMSG that waits by itself sends an empty one (measured on Linux 6.18).
+A datagram is sent with MSG_DONTWAIT.  A SENDMSG that waits by itself sends an empty one at its second attempt, if
+the kernel finds the receiver full after the copy (measured on Linux 6.18).
 """
 
 import errno
@@ -24,12 +24,12 @@ _MORE = int(CqeFlag.MORE)
 _BUFFER = int(CqeFlag.BUFFER)
 #: IORING_RECV_MULTISHOT.
 RECV_MULTISHOT = 1 << 1
-#: One that is linked to the next cannot be staged again: the chain has broken.
+#: A linked operation cannot be staged again: its chain has broken.
 _LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30
-#: What a connection is refused with after a while.
+#: The errnos with which a connection fails after a while.
 _LATE_ERRORS = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET}
 _DATAGRAM_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 #: struct msghdr: name, iovec, control, flags; see recvmsg(2).
@@ -41,12 +41,12 @@ _NAME_AT = _MESSAGE.size + _VECTOR.size
 
 
 class Receive(Multishot):
-    """recv(2) of up to size_bytes, or a buffer of the group if that is less; the result is the bytes.
+    """recv(2) of up to size_bytes, at most one buffer of the group; its result is the bytes.
 
-    As multishot each result is what arrived, up to the end of the stream; size_bytes says nothing then.
+    In the multishot form each result is the bytes of one receive, up to the end of the stream, whatever size_bytes is.
 
     Args:
-        keep: gets the bytes if abandoned too late, or not taken from an iterator.
+        keep: called with bytes that complete after `abandon`, or that no caller took from an iterator.
         flags: socket.MSG_*.
     """
 
@@ -84,7 +84,7 @@ class Receive(Multishot):
         return self._dispatcher.take_buffer(flags, max(res, 0))
 
     def result(self, res: int, flags: int) -> bytes:
-        # In a loop it was taken from the buffer as it arrived.
+        # On a loop's ring the bytes were copied from the buffer as they arrived.
         data, self._data = self._data, None
         return self._take(res, flags) if data is None else data
 
@@ -99,10 +99,10 @@ class Receive(Multishot):
 
 
 class ReceiveInto(Operation):
-    """recv(2) into the caller's buffer; the result is the number of bytes.
+    """recv(2) into the caller's buffer; its result is the number of bytes.
 
     Args:
-        keep: gets the bytes if abandoned too late.
+        keep: called with bytes that complete after `abandon`.
         flags: socket.MSG_*.
     """
 
@@ -129,13 +129,13 @@ class ReceiveInto(Operation):
 
 
 class SendAll(Operation):
-    """send(2) of a buffer from start_bytes on; the result is the number of bytes sent, all unless interrupted.
+    """send(2) of a buffer from start_bytes on; its result is the number of bytes sent, all unless interrupted.
 
     Args:
-        flags: socket.MSG_* beside those that are always given.
+        flags: socket.MSG_* beside those of this module.
 
     Attributes:
-        size_bytes: of the whole buffer.
+        size_bytes: the size of the whole buffer.
     """
 
     __slots__ = ("_flags", "_pin", "_start_bytes", "size_bytes")
@@ -159,7 +159,7 @@ class SendAll(Operation):
 
 
 class _Message(Operation):
-    """A struct msghdr with one buffer and an address, both held still."""
+    """A struct msghdr with one buffer and an address, both pinned."""
 
     __slots__ = ("_header", "_header_pin", "_pin")
 
@@ -177,13 +177,13 @@ class _Message(Operation):
 
 
 class ReceiveFrom(_Message):
-    """recvmsg(2) of one datagram; the result is the number of bytes and the sender, None if it has no address.
+    """recvmsg(2) of one datagram; its result is the number of bytes and the sender, None for one without an address.
 
     Args:
         fd: a socket of one of `address.FAMILIES`.
-        buffer: what does not fit into its first size_bytes is cut off.
-        size_bytes: at most the buffer's.
-        keep: gets the datagram and its sender if abandoned too late.
+        buffer: its first size_bytes take the datagram; the rest of a longer one is lost.
+        size_bytes: at most the buffer's size.
+        keep: called with a datagram and its sender that complete after `abandon`.
     """
 
     __slots__ = ("_buffer", "_keep")
@@ -210,7 +210,7 @@ class ReceiveFrom(_Message):
 
 
 class SendTo(_Message):
-    """sendmsg(2) of one datagram to a packed address; the result is the number of bytes, EAGAIN if there is no room."""
+    """sendmsg(2) of one datagram to a packed address; its result is the number of bytes.  EAGAIN: no room."""
 
     __slots__ = ()
     opcode = Opcode.SENDMSG
@@ -239,28 +239,29 @@ class Connect(Operation):
 
     def submit(self, dispatcher: Dispatcher) -> None:
         super().submit(dispatcher)
-        # As with asyncio, connecting has begun when the caller comes back from its first step: code that then blocks in
-        # accept() on the other side of it would wait for ever.
+        # As with asyncio, the connect has begun after the caller's first step.  Code that then blocks in accept() on the
+        # other side would wait for ever without that.
         dispatcher.submit()
 
     def result(self, res: int, flags: int) -> None:
         return None
 
     def error(self, res: int) -> BaseException:
-        # Of what connect(2) refuses at once, as all that unix sockets can refuse, asyncio names no address.
+        # asyncio names no address for errors that connect(2) gives at once, as all of unix sockets.
         if -res in _LATE_ERRORS and isinstance(self._target, tuple):
             return OSError(-res, f"Connect call failed {self._target}")
         return super().error(res)
 
 
 class Accept(Multishot):
-    """accept4(2); the result is the descriptor, non-blocking, and the peer's address.
+    """accept4(2); its result is the descriptor, non-blocking, and the peer's address.
 
-    As multishot each result is a descriptor alone: one address would be overwritten by the next.
+    In the multishot form each result is a descriptor alone: the next address would overwrite the one before.
 
     Args:
-        keep: gets the two if abandoned too late; without it, and as multishot, the descriptor is closed.
-        slot: put the connection there, and not among the process's descriptors; the descriptor is a `Slot` then.
+        keep: called with both if they complete after `abandon`; without it, and in the multishot form, the descriptor
+            is closed.
+        slot: the slot for the connection, instead of a descriptor; the descriptor is then a `Slot`.
     """
 
     __slots__ = ("_address", "_address_pin", "_keep", "_size", "_size_pin", "_slot")
@@ -302,14 +303,14 @@ class Accept(Multishot):
 
 
 class AcceptMany(Operation):
-    """accept4(2) until abandoned or ended: `accepted` gets each descriptor, `failed` an OSError that stopped it.
+    """accept4(2) until it is abandoned or ended.
 
     Args:
         fd: the listening socket.
-        multishot: one SQE for all connections; otherwise it is armed again each time.
-        accepted: called with a descriptor, non-blocking, that is now the callee's.
-        failed: called with the error; the operation is done and may be submitted again.
-        ended: called without arguments when nothing more comes, after `end`.
+        multishot: use one SQE for all connections; otherwise arm it again for each.
+        accepted: called with a descriptor, non-blocking, which the callee owns.
+        failed: called with an OSError; the operation is done and may be submitted again.
+        ended: called without arguments after `end`, when no connection comes any more.
     """
 
     __slots__ = ("_accepted", "_ended", "_ends", "_failed", "_multishot")
@@ -360,7 +361,7 @@ class AcceptMany(Operation):
             self.submit(self._dispatcher)
 
     def end(self) -> None:
-        """Accept no more.  What the kernel accepts before it hears of that goes to `accepted` too."""
+        """Accept no more.  A connection that the kernel accepts before the cancel still goes to `accepted`."""
         self._ends = True
         if self.in_flight:
             assert self._dispatcher is not None
@@ -371,6 +372,6 @@ class AcceptMany(Operation):
 
 
 def first_bytes(buffer: Any, size_bytes: int) -> bytes:
-    """A copy of the beginning of any buffer, which is not exported any more afterwards."""
+    """Return a copy of the first bytes of a buffer, and end the buffer's export."""
     with memoryview(buffer) as view, view.cast("B") as flat:
         return bytes(flat[:size_bytes])

@@ -1,4 +1,4 @@
-"""Operations that make, name, ask and end sockets."""
+"""Operations that make, bind, query and shut down sockets."""
 
 import socket
 import struct
@@ -14,20 +14,20 @@ _OPTION_MAX_BYTES = 1024
 
 
 class MakeSocket(Operation):
-    """socket(2); the result is the descriptor, non-blocking and close-on-exec.
+    """socket(2); its result is the descriptor, non-blocking and close-on-exec.
 
     Args:
         family: socket.AF_*.
         kind: socket.SOCK_*.
         protocol: 0 for the usual one.
-        slot: put the socket there, and not among the process's descriptors; the result is the `Slot`.
+        slot: the slot for the socket, instead of a descriptor; its result is then the `Slot`.
     """
 
     __slots__ = ("_kind", "_protocol", "_slot")
     opcode = Opcode.SOCKET
 
     def __init__(self, family: int, kind: int, protocol: int = 0, slot: Slot | None = None) -> None:
-        # The kernel reads the family where other operations have a descriptor.
+        # The kernel reads the family from the descriptor field.
         super().__init__(int(family))
         self._kind = kind | socket.SOCK_NONBLOCK | (socket.SOCK_CLOEXEC if slot is None else 0)
         self._protocol = protocol
@@ -46,7 +46,7 @@ class MakeSocket(Operation):
 
 
 class Bind(Operation):
-    """bind(2) to a packed address (`address.pack`); the result is None.  Linux 6.11 and newer."""
+    """bind(2) to a packed address (`address.pack`); its result is None.  Needs Linux 6.11."""
 
     __slots__ = ("_pin",)
     opcode = Opcode.BIND
@@ -63,10 +63,10 @@ class Bind(Operation):
 
 
 class Listen(Operation):
-    """listen(2); the result is None.  Linux 6.11 and newer.
+    """listen(2); its result is None.  Needs Linux 6.11.
 
     Args:
-        backlog: so many connections may wait to be accepted.
+        backlog: the number of connections that may wait for an accept.
     """
 
     __slots__ = ("_waiting_max",)
@@ -84,7 +84,7 @@ class Listen(Operation):
 
 
 class Shutdown(Operation):
-    """shutdown(2); the result is None.
+    """shutdown(2); its result is None.
 
     Args:
         how: socket.SHUT_*.
@@ -105,14 +105,14 @@ class Shutdown(Operation):
 
 
 class Command(Operation):
-    """A command that the file itself understands (uring_cmd); the result is a number whose meaning is the command's.
+    """A command to the driver of a file (uring_cmd); its result is a number that the driver defines.
 
-    EOPNOTSUPP if the file understands none.
+    EOPNOTSUPP: the driver has no commands.
 
     Args:
         fd: a socket, a device.
-        command: its number, as the driver defines it.
-        address, length, third: fields of the SQE as the driver wants them; what they point to must stay.
+        command: the number that the driver defines.
+        address, length, third: fields of the SQE for the driver; the memory that they point to must stay.
     """
 
     __slots__ = ("_address", "_command", "_length", "_third")
@@ -139,7 +139,7 @@ class Command(Operation):
 
 
 class Unread(Command):
-    """How many bytes a socket has for the next receive (SIOCINQ); Linux 6.7 and newer."""
+    """The number of bytes that a socket has for the next receive (SIOCINQ); needs Linux 6.7."""
 
     __slots__ = ()
 
@@ -148,7 +148,7 @@ class Unread(Command):
 
 
 class Unsent(Command):
-    """How many bytes of a socket its peer has not acknowledged (SIOCOUTQ); Linux 6.7 and newer."""
+    """The number of sent bytes that the peer has not acknowledged (SIOCOUTQ); needs Linux 6.7."""
 
     __slots__ = ()
 
@@ -157,7 +157,7 @@ class Unsent(Command):
 
 
 class GetOption(Command):
-    """getsockopt(2) at level SOL_SOCKET; the result is the option's bytes.  Linux 6.7 and newer.
+    """getsockopt(2) at level SOL_SOCKET; its result is the option's bytes.  Needs Linux 6.7.
 
     Args:
         option: socket.SO_*.
@@ -175,7 +175,7 @@ class GetOption(Command):
 
 
 class SetOption(Command):
-    """setsockopt(2); the result is None.  Linux 6.7 and newer.
+    """setsockopt(2); its result is None.  Needs Linux 6.7.
 
     Args:
         option: such as socket.SO_KEEPALIVE.

@@ -1,7 +1,7 @@
 """Operations that wait for time to pass.
 
-Times are in nanoseconds and relative: TIMEOUT_ABS is wrong in time namespaces (seen on Linux 6.18).  Which clock counts
-is `Clock`'s; for a loop's own timers and `asyncio.timeout` none of this is needed.
+Times are relative and in nanoseconds: TIMEOUT_ABS is wrong in time namespaces (seen on Linux 6.18).  `Clock` names the
+clock.  A loop's own timers and `asyncio.timeout` need none of this.
 """
 
 import enum
@@ -16,13 +16,13 @@ from .multishot import Multishot
 #: struct __kernel_timespec.
 _TIMESPEC = struct.Struct("=qq")
 _NS_PER_S = 1_000_000_000
-#: A multishot timeout ends after so many times, and is armed again.  One with a shorter interval than a system call has
-#: fired again whenever a cancel comes, so no cancel ever finds it.
+#: A multishot timeout ends after so many times, and is armed again.  A timeout whose interval is shorter than a system
+#: call has always fired again when a cancel comes, so no cancel would ever find it.
 _TIMES_MAX = 64
 
 
 class Clock(enum.IntFlag):
-    """Which clock a timeout is counted on; see clock_gettime(2)."""
+    """The clock of a timeout; see clock_gettime(2)."""
 
     MONOTONIC = 0
     BOOTTIME = 1 << 2
@@ -47,14 +47,14 @@ def _timespec(timeout_ns: int) -> Pin:
 class Timeout(Multishot):
     """Waits for a time, or for other completions of the ring; io_uring_prep_timeout(3).
 
-    The result is whether the time is over; False if enough completed before.  As multishot it gives True again and
-    again.
+    The result is True if the time is over, and False if enough operations completed before.  The multishot form gives
+    True again and again.
 
     Args:
-        timeout_ns: of each.
-        count: it also ends when so many other operations of the ring have completed; 0 for only by time.  As multishot
-            it is how many times, 0 for ever; the kernel is asked for at most 64 times at once.
-        clock: that the time is counted on.
+        timeout_ns: the time to wait, each time.
+        count: end also after so many completions of the ring; 0 for the time alone.  In the multishot form it is the
+            number of times, 0 for ever; one SQE asks for at most 64.
+        clock: the clock that counts.
     """
 
     __slots__ = ("_clock", "_count", "_left", "_pin")
@@ -78,7 +78,7 @@ class Timeout(Multishot):
         return min(self._left, _TIMES_MAX) if self._count > 0 else _TIMES_MAX
 
     def finish(self, res: int) -> int:
-        # That the time is over is what was asked for.
+        # The end of the time is the success.
         return super().finish(1 if res == -errno.ETIME else res)
 
     def answer(self, res: int, flags: int) -> int:
@@ -95,13 +95,13 @@ class Timeout(Multishot):
 
 
 class TimeoutUpdate(Operation):
-    """Gives a `Timeout` in flight, or a chain's with is_link, a new time from now on; io_uring_prep_timeout_update(3).
+    """Gives a `Timeout` in flight, or a chain's with is_link, a new time; io_uring_prep_timeout_update(3).
 
-    The result is None; FileNotFoundError if it is not in flight.
+    The result is None.  FileNotFoundError: the timeout is not in flight.
 
     Args:
         target: the timeout.
-        timeout_ns: from now on.
+        timeout_ns: the time to wait, from now on.
     """
 
     __slots__ = ("_flags", "_pin", "_target")
@@ -130,9 +130,9 @@ class TimeoutRemove(Removal):
 
 
 class LinkTimeout(Operation):
-    """Cancels the part of a chain that it follows, if that takes longer; io_uring_prep_link_timeout(3).
+    """Cancels the part of a chain before it, if that takes longer; io_uring_prep_link_timeout(3).
 
-    `Chain.add` makes it.  Alone the kernel refuses it with EINVAL.  The result is whether it was too long.
+    `Chain.add` makes it.  Outside a chain the kernel refuses it with EINVAL.  The result is True if time ran out.
 
     Attributes:
         has_expired: whether it cancelled the part.

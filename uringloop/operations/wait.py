@@ -1,4 +1,4 @@
-"""Operations that wait for something beside descriptors: a child, a futex, an epoll set."""
+"""Operations that wait for a child, a futex or an epoll set."""
 
 import enum
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from ..ring import Dispatcher, Opcode, Pin
 from .base import Operation
 
-#: Of siginfo_t: si_signo, si_code, then si_pid, si_uid, si_status; see waitid(2).
+#: siginfo_t: si_signo, si_code, then si_pid, si_uid, si_status; see waitid(2).
 _SIGNAL = struct.Struct("=i4xi4xIIi")
 _SIGNAL_BYTES = 128
 #: struct epoll_event, which is packed on x86-64 only.
@@ -23,19 +23,19 @@ _ANY_BIT = 0xFFFFFFFF
 
 
 class WaitChild(Operation):
-    """waitid(2); the result is an `os.waitid_result`, or None with os.WNOHANG if no child is ready.
+    """waitid(2); its result is an `os.waitid_result`, or None with os.WNOHANG if no child is ready.
 
     Args:
         kind: os.P_PID, os.P_PGID, os.P_ALL or os.P_PIDFD.
-        identifier: of that kind.
-        options: such as os.WEXITED, as of `os.waitid`.
+        identifier: the id of that kind.
+        options: such as os.WEXITED; see `os.waitid`.
     """
 
     __slots__ = ("_answer", "_kind", "_options", "_pin")
     opcode = Opcode.WAITID
 
     def __init__(self, kind: int, identifier: int, options: int = os.WEXITED) -> None:
-        # The kernel reads whom to wait for where other operations have a descriptor.
+        # The kernel reads the identifier from the descriptor field.
         super().__init__(int(identifier))
         self._kind = kind
         self._options = options
@@ -64,14 +64,14 @@ def _word(word: Any) -> Pin:
 
 
 class FutexWait(Operation):
-    """futex(2), FUTEX_WAIT_BITSET: waits until another thread or process wakes this word.  Linux 6.7 and newer.
+    """futex(2), FUTEX_WAIT_BITSET: waits until another thread or process wakes this word.  Needs Linux 6.7.
 
-    The result is None; EAGAIN if the word is another value.
+    The result is None.  EAGAIN: the word has another value.
 
     Args:
         word: a writable buffer of four bytes, such as of a shared `mmap.mmap`.
-        value: what is in it, or it is not waited for.
-        mask: only a wake with one of these bits counts.
+        value: the word's present value; the operation waits only while it is unchanged.
+        mask: a wake counts only if it has one of these bits.
         flags: PRIVATE if only this process uses the word.
     """
 
@@ -96,13 +96,13 @@ class FutexWait(Operation):
 
 
 class FutexWake(Operation):
-    """futex(2), FUTEX_WAKE_BITSET; the result is how many were woken.  Linux 6.7 and newer.
+    """futex(2), FUTEX_WAKE_BITSET; its result is the number of woken waiters.  Needs Linux 6.7.
 
     Args:
-        word: as of `FutexWait`.
-        count: at most so many are woken.
-        mask: of bits, one of which those that wait have too.
-        flags: as they wait with.
+        word: see `FutexWait`.
+        count: the most waiters to wake.
+        mask: wake only waiters that share one of these bits.
+        flags: those of the waiters.
     """
 
     __slots__ = ("_count", "_flags", "_mask", "_pin")
@@ -123,13 +123,13 @@ class FutexWake(Operation):
 
 
 class FutexWaitAny(Operation):
-    """futex_waitv(2): waits until one of several words is woken.  Linux 6.7 and newer.
+    """futex_waitv(2): waits until one of several words is woken.  Needs Linux 6.7.
 
-    The result is the number of the word, from 0 on; EAGAIN if one is another value.
+    The result is the number of the word, from 0 on.  EAGAIN: a word has another value.
 
     Args:
-        words: each with the value that is in it; at most 128.
-        flags: as of `FutexWait`, for all of them.
+        words: each word with its present value; at most 128.
+        flags: those of `FutexWait`, for all words.
     """
 
     __slots__ = ("_count", "_pins", "_vector")
@@ -163,14 +163,14 @@ class EpollAction(enum.IntEnum):
 
 
 class EpollControl(Operation):
-    """epoll_ctl(2); the result is None.
+    """epoll_ctl(2); its result is None.
 
     Args:
         epoll_fd: the epoll set.
-        action: what to do with the descriptor.
-        fd: the descriptor in it.
+        action: add, change or remove.
+        fd: the descriptor in the set.
         events: select.EPOLL*.
-        data: what `EpollWait` says of it; the descriptor's number without it, as `select.epoll` does.
+        data: the number that `EpollWait` gives for it; without it, the descriptor's number, as with `select.epoll`.
     """
 
     __slots__ = ("_action", "_event", "_watched")
@@ -190,11 +190,11 @@ class EpollControl(Operation):
 
 
 class EpollWait(Operation):
-    """epoll_wait(2); the result is a list of (data, events), as `select.epoll.poll` gives.  Linux 6.15 and newer.
+    """epoll_wait(2); its result is a list of (data, events), as `select.epoll.poll` gives.  Needs Linux 6.15.
 
     Args:
         epoll_fd: the epoll set.
-        count_max: at most so many.
+        count_max: the most events to return.
     """
 
     __slots__ = ("_answer", "_count_max", "_pin")

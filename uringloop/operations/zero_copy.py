@@ -1,8 +1,8 @@
-"""Sending without copying, and receiving without: the network card reads and writes the memory itself.
+"""Sends and receives without a copy: the network card reads and writes the memory itself.
 
 A send gives two CQEs: its result, and later a notification that the memory is free.  Only the second one ends the
-operation.  Where the card or the peer cannot do it, as over loopback, the kernel copies all the same; it pays from
-about 3 KB on, on a real card.
+operation.  A card or peer that cannot do it, as loopback, has the kernel copy all the same.  On a real card it pays
+from about 3 KB on.
 """
 
 import enum
@@ -28,7 +28,7 @@ class ZeroCopyFlag(enum.IntFlag):
 
 
 class _Notified(Operation):
-    """An operation whose memory is free only with a notification after its result."""
+    """An operation whose memory the kernel releases only with a notification, after the result."""
 
     __slots__ = ()
 
@@ -44,18 +44,18 @@ class _Notified(Operation):
 
     @property
     def was_copied(self) -> bool:
-        """Whether the kernel copied after all; known at the end."""
+        """Return whether the kernel copied after all; known at the end."""
         return bool(getattr(self, "_completion", (0, 0))[1] & _COPIED)
 
 
 class SendZeroCopy(_Notified):
-    """send(2) or sendto(2) without copying; the result is the number of bytes.  Linux 6.0 and newer.
+    """send(2) or sendto(2) without copying; its result is the number of bytes.  Needs Linux 6.0.
 
     Args:
-        data: not to be changed until the result is there.
+        data: must not change before the result.
         flags: socket.MSG_*; MSG_NOSIGNAL is always added.
         packed_address: the target (`address.pack`); empty for a connected socket.
-        index: of a registered buffer that the data is a part of; None for any other memory.
+        index: the number of the registered buffer that contains the data; None for other memory.
     """
 
     __slots__ = ("_flags", "_index", "_name", "_pin")
@@ -92,7 +92,7 @@ class SendZeroCopy(_Notified):
 
 
 class SendMessageZeroCopy(_Notified, SendMessage):
-    """sendmsg(2) without copying; arguments and result as of `SendMessage`.  Linux 6.1 and newer."""
+    """sendmsg(2) without copying; arguments and result as of `SendMessage`.  Needs Linux 6.1."""
 
     __slots__ = ()
     opcode = Opcode.SENDMSG_ZC
@@ -104,14 +104,14 @@ class SendMessageZeroCopy(_Notified, SendMessage):
 
 
 class ReceiveZeroCopy(Multishot):
-    """Receives into memory that the network card fills; only as multishot.  Linux 6.15 and newer.
+    """Receives into memory that the network card fills; it has the multishot form only.  Needs Linux 6.15.
 
-    Needs a ring with CQE32 and a registered interface queue, which only some cards have: EINVAL without.  The result is
-    the number of bytes.
+    It needs a ring with CQE32 and a registered interface queue, which only some cards have; EINVAL without them.  The
+    result is the number of bytes.
 
     Args:
-        queue_id: of the registered interface queue.
-        size_bytes: at most, 0 without a limit.
+        queue_id: the number of the registered interface queue.
+        size_bytes: the most bytes to receive, 0 for no limit.
     """
 
     __slots__ = ("_queue_id", "_size_bytes")
