@@ -1,9 +1,10 @@
-"""The doctor, `python -m uringloop`: what this kernel offers, what the loop will use, and what is in the way; and
-`python -m uringloop trace PID`, what a process's rings do.
+"""The doctor, `python -m uringloop`, and the tracer, `python -m uringloop trace PID`.
 
-The exit code is 0 where io_uring can be used and 1 where it cannot.  Facts are gathered first and printed afterwards,
-and nothing that is refused ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks
-first.
+The doctor tells what the kernel offers, which of it the loop uses, and which obstacles stand.  The tracer shows the
+activity of a process's rings.
+
+The exit code is 0 if io_uring can be used, and 1 if it cannot.  The doctor gathers all facts before it prints them, and
+no refusal ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks first.
 """
 
 import argparse
@@ -36,19 +37,19 @@ _LINES_BETWEEN_HEADS = 20
 
 @dataclasses.dataclass
 class Report:
-    """What was found.
+    """The facts that the doctor found.
 
     Attributes:
-        usable: whether a ring could be made, and did something.
-        error: the kernel's answer, such as "EPERM", if it refused.
-        cause: why it cannot be used.
-        remedy: what to do about it.
-        setup: IORING_SETUP_* flags that the ring was made with.
-        features: IORING_FEAT_* flags of this kernel.
-        features_missing: those that it does not have.
-        operations: IORING_OP_* that it supports.
-        operations_missing: those that it does not.
-        optional: for each optional feature of the loop, whether it will be used.
+        usable: whether a ring could be made and completed an operation.
+        error: the errno of a refusal, such as "EPERM".
+        cause: the reason of a refusal.
+        remedy: the way to lift it.
+        setup: the ring's IORING_SETUP_* flags.
+        features: this kernel's IORING_FEAT_* flags.
+        features_missing: the flags that it lacks.
+        operations: the IORING_OP_* that it supports.
+        operations_missing: the IORING_OP_* that it lacks.
+        optional: for each optional feature of the loop, whether the loop uses it.
         limits: soft and hard limits, None for unlimited, and the kernel's switch for io_uring.
     """
 
@@ -70,7 +71,7 @@ class Report:
 
 
 def examine() -> Report:
-    """Gather everything; never raises for what is refused."""
+    """Gather all facts; a refusal raises nothing."""
     report = Report(
         uringloop=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -84,7 +85,7 @@ def examine() -> Report:
     except RingUnavailableError as error:
         _refuse(report, error)
     except OSError as error:
-        # A filter that lets io_uring_setup pass and refuses the other two system calls.
+        # A filter may let io_uring_setup pass and refuse the other two system calls.
         _refuse(report, unavailable(error.errno or errno.EIO))
     else:
         report.usable = True
@@ -97,14 +98,14 @@ def _survive() -> None:
     """Let a child ask for a ring first.
 
     Raises:
-        RingUnavailableError: the child was killed for it.
+        RingUnavailableError: the kernel killed the child.
     """
     if disabled_by_variable():
         return
     try:
         child = os.fork()
     except OSError:
-        # No process to spare: ask ourselves.
+        # No process is left for a child: this process asks.
         return
     if child == 0:
         with contextlib.suppress(BaseException):
@@ -121,7 +122,7 @@ def _survive() -> None:
 
 
 def _features() -> Features:
-    """Make a ring as the loop does, and have it do nothing once."""
+    """Make a ring as the loop does, and run a nop on it."""
     with Ring() as ring:
         ring.open_buffers(BUFFER_COUNT, BUFFER_SIZE_BYTES, BUFFER_COUNT_MAX)
         ring.get_sqe().prep_nop()
@@ -130,7 +131,7 @@ def _features() -> Features:
 
 
 def _workers() -> dict[str, int | None]:
-    """How many kernel workers the operations of one thread may have, as the kernel limits them unless it is told."""
+    """Return the kernel's default limits of workers for one thread's operations."""
     bounded = unbounded = None
     with contextlib.suppress(OSError), Ring() as ring:  # Linux before 5.15 has no such limits
         bounded, unbounded = ring.set_worker_limits(0, 0)
@@ -152,7 +153,7 @@ def _describe(report: Report, features: Features) -> None:
 
 
 def _split(kind: type[enum.IntFlag], flags: enum.IntFlag) -> tuple[list[str], list[str]]:
-    """The names of the flags that are set, and of those that are not."""
+    """Return the names of the flags that are set, and of those that are not."""
     names = [(str(flag.name), bool(flags & flag)) for flag in kind]
     return [name for name, there in names if there], [name for name, there in names if not there]
 
@@ -181,7 +182,7 @@ def _or_none(read: Callable[[Any], Any], what: Any) -> Any:
 
 
 def write_text(report: Report) -> str:
-    """The report for people."""
+    """Return the report as text."""
     lines = [
         f"uringloop {report.uringloop} on {report.python}, {report.kernel}, {report.machine}",
         "",
@@ -211,7 +212,7 @@ def write_text(report: Report) -> str:
 
 
 def _entry(name: str, text: str, column: int = 14) -> list[str]:
-    """A name, and beside it a text of as many lines as it takes."""
+    """Return a name with a text beside it, on as many lines as the text needs."""
     head = f"  {name:{column}}"
     return textwrap.wrap(
         text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
@@ -233,7 +234,7 @@ def _limit_text(name: str, value: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m uringloop", description="What this kernel offers to uringloop, and what is in the way."
     )
@@ -252,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _trace(pid: int, interval_ns: int, lines: int | None) -> int:
-    """Print a line for each interval: counts a second, and which operations were submitted."""
+    """Print a line for each interval: rates a second, and the submitted operations."""
     words = list(MEANINGS)
     try:
         for number, counts in enumerate(watch(pid, interval_ns)):

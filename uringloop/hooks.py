@@ -1,8 +1,8 @@
-"""Every private name of asyncio and subprocess that this package relies on, in one place.
+"""The private names of asyncio and subprocess that this package relies on, in one place.
 
-`SelectorEventLoop` gives no public way to change how it sleeps or which transports it makes, so the loop overrides and
-reads some of its underscore names.  They are declared here with their types; a test compares them with the asyncio of
-the running Python and fails loudly where one has changed.
+`SelectorEventLoop` has no public way to change how it sleeps or which transports it makes.  So the loop overrides and
+reads some of its private names.  They are declared here with their types.  A test compares them with the asyncio of the
+running Python, and fails if one has changed.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
 describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
 format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]
-#: What call_soon_threadsafe returns from Python 3.14 on.
+#: The type that call_soon_threadsafe returns from Python 3.14 on.
 ThreadSafeHandle: type[asyncio.Handle] | None = None
 if sys.version_info >= (3, 14):
     ThreadSafeHandle = events._ThreadSafeHandle  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def handles_are_run_as_usual(handle_type: type[asyncio.Handle]) -> bool:
 
 
 class PrivateLoop(asyncio.SelectorEventLoop):
-    """asyncio's selector loop, with the types of what it does not promise."""
+    """asyncio's selector loop, with the types of its private names."""
 
     if TYPE_CHECKING:
         # Written by EventLoop.
@@ -78,7 +78,7 @@ class PrivateLoop(asyncio.SelectorEventLoop):
 if TYPE_CHECKING:
 
     class PrivateTransport(asyncio.Transport):
-        """asyncio's transport with its flow control."""
+        """asyncio's transport with flow control."""
 
         _loop: asyncio.AbstractEventLoop
         _extra: dict[str, Any]
@@ -93,14 +93,14 @@ if TYPE_CHECKING:
 else:
     PrivateTransport = transports._FlowControlMixin
 
-#: Of a transport's queue as asyncio makes it: the low and the high one, in bytes.
+#: asyncio's default low-water and high-water mark of a transport's queue, in bytes.
 WRITE_BUFFER_LIMITS: tuple[int, int] = PrivateTransport(loop=object()).get_write_buffer_limits()  # type: ignore[call-arg, arg-type]
 
 
 def stream_feeding() -> tuple[Any, ...]:
-    """The functions that carry bytes from a protocol into a stream reader.
+    """Return the functions that carry bytes from a protocol into a stream reader.
 
-    The hot half does their work, with the same attributes, unless somebody has replaced one of them.
+    The engine does their work, with the same attributes, unless a tool has replaced one of them.
     """
     reader: Any = asyncio.StreamReader
     protocol: Any = asyncio.StreamReaderProtocol
@@ -108,9 +108,9 @@ def stream_feeding() -> tuple[Any, ...]:
 
 
 _tls: Any = sslproto
-#: The state of asyncio's TLS protocol between its handshake and its shutdown; None where it has no such state.
+#: The state of asyncio's TLS protocol between handshake and shutdown; None for a Python without such a state.
 TLS_OPEN = getattr(getattr(_tls, "SSLProtocolState", None), "WRAPPED", None)
-#: What the hot half does in the place of asyncio's TLS protocol, of its transport, and of `ssl.SSLObject`.
+#: The methods of asyncio's TLS protocol, of its transport and of `ssl.SSLObject` that the engine replaces.
 _TLS_DONE: dict[Any, str] = {
     _tls.SSLProtocol: (
         "get_buffer buffer_updated _do_read _do_read__copied _write_appdata _do_write _process_outgoing"
@@ -119,7 +119,7 @@ _TLS_DONE: dict[Any, str] = {
     getattr(_tls, "_SSLProtocolTransport", None): "write",
     ssl.SSLObject: "read write pending",
 }
-#: What it reads and calls of the protocol beside these.
+#: The other names of the protocol that the engine reads and calls.
 _TLS_USED = (
     "_app_protocol _app_protocol_is_buffer _app_reading_paused _app_transport _app_writing_paused _call_eof_received"
     " _fatal_error _incoming _incoming_high_water _outgoing _outgoing_high_water _ssl_reading_paused"
@@ -135,7 +135,7 @@ _TLS_FUNCTIONS = _tls_functions()
 
 
 def tls_is_known(protocol: Any) -> bool:
-    """Whether an `SSLProtocol` has all that the hot half takes for granted, and nobody has replaced what it does."""
+    """Return whether an `SSLProtocol` has all names that the engine uses, and no tool has replaced one."""
     return (
         None not in _TLS_FUNCTIONS
         and _tls_functions() == _TLS_FUNCTIONS
@@ -147,7 +147,7 @@ def tls_is_known(protocol: Any) -> bool:
 
 
 def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
-    """The dict below the loop's weak dictionary of transports, which a look-up in Python would dearly be paid for."""
+    """Return the dict below the loop's weak dictionary of transports: a look-up through Python would cost too much."""
     transports: dict[int, Any] = loop._transports.data
     return transports
 
@@ -163,7 +163,7 @@ def make_tls_protocol(
     handshake_timeout_s: float | None,
     shutdown_timeout_s: float | None,
 ) -> tuple[asyncio.Protocol, asyncio.Transport]:
-    """asyncio's TLS protocol around a protocol, and the transport that the latter sees."""
+    """Return asyncio's TLS protocol around a protocol, and the transport that the latter sees."""
     make: Any = sslproto.SSLProtocol
     tls = make(
         loop,
@@ -181,7 +181,7 @@ def make_tls_protocol(
 if TYPE_CHECKING:
 
     class PrivateProcessTransport(asyncio.SubprocessTransport):
-        """asyncio's transport of a child process, less starting it and hearing of its end."""
+        """asyncio's transport of a child process, without its start and without the notice of its end."""
 
         _loop: Any
         _proc: subprocess.Popen[bytes] | None
@@ -206,7 +206,7 @@ if TYPE_CHECKING:
         async def _wait(self) -> int: ...
 
     class PrivatePopen(subprocess.Popen[bytes]):
-        """subprocess.Popen, less the fork."""
+        """subprocess.Popen, without the fork."""
 
         pid: int
         returncode: int | None
@@ -220,7 +220,7 @@ else:
     PrivatePopen = subprocess.Popen
 
 
-#: The parameters of `Popen._execute_child`, which ours takes over.
+#: The parameters of `Popen._execute_child`, which `children.popen` overrides.
 _EXECUTE_CHILD = (
     "self args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell"
     " p2cread p2cwrite c2pread c2pwrite errread errwrite"
@@ -229,7 +229,7 @@ _EXECUTE_CHILD = (
 
 
 def popen_is_known() -> bool:
-    """Whether subprocess.Popen is the class that `PrivatePopen` was made from, and starts children as expected."""
+    """Return whether subprocess.Popen is the base of `PrivatePopen`, and starts children as expected."""
     if subprocess.Popen is not PrivatePopen:
         return False
     code = PrivatePopen._execute_child.__code__  # type: ignore[attr-defined]

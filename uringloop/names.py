@@ -1,7 +1,7 @@
-"""`loop.getaddrinfo` without a thread, where there is nothing to look up.
+"""`loop.getaddrinfo` without a thread, for names that need no look-up.
 
-The answer comes from `socket.getaddrinfo` all the same, told by its flags to look nothing up, so it is the same answer
-whatever the arguments are: only the thread is saved.  What is no address literal with a port number goes to the
+`socket.getaddrinfo` still gives the answer, with flags that forbid a look-up.  So the answer is the same for all
+arguments, and only the thread is saved.  A name that is no address literal, or a service that is no number, goes to the
 executor, as with asyncio.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from .hooks import PrivateLoop
 
 _LOOK_NOTHING_UP = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-#: Flags that say nothing about looking up.  AI_ADDRCONFIG asks the kernel for its addresses, which takes no time.
+#: Flags without a bearing on look-ups.  AI_ADDRCONFIG asks the kernel for its addresses, which takes no time.
 _HARMLESS = (
     _LOOK_NOTHING_UP
     | socket.AI_PASSIVE
@@ -30,7 +30,7 @@ class NameResolution(PrivateLoop):
     ) -> list[Any]:
         """Look a host and a port up; see `asyncio.loop.getaddrinfo`."""
         if self.get_debug() or not (_is_literal(host) and _is_number(port) and _is_harmless(flags)):
-            # In debug mode asyncio logs how long it takes.
+            # In debug mode asyncio logs the time that it takes.
             return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
         return socket.getaddrinfo(host, port, family, type, proto, flags | _LOOK_NOTHING_UP)
 

@@ -1,4 +1,4 @@
-"""`Options`: what a loop is made with, checked before anything is opened, and the ring that they make."""
+"""`Options`: the arguments of a loop, checked before anything is opened, and the ring that they make."""
 
 import dataclasses
 from collections.abc import Collection
@@ -8,26 +8,26 @@ from .ring import Ring
 
 Sleep = Literal["auto", "selector", "ring"]
 
-#: About what falling asleep and being woken takes.
+#: About the time of falling asleep and waking up.
 SPIN_NS = 50_000
 BULK_BUFFER_COUNT_MAX = 1 << 20
 _SLEEPS = ("auto", "selector", "ring")
 _BUFFERS_MAX = 32768
-#: Of a completion queue that may grow: most loops never need more, and its memory counts against RLIMIT_MEMLOCK.
+#: The first size of a completion queue that may grow.  Most loops never need more, and RLIMIT_MEMLOCK counts it.
 _CQ_ENTRIES_FIRST = 1024
-#: Whether a ring's queue can grow, by whether it does without deferred work; absent until it was tried.
+#: Whether a ring's queue can grow, by whether the ring does without deferred work; absent before the first trial.
 _can_grow: dict[bool, bool] = {}
-#: Of buffers for datagrams, each 256 KiB of address space.
+#: The numbers of buffers for datagrams, each 256 KiB of address space.
 _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Options:
-    """See `EventLoop`.
+    """The arguments of `EventLoop`; see there.
 
     Raises:
-        ValueError: an unknown way to sleep, or a number out of range.
+        ValueError: the way to sleep is unknown, or a number is out of range.
     """
 
     sleep: Sleep
@@ -53,11 +53,11 @@ class Options:
             raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
     def open_ring(self, *, enable: bool) -> Ring:
-        """A ring with the buffers of its streams.
+        """Make a ring with the buffers of its streams.
 
         Raises:
             RingUnavailableError: io_uring cannot be used here.
-            ValueError: `without` names no optional feature, or a queue would have no entry.
+            ValueError: a name in `without` is no optional feature, or a queue would have no entry.
         """
         ring = self._open_ring(enable)
         try:
@@ -73,7 +73,7 @@ class Options:
         return ring
 
     def _open_ring(self, enable: bool) -> Ring:
-        """Make the ring, with a completion queue that grows if the kernel can do that."""
+        """Make the ring, with a completion queue that grows if the kernel can grow it."""
         without = frozenset(self.without)
         small = self.cq_entries > _CQ_ENTRIES_FIRST and _can_grow.get("defer_taskrun" in without, True)
         if small:
@@ -85,7 +85,7 @@ class Options:
         return Ring(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
 
     def open_datagram_buffers(self, ring: Ring) -> bool:
-        """The buffers of datagram sockets, once there is one; whether this kernel has such buffers."""
+        """Make the buffers of datagram sockets, with the first socket; return whether this kernel has such buffers."""
         return ring.open_datagram_buffers(
             min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),
             min(max(self.buffer_count, self.buffer_count_max), _DATAGRAM_BUFFER_COUNT_MAX),

@@ -1,4 +1,4 @@
-"""Ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback."""
+"""The ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback."""
 
 import asyncio
 import functools
@@ -20,15 +20,15 @@ _T = TypeVar("_T")
 
 
 def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.AbstractEventLoop:
-    """A new event loop on io_uring.
+    """Make a new event loop on io_uring.
 
     Args:
-        fallback: where io_uring is refused, give asyncio's own loop with a RuntimeWarning instead of raising; by
-            default as the variable URINGLOOP_FALLBACK says.
-        options: as for `EventLoop`.
+        fallback: if io_uring is refused, return asyncio's own loop with a RuntimeWarning instead of raising.  The
+            variable URINGLOOP_FALLBACK gives the default.
+        options: those of `EventLoop`.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here and there is no fallback.
+        RingUnavailableError: io_uring cannot be used here, and no fallback is wanted.
     """
     try:
         return EventLoop(**options)
@@ -46,14 +46,14 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: 
 
     Raises:
         RuntimeError: a loop runs in this thread already.
-        RingUnavailableError: io_uring cannot be used here and there is no fallback.
+        RingUnavailableError: io_uring cannot be used here, and no fallback is wanted.
     """
     _check_not_running()
     try:
         with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(**options)) as runner:
             return runner.run(main)
     except RingUnavailableError:
-        # Told by the error, not also by a warning that the coroutine was never awaited.
+        # The error tells; a warning of a coroutine that was never awaited would add nothing.
         main.close()
         raise
 
@@ -69,10 +69,10 @@ def _check_not_running() -> None:
 def install() -> None:
     """Make uringloop the loop of every `asyncio.run` and `asyncio.new_event_loop` from now on.
 
-    That takes a policy, and Python 3.14 warns of those; `run()` and a `loop_factory` need none.
+    It sets a policy, of which Python 3.14 warns; `run()` and a `loop_factory` need none.
 
     Raises:
-        RuntimeError: asyncio has no policies any more.
+        RuntimeError: this asyncio has no policies any more.
     """
     if not _has_policies():
         raise RuntimeError(f"cannot install uringloop's policy: {_NO_POLICIES}")
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> type:
-        """`EventLoopPolicy` when it is asked for: its base is deprecated in Python 3.14, and then goes."""
+        """Make `EventLoopPolicy` on demand: Python 3.14 deprecates its base, and a later one removes it."""
         if name != "EventLoopPolicy":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if not _has_policies():

@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The tick, the ready queue, the timer heap, and running handles; compiled, because every callback passes here.
+"""The tick, the ready queue, the timers and the running of handles; compiled, because every callback passes here.
 
-Nothing here knows of I/O: where to sleep and whom to tell of what completed are arguments.  The handles are asyncio's,
-made quickly (scheduler_handles.pxi), and the timers stand in a heap (scheduler_timers.pxi).  The ready queue is asyncio's
-own deque (`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the
-kernel is in nanoseconds.
+This module knows no I/O: its callers pass the functions that sleep and dispatch.  The handles are asyncio's, made
+quickly (scheduler_handles.pxi).  The timers stand in a heap (scheduler_timers.pxi).  The ready queue is asyncio's own
+deque (`BaseEventLoop._ready`).  Times are seconds of the loop's clock, as of `loop.time()`; times for the kernel are
+nanoseconds.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
 
 cdef extern from *:
     """
-    /* The next handle; NULL, without an exception, if there is none. */
+    /* Takes the next handle; returns NULL without an exception if there is none. */
     static PyObject *take_handle(PyObject *popleft)
     {
         PyObject *handle = PyObject_CallNoArgs(popleft);
@@ -34,7 +34,7 @@ cdef extern from *:
     """
     PyObject *take_handle(object popleft) except? NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
-    # What Cython makes of a call asks for the thread's state twice more, to count the recursion, and makes a dict anew.
+    # Cython's own call reads the thread's state twice more, to count the recursion, and makes a new dict.
     object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
@@ -67,9 +67,9 @@ include "scheduler_timers.pxi"
 
 
 cdef class Scheduler:
-    """What an event loop does with handles: a base class beside `asyncio.BaseEventLoop`, which it comes before.
+    """The part of an event loop that runs handles; a base class before `asyncio.BaseEventLoop`.
 
-    It holds, as fields, those of asyncio's attributes that every callback needs.  Of asyncio's methods it uses `time`,
+    Its fields hold those attributes of asyncio that every callback needs.  Of asyncio's methods it uses `time`,
     `call_exception_handler`, `_write_to_self`, and those that check arguments in debug mode.
     """
 
@@ -85,7 +85,7 @@ cdef class Scheduler:
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
     cdef dict keywords  # what a future is made with, and a task
-    cdef Spares spares, spare_timers
+    cdef Freelist freelist, free_timers
     cdef TimerHeap timers
     cdef uint64_t runs  # handles run so far
     cdef uint64_t slice_of_run
@@ -98,8 +98,8 @@ cdef class Scheduler:
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
     def __dealloc__(self):
-        drop_spares(&self.spares)
-        drop_spares(&self.spare_timers)
+        drop_freelist(&self.freelist)
+        drop_freelist(&self.free_timers)
 
     @property
     def _ready(self):
@@ -124,7 +124,7 @@ cdef class Scheduler:
 
     @property
     def _scheduled(self):
-        """The timers, in the order of a heap, to be read and changed as asyncio's own; not quick while anything holds it."""
+        """Return the timers as asyncio's heap, to be read and changed; a reference to it makes timers slower."""
         return self.timers.share()
 
     @_scheduled.setter
@@ -145,7 +145,7 @@ cdef class Scheduler:
         return 0
 
     def get_debug(self):
-        """See `asyncio.loop.get_debug`: every future asks, when it is made."""
+        """See `asyncio.loop.get_debug`; each new future calls it."""
         return self._debug
 
     # Scheduling
@@ -199,7 +199,7 @@ cdef class Scheduler:
 
     cdef make_handle(self, method, callback, args, context):
         if not self._debug:
-            return self.fill_handle(make_handle_of(Handle, &self.spares), callback, args, context)
+            return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, context)
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
@@ -212,7 +212,7 @@ cdef class Scheduler:
         return handle
 
     cdef make_thread_safe_handle(self, callback, args, context):
-        """Its `cancel` waits for a callback that is running."""
+        """A handle whose `cancel` waits for a running callback."""
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
         handle = ThreadSafeHandle(callback, args, self, context)
@@ -222,15 +222,15 @@ cdef class Scheduler:
         return handle
 
     cdef schedule(self, when, callback, args, context):
-        """Put a timer into the heap, where it stays until it is due or swept out."""
+        """Put a timer into the heap, until it is due or swept out."""
         cdef double due
         self.check()
         due = when
         if due != due:
-            # Neither earlier nor later than others: it would take the heap's order apart.
+            # Neither earlier nor later than other times: it would break the heap's order.
             raise ValueError("a timer cannot be due at NaN")
         if not self._debug:
-            handle = self.fill_handle(make_handle_of(TimerHandle, &self.spare_timers), callback, args, context)
+            handle = self.fill_handle(make_handle_of(TimerHandle, &self.free_timers), callback, args, context)
             set_slot(handle, WHEN, when)
         else:
             self._check_thread()
@@ -241,32 +241,32 @@ cdef class Scheduler:
         return handle
 
     def _timer_handle_cancelled(self, handle):
-        """Told by one of asyncio's own timers that was cancelled."""
+        """Count a cancelled timer; asyncio's own timers call it."""
         self.count_cancelled(handle)
 
     cdef void count_cancelled(self, handle) noexcept:
-        # The garbage collector may have taken the loop apart already.
+        # The garbage collector may have cleared the loop already.
         if <object>slot(handle, SCHEDULED)[0] is True and self.timers is not None:
             self.timers.cancelled += 1
 
     def _woke(self):
-        """Told when the loop has read what woke it.
+        """Let threads write to the self-pipe again; call it after the read of the self-pipe.
 
-        Not before: of a thread that writes between the two the byte would be read and the flag left set, and nobody
-        would write again.  Who calls after the read and before this is in the ready queue already.
+        Before the read it would lose a wakeup.  A thread may write between the two; the loop would read its byte, and
+        the flag would stay set.  A thread that calls between the read and this is in the ready queue already.
         """
         self.woken = False
 
     # Running
 
     def _sleep_by(self, sleep, sleep_watching, dict watched, dispatch):
-        """Settle how to sleep, and whom to tell afterwards.
+        """Set the functions that sleep and dispatch.
 
         Args:
-            sleep: called with nanoseconds, -1 for ever; returns when something completed, or another thread wants the loop.
-            sleep_watching: the same, while there is anything in the next:
+            sleep: called with nanoseconds, -1 for ever; it returns at a completion or a wakeup by another thread.
+            sleep_watching: called likewise while `watched` is not empty.
             watched: the selector's keys.
-            dispatch: called to tell of what completed.
+            dispatch: called without arguments after each sleep.
         """
         self.sleep = sleep
         self.sleep_watching = sleep_watching
@@ -274,12 +274,12 @@ cdef class Scheduler:
         self.dispatch = dispatch
 
     def _send_by(self, uintptr_t tick, send):
-        """Have `send` called before a callback when written bytes have waited long enough; tick is the address of a `Tick`."""
+        """Call `send` before a callback if written bytes have waited long enough; tick is the address of a `Tick`."""
         self.now = <Tick *>tick
         self.send = send
 
     def _run_once(self):
-        """A tick, and if the loop runs those after it that find something ready, up to TICKS_IN_A_ROW."""
+        """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready."""
         cdef int i
         for i in range(TICKS_IN_A_ROW):
             self.tick()
@@ -287,11 +287,11 @@ cdef class Scheduler:
                 return
 
     cdef tick(self):
-        """Sleep until there is work, then do it: what was ready, what completed, what is ready since the sleep."""
+        """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep."""
         cdef Py_ssize_t before, after
         cdef bint by_handles
         if self.in_tick:
-            # A callback let KeyboardInterrupt or SystemExit through: first what it left.
+            # A callback let KeyboardInterrupt or SystemExit through: first run the handles that it left.
             PyObject_CallNoArgs(self.dispatch)
         self.in_tick = True
         self.sleeping = True
@@ -317,7 +317,7 @@ cdef class Scheduler:
         self.in_tick = False
 
     def _sleep_by_hand(self, int64_t timeout_ns):
-        """Sleep for a tool that has ticks of its own, within a callback or in the loop's place.
+        """Sleep for a tool with ticks of its own, within a callback or in the loop's place.
 
         Args:
             timeout_ns: at most this long, -1 for ever.
@@ -325,7 +325,7 @@ cdef class Scheduler:
         self.runs += 1  # such a tool does not count: see may_go_on
         self.sleeping = True
         try:
-            # Another thread may have made something ready since the tool looked.
+            # Another thread may have made a handle ready since the tool looked.
             if self.ready:
                 timeout_ns = 0
             if self.watched:
@@ -336,7 +336,7 @@ cdef class Scheduler:
             self.sleeping = False
 
     cdef int64_t timeout_ns(self) except? -2:
-        """How long the loop may sleep: until the first timer is due, -1 for ever, 0 if anything is ready."""
+        """Return how long the loop may sleep: until the first timer is due, -1 for ever, 0 if a handle is ready."""
         cdef double delay
         if self.timers.shared:
             self.timers.take_back()
@@ -347,11 +347,11 @@ cdef class Scheduler:
         if not self.timers.handles:
             return -1
         delay = self.timers.first() - <double>self.time()
-        # Never early: a timer that is a fraction of a nanosecond away is waited for.
+        # Never early: the sleep covers the last fraction of a nanosecond.
         return min(<int64_t>(min(delay, 1e9) * NS_PER_S) + 1, 1_000_000_000 * NS_PER_S) if delay > 0 else 0
 
     cdef pop_due(self):
-        """Make the timers that are due ready, in their order."""
+        """Make the due timers ready, in their order."""
         cdef double end
         if not self.timers.handles:
             return
@@ -364,9 +364,9 @@ cdef class Scheduler:
                 PyObject_CallOneArg(self.append, handle)
 
     def may_go_on(self):
-        """Whether the callback that runs may do one more thing that does not wait, or must give others their turn.
+        """Return whether the running callback may do one more thing that does not wait, before it yields.
 
-        All that are ready together get SLICE_NS before the first of them runs again, but none less than SLICE_MIN_NS.
+        All handles that are ready together share SLICE_NS, but each has at least SLICE_MIN_NS.
         """
         cdef int64_t now_ns = monotonic_ns()
         if self.slice_of_run != self.runs:
@@ -376,11 +376,11 @@ cdef class Scheduler:
         return now_ns < self.slice_end_ns
 
     cdef run(self, Py_ssize_t count, bint by_handles):
-        """Run as many ready handles, each in its context, or by its `_run` if that is asked for."""
+        """Run so many ready handles, each in its context, or by its `_run` if a tool has replaced that."""
         cdef Py_ssize_t i
         cdef PyObject *raw
         if self._debug:
-            # Not counted one by one: in debug mode all that run in a tick share a slice.
+            # Not counted one by one: in debug mode all handles of a tick share a slice.
             self.runs += 1
             self._run_slowly(count)
             return
@@ -396,11 +396,11 @@ cdef class Scheduler:
             if type(handle) is Handle and not by_handles:
                 if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)
-                    spare_handle(handle, &self.spares)
+                    free_handle(handle, &self.freelist)
             elif type(handle) is TimerHandle and not by_handles:
                 if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)
-                    spare_handle(handle, &self.spare_timers)
+                    free_handle(handle, &self.free_timers)
             elif not handle._cancelled:
                 handle._run()
 
@@ -426,7 +426,7 @@ cdef class Scheduler:
             PyContext_Exit(context)
 
     def report(self, handle, error):
-        """As `asyncio.Handle` reports a callback that raised."""
+        """Report a callback that raised, as `asyncio.Handle` does."""
         callback = <object>slot(handle, CALLBACK)[0]
         args = <object>slot(handle, ARGS)[0]
         context = {

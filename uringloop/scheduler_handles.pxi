@@ -1,14 +1,13 @@
-"""The handles: asyncio's `Handle` and `TimerHandle` with a compiled `cancel`, and the free lists that they come from.
+"""The handles: asyncio's `Handle` and `TimerHandle` with a compiled `cancel`, and their free lists.
 
-They are made without their Python `__init__`: their slots are filled in directly, at the offsets that the running Python
-gives them.
+They are made without their Python `__init__`: their slots are filled directly, at the offsets of the running Python.
 """
 
 cdef extern from *:
     """
     #include <structmember.h>
 
-    /* Where a class with __slots__ keeps one of them; -1 with an exception if it is no slot. */
+    /* The offset of a slot in the objects of a class; -1 with an exception if it is no slot. */
     static Py_ssize_t slot_offset(PyObject *type, const char *name)
     {
         Py_ssize_t offset = -1;
@@ -28,7 +27,7 @@ cdef extern from *:
         return *(PyObject **)((char *)handle + Py_TYPE(handle)->tp_weaklistoffset) != NULL;
     }
 
-    /* Another number after each change of a class or of its bases; 0 until an attribute is looked up. */
+    /* A number that changes with the class and its bases; 0 before the first look-up of an attribute. */
     static unsigned int type_version(PyTypeObject *type)
     {
         return type->tp_version_tag;
@@ -40,8 +39,8 @@ cdef extern from *:
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
 
 cdef enum:
-    # As many handles are kept for the next ones: a thread that keeps the GIL for its 5 ms schedules more than that.  They
-    # take 3 MB; if so many never wait at once, so many are never made.
+    # The most free handles to keep.  A thread that keeps the GIL for its 5 ms schedules more than that.  They take 3
+    # MB, but only as many are made as wait at once.
     SPARES_MAX = 32768
 
 cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
@@ -78,19 +77,20 @@ cdef inline bint is_cancelled(handle) except -1:
     return handle._cancelled
 
 
-cdef struct Spares:
-    # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer to
-    # nothing, the loop among it, which the garbage collector could not see.
+cdef struct Freelist:
+    # Handles that have run, without another reference: filling them again is cheaper than freeing and making.  They
+    # refer
+    # to no object, not even the loop: the garbage collector could not see such a reference.
     PyObject **handles
     int count, capacity
 
 
-cdef make_handle_of(type, Spares *spares):
-    """One whose callback, arguments, loop and context are yet to be set."""
+cdef make_handle_of(type, Freelist *freelist):
+    """Return a handle without callback, arguments, loop and context."""
     cdef PyObject *raw
-    if spares.count > 0:
-        spares.count -= 1
-        raw = spares.handles[spares.count]
+    if freelist.count > 0:
+        freelist.count -= 1
+        raw = freelist.handles[freelist.count]
         handle = <object>raw
         Py_XDECREF(raw)
         return handle
@@ -103,50 +103,50 @@ cdef make_handle_of(type, Spares *spares):
     return handle
 
 
-cdef void spare_handle(handle, Spares *spares) noexcept:
-    """Keep one that has run, if the caller's reference is the last."""
+cdef void free_handle(handle, Freelist *freelist) noexcept:
+    """Keep a handle that has run, if the caller's reference is the last."""
     if Py_REFCNT(handle) > 1 or has_weak_references(handle) or <object>slot(handle, CANCELLED)[0] is True:
         return
-    if spares.count == spares.capacity and not grow_spares(spares):
+    if freelist.count == freelist.capacity and not grow_freelist(freelist):
         return
     set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
     empty_slot(handle, ARGS)
     empty_slot(handle, LOOP)
     empty_slot(handle, CONTEXT)
-    # What emptying them freed may have run handles.
-    if spares.count < spares.capacity:
+    # An object that this freed may have run handles.
+    if freelist.count < freelist.capacity:
         Py_INCREF(handle)
-        spares.handles[spares.count] = <PyObject *>handle
-        spares.count += 1
+        freelist.handles[freelist.count] = <PyObject *>handle
+        freelist.count += 1
 
 
-cdef bint grow_spares(Spares *spares) noexcept:
-    """Whether there is room for more."""
-    cdef int capacity = spares.capacity * 2 or 64
+cdef bint grow_freelist(Freelist *freelist) noexcept:
+    """Return whether the free list has room."""
+    cdef int capacity = freelist.capacity * 2 or 64
     if capacity > SPARES_MAX:
         return False
-    cdef void *larger = realloc(spares.handles, capacity * sizeof(PyObject *))
+    cdef void *larger = realloc(freelist.handles, capacity * sizeof(PyObject *))
     if larger == NULL:
         return False
-    spares.handles = <PyObject **>larger
-    spares.capacity = capacity
+    freelist.handles = <PyObject **>larger
+    freelist.capacity = capacity
     return True
 
 
-cdef void drop_spares(Spares *spares) noexcept:
-    while spares.count > 0:
-        spares.count -= 1
-        Py_XDECREF(spares.handles[spares.count])
-    free(spares.handles)
+cdef void drop_freelist(Freelist *freelist) noexcept:
+    while freelist.count > 0:
+        freelist.count -= 1
+        Py_XDECREF(freelist.handles[freelist.count])
+    free(freelist.handles)
 
 
 cdef bint cancel_handle(handle):
-    """Whether it was not cancelled before."""
+    """Cancel; return whether the handle was not cancelled before."""
     if <object>slot(handle, CANCELLED)[0] is True:
         return False
     set_slot(handle, CANCELLED, True)
     if (<Scheduler?><object>slot(handle, LOOP)[0])._debug:
-        # What it was is still told of a cancelled one.
+        # The repr of a cancelled handle still names its callback.
         set_slot(handle, REPR, repr(handle))
     set_slot(handle, CALLBACK, None)
     set_slot(handle, ARGS, None)
@@ -183,7 +183,7 @@ cdef unsigned int known_version, known_timer_version  # 0 if they are to be look
 
 
 cdef inline bint run_is_replaced() except -1:
-    """Whether a tool, as a monitor of slow callbacks, has replaced `Handle._run`: then each handle is run by that."""
+    """Return whether a tool, such as a monitor of slow callbacks, has replaced `Handle._run`."""
     if type_version(handle_type) == known_version != 0 and type_version(timer_handle_type) == known_timer_version != 0:
         return False
     return look_at_run()

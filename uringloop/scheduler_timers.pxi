@@ -1,19 +1,19 @@
-"""The timer heap: asyncio's handles in a list, each beside its deadline in an array of the same order.
+"""The timer heap: a list of asyncio's handles, beside an array of their deadlines in the same order.
 
-A comparison looks at the array alone: the time of a handle is two pointers away.
+A comparison reads the array alone: the time of a handle is two pointers away.
 
-The list is also asyncio's `_scheduled`, which tools read and change: they cancel all that they find there, or pop and push
-with heapq.  While anything else holds the list, the list alone counts, and heapq keeps its order.
+The list is also asyncio's `_scheduled`, which tools read and change.  They cancel all timers in it, or pop and push
+with heapq.  While a tool holds a reference to the list, the list alone counts, and heapq keeps its order.
 """
 
 from heapq import heapify, heappop, heappush
 
 cdef extern from *:
-    # Cython's own takes an object, and holds it meanwhile.
+    # Cython's own declaration takes an object, and holds it meanwhile.
     Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
 
 cdef enum:
-    # Cancelled timers are swept out of the heap when there are more than this many, and they are more than half of it.
+    # Cancelled timers are swept out of the heap when they are more than this many and more than half of it.
     SWEEP_FROM = 100
 
 
@@ -28,7 +28,7 @@ cdef inline bint earlier(Deadline a, Deadline b) noexcept:
 
 @cython.final
 cdef class TimerHeap:
-    """The timers that wait, the first one due at the top."""
+    """The waiting timers, with the first deadline on top."""
 
     cdef list handles  # each at the place of its deadline
     cdef Deadline *deadlines
@@ -45,20 +45,20 @@ cdef class TimerHeap:
         free(self.deadlines)
 
     cdef share(self):
-        """Return the list, to be changed at will."""
+        """Return the list, which the caller may change at will."""
         if not self.shared:
             self.shared = True
             self.known = len(self.handles)
         return self.handles
 
     cdef replace(self, list handles):
-        """Go on with another list."""
+        """Take another list."""
         self.shared = True
         self.known = 0
         self.handles = handles
 
     cdef take_back(self):
-        """Go by the deadlines again, if nothing else holds the list and they can be told."""
+        """Use the deadlines again, if no other reference to the list exists and all deadlines are known."""
         cdef Py_ssize_t place, size = len(self.handles), cancelled = 0
         cdef double when
         if count_references(<PyObject *>self.handles) > 1:
@@ -91,11 +91,11 @@ cdef class TimerHeap:
         return 0
 
     cdef Py_ssize_t count_cancelled(self) except -1:
-        """Return how many of the timers are cancelled; they are counted if others may have changed the list."""
+        """Return the number of cancelled timers; count them if a tool may have changed the list."""
         return sum(handle._cancelled for handle in self.handles) if self.shared else self.cancelled
 
     cdef inline double first(self) except? -1:
-        """Return when the first timer is due.  There is one."""
+        """Return the first deadline; the heap must not be empty."""
         return <double>self.handles[0]._when if self.shared else self.deadlines[0].when
 
     cdef push(self, handle, double when):
@@ -128,7 +128,7 @@ cdef class TimerHeap:
         cdef Py_ssize_t last = len(self.handles) - 1
         cdef PyObject *first = handles[0]
         cdef PyObject *moved = handles[last]
-        # The list's last place, which it gives up, is where its first element leaves.
+        # The first element leaves through the list's last place, which the list gives up.
         handles[last] = first
         handle = self.handles.pop()
         if last > 0:
@@ -137,7 +137,7 @@ cdef class TimerHeap:
         return handle
 
     cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline) noexcept:
-        """Put a handle into an empty place, or below it.  Within the list references only move: nothing is counted."""
+        """Put a handle into an empty place, or below it; references within the list only move, so no count changes."""
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         cdef Py_ssize_t size = len(self.handles), child
         while True:
@@ -155,13 +155,13 @@ cdef class TimerHeap:
         handles[place] = handle
 
     cdef void order(self) noexcept:
-        """Make a heap of handles and deadlines in any order."""
+        """Make a heap of unordered handles and deadlines."""
         cdef Py_ssize_t place
         for place in range(len(self.handles) // 2 - 1, -1, -1):
             self.sink(place, PySequence_Fast_ITEMS(self.handles)[place], self.deadlines[place])
 
     cdef sweep(self):
-        """Drop cancelled timers: all of them if they are many, else those on top."""
+        """Drop cancelled timers: all if they are many, else those on top."""
         if len(self.handles) > SWEEP_FROM and self.cancelled * 2 > len(self.handles):
             if self.shared:
                 self.drop_cancelled_of_shared()
@@ -175,7 +175,7 @@ cdef class TimerHeap:
             self.cancelled = 0
 
     cdef void forget_cancelled(self) noexcept:
-        """Count one out.  Others, who took some, have not."""
+        """Count one cancelled timer less, as far as tools that took timers have left any."""
         self.cancelled -= self.cancelled > 0
 
     cdef drop_cancelled(self):
@@ -186,7 +186,7 @@ cdef class TimerHeap:
                 handles[kept], handles[place] = handles[place], handles[kept]
                 self.deadlines[kept] = self.deadlines[place]
                 kept += 1
-        # What is freed may schedule timers: the heap is whole by then.
+        # A freed object may schedule timers: the heap is whole by then.
         dropped = self.handles[kept:]
         del self.handles[kept:]
         self.order()

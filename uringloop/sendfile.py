@@ -1,14 +1,14 @@
-"""`loop.sendfile` and `loop.sock_sendfile`: a file's pages spliced into a pipe, and from there into the socket.
+"""`loop.sendfile` and `loop.sock_sendfile`: splice a file's pages into a pipe, and from the pipe into the socket.
 
-The kernel runs each splice in a worker of its own, so that a file that is not in the page cache never holds up the
-loop, as os.sendfile would.  The price is CPU time where the file is cached (benchmarks in ARCHITECTURE.md).
+The kernel runs each splice in a worker of its own.  So a file outside the page cache never holds up the loop, as
+os.sendfile would.  A cached file costs CPU time instead (docs/decisions.md has the figures).
 
-A pipe is taken for one chunk only and never held while a socket is full: what the socket did not take is thrown away
-with the pipe, and spliced from the file again.  So a few pipes, and a few kernel workers, serve any number of slow
-peers, and nothing that one transfer left in a pipe reaches the next.
+A pipe serves one chunk, and never waits for a full socket.  Bytes that the socket did not take are dropped with the
+pipe, and spliced from the file again.  So a few pipes, and a few kernel workers, serve any number of slow peers.  The
+leftovers of one transfer never reach the next.
 
-The file and the socket are held by descriptors of our own, because the kernel looks them up late: whoever closes his
-meanwhile does not send another file, or to somebody else.
+The transfer holds file and socket by its own descriptors, because the kernel looks them up late.  A caller who closes
+his meanwhile neither sends another file nor sends to another peer.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from .operations import Descriptor, Operation, Ready, Splice
 from .ring import Dispatcher
 from .transports.stream import StreamTransport, closed_error
 
-#: Before Python 3.14 asyncio leaves the file's position as it is if nothing was sent.
+#: Before Python 3.14 asyncio leaves the file's position unchanged if nothing was sent.
 _ALWAYS_MOVES = sys.version_info >= (3, 14)
-#: In use at a time; each is two descriptors, and perhaps a busy kernel worker.
+#: The most pipes in use at a time; each takes two descriptors, and perhaps a busy kernel worker.
 PIPES_MAX = 16
-#: Kept for later.
+#: The most pipes to keep for later.
 PIPES_IDLE_MAX = 4
 _PIPE_BYTES = 256 * 1024
 _FAILED = "os.sendfile call failed"
@@ -44,8 +44,8 @@ class Pipe:
     Attributes:
         reader: the reading end.
         writer: the writing end.
-        size_bytes: how much it holds; less than asked for when the user has too many pipes (pipe(7)).
-        content_bytes: how much is in it.
+        size_bytes: its capacity, smaller than requested if the user has too many pipes (pipe(7)).
+        content_bytes: the bytes in it.
     """
 
     def __init__(self) -> None:
@@ -59,23 +59,23 @@ class Pipe:
             self.size_bytes = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
 
     def close(self) -> None:
-        """Close both ends; nothing uses them."""
+        """Close both ends; no operation may use them."""
         self.reader.close()
         self.writer.close()
 
 
 class PipePool:
-    """At most `PIPES_MAX` pipes in use; who wants one more waits.  Empty ones are used again."""
+    """Lends at most `PIPES_MAX` pipes at a time, and lends empty ones again; a further `take` waits."""
 
     def __init__(self) -> None:
         self._idle: list[Pipe] = []
         self._free = asyncio.Semaphore(PIPES_MAX)
 
     async def take(self) -> Pipe:
-        """An empty pipe.
+        """Return an empty pipe.
 
         Raises:
-            OSError: none is left, and none can be made.
+            OSError: no pipe is free, and none can be made.
         """
         await self._free.acquire()
         if self._idle:
@@ -91,7 +91,7 @@ class PipePool:
 
         Args:
             pipe: from `take`.
-            in_use: by an operation in flight that nobody awaits any more: it closes the pipe when it ends.
+            in_use: an abandoned operation in flight uses it, and closes the pipe when it ends.
         """
         self._free.release()
         if in_use:
@@ -102,7 +102,7 @@ class PipePool:
             pipe.close()
 
     def close(self) -> None:
-        """Close the pipes that nobody uses."""
+        """Close the free pipes."""
         while self._idle:
             self._idle.pop().close()
 
@@ -111,16 +111,16 @@ class FileTransfer:
     """A part of a file on its way into a stream socket.
 
     Args:
-        loop: it runs in.
-        dispatcher: of that loop's ring.
-        pipes: of that loop.
-        sock: connected.
-        file_fd: the file.
-        offset: where in the file it begins, in bytes.
-        count: how many bytes; None for all there are.
+        loop: runs the transfer.
+        dispatcher: stages on the loop's ring.
+        pipes: the loop's.
+        sock: a connected socket.
+        file_fd: the file's descriptor.
+        offset: the first byte of the file to send.
+        count: the number of bytes; None for all.
 
     Attributes:
-        sent_bytes: what the socket has taken.
+        sent_bytes: the number of bytes that the socket has taken.
 
     Raises:
         OSError: no descriptor is left.
@@ -149,7 +149,7 @@ class FileTransfer:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """Return whether `stop` was called."""
         return self._stopped is not None
 
     def stop(self, error: BaseException) -> None:
@@ -159,13 +159,13 @@ class FileTransfer:
             self._operation.abandon()
 
     async def run(self) -> int:
-        """Send until the end; the file's position is then behind what was sent, however it ends.
+        """Send until the end, and leave the file's position behind the last sent byte, also after an error.
 
         Returns:
-            How many bytes were sent.
+            The number of bytes sent.
 
         Raises:
-            OSError: what the kernel said of the file or of the socket.
+            OSError: the kernel's errno for the file or the socket.
         """
         try:
             while not self._is_complete():
@@ -194,7 +194,7 @@ class FileTransfer:
         return self._offset + self.sent_bytes >= os.fstat(self._file.fd).st_size
 
     def _is_in_flight(self) -> bool:
-        """Only when nobody awaits `run` any more."""
+        """Return whether a splice is in flight, which is so only when no task awaits `run` any more."""
         return self._operation is not None and self._operation.in_flight
 
     @contextlib.asynccontextmanager
@@ -216,7 +216,7 @@ class FileTransfer:
             pipe.content_bytes += splice.moved_bytes
 
     async def _drain(self, pipe: Pipe) -> bool:
-        """Whether the socket took everything."""
+        """Splice the pipe into the socket; return whether the socket took everything."""
         while pipe.content_bytes:
             splice = Splice(pipe.reader, self._sock, pipe.content_bytes)
             try:
@@ -247,7 +247,7 @@ class FileSending(PrivateLoop):
         return await _run(transfer) if transfer is not None else 0
 
     async def _sendfile_native(self, transp: asyncio.BaseTransport, file: Any, offset: int, count: int | None) -> int:
-        """As with asyncio, the transport neither reads nor takes writes meanwhile.
+        """Send a file; as with asyncio, the transport neither reads nor takes writes meanwhile.
 
         Raises:
             ConnectionError: the transport was closed; asyncio would wait for ever.
@@ -274,7 +274,7 @@ class FileSending(PrivateLoop):
                 transp.resume_reading()
 
     def _open_transfer(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> FileTransfer | None:
-        """None if there is nothing to be sent."""
+        """Return the range to send, or None if it is empty."""
         try:
             fd = file.fileno()
             size_bytes = os.fstat(fd).st_size
@@ -289,7 +289,7 @@ class FileSending(PrivateLoop):
 
 
 async def _run(transfer: FileTransfer) -> int:
-    """As asyncio: what fails before anything was sent may go better without native sendfile."""
+    """Raise as asyncio does: an error before the first byte lets the caller try without native sendfile."""
     try:
         return await transfer.run()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""`SignalWakeup`: signals write to the loop's self-pipe, and the descriptor that was set before gets the bytes too.
+"""`SignalWakeup`: signals write to the loop's self-pipe, and the earlier wakeup descriptor gets the bytes too.
 
-Python writes the number of each signal to one descriptor of the process, `signal.set_wakeup_fd`.  The loop needs it
-while it runs, so that a signal that comes just before a sleep ends that sleep.  Another library may have set its own
-before, as Twisted does to hear of its children: it gets the numbers that the loop reads, and is put back after the run.
+Python writes the number of each signal to one descriptor of the process, `signal.set_wakeup_fd`.  A running loop needs
+it, so that a signal just before a sleep ends that sleep.  Another library may have set its own before, as Twisted does
+for the ends of children.  That descriptor gets the numbers that the loop reads, and comes back after the run.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class _Displaced(NamedTuple):
-    """A descriptor and its file: the owner may close it without a word, and the number is another file's then."""
+    """A descriptor with the identity of its file: after its owner's close the number may be another file's."""
 
     fd: int
     device: int
@@ -35,7 +35,7 @@ class SignalWakeup:
         fd: the end of the self-pipe that wakes the loop.
 
     Attributes:
-        taken: signals write to it.
+        taken: whether signals write to it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -76,14 +76,14 @@ class SignalWakeup:
 
     @property
     def passes_on(self) -> bool:
-        """Whether another descriptor is to get the bytes too."""
+        """Return whether an earlier descriptor must get the bytes too."""
         return self._displaced is not None
 
     def pass_on(self, data: bytes) -> None:
         """Write the numbers of signals to the earlier descriptor, as far as it has room.
 
         Args:
-            data: what the loop read from its self-pipe; zeros in it are no signals.
+            data: the bytes that the loop read from its self-pipe; zeros are no signals.
 
         Raises:
             OSError: the descriptor cannot be written to.
@@ -92,7 +92,7 @@ class SignalWakeup:
         if not numbers or self._displaced is None:
             return
         if self.taken and threading.current_thread() is threading.main_thread():
-            # Its owner may have removed it since: then the loop's own is gone too, and this puts it back.
+            # Its owner may have removed it since, and the loop's own with it: this puts that back.
             earlier = self._displaced
             self.take()
             if self._displaced != earlier:

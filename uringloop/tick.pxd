@@ -1,18 +1,20 @@
-# The tick that runs, as the scheduler and the ring's dispatcher share it: neither calls the other for it.
+# `Tick`: the tick that runs, shared by the scheduler and the ring's dispatcher, so that neither calls the other.
 #
-# The scheduler counts what the tick runs, and the dispatcher decides by that when written bytes go to the kernel.  See
-# "A write's way" in ARCHITECTURE.md.
+# The scheduler counts the callbacks of the tick.  By that count the dispatcher decides when written bytes go to the
+# kernel: see "A write's way" in ARCHITECTURE.md.
 
 from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef enum:
-    # In a tick with at most so many callbacks each write goes out at once, as asyncio's: an enter for all costs as much.
+    # In a tick with at most so many callbacks each write leaves at once, as with asyncio: an enter for all costs as
+    # much.
     FEW = 2
-    # And where the last tick that wrote made at most so many writes, however much else is to be run.
+    # Each write also leaves at once if the last tick that wrote made at most so many writes.
     FEW_WRITES = 1
-    # Then what other ticks wrote leaves before the next callback, and what they write from then on goes out at once: after
-    # so long, and longer by so much for each callback that ran meanwhile, since many small ones are no reason to hurry.
+    # In other ticks the waiting bytes leave before the next callback after so long, and later writes leave at once.
+    # Each
+    # callback that ran meanwhile adds to that time: many small callbacks are no reason to hurry.
     UNSENT_MAX_NS = 100_000
     UNSENT_CALLBACK_NS = 10_000
 
@@ -35,17 +37,17 @@ cdef inline bint has_few(Tick *tick) noexcept:
 
 
 cdef inline void begin_waiting(Tick *tick) noexcept:
-    """What is written from now on may wait."""
+    """Let the bytes written from now on wait."""
     tick.due_ns = monotonic_ns() + UNSENT_MAX_NS
 
 
 cdef inline bint is_late(Tick *tick) noexcept:
-    """Whether a tick of many has gone on for long."""
+    """Return whether a tick with many callbacks has gone on for long."""
     return monotonic_ns() > tick.due_ns
 
 
 cdef inline bint must_send(Tick *tick) noexcept:
-    """Between two callbacks: whether what waits to be sent has waited long enough."""
+    """Return, between two callbacks, whether the waiting bytes have waited long enough."""
     if not tick.unsent:
         return False
     tick.due_ns += UNSENT_CALLBACK_NS

@@ -239,8 +239,8 @@ class Connect(Operation):
 
     def submit(self, dispatcher: Dispatcher) -> None:
         super().submit(dispatcher)
-        # As with asyncio, the connect has begun after the caller's first step.  Code that then blocks in accept() on the
-        # other side would wait for ever without that.
+        # As with asyncio, the connect has begun after the caller's first step.  Code that then blocks in accept() on
+        # the other side would wait for ever without that.
         dispatcher.submit()
 
     def result(self, res: int, flags: int) -> None:
