@@ -1,6 +1,6 @@
 """The report of a run: one page that needs nothing else, the main plot, and the table of what was to be reached.
 
-python -m benchmarks.report benchmarks/.results/results.json --folder docs/benchmarks
+python -m benchmarks.report benchmarks/.results/results.json --folder benchmarks/.results
 """
 
 import argparse
