@@ -1,7 +1,7 @@
 """`loop.sendfile` and `loop.sock_sendfile`: splice a file's pages into a pipe, and from the pipe into the socket.
 
 The kernel runs each splice in a worker of its own.  So a file outside the page cache never holds up the loop, as
-os.sendfile would.  A cached file costs CPU time instead (docs/decisions.md has the figures).
+os.sendfile would.  A cached file costs CPU time instead (docs/kernel.md has the figures).
 
 A pipe serves one chunk, and never waits for a full socket.  Bytes that the socket did not take are dropped with the
 pipe, and spliced from the file again.  So a few pipes, and a few kernel workers, serve any number of slow peers.  The

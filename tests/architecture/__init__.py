@@ -1,1 +1,1 @@
-"""The house as DESIGN.md draws it: layers, boundaries, sizes, and what is borrowed from asyncio and the kernel."""
+"""The house as ARCHITECTURE.md draws it: layers, boundaries, sizes, borrowed names of asyncio and the kernel."""

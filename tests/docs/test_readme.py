@@ -1,4 +1,4 @@
-"""Every Python block of README and docs/ runs as written, every command of the documents exists.
+"""Every Python block of the documents runs as written, and every command of theirs exists.
 
 A python block runs by itself, in an empty folder.  Each line of a sh block must be known to `HANDLERS`: either it is
 run here, or it is what another test or the Makefile runs, and then it is checked as far as is cheap.
@@ -22,16 +22,12 @@ from tests.compat.libraries.needs import library
 from uringloop.ring import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = (
-    "README.md",
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "docs/files.md",
-    "docs/operations.md",
-    "docs/ring.md",
-    "docs/tracing.md",
+DOCUMENTS = tuple(
+    sorted(
+        str(path.relative_to(ROOT))
+        for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/NOTES.md"]
+    )
 )
-WITH_PYTHON = ("README.md", "docs/files.md", "docs/operations.md", "docs/ring.md", "docs/tracing.md")
 SERVER = "python examples/echo_server.py"
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
@@ -76,7 +72,7 @@ def _modules_of(node: ast.AST) -> list[str]:
 
 
 @needs_ring
-@pytest.mark.parametrize("block", [block for document in WITH_PYTHON for block in blocks(document, "python")])
+@pytest.mark.parametrize("block", [block for document in DOCUMENTS for block in blocks(document, "python")])
 def test_python_block_runs(block: str, tmp_path: Path) -> None:
     for name in imported(block):
         library(name)
@@ -197,7 +193,7 @@ def on_port(line: str, port: int) -> str:
 
 def test_what_libraries_are_told_is_what_their_tests_do() -> None:
     """Each piece of code in the right column of the table, but for its words before the option or argument."""
-    section = (ROOT / "README.md").read_text().partition("## Using it with other libraries")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "libraries.md").read_text()
     told = [code for row in re.findall(r"^\|.*\|(.*)\|$", section, flags=re.M) for code in re.findall("`([^`]+)`", row)]
     told = [re.search(r"--loop \S+|-k \S+|loop=.*|run\(.*|\S+$", code)[0].removesuffix(")") for code in told]  # type: ignore[index]
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "compat" / "libraries").glob("*.py"))
@@ -206,7 +202,7 @@ def test_what_libraries_are_told_is_what_their_tests_do() -> None:
 
 
 def test_buffer_sizes_are_those_of_the_code() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "asyncio.md").read_text()
     for count in (ring.BUFFER_COUNT, ring.BUFFER_COUNT_MAX):
         assert f"{count * ring.BUFFER_SIZE_BYTES >> 20} MiB" in text
 
@@ -219,21 +215,3 @@ def test_files_that_are_named_exist(document: str) -> None:
     here = (ROOT / document).parent
     missing = [path or link for path, link in named if not (ROOT / path if path else here / link).exists()]
     assert not missing
-
-
-def test_every_room_of_the_house_is_in_the_architecture() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    package = ROOT / "uringloop"
-    rooms = [path.name for path in [*package.glob("*.py"), *package.glob("*.pyx")]]
-    rooms += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
-    assert [room for room in rooms if f"`{room}`" not in text] == []
-
-
-def test_names_in_the_architecture_exist() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    package = ROOT / "uringloop"
-    core = (package / "ring" / "_core" / "core.h").read_text() + (package / "ring" / "_core" / "internal.h").read_text()
-    functions = set(re.findall(r"\bul_\w+", text))
-    files = set(re.findall(r"\b\w+\.(?:pyx|pxi|py|c|h)\b", text))
-    assert {name for name in functions if not re.search(rf"\b{name}\b", core)} == set()
-    assert files - {path.name for folder in (package, ROOT / "tests") for path in folder.rglob("*.*")} == set()

@@ -1,6 +1,6 @@
 """Other people's libraries on this loop: each is started as its own documentation says, and talks for real.
 
-What README says in "Using it with other libraries" is what is done here.  Servers run in processes of their own
+The tests do what docs/libraries.md says.  Servers run in processes of their own
 (`processes.py`), on ports that the kernel chose, and are stopped by the signal that they document.  PostgreSQL and
 Redis are the real ones, from Debian's packages, in a temporary folder (`databases.py`).
 

@@ -94,7 +94,7 @@ def make() -> "web.Application":
 app = make()
 
 if __name__ == "__main__":
-    # As README says.
+    # As docs/libraries.md says.
     import uringloop
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

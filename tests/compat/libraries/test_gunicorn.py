@@ -17,7 +17,7 @@ from .http_client import (
 )
 from .needs import library
 from .processes import Server, module, running
-from .readme import block
+from .told import block
 
 library("gunicorn")
 library("uvicorn_worker")

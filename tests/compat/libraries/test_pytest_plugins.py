@@ -1,4 +1,4 @@
-"""pytest-asyncio and anyio's pytest plugin: a test session of its own, with README's conftest.py."""
+"""pytest-asyncio and anyio's pytest plugin: a test session of its own, with the conftest.py of docs/libraries.md."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from tests.children import environment
 
 from .needs import library
-from .readme import block
+from .told import block
 
 library("pytest_asyncio")
 library("anyio")

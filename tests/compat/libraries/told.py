@@ -1,4 +1,4 @@
-"""What README tells the reader to write, for the tests to do just that."""
+"""What docs/libraries.md tells the reader to write, so that the tests do just that."""
 
 import re
 
@@ -6,7 +6,7 @@ from tests.children import ROOT
 
 
 def block(containing: str) -> str:
-    """The one python block of README with this in it."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+    """Return the one python block of the page with this in it."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "libraries.md").read_text(), flags=re.M | re.S)
     (found,) = (block for block in blocks if containing in block)
     return found

@@ -1,0 +1,71 @@
+"""ARCHITECTURE.md's tree is the package, and every name on the page exists."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.sources import LAYERS, PACKAGE, ROOT, c_files, cython_files, python_files
+
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+INDENT = 2
+
+
+def listed() -> Iterator[Path]:
+    """Yield every file and folder of the tree, in its order."""
+    folders: list[Path] = []
+    tree = PAGE[PAGE.index(f"    {PACKAGE.name}/\n") :].partition("\n\n")[0]
+    for line in tree.splitlines():
+        matched = re.match(r" {4}( *)([\w./]+)", line)
+        assert matched, line
+        del folders[len(matched[1]) // INDENT :]
+        path = (folders[-1] if folders else ROOT) / matched[2]
+        if matched[2].endswith("/"):
+            folders.append(path)
+        yield path
+
+
+def sources() -> set[Path]:
+    """Return the files with a line of their own: not a room's `__init__`, nor the declarations beside a source."""
+    python = {path for path in python_files() if path.stem != "__init__" or path.parent == PACKAGE}
+    declared = {
+        path for path in PACKAGE.rglob("*.pxd") if not any(path.with_suffix(end).exists() for end in (".pyx", ".h"))
+    }
+    return python | declared | set(cython_files()) | set(c_files())
+
+
+def test_the_tree_is_the_package() -> None:
+    found = list(listed())
+    assert [path for path in found if not path.exists()] == []
+    files = [path for path in found if path.is_file()]
+    assert sources() - set(files) == set(), "a new file needs its line in ARCHITECTURE.md"
+    assert len(files) == len(set(files))
+
+
+def test_each_line_says_what_is_there() -> None:
+    tree = PAGE[PAGE.index(f"    {PACKAGE.name}/\n") :].partition("\n\n")[0].splitlines()[1:]
+    assert [line for line in tree if not re.match(r" +[\w./]+ {2,}\S", line)] == []
+
+
+def test_rooms_are_in_the_order_of_the_imports() -> None:
+    sentence = PAGE[PAGE.index("Imports point down") :].partition(".")[0]
+    parts = [room for room in LAYERS if not room.startswith("scheduler_")]
+    assert re.findall(r"`(\w+)`", sentence) == parts
+
+
+@pytest.mark.parametrize("kind", ["functions", "files", "attributes"])
+def test_names_exist(kind: str) -> None:
+    code = "".join(path.read_text() for path in [*sources(), *PACKAGE.rglob("*.pxd"), *(ROOT / "tests").rglob("*.py")])
+    if kind == "functions":
+        missing = {name for name in re.findall(r"\bul_\w+", PAGE) if not re.search(rf"\b{name}\b", code)}
+    elif kind == "files":
+        named = set(re.findall(r"\b\w+\.(?:pyx|pxi|pxd|py|c|h)\b", PAGE))
+        missing = named - {path.name for folder in (PACKAGE, ROOT) for path in folder.rglob("*.*")}
+    else:
+        owned = re.findall(r"`([A-Z]\w+)\.(\w+)`", PAGE)
+        assert owned
+        missing = {
+            f"{owner}.{name}" for owner, name in owned for word in (owner, name) if not re.search(rf"\b{word}\b", code)
+        }
+    assert missing == set()
