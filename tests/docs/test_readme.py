@@ -85,7 +85,9 @@ def test_python_block_runs(block: str, tmp_path: Path) -> None:
         check=False,
         timeout=60,
     )
-    assert (finished.returncode, finished.stderr) == (0, "")
+    # Debug mode logs a callback that a busy machine has delayed.
+    told = [line for line in finished.stderr.splitlines() if not re.fullmatch("Executing .* took .* seconds", line)]
+    assert (finished.returncode, told) == (0, [])
 
 
 # Commands
