@@ -65,9 +65,9 @@ setup(
             extra_compile_args=["-O2"],
         ),
         Extension(
-            "uringloop.files.hot",
-            ["uringloop/files/hot.pyx"],
-            depends=["uringloop/files/hot_call.pxi", "uringloop/files/hot_buffer.pxi"],
+            "uringloop.files.layers.hot",
+            ["uringloop/files/layers/hot.pyx"],
+            depends=["uringloop/files/layers/hot_call.pxi", "uringloop/files/layers/hot_buffer.pxi"],
             extra_compile_args=["-O2"],
         ),
         Extension(

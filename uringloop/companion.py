@@ -58,7 +58,7 @@ class Submitter(Protocol):
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
         """Run operations of which each begins when the one before has ended well; returns their results."""
 
-    def may_go_on(self) -> bool:
+    def has_budget(self) -> bool:
         """Whether one more thing may be done before the loop turns."""
 
 
@@ -151,7 +151,7 @@ class Companion:
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; see `EventLoop.submit`."""
-        at_once = operation.may_end_at_once and self.may_go_on()
+        at_once = operation.may_end_at_once and self.has_budget()
         if at_once and operation.run_at_once(self._dispatcher):
             return operation.outcome()
         return await operation.run(self._loop, self._dispatcher)
@@ -166,7 +166,7 @@ class Companion:
         await links.run(self._loop, self._dispatcher)
         return links.results()
 
-    def may_go_on(self) -> bool:
+    def has_budget(self) -> bool:
         """Whether one more thing may be done before the loop turns: after SLICE_NS it may not, until the loop did.
 
         How many others are ready is not known here.

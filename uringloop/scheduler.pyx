@@ -45,7 +45,7 @@ cdef enum:
     TICKS_IN_A_ROW = 32
 
 cdef int64_t NS_PER_S = 1_000_000_000
-# See may_go_on: a turn of the loop costs some microseconds.
+# See has_budget: a turn of the loop costs some microseconds.
 cdef int64_t SLICE_NS = 500_000
 cdef int64_t SLICE_MIN_NS = 15_000
 
@@ -322,7 +322,7 @@ cdef class Scheduler:
         Args:
             timeout_ns: at most this long, -1 for ever.
         """
-        self.runs += 1  # such a tool does not count: see may_go_on
+        self.runs += 1  # such a tool does not count: see has_budget
         self.sleeping = True
         try:
             # Another thread may have made a handle ready since the tool looked.
@@ -363,7 +363,7 @@ cdef class Scheduler:
             else:
                 PyObject_CallOneArg(self.append, handle)
 
-    def may_go_on(self):
+    def has_budget(self):
         """Return whether the running callback may do one more thing that does not wait, before it yields.
 
         All handles that are ready together share SLICE_NS, but each has at least SLICE_MIN_NS.

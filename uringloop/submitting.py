@@ -19,7 +19,7 @@ class Submitting(PrivateLoop):
     _dispatcher: Dispatcher
     _ring: Ring
 
-    def may_go_on(self) -> bool:
+    def has_budget(self) -> bool:
         """Whether the callback that runs may do one more thing at once: the scheduler says."""
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class Submitting(PrivateLoop):
         if operation.modifiers:
             _check_modifiers(operation)
         dispatcher = self._dispatcher
-        at_once = operation.may_end_at_once and not self._ready and self.may_go_on()
+        at_once = operation.may_end_at_once and not self._ready and self.has_budget()
         if at_once and operation.run_at_once(dispatcher):
             return operation.outcome()
         return await operation.run(self, dispatcher)

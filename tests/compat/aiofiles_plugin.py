@@ -74,7 +74,7 @@ def _is_what_it_says() -> None:
 if not _is_control:
     # What aiofiles' tests look at below the surface, by its names there: the file of the standard library that is
     # wrapped, of which there is none here, so that the file itself has to do.
-    from uringloop.files.base import File
+    from uringloop.files.layers.base import File
     from uringloop.files.tempfile import SpooledFile
 
     File._file = property(lambda self: self)  # type: ignore[attr-defined]

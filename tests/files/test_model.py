@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import uringloop
 from uringloop import files
-from uringloop.files.reading import BufferedReader
-from uringloop.files.text import TextFile
-from uringloop.files.writing import BufferedRandom, BufferedWriter
+from uringloop.files.layers.reading import BufferedReader
+from uringloop.files.layers.text import TextFile
+from uringloop.files.layers.writing import BufferedRandom, BufferedWriter
 
 LAYERS = {
     "r": (io.BufferedReader, BufferedReader),

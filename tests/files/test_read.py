@@ -32,7 +32,7 @@ def test_cached_file_is_read_without_the_ring(run: Run, path: Path, size: int) -
 
     async def main() -> None:
         # However slow this machine is: nobody else is to have a turn.
-        asyncio.get_running_loop().may_go_on = lambda: True
+        asyncio.get_running_loop().has_budget = lambda: True
         await asyncio.sleep(0)
         before = submitted()
         async with files.open(path, "rb") as file:
@@ -100,7 +100,7 @@ def test_readinto_what_cannot_be_written(run: Run, path: Path, buffering: int) -
 def test_read_from_the_buffer_does_not_reach_the_kernel(run: Run, path: Path) -> None:
     async def main() -> None:
         # However slow this machine is: nobody else is to have a turn.
-        asyncio.get_running_loop().may_go_on = lambda: True
+        asyncio.get_running_loop().has_budget = lambda: True
         async with files.open(path, "rb") as file:
             assert await file.read(1) == CONTENT[:1]
             before = submitted()

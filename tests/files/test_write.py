@@ -43,7 +43,7 @@ def test_small_writes_are_buffered_and_do_not_wait(run: Run, tmp_path: Path, mod
 
     async def main() -> None:
         # However slow this machine is: nobody else is to have a turn.
-        asyncio.get_running_loop().may_go_on = lambda: True
+        asyncio.get_running_loop().has_budget = lambda: True
         async with files.open(path, mode) as file:
             for _ in range(100):
                 with pytest.raises(StopIteration):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become a
 PREPARED = """
 import asyncio, errno, os, sys
 import concurrent.futures.thread
-import uringloop, uringloop.files.raw, uringloop.files.text
+import uringloop, uringloop.files.layers.text
 from tests.refused import unprivileged
 from uringloop import files
 from uringloop.operations import ChainError, Fsync, Nop, Read

@@ -112,7 +112,7 @@ cdef class Sockets:
     """
 
     cdef Dispatcher dispatcher
-    cdef object loop, check_socket, may_go_on, unread
+    cdef object loop, check_socket, has_budget, unread
     cdef dict transports
     cdef dict of_loop  # what a future is made with
     cdef bint has_buffers
@@ -130,7 +130,7 @@ cdef class Sockets:
         self.loop = loop
         self.of_loop = {"loop": loop}
         self.check_socket = loop._check_socket
-        self.may_go_on = loop.may_go_on
+        self.has_budget = loop.has_budget
         self.transports = transports
         self.unread = unread
         self.has_buffers = has_buffers
@@ -222,7 +222,7 @@ cdef class Sockets:
     cdef ssize_t receive_now(self, int fd, void *buffer, Py_ssize_t size_bytes) except -2:
         """What recv(2) gives without waiting; -1 if nothing is there, or if others are to have their turn first."""
         cdef ssize_t count
-        if self.was_emptied(fd) or not self.may_go_on():
+        if self.was_emptied(fd) or not self.has_budget():
             return -1
         count = recv(fd, buffer, size_bytes, MSG_DONTWAIT)
         if count < 0 and errno not in (EAGAIN, EINTR):
@@ -282,7 +282,7 @@ cdef class Sockets:
         cdef char name[ADDRESS_BYTES]
         cdef unsigned int size_bytes = ADDRESS_BYTES
         cdef int fd
-        if not self.may_go_on():
+        if not self.has_budget():
             return None
         fd = accept_from(sock, name, &size_bytes)
         if fd >= 0:
@@ -296,7 +296,7 @@ cdef class Sockets:
         cdef int fd = self.descriptor(sock)
         cdef Py_buffer view
         cdef ssize_t count
-        if not self.may_go_on():
+        if not self.has_budget():
             return 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:

@@ -10,11 +10,12 @@ edited.
 from . import os, ospath, tempfile, threadpool
 from .atomic import replace_bytes, replace_text
 from .direct import DirectFile, open_direct
+from .layers.raw import RawFile
+from .layers.reading import BufferedReader
+from .layers.text import TextFile
+from .layers.writing import BufferedRandom, BufferedWriter
 from .path import Path
-from .raw import RawFile
-from .reading import BufferedReader
 from .replacing import install, uninstall
-from .text import TextFile
 from .threadpool import open, stderr, stderr_bytes, stdin, stdin_bytes, stdout, stdout_bytes
 from .whole import (
     copy_file,
@@ -25,7 +26,6 @@ from .whole import (
     write_bytes,
     write_text,
 )
-from .writing import BufferedRandom, BufferedWriter
 
 __all__ = [
     "BufferedRandom",

@@ -19,8 +19,8 @@ from ..operations import ChainError, Operation
 from ..operations.file import Fsync, Write
 from ..operations.path import Path, Rename
 from ..ring import Opcode
-from .blocking import in_thread, made_in_thread
-from .encoding import encoded
+from .layers.encoding import encoded
+from .layers.waiting import in_thread, made_in_thread
 from .permissions import first_mode, permissions_of
 
 __all__ = ["replace_bytes", "replace_text"]

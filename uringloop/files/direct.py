@@ -25,10 +25,9 @@ from ..operations.file import Close, DirectAlignment, Open, Read, Write
 from ..operations.path import Path
 from ..operations.registered import ReadFixed, WriteFixed
 from ..ring import Opcode, Ring, RingUnavailableError, allocate
-from .base import CLOSED_MESSAGE, bytes_of
-from .blocking import in_thread, made_in_thread
-from .context import Opening
-from .opening import parse_mode, parse_path
+from .layers.base import CLOSED_MESSAGE, bytes_of
+from .layers.waiting import in_thread, made_in_thread
+from .opening import Opening, parse_mode, parse_path
 from .polled import PolledRing, explained, has_polled_queue
 
 BUFFERS = 64

@@ -19,20 +19,24 @@ import select
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..companion import Submitter
 from ..operations.control import Nop
 from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag, open_now, status_now
-from .blocking import made_in_thread
-from .raw import FilePath, Mode, RawFile
-from .reading import BufferedReader
-from .text import TextFile, resolve
-from .writing import BufferedRandom, BufferedWriter
+from .layers.hot import Context
+from .layers.raw import FilePath, Mode, RawFile
+from .layers.reading import BufferedReader
+from .layers.text import TextFile, resolve
+from .layers.waiting import made_in_thread
+from .layers.writing import BufferedRandom, BufferedWriter
+
+_F = TypeVar("_F")
 
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
@@ -43,6 +47,38 @@ Status = tuple[int, int, int]
 _LONG_SECONDS = 0.05
 _CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
+
+
+class Opening(Context, Generic[_F]):
+    """A file about to be opened: `await` it, or enter it with `async with`, which closes the file at the end.
+
+    Args:
+        opens: a function of the arguments, which returns a file or a coroutine for one.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(self, opens: Callable[..., _F | Coroutine[Any, Any, _F]], *arguments: Any) -> None: ...
+
+        def __await__(self) -> Generator[Any, Any, _F]: ...
+
+        def __aenter__(self) -> Coroutine[Any, Any, _F]: ...
+
+        def __aexit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> Coroutine[Any, Any, None]: ...
+
+    async def _keep(self, opening: Coroutine[Any, Any, _F]) -> _F:
+        self._file = file = await opening
+        return file
+
+    @property
+    def _obj(self) -> _F | None:
+        """The file, by its name in aiofiles; None before it is open and after the end."""
+        file: _F | None = self._file
+        return file
 
 
 @dataclass(frozen=True)
@@ -173,7 +209,7 @@ def open_at_once(
 
     What is wrong, if anything, is told by `open_raw`.
     """
-    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.may_go_on():
+    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.has_budget():
         return None
     return open_now(path, mode.flags)
 

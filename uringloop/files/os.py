@@ -19,7 +19,6 @@ from ..operations.file import Truncate
 from ..operations.path import Link, MakeFolder, Path, Rename, Symlink, Unlink
 from ..ring import Opcode
 from . import ospath as path
-from .blocking import in_thread, made_in_thread
 from .descriptors import (
     fdatasync,
     fstat,
@@ -32,6 +31,7 @@ from .descriptors import (
     pwrite,
     pwritev,
 )
+from .layers.waiting import in_thread, made_in_thread
 from .paths import Loop, is_descriptor, ring_for, stat
 from .wrapping import wrap
 

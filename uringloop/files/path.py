@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from . import atomic, ospath, whole
 from . import os as aos
-from .context import Opening
+from .opening import Opening
 from .threadpool import open
 from .wrapping import wrap
 

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import temptypes
-from .base import surely
-from .blocking import made_in_thread
-from .context import Opening
+from .layers.waiting import made_in_thread, surely
+from .opening import Opening
 from .os import unlink
 from .paths import Loop
 from .temptypes import AiofilesContextManagerTempDir, AsyncSpooledTemporaryFile, AsyncTemporaryDirectory, wrap

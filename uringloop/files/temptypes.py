@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from .blocking import in_thread
+from .layers.waiting import in_thread
 from .wrapping import (
     AiofilesContextManager,
     AsyncBase,

@@ -20,13 +20,24 @@ from typing import Any, Literal, overload
 from ..companion import Submitter, submitter
 from ..ring import Descriptor
 from . import wrapping
-from .context import Opening
+from .layers.raw import FilePath, Mode, RawFile
+from .layers.reading import BufferedReader
+from .layers.text import TextFile
+from .layers.threads import may_wait_for_ever, unjoined
+from .layers.writing import BufferedRandom, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
-from .opening import Layers, Opener, Status, add_layers, open_at_once, open_raw, parse_layers, parse_mode, parse_path
-from .raw import FilePath, Mode, RawFile
-from .reading import BufferedReader
-from .text import TextFile
-from .threads import may_wait_for_ever, unjoined
+from .opening import (
+    Layers,
+    Opener,
+    Opening,
+    Status,
+    add_layers,
+    open_at_once,
+    open_raw,
+    parse_layers,
+    parse_mode,
+    parse_path,
+)
 from .wrapping import (
     AiofilesContextManager,
     AsyncBufferedIOBase,
@@ -37,7 +48,6 @@ from .wrapping import (
     AsyncTextIOWrapper,
 )
 from .wrapping import wrap_file as wrap
-from .writing import BufferedRandom, BufferedWriter
 
 __all__ = [
     "AiofilesContextManager",

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from ..operations.path import Path
-from .blocking import in_thread
-from .encoding import encoded
+from .layers.encoding import encoded
+from .layers.waiting import in_thread
 from .os import stat
 from .threadpool import open
 

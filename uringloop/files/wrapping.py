@@ -18,7 +18,7 @@ from io import BufferedIOBase, BufferedRandom, BufferedReader, BufferedWriter, F
 from types import TracebackType
 from typing import Any, Concatenate, Self, TypeVar
 
-from .threads import Turns, call_in_turn
+from .layers.threads import Turns, call_in_turn
 
 _T = TypeVar("_T")
 

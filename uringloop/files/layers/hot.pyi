@@ -2,8 +2,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Self, TypeVar
 
-from ..companion import Submitter
-from ..ring import Descriptor
+from ...companion import Submitter
+from ...ring import Descriptor
 from .raw import FilePath, Mode, RawFile
 
 _C = TypeVar("_C", bound=type)
@@ -55,7 +55,7 @@ class Position(Base):
     _cached: bool
     _local: bool
     _size_bytes: int | None
-    may_go_on: Callable[[], bool]
+    has_budget: Callable[[], bool]
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -6,7 +6,7 @@ operation leaves it where it was.  The descriptor's own position matters only wh
 devices), and writes of an appending file, go by the descriptor's own.
 
 What is cached is read at once, without the ring: see ring/_core/file.c.  That is what makes a lone read cheap, and it
-is bounded: a piece at a time, and only as long as `may_go_on` says.  Everything else goes through the ring.
+is bounded: a piece at a time, and only as long as `has_budget` says.  Everything else goes through the ring.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ..operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
-from ..ring import Descriptor, Opcode, read_into_now, read_now, status_now
-from .base import File, bytes_of, count_of, give_turn, space_of
-from .blocking import in_thread
+from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
+from ...ring import Descriptor, Opcode, read_into_now, read_now, status_now
+from .base import File, bytes_of, count_of, space_of
 from .hot import PIECE_BYTES, Position
 from .special import check_reads, has_reliable_poll, is_ready, write_in_thread, write_now
+from .waiting import in_thread, yield_once
 
 #: What is read at a time of a file that does not say how long it is.
 _STEP_BYTES = 64 * 1024
@@ -199,8 +199,8 @@ class RawFile(Position, File[bytes]):
             data, self._unread = self._unread[:size], self._unread[size:]
             return data
         if self._cached:
-            if not self.may_go_on():
-                await give_turn()
+            if not self.has_budget():
+                await yield_once()
             data_now = self.read_at_once(size)
             if data_now is not None:
                 return data_now
@@ -211,8 +211,8 @@ class RawFile(Position, File[bytes]):
     async def read_some_into(self, target: memoryview) -> int:
         """The same into memory; returns the number of bytes."""
         if self._cached and not self._unread:
-            if not self.may_go_on():
-                await give_turn()
+            if not self.has_budget():
+                await yield_once()
             position = self.position()
             try:
                 count = read_into_now(self._descriptor.fd, target[:PIECE_BYTES], position)

@@ -11,7 +11,7 @@ import os
 import select
 import stat
 
-from ..ring import Descriptor
+from ...ring import Descriptor
 from .threads import unjoined
 
 #: Where pwritev2(2) writes at the descriptor's own position.

@@ -4,9 +4,9 @@ from typing import Any
 
 from .base import bytes_of
 from .buffered import BufferedFile
+from .freelist import LARGE_BUFFER_SIZE_BYTES, take_buffer
 from .hot import CREDIT, FIRST_WINDOW_BYTES, iterated
 from .reading import BufferedReader
-from .spares import LARGE_BUFFER_SIZE_BYTES, spare_buffer
 
 #: Up to here a buffer grows in steps, so that a small file does not pay for a large one.
 STEPS_END_BYTES = 32 * 1024
@@ -26,7 +26,7 @@ class BufferedWriter(BufferedFile):
         async with self._lock:
             self._pause()
             self._check_writable()
-            await self._turn()
+            await self._yield_if_spent()
             if self._read_end < 0 and self._write_end < 0:
                 self._pos = self._raw_pos = 0
             if len(view) <= self._size - self._pos:
@@ -65,7 +65,7 @@ class BufferedWriter(BufferedFile):
         may_be_large = self._adapts and not self._readable and self._size < LARGE_BUFFER_SIZE_BYTES
         if may_be_large and room > STEPS_END_BYTES:
             begun = self._buffer
-            self._buffer = spare_buffer()
+            self._buffer = take_buffer()
             self._buffer[: len(begun)] = begun
             self._size = len(self._buffer)
         else:

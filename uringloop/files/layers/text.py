@@ -205,7 +205,7 @@ class TextFile(DecodingFile):
     async def _write_pending(self) -> None:
         """Hand what is encoded to the buffer."""
         if self._pending:
-            await self._turn()
+            await self._yield_if_spent()
             data = b"".join(self._pending)
             self._pending = []
             self._pending_bytes = 0

@@ -23,9 +23,9 @@ import os
 from typing import Any
 
 from .base import File, space_of
+from .freelist import free_buffer
 from .hot import CREDIT, FIRST_WINDOW_BYTES, NEVER, Window, iterated
 from .raw import RawFile
-from .spares import give_back
 
 
 @iterated
@@ -308,7 +308,7 @@ class BufferedFile(Window, File[bytes]):
 
     async def _close_below(self) -> None:
         if self._write_end < 0:
-            give_back(self._buffer)
+            free_buffer(self._buffer)
         self._write_end = -1
         self._buffer = b""
         self._forget_ahead()

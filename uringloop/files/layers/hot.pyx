@@ -26,7 +26,7 @@ from libc.string cimport memchr, memcpy
 from posix.stat cimport S_ISBLK, S_ISCHR, S_ISREG
 from posix.unistd cimport SEEK_CUR, SEEK_END
 
-from ..ring import read_now
+from ...ring import read_now
 
 cdef extern from "Python.h":
     long long as_long_long "PyLong_AsLongLongAndOverflow" (object number, int *overflow)
@@ -237,10 +237,10 @@ cdef class Position(Base):
         _cached: it may be read at once.
         _local: that was seen to work: its file system has no server to be asked.
         _size_bytes: when it was opened, None once it may be another.
-        may_go_on: says whether one more thing may be done before the loop turns.
+        has_budget: says whether one more thing may be done before the loop turns.
     """
 
-    cdef public object _submitter, _descriptor, _name, _size_bytes, _unread, mode_flags, may_go_on
+    cdef public object _submitter, _descriptor, _name, _size_bytes, _unread, mode_flags, has_budget
     cdef public int64_t _position, block_size_bytes, written_bytes
     cdef public bint _positioned, _seekable, _writable, _shared, _cached, _local, is_regular, is_terminal, uncertain
 
@@ -248,7 +248,7 @@ cdef class Position(Base):
         cdef int st_mode = status[0]
         self._loop = loop
         self._submitter = submitter
-        self.may_go_on = submitter.may_go_on
+        self.has_budget = submitter.has_budget
         self._descriptor = descriptor
         self._name = name
         self.mode_flags = mode
@@ -288,7 +288,7 @@ cdef class Position(Base):
 
     def read_at_once(self, Py_ssize_t size):
         """Up to size bytes if they are cached; None if that takes longer, or others are to have their turn."""
-        if not self._cached or self.may_go_on() is not True:
+        if not self._cached or self.has_budget() is not True:
             return None
         if self._shared:
             self.position()

@@ -73,7 +73,7 @@ class DecodingFile(Decoded, File[str]):
                 self._snapshot = None
                 return text
             if len(self.chars) - self.used >= count:
-                await self._turn()
+                await self._yield_if_spent()
             return await self._transaction(self._read, count)
 
     async def _read(self, count: int, undo: list[Any]) -> str:
@@ -157,7 +157,7 @@ class DecodingFile(Decoded, File[str]):
             self._pause()
             self._check_decodes()
             await self._write_pending()
-            await self._turn()
+            await self._yield_if_spent()
             return await self._transaction(self._read_line, limit)
 
     async def next_line(self) -> str:
@@ -167,7 +167,7 @@ class DecodingFile(Decoded, File[str]):
             self._telling = False
             self._check_decodes()
             await self._write_pending()
-            await self._turn()
+            await self._yield_if_spent()
             line = await self._transaction(self._read_line, -1)
             self._chunk_bytes = min(2 * self._chunk_bytes, _ITERATION_CHUNK_BYTES)
             if not line:

@@ -72,7 +72,7 @@ class BufferedReader(BufferedFile):
             if size < 0:
                 data = await self._read_all(begun)
             elif size <= self._ahead():
-                await self._turn()
+                await self._yield_if_spent()
                 data = self._take(size)
             else:
                 data = await self._read(size, begun)
@@ -141,7 +141,7 @@ class BufferedReader(BufferedFile):
                 size = self._size
             if not size:
                 return b""
-            await self._turn()
+            await self._yield_if_spent()
             ahead = self._ahead()
             if ahead:
                 return self._take(min(size, ahead))
@@ -160,7 +160,7 @@ class BufferedReader(BufferedFile):
             self._check_readable("peek")
             if self._writable:
                 await self._flush_and_step_back()
-            await self._turn()
+            await self._yield_if_spent()
             if not self._ahead():
                 self._forget_ahead()
                 await self._fill()
@@ -182,7 +182,7 @@ class BufferedReader(BufferedFile):
         async with self._lock:
             self._pause()
             self._check_readable()
-            await self._turn()
+            await self._yield_if_spent()
             if self._ahead() < len(target):
                 await self._write_first()
             ahead = self._ahead()
@@ -224,7 +224,7 @@ class BufferedReader(BufferedFile):
         async with self._lock:
             self._pause()
             self._check_readable()
-            await self._turn()
+            await self._yield_if_spent()
             line = await self._read_line(limit)
         self._serve()
         return line
