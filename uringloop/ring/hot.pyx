@@ -415,6 +415,8 @@ cdef class Dispatcher:
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
             self.reap_all()
+            # Behind what is small, which is told in the same tick.
+            self.add(ul_streams_give_turns(self.ring, self.events + self.count, self.capacity - self.count))
             if ul_ring_wants_room(self.ring) and ul_ring_make_room(self.ring) == 0:
                 self.grow(ul_ring_entries(self.ring, 1))
             self.tick.events = self.count - self.cursor
