@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tls import CERTIFICATE
+
 from .needs import missing, program
 from .processes import running
-from .tls import CERTIFICATE
 
 USER = "tester"
 _CONNECTIONS_MAX = 100

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.tls import CERTIFICATE
 from tests.variants import BOTH_SLEEPS
 
 from .databases import USER, Database
 from .needs import library
-from .tls import CERTIFICATE
 
 psycopg = library("psycopg")
 
