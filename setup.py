@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 # The package itself cannot be imported before it is built.
 core = runpy.run_path("uringloop/ring/build.py")
 halves = [
+    "uringloop/patched.pxd",
     "uringloop/tick.pxd",
     "uringloop/ring/hot.pxd",
     *(str(path) for path in sorted(Path("uringloop/ring").glob("hot_*.pxi"))),
@@ -20,7 +21,12 @@ setup(
         Extension(
             "uringloop.scheduler",
             ["uringloop/scheduler.pyx"],
-            depends=["uringloop/tick.pxd", "uringloop/scheduler_handles.pxi", "uringloop/scheduler_timers.pxi"],
+            depends=[
+                "uringloop/patched.pxd",
+                "uringloop/tick.pxd",
+                "uringloop/scheduler_handles.pxi",
+                "uringloop/scheduler_timers.pxi",
+            ],
             extra_compile_args=["-O2"],
         ),
         Extension(

@@ -27,6 +27,7 @@ LAYERS = (
     "companion",
     "operations",
     "ring",
+    "patched",
     "tick",
     "hooks",
 )

@@ -40,6 +40,7 @@ from .errors import unavailable
 from .workers import operation_error
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
+from ..patched cimport Patched, look_up, patched
 from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send
 
 _log = getLogger("asyncio")
@@ -380,7 +381,7 @@ cdef class Dispatcher:
             raise_errno(result)
         return result == -EINTR
 
-    cdef void begin_batch(self) noexcept:
+    cdef inline void begin_batch(self) noexcept:
         self.late = self.tick.unsent = self.tick.held = False
         if self.writes > 0:
             self.last_writes, self.writes = self.writes, 0
@@ -403,6 +404,9 @@ cdef class Dispatcher:
         Returns:
             The number of events to dispatch; 0 also after a signal or the timeout.
         """
+        return self.wait_for(timeout_ns)
+
+    cdef int wait_for(self, int64_t timeout_ns) except -1:
         cdef uint64_t completed
         cdef bint interrupted
         cdef int64_t deadline_ns = 0
@@ -440,7 +444,7 @@ cdef class Dispatcher:
         self.events = <ul_event *>events
         self.capacity = capacity
 
-    cdef int room(self):
+    cdef inline int room(self) noexcept:
         """Make room at the queue's end; returns the number of free places."""
         cdef int waiting = self.count - self.cursor
         if waiting == 0:
@@ -459,10 +463,11 @@ cdef class Dispatcher:
             if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
                 raise_errno(result)
             return 0
-        self.add(result)
+        if result > 0:
+            self.add(result)
         return result
 
-    cdef int reap_ready(self):
+    cdef int reap_ready(self) noexcept:
         """The same without a system call."""
         cdef int room = self.room()
         cdef int result = ul_reap_ready(self.ring, self.events + self.count, room)
