@@ -334,7 +334,7 @@ def _tiny(chance: random.Random) -> dict[str, Any]:
         "buffer_count": chance.choice((2, 8)),
         "buffer_size_bytes": chance.choice((64, 1024)),
         "buffer_count_max": chance.choice((8, 16)),
-        "bulk_buffer_count_max": chance.choice((0, 1)),
+        "bulk_stream_count_max": chance.choice((0, 1)),
     }
 
 
