@@ -7,7 +7,7 @@ help:
 	@echo 'make demo    install into a venv, then the doctor, an echo server with a client, and a file copy'
 	@echo 'make test    the tests on each interpreter found; VERSIONS="3.12" for some, ARGS="-k echo" for pytest'
 	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
-	@echo 'make lint    ruff, mypy --strict, and the C core with warnings as errors'
+	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make asan    the tests of the ring, streams and files on a core with AddressSanitizer'
 	@echo 'make clean   remove the venvs and everything that was built'

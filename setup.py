@@ -61,7 +61,12 @@ setup(
         Extension(
             "uringloop.scheduler",
             ["uringloop/scheduler.pyx"],
-            depends=["uringloop/tick.pxd", "uringloop/scheduler_handles.pxi", "uringloop/scheduler_timers.pxi"],
+            depends=[
+                "uringloop/patched.pxd",
+                "uringloop/tick.pxd",
+                "uringloop/scheduler_handles.pxi",
+                "uringloop/scheduler_timers.pxi",
+            ],
             extra_compile_args=["-O2"],
         ),
         Extension(

@@ -24,10 +24,10 @@ _TINY: dict[str, Any] = {
     "buffer_count": 2,
     "buffer_count_max": 2,
     "buffer_size_bytes": 64,
-    "bulk_buffer_count_max": 0,
+    "bulk_stream_count_max": 0,
 }
 #: A few bytes take many completions, so that those of several connections mix.
-_SMALL: dict[str, Any] = {"buffer_count": 256, "buffer_size_bytes": 64, "bulk_buffer_count_max": 0}
+_SMALL: dict[str, Any] = {"buffer_count": 256, "buffer_size_bytes": 64, "bulk_stream_count_max": 0}
 
 
 #: Optional features that every loop here does without.

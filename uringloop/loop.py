@@ -35,7 +35,7 @@ from .children.process import ProcessTransport, start_process
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
-from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
+from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import Datagram, Ring, Sockets, Stream, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
@@ -71,7 +71,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
         buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
         buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
-        bulk_buffer_count_max: streams at a time that may receive up to 256 KiB at once, because much comes; 0 for none.
+        bulk_stream_count_max: streams at a time that may receive up to 256 KiB at once, because much comes; 0 for none.
         spin_ns: as long as waits are short, wait awake for at most this long before sleeping in the ring; 0 never does.
 
     Raises:
@@ -90,7 +90,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         buffer_count: int = BUFFER_COUNT,
         buffer_count_max: int = BUFFER_COUNT_MAX,
         buffer_size_bytes: int = BUFFER_SIZE_BYTES,
-        bulk_buffer_count_max: int = BULK_BUFFER_COUNT_MAX,
+        bulk_stream_count_max: int = BULK_STREAM_COUNT_MAX,
         spin_ns: int = SPIN_NS,
     ) -> None:
         self._options = Options(
@@ -101,7 +101,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             buffer_count=buffer_count,
             buffer_count_max=buffer_count_max,
             buffer_size_bytes=buffer_size_bytes,
-            bulk_buffer_count_max=bulk_buffer_count_max,
+            bulk_stream_count_max=bulk_stream_count_max,
             spin_ns=spin_ns,
         )
         self._owner_thread: int | None = None

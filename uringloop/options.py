@@ -10,7 +10,7 @@ Sleep = Literal["auto", "selector", "ring"]
 
 #: About the time of falling asleep and waking up.
 SPIN_NS = 50_000
-BULK_BUFFER_COUNT_MAX = 1 << 20
+BULK_STREAM_COUNT_MAX = 1 << 20
 _SLEEPS = ("auto", "selector", "ring")
 _BUFFERS_MAX = 32768
 #: The first size of a completion queue that may grow.  Most loops never need more, and RLIMIT_MEMLOCK counts it.
@@ -37,7 +37,7 @@ class Options:
     buffer_count: int
     buffer_count_max: int
     buffer_size_bytes: int
-    bulk_buffer_count_max: int
+    bulk_stream_count_max: int
     spin_ns: int
 
     def __post_init__(self) -> None:
@@ -47,8 +47,8 @@ class Options:
         _check_count("buffer_count_max", self.buffer_count_max)
         if self.buffer_size_bytes < 1:
             raise ValueError(f"buffer_size_bytes must be positive, not {self.buffer_size_bytes!r}")
-        if self.bulk_buffer_count_max < 0:
-            raise ValueError(f"bulk_buffer_count_max must not be negative, not {self.bulk_buffer_count_max!r}")
+        if self.bulk_stream_count_max < 0:
+            raise ValueError(f"bulk_stream_count_max must not be negative, not {self.bulk_stream_count_max!r}")
         if self.spin_ns < 0:
             raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
@@ -65,7 +65,7 @@ class Options:
                 self.buffer_count,
                 self.buffer_size_bytes,
                 max(self.buffer_count, self.buffer_count_max),
-                self.bulk_buffer_count_max,
+                self.bulk_stream_count_max,
             )
         except BaseException:
             ring.close(only_watches=True)

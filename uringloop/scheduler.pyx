@@ -11,7 +11,6 @@ import asyncio
 
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
@@ -19,6 +18,7 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
+from .patched cimport Patched, look_up, patched
 from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
 
 cdef extern from *:
@@ -50,16 +50,8 @@ cdef int64_t SLICE_NS = 500_000
 cdef int64_t SLICE_MIN_NS = 15_000
 
 
-# The names are looked up each time: tools as nest_asyncio replace the classes.
-cdef dict FUTURES = vars(asyncio.futures)
-cdef dict TASKS = vars(asyncio.tasks)
-
-
-cdef inline look_up(dict names, name):
-    cdef PyObject *value = PyDict_GetItemWithError(names, name)
-    if value == NULL:
-        raise AttributeError(name)
-    return <object>value
+cdef Patched FUTURE = patched(asyncio.futures, "Future")
+cdef Patched TASK = patched(asyncio.tasks, "Task")
 
 
 include "scheduler_handles.pxi"
@@ -152,14 +144,14 @@ cdef class Scheduler:
 
     def create_future(self):
         """See `asyncio.loop.create_future`."""
-        return PyObject_Call(look_up(FUTURES, "Future"), (), self.keywords)
+        return PyObject_Call(look_up(&FUTURE), (), self.keywords)
 
     def create_task(self, coro, **keywords):
         """See `asyncio.loop.create_task`."""
         if self._task_factory is not None or self._debug:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
-        task = look_up(TASKS, "Task")
+        task = look_up(&TASK)
         return task(coro, loop=self, **keywords) if keywords else PyObject_Call(task, (coro,), self.keywords)
 
     def call_soon(self, callback, *args, context=None):

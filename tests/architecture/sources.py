@@ -30,6 +30,7 @@ LAYERS = (
     "engine",
     "selector",
     "ring",
+    "patched",
     "tick",
     "hooks",
 )

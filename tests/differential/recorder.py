@@ -2,20 +2,18 @@
 
 import asyncio
 import contextlib
-import functools
 import socket
-import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from tests.tls import client_context, server_context
+
 from .outcomes import LOCALHOST, described
 
 #: So that a queue is soon full.
 _KERNEL_BUFFER_BYTES = 1 << 16
-
-CERTIFICATE = Path(__file__).parent.parent / "loop" / "localhost.pem"
 
 
 class Notes(asyncio.BaseProtocol):
@@ -123,18 +121,6 @@ class Buffered(Notes, asyncio.BufferedProtocol):
 PROTOCOLS: dict[str, type[Notes]] = {"Protocol": Plain, "BufferedProtocol": Buffered}
 
 
-@functools.cache
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return context
-
-
-@functools.cache
-def client_tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=CERTIFICATE)
-
-
 @contextlib.asynccontextmanager
 async def connected(kind: str, client: Notes, server: Notes, folder: Path) -> AsyncIterator[None]:
     """Connect the two: over "tcp", "unix" or "tls".  Both are told the end before this ends."""
@@ -146,8 +132,8 @@ async def connected(kind: str, client: Notes, server: Notes, folder: Path) -> As
         await loop.create_unix_connection(lambda: client, path)
     else:
         tls = kind == "tls"
-        listening = await loop.create_server(lambda: server, LOCALHOST, 0, ssl=server_tls() if tls else None)
-        options = {"ssl": client_tls(), "server_hostname": "localhost"} if tls else {}
+        listening = await loop.create_server(lambda: server, LOCALHOST, 0, ssl=server_context() if tls else None)
+        options = {"ssl": client_context(), "server_hostname": "localhost"} if tls else {}
         await loop.create_connection(lambda: client, *listening.sockets[0].getsockname(), **options)
     await server.until("connection_made")
     listening.close()

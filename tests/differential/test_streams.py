@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.tls import client_context, server_context
 from tests.variants import BOTH_SLEEPS, FACTORIES
 
 from .outcomes import LOCALHOST, described, hearing, value
-from .recorder import client_tls, server_tls
 
 
 class End:
@@ -211,8 +211,8 @@ def play(name: str, kind: str, near_is_client: bool, variant: str) -> list[Any]:
             client = End(*await asyncio.open_unix_connection(path))
         else:
             tls = kind == "tls"
-            server = await asyncio.start_server(handle, LOCALHOST, 0, ssl=server_tls() if tls else None)
-            options = {"ssl": client_tls(), "server_hostname": "localhost"} if tls else {}
+            server = await asyncio.start_server(handle, LOCALHOST, 0, ssl=server_context() if tls else None)
+            options = {"ssl": client_context(), "server_hostname": "localhost"} if tls else {}
             client = End(*await asyncio.open_connection(*server.sockets[0].getsockname(), **options))
         for end in (client, await accepted):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):

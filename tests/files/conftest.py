@@ -2,20 +2,16 @@
 
 import asyncio
 import gc
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-import uringloop
+from tests.housekeeping import open_descriptors
+from tests.variants import FACTORIES, LoopFactory
 from uringloop.companion import submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-def open_descriptors() -> set[str]:
-    return {name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}
 
 
 async def quiet() -> None:
@@ -30,11 +26,11 @@ async def quiet() -> None:
 
 
 #: Without deferred completions a cancel meets results that came between the calls of the loop.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ring": {"sleep": "ring"},
-    "selector": {"sleep": "selector"},
-    "interrupting": {"sleep": "ring", "without": ("defer_taskrun",)},
-    "tiny": {"sleep": "ring", "sq_entries": 4, "cq_entries": 8},
+VARIANTS: dict[str, LoopFactory] = {
+    "ring": FACTORIES["ring"],
+    "selector": FACTORIES["selector"],
+    "interrupting": FACTORIES["ring-interrupting"],
+    "tiny": FACTORIES["ring-tiny"],
 }
 #: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
 WITH_ASYNCIO = [*VARIANTS, "asyncio"]
@@ -48,10 +44,7 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     if request.param == "threads":
         monkeypatch.setenv("URINGLOOP_DISABLE", "1")
 
-    def make_loop() -> asyncio.AbstractEventLoop:
-        if request.param in ("asyncio", "threads"):
-            return asyncio.SelectorEventLoop()
-        return uringloop.EventLoop(**VARIANTS[request.param])
+    make_loop = VARIANTS.get(request.param, FACTORIES["asyncio"])
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
         reported: list[dict[str, Any]] = []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from uringloop import files
 
 from .conftest import Run, quiet
@@ -247,7 +248,7 @@ def test_everything_cancelled_at_the_end_of_run(tmp_path: Path) -> None:
     import uringloop
 
     path = tmp_path / "file"
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
 
     async def main(turns: int) -> None:
         file = await files.open(path, "wb")
@@ -261,7 +262,7 @@ def test_everything_cancelled_at_the_end_of_run(tmp_path: Path) -> None:
         uringloop.run(main(turns))
         assert path.read_bytes() == b"%d" % turns
     gc.collect()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_close_of_a_pipe_that_nobody_reads(run: Run) -> None:

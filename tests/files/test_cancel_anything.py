@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from uringloop import files
 
-from .conftest import WITH_ASYNCIO, Run, open_descriptors, quiet
+from .conftest import WITH_ASYNCIO, Run, quiet
 
 SCHEDULES = int(os.environ.get("URINGLOOP_SCHEDULES", "500"))
 OLD = random.Random(1).randbytes(150_000)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from uringloop import files
 
 from .conftest import Run
@@ -176,7 +177,7 @@ def test_no_descriptor_left_to_open(run: Run, tmp_path: Path) -> None:
         # What is made on first use is there.
         await files.os.listdir(tmp_path)
         await files.os.stat(tmp_path)
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(open_descriptors())
         for name, call in calls.items():
             resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20, limits[1]))
             failed: list[OSError] = []
@@ -198,7 +199,7 @@ def test_no_descriptor_left_to_open(run: Run, tmp_path: Path) -> None:
             assert {error.errno for error in failed} == {errno.EMFILE}, name
             # A file without a name has none to tell.
             assert name == "TemporaryFile" or all(error.filename for error in failed), name
-            assert len(os.listdir("/proc/self/fd")) == before, name
+            assert len(open_descriptors()) == before, name
         assert path.read_bytes() == CONTENT
 
     run(main())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from uringloop import files
 from uringloop.files import direct, polled
 from uringloop.operations.file import Read
@@ -67,7 +68,7 @@ def device_polls(path: Path) -> bool:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(open_descriptors())
 
 
 @pytest.mark.usefixtures("said_to_poll")

@@ -13,18 +13,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import uringloop
 from tests.housekeeping import settle
+from tests.tls import client_context, server_context
 from uringloop import files
 from uringloop.operations import Fsync, Nop, Write
 from uringloop.ring import OPTIONAL
 
 _LATE_S = 5
 _TIMEOUT_S = 10
-_CERTIFICATE = Path(__file__).parents[1] / "loop" / "localhost.pem"
 _PLAIN = ("stream", "pipe", "datagram")
 _SOCK = ("sock", "sock-datagram")
 #: Nothing to send now, or nothing to receive; of a TLS socket too.
@@ -276,17 +275,13 @@ async def _connect(life: _Life, kind: str) -> _End:
 
 async def _connect_tls(life: _Life) -> _End:
     """The loop is the server; the client's handshake is made step by step."""
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(_CERTIFICATE)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
-    peer = ssl.create_default_context(cafile=str(_CERTIFICATE)).wrap_socket(
-        theirs, server_hostname="localhost", do_handshake_on_connect=False
-    )
+    peer = client_context().wrap_socket(theirs, server_hostname="localhost", do_handshake_on_connect=False)
     make = life.chance.choice((_Stream, _Buffered))
     loop = asyncio.get_running_loop()
-    accepting = loop.create_task(loop.connect_accepted_socket(lambda: make(life, peer), ours, ssl=server_side))
+    accepting = loop.create_task(loop.connect_accepted_socket(lambda: make(life, peer), ours, ssl=server_context()))
     while True:
         await asyncio.sleep(0)
         try:
@@ -339,7 +334,7 @@ def _tiny(chance: random.Random) -> dict[str, Any]:
         "buffer_count": chance.choice((2, 8)),
         "buffer_size_bytes": chance.choice((64, 1024)),
         "buffer_count_max": chance.choice((8, 16)),
-        "bulk_buffer_count_max": chance.choice((0, 1)),
+        "bulk_stream_count_max": chance.choice((0, 1)),
     }
 
 

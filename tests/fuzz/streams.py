@@ -105,7 +105,7 @@ def run(chance: random.Random) -> None:
         "buffer_count": chance.choice((1, 2, 16)),
         "buffer_size_bytes": chance.choice((64, 4096)),
         "buffer_count_max": chance.choice((16, 64)),
-        "bulk_buffer_count_max": chance.choice((0, 1, 64)),
+        "bulk_stream_count_max": chance.choice((0, 1, 64)),
     }
     with asyncio.Runner(loop_factory=lambda: uringloop.new_event_loop(**options)) as runner:
         runner.run(_life(chance))

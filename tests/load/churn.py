@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.housekeeping import open_descriptors
+
 _MESSAGE = b"x" * 100
 _CONNECTIONS_AT_ONCE = 50
 _TIMERS_AT_ONCE = 10_000
@@ -26,7 +28,7 @@ class Footprint:
     def now(cls) -> "Footprint":
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return cls(pages * os.sysconf("SC_PAGE_SIZE"), sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")))
+        return cls(pages * os.sysconf("SC_PAGE_SIZE"), sys.getallocatedblocks(), len(open_descriptors()))
 
     def __sub__(self, other: "Footprint") -> "Footprint":
         return Footprint(

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import socket
-import ssl
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.tls import client_context, server_context
 from tests.variants import BOTH_SLEEPS
 from uringloop import files
 
@@ -192,20 +192,11 @@ async def test_a_dropped_protocol_looks_at_its_transport() -> None:
         await last.until_called("connection_lost")
 
 
-def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    certificate = Path(__file__).with_name("localhost.pem")
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate)
-    client = ssl.create_default_context(cafile=str(certificate))
-    return server, client
-
-
 @usual
 @pytest.mark.parametrize("replaced", ["the same", "another"])
 async def test_the_protocol_below_tls_is_replaced_during_a_message(replaced: str) -> None:
     """What comes later goes to the new protocol of the raw transport, be it the same one."""
     loop = asyncio.get_running_loop()
-    server_side, client_side = tls_contexts()
     raw_received = Recorder()
 
     class Replacing(Recorder):
@@ -220,10 +211,10 @@ async def test_the_protocol_below_tls_is_replaced_during_a_message(replaced: str
             super().data_received(data)
 
     protocol = Replacing()
-    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, ssl=server_side)
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, ssl=server_context())
     address = server.sockets[0].getsockname()
     client = Recorder()
-    await loop.create_connection(lambda: client, *address, ssl=client_side, server_hostname="localhost")
+    await loop.create_connection(lambda: client, *address, ssl=client_context(), server_hostname="localhost")
     client.transport.write(b"first")
     await protocol.until_received(5)
     client.transport.write(b"second")

@@ -44,7 +44,7 @@ def run(test: Test, protocol: Callable[[], Observed] = Sizes, *, sleep: Any = "r
         assert bulk_streams() == 0
 
     def factory() -> uringloop.EventLoop:
-        return uringloop.EventLoop(sleep=sleep, buffer_size_bytes=BUFFER_BYTES, bulk_buffer_count_max=buffers)
+        return uringloop.EventLoop(sleep=sleep, buffer_size_bytes=BUFFER_BYTES, bulk_stream_count_max=buffers)
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
@@ -142,5 +142,5 @@ def test_each_end_in_bulk(end: str) -> None:
 
 
 def test_a_negative_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="bulk_buffer_count_max"):
-        uringloop.EventLoop(bulk_buffer_count_max=-1)
+    with pytest.raises(ValueError, match="bulk_stream_count_max"):
+        uringloop.EventLoop(bulk_stream_count_max=-1)

@@ -5,7 +5,6 @@ import contextlib
 import contextvars
 import errno
 import gc
-import os
 import socket
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from tests.variants import EVERY, RINGS, TINY
 
 from .datagrams import Echo, Recorder, a_tick, bound_socket, endpoint, name_of, on
@@ -373,7 +373,7 @@ async def test_sending_on_a_closed_endpoint_is_harmless() -> None:
 
 
 async def test_endpoints_come_and_go() -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(open_descriptors())
     async with endpoint(Echo()) as server:
         for number in range(200):
             async with endpoint() as client:
@@ -382,4 +382,4 @@ async def test_endpoints_come_and_go() -> None:
                     await client.until_datagrams(1)
     await a_tick()
     await a_tick()
-    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    assert len(open_descriptors()) <= descriptors + 1

@@ -8,15 +8,14 @@ connection has bytes of its own: bytes of another one show.
 import asyncio
 import os
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import uringloop
+from tests.tls import client_context, server_context
 from uringloop.operations import Write
 
 every_ring = pytest.mark.asyncio(loop_factories=("auto", "selector", "ring-plain", "ring-small", "ring-tiny"))
@@ -234,10 +233,6 @@ def send_in_order(end: socket.socket, waiting: list[bytes], *data: bytes) -> Non
 @pytest.mark.parametrize("kind", [Plain, Buffered])
 async def test_in_callbacks_of_a_tls_connection(kind: Any, log: int) -> None:
     loop = asyncio.get_running_loop()
-    certificate = Path(__file__).with_name("localhost.pem")
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(certificate)
-    client_side = ssl.create_default_context(cafile=str(certificate))
     circle, protocols, peers = Circle(log), [], []
     made: list[Any] = []
 
@@ -245,10 +240,10 @@ async def test_in_callbacks_of_a_tls_connection(kind: Any, log: int) -> None:
         made.append(kind(circle, len(made)))
         return made[-1]
 
-    server = await loop.create_server(accept, "127.0.0.1", 0, ssl=server_side)
+    server = await loop.create_server(accept, "127.0.0.1", 0, ssl=server_context())
     for number in range(COUNT):
         address = server.sockets[0].getsockname()
-        _, writer = await asyncio.open_connection(*address, ssl=client_side, server_hostname="localhost")
+        _, writer = await asyncio.open_connection(*address, ssl=client_context(), server_hostname="localhost")
         while len(made) <= number or not hasattr(made[number], "transport"):
             await asyncio.sleep(0)
         protocols.append(made[number])

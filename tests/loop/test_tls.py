@@ -1,18 +1,12 @@
-"""TLS: asyncio's own protocol over the transports.
-
-`localhost.pem` holds a key and a self-signed certificate for localhost, valid for a hundred years, made with
-`openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
--addext subjectAltName=DNS:localhost,IP:127.0.0.1`.
-"""
+"""TLS: asyncio's own protocol over the transports."""
 
 import asyncio
-import functools
 import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.tls import client_context, server_context
 from tests.variants import EVERY
 
 from .helpers import (
@@ -29,20 +23,6 @@ from .helpers import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
-
-_CERTIFICATE = Path(__file__).with_name("localhost.pem")
-
-
-@functools.cache
-def server_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_CERTIFICATE)
-    return context
-
-
-@functools.cache
-def client_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=_CERTIFICATE)
 
 
 async def connect(protocol: Recorder, address: tuple[str, int], **options: Any) -> None:

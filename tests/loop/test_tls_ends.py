@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.tls import CERTIFICATE, client_context, server_context
 from tests.variants import BOTH_SLEEPS, EVERY
 
 from .helpers import Echo, Recorder, close, ending, listening_socket, pattern, serving, socket_pair
-from .test_tls import _CERTIFICATE, client_context, connect, server_context
+from .test_tls import connect
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
 
@@ -24,12 +25,12 @@ pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
 def mutual_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """For a server that wants a certificate of its client, and chooses a protocol; and its client."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(_CERTIFICATE)
-    server.load_verify_locations(_CERTIFICATE)
+    server.load_cert_chain(CERTIFICATE)
+    server.load_verify_locations(CERTIFICATE)
     server.verify_mode = ssl.CERT_REQUIRED
     server.set_alpn_protocols(["h2", "http/1.1"])
-    client = ssl.create_default_context(cafile=_CERTIFICATE)
-    client.load_cert_chain(_CERTIFICATE)
+    client = ssl.create_default_context(cafile=CERTIFICATE)
+    client.load_cert_chain(CERTIFICATE)
     client.set_alpn_protocols(["http/1.1"])
     return server, client
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.tls import CERTIFICATE, client_context, server_context
 from tests.variants import BOTH_SLEEPS, RINGS
 
 from .helpers import LOCALHOST, BufferedRecorder, Echo, Recorder, ending, pattern, serving, socket_pair
-from .test_tls import _CERTIFICATE, client_context, connect, server_context
+from .test_tls import connect
 from .test_tls_ends import mutual_contexts, tls_pair
 
 pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
@@ -173,7 +174,7 @@ async def test_a_certificate_asked_for_after_the_handshake() -> None:
 async def test_what_is_written_in_a_renegotiation_follows_it() -> None:
     """OpenSSL takes nothing until the handshake is done.  Python's server cannot begin one, so it is openssl's."""
     loop = asyncio.get_running_loop()
-    command = ("openssl", "s_server", "-4", "-tls1_2", "-accept", "0", "-cert", str(_CERTIFICATE))
+    command = ("openssl", "s_server", "-4", "-tls1_2", "-accept", "0", "-cert", str(CERTIFICATE))
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=STDOUT)
     assert process.stdin is not None
     assert process.stdout is not None

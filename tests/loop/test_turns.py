@@ -12,14 +12,21 @@ import pytest
 from tests.variants import EVERY
 
 from . import datagrams
-from .helpers import Recorder, ending, facing_socket, fill, socket_pair
+from .helpers import Observed, Recorder, ending, facing_socket, fill, socket_pair
 
 pytestmark = pytest.mark.asyncio(loop_factories=EVERY)
+
+#: With everything at hand: the sizes of the receives are the senders'.
+_BULK = ("ring", "selector", "ring-plain", "selector-plain", "ring-interrupting", "selector-interrupting")
 
 _SENDERS = 6
 _QUESTIONS = 20
 #: Of each sender, while a byte of another waits: as much as asyncio reads in two ticks.
 _BYTES_MAX = 2 * 256 * 1024
+#: They send so much that a tick which serves all of them is a long one.
+_BULK_SENDERS = 40
+#: Of them, while a byte of another waits: the turns of a few ticks.
+_TURNS_MAX = 20
 #: A multishot receive takes up to 32 at once.
 _DATAGRAMS_MAX = 4 * 32
 #: Rather fail than hang.
@@ -70,6 +77,91 @@ async def test_all_senders_of_a_flood_get_their_turn() -> None:
         while len(served) < _SENDERS or min(served.values()) < 1 << 20:
             await asyncio.sleep(0)
         assert max(served.values()) < 8 * min(served.values())
+
+
+class Bulk(Observed, asyncio.Protocol):
+    """Has always much to receive, and counts how often it did."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        super().__init__()
+        self.peer = peer
+        self.turns = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.turns += 1
+        fill(self.peer)
+
+
+@contextlib.asynccontextmanager
+async def bulk() -> AsyncIterator[list[Bulk]]:
+    """Connections that have sent much for a while, and go on."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as sockets:
+        protocols = []
+        for _ in range(_BULK_SENDERS):
+            pair = [sockets.enter_context(sock) for sock in socket.socketpair()]
+            for sock in pair:
+                sock.setblocking(False)
+            protocols.append(Bulk(pair[0]))
+            await loop.connect_accepted_socket(lambda protocol=protocols[-1]: protocol, pair[1])  # type: ignore[misc]
+        async with ending(*protocols), asyncio.timeout(3 * _TIMEOUT_S):
+            for protocol in protocols:
+                fill(protocol.peer)
+            while min(protocol.turns for protocol in protocols) < 24:
+                await asyncio.sleep(0)
+            for protocol in protocols:
+                protocol.turns = 0
+            yield protocols
+
+
+@pytest.mark.asyncio(loop_factories=_BULK)
+async def test_a_tick_serves_few_of_many_senders_in_bulk() -> None:
+    async with facing_socket(Recorder()) as (asked, peer), bulk() as protocols:
+        for number in range(_QUESTIONS):
+            for protocol in protocols:
+                protocol.turns = 0
+            peer.send(b"?")
+            await asked.until_received(number + 1)
+            assert sum(protocol.turns for protocol in protocols) <= _TURNS_MAX
+
+
+@pytest.mark.asyncio(loop_factories=("asyncio", *_BULK))
+async def test_senders_in_bulk_take_turns() -> None:
+    async with bulk() as protocols:
+        while min(protocol.turns for protocol in protocols) < 5:
+            await asyncio.sleep(0)
+            turns = [protocol.turns for protocol in protocols]
+            assert max(turns) <= min(turns) + 2
+
+
+@pytest.mark.asyncio(loop_factories=("asyncio", *_BULK))
+async def test_who_pauses_before_its_turn_keeps_quiet_until_it_resumes() -> None:
+    async with bulk() as protocols:
+        resumed, paused = protocols[::2], protocols[1::2]
+        for protocol in protocols:
+            protocol.transport.pause_reading()
+        for protocol in resumed:
+            protocol.transport.resume_reading()
+        before = [protocol.turns for protocol in paused]
+        while min(protocol.turns for protocol in resumed) < 5:
+            await asyncio.sleep(0)
+        assert [protocol.turns for protocol in paused] == before
+        for protocol in paused:
+            protocol.transport.resume_reading()
+        while min(protocol.turns for protocol in paused) < 5:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio(loop_factories=("asyncio", *_BULK))
+async def test_who_ends_before_its_turn_is_not_served() -> None:
+    async with bulk() as protocols:
+        for protocol in protocols[::2]:
+            protocol.transport.abort()
+        before = [protocol.turns for protocol in protocols[::2]]
+        while min(protocol.turns for protocol in protocols[1::2]) < 5:
+            await asyncio.sleep(0)
+        assert [protocol.turns for protocol in protocols[::2]] == before
+        assert all("connection_lost" in protocol.calls for protocol in protocols[::2])
 
 
 class FloodedDatagrams(datagrams.Recorder):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,11 @@ def running_loop() -> uringloop.EventLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, uringloop.EventLoop)
     return loop
+
+
+def connect(listener: socket.socket) -> socket.socket:
+    """Return a client of a listening TCP socket."""
+    return socket.create_connection(listener.getsockname())
 
 
 async def submit(operation: Operation) -> Any:

@@ -6,32 +6,20 @@ import gc
 import os
 import select
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kernel import needs
-from tests.loop.helpers import listening_socket, socket_pair
+from tests.loop.helpers import socket_pair
 from tests.operations.covering import works
-from tests.operations.helpers import opened, pipe, running_loop, submit
+from tests.operations.helpers import connect, opened, pipe, running_loop, submit
 from tests.variants import BOTH_SLEEPS, TINY
 from uringloop.operations import Accept, Nop, Open, Read, ReadMany, Ready, Receive, Timeout, Write
 from uringloop.operations.multishot import HELD_MAX
 
 pytestmark = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
 LONG_NS = 3600 * 10**9
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with listening_socket() as sock:
-        sock.setblocking(False)
-        yield sock
-
-
-def connect(listener: socket.socket) -> socket.socket:
-    return socket.create_connection(listener.getsockname())
 
 
 # Many

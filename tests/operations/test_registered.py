@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.housekeeping import open_descriptors
 from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.covering import fails, works
@@ -143,7 +144,7 @@ async def test_no_table_and_no_file() -> None:
 async def test_descriptors_that_only_the_ring_has(tmp_path: Path) -> None:
     loop = running_loop()
     table = loop.ring.register_files(8)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     slot = await submit(Open(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT, slot=ANY_SLOT))
     other = await submit(OpenWithin(tmp_path / "file", os.O_RDONLY, slot=Slot(5)))
     assert (type(slot), slot, other) == (Slot, 0, Slot(5))
@@ -156,7 +157,7 @@ async def test_descriptors_that_only_the_ring_has(tmp_path: Path) -> None:
     assert await submit(Read(reading, buffer := bytearray(5))) == 5
     assert buffer == b"piped"
     assert (await submit(MakePipe(slot=Slot(2)))) == (Slot(2), Slot(3))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
     for each in (slot, other, reading, writing, Slot(2), Slot(3)):
         assert await submit(Close(each)) == 0
     await refused(Close(slot), errno.EBADF)

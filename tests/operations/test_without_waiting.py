@@ -5,7 +5,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,22 +13,11 @@ import pytest
 import uringloop
 from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
-from tests.operations.helpers import pipe, running_loop
+from tests.operations.helpers import connect, pipe, running_loop
 from uringloop.operations import Accept, Chain, ChainError, Nop, Operation, Ready, Receive, Timeout, Write
 from uringloop.ring import Ring, SqeFlag
 
 LONG_NS = 3600 * 10**9
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with listening_socket() as sock:
-        sock.setblocking(False)
-        yield sock
-
-
-def connect(listener: socket.socket) -> socket.socket:
-    return socket.create_connection(listener.getsockname())
 
 
 def test_a_loop_that_closes_ends_its_chains() -> None:

@@ -9,8 +9,9 @@ from tests.children import script
 
 #: `fork()` in each callback; a child leaves it as the first argument says, on the loop that the second one names.
 COMMON = """
-import asyncio, os, select, signal, socket, ssl, sys, tempfile, warnings
+import asyncio, os, select, signal, socket, sys, tempfile, warnings
 import uringloop
+from tests.tls import client_context, server_context
 from uringloop import files
 from uringloop.operations import Poll
 
@@ -149,18 +150,14 @@ async def datagram():
     await asyncio.sleep(0.01)
 
 async def tls():
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain("tests/loop/localhost.pem")
-    client_side = ssl.create_default_context(cafile="tests/loop/localhost.pem")
-    client_side.check_hostname = False
     protocols = []
     def factory():
         protocols.append(Plain())
         return protocols[0]
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=server_side)
+    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=server_context())
     reader, writer = await asyncio.open_connection(
-        *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
     )
     writer.write(b"abcdef")
     while not protocols:

@@ -1,5 +1,6 @@
 """What the tests of the bare ring share."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -21,3 +22,11 @@ def ring() -> Iterator[Ring]:
         yield ring
         if not ring.closed:
             assert ring.in_flight == 0
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs

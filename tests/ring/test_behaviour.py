@@ -6,7 +6,6 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from uringloop.operations import Accept, Nop, Open, Read, Ready, ReceiveInto, Se
 from uringloop.ring import Opcode, Pin, Ring, SqeFlag, SqPoll
 
 MULTISHOT = 1 << 1
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 def _never(data: bytes) -> None:

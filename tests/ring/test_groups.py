@@ -4,7 +4,6 @@ import errno
 import gc
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +11,6 @@ from tests.kernel import needs
 from uringloop.ring import BufferGroup, Completion, CqeFlag, Opcode, Ring, SqeFlag
 
 MULTISHOT = 1 << 1
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 def receive(ring: Ring, group: BufferGroup, ours: socket.socket) -> Completion:

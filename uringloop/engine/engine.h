@@ -43,6 +43,8 @@ void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
 void ul_stream_recycle(ul_stream *stream, const ul_event *event);
 int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes);
+int ul_stream_takes_much(ul_stream *stream);
+int ul_streams_give_turns(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
 void ul_stream_send_queued(ul_stream *stream);

@@ -29,6 +29,12 @@ cdef extern from *:
         return Py_TYPE(descriptor)->tp_descr_get(descriptor, owner, (PyObject *)Py_TYPE(owner));
     }
 
+    /* PyDict_Size of what is known to be one. */
+    static inline Py_ssize_t size_of_dict(PyObject *dict)
+    {
+        return ((PyDictObject *)dict)->ma_used;
+    }
+
     /* Where a socket object has its descriptor: before its family. */
     static Py_ssize_t descriptor_offset(PyObject *family)
     {
@@ -39,6 +45,7 @@ cdef extern from *:
     """
     Py_ssize_t descriptor_offset(object family)
     object get_member(object descriptor, object owner)
+    Py_ssize_t size_of_dict(dict names)
     object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallOneArg(object callable, object argument)
 
@@ -48,7 +55,7 @@ cdef enum:
     # Room for the address of any family.
     ADDRESS_BYTES = 128
     # So many waits are looked through each tick, more only so often.
-    FEW_WAITS = 256
+    FEW_WAITS = 32
     LOOK_INTERVAL_NS = 10_000_000
 
 cdef object SocketType = socket.socket
@@ -56,8 +63,7 @@ cdef object SocketType = socket.socket
 cdef object FILENO = socket.SocketType.fileno
 # A plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
 cdef object TYPE = socket.SocketType.type
-# Looked up each time: tools as nest_asyncio replace the class.
-cdef dict FUTURES = vars(asyncio.futures)
+cdef Patched FUTURE = patched(asyncio.futures, "Future")
 
 
 cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
@@ -85,7 +91,7 @@ cdef Py_ssize_t DESCRIPTOR_OFFSET = descriptor_offset(BareSocket.__dict__["famil
 
 cdef int descriptor_of(sock) except? -2:
     """Return the socket's descriptor, -1 if it is closed.  A call of `fileno` would cost more than a tick may."""
-    if DESCRIPTOR_OFFSET > 0 and isinstance(sock, BareSocket):
+    if DESCRIPTOR_OFFSET > 0 and (type(sock) is SocketType or isinstance(sock, BareSocket)):
         return (<int *>(<char *><PyObject *>sock + DESCRIPTOR_OFFSET))[0]
     return sock.fileno()
 
@@ -147,11 +153,13 @@ cdef class Sockets:
 
     def wait(self, int64_t timeout_ns):
         """Look for sockets that were closed, then wait; see `Dispatcher.wait`."""
-        return self.dispatcher.wait(self.look(timeout_ns))
+        if self.receiving_count > 0 or size_of_dict(self.held) > 0:
+            timeout_ns = self.look(timeout_ns)
+        return self.dispatcher.wait_for(timeout_ns)
 
-    def look(self, int64_t timeout_ns):
+    cpdef int64_t look(self, int64_t timeout_ns) except? -2:
         """Cancel what waits on sockets that were closed; return how long to sleep, less if that is yet to come."""
-        cdef Py_ssize_t count = self.receiving_count + len(self.held)
+        cdef Py_ssize_t count = self.receiving_count + size_of_dict(self.held)
         cdef int64_t now_ns
         if count == 0:
             return timeout_ns
@@ -172,6 +180,8 @@ cdef class Sockets:
             if descriptor_of(receiving.sock) != receiving.fd and not self.ends(receiving, receiving.token):
                 self.left[receiving.fd] = receiving.waiter
                 receiving.leave()
+        if size_of_dict(self.held) == 0:
+            return
         closed = None
         for operation, sock in self.held.items():
             if descriptor_of(sock) != operation.fd:
@@ -261,7 +271,7 @@ cdef class Sockets:
         receiving.sock = sock
         receiving.fd = fd
         receiving.size_bytes = size_bytes
-        receiving.waiter = PyObject_Call(FUTURES["Future"], (), self.of_loop)
+        receiving.waiter = PyObject_Call(look_up(&FUTURE), (), self.of_loop)
         receiving.stage()
         receiving.join()
         return receiving

@@ -60,20 +60,22 @@ int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint
     return 0;
 }
 
-int ul_streams_waiting(ul_ring *ring) { return ring->to_send != NULL || ring->to_receive != NULL; }
+int ul_streams_waiting(ul_ring *ring)
+{
+    return ring->to_send != NULL || ring->to_receive.first != NULL || ring->to_take.first != NULL;
+}
 
 /* Stages what queued up during the dispatch; the number of sends, or a negative errno. */
 int ul_streams_stage(ul_ring *ring)
 {
-    while (ring->to_receive != NULL) {
-        ul_stream *stream = ring->to_receive;
+    ul_stream *stream;
+    while ((stream = ring->to_receive.first) != NULL) {
         if (stream->wanted && stream->receive_token == 0) {
             int error = ul_stream_stage_receive(stream);
             if (error < 0)
                 return error;
         }
-        ring->to_receive = stream->next_to_receive;
-        stream->queued_to_receive = 0;
+        ul_stream_leave_turns(stream);
     }
     return ul_streams_stage_sends(ring);
 }
@@ -157,17 +159,7 @@ static void unlink_stream(ul_ring *ring, ul_stream *stream)
         link = &(*link)->next_to_send;
     if (stream->queued_to_send)
         *link = stream->next_to_send;
-    ul_stream *before = NULL;
-    link = &ring->to_receive;
-    while (stream->queued_to_receive && *link != stream) {
-        before = *link;
-        link = &before->next_to_receive;
-    }
-    if (stream->queued_to_receive) {
-        *link = stream->next_to_receive;
-        if (ring->last_to_receive == stream)
-            ring->last_to_receive = before;
-    }
+    ul_stream_leave_turns(stream);
 }
 
 /* Only when nothing of it is in flight. */

@@ -12,11 +12,14 @@ struct ul_stream {
     int fd;
     uint32_t slot;
     uint64_t receive_token, send_token; /* 0: not in flight */
-    ul_stream *next_to_send, *next_to_receive;
-    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
+    ul_stream *next_to_send, *next_in_turns;
+    ul_turns *turns; /* those that it waits in, or NULL */
+    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
     uint8_t by_readiness;       /* so many receives more by readiness, though it has a group */
     uint8_t bulk, full_buffers; /* by readiness, because much comes; how much speaks for it */
+    uint8_t takes_much;         /* the last take by readiness was much */
+    uint8_t much_lately;        /* so many takes more it waits for its turn */
     uint8_t pipe, polls, watches, receive_polls, send_polls;
     uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
     uint8_t wrote, goes_on;                /* of own_tcp: in the batch of first_batch; and in another one, or longer */
@@ -34,6 +37,7 @@ int ul_stream_stage_receive(ul_stream *stream);
 int ul_stream_cancel_receive(ul_stream *stream);
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_stream_leave_bulk(ul_stream *stream);
+void ul_stream_leave_turns(ul_stream *stream);
 
 int ul_streams_stage_sends(ul_ring *ring);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);

@@ -58,7 +58,6 @@ cdef class Stream(Endpoint):
     cdef Tls tls  # None: no TLS
     cdef list held  # None: nothing
     cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
-    cdef bint much_comes  # the last time by readiness
     cdef bint orphaned  # its loop is being closed: nobody hears of it any more
     cdef int lost_writes
     cdef bint nagles, has_written
@@ -231,7 +230,7 @@ cdef class Stream(Endpoint):
         cdef int size
         if self.closing or self.paused or self.held:
             return
-        if self.much_comes and not self.buffered and not self.feeds:
+        if ul_stream_takes_much(self.handle) and not self.buffered and not self.feeds:
             self.receive_much()
             return
         cdef char *data = dispatcher.take_received()
@@ -259,7 +258,6 @@ cdef class Stream(Endpoint):
     cdef int take(self, char *data) except -1:
         """The number of bytes received, 0 for none: the end and an error are told."""
         cdef int size = ul_stream_take(self.handle, data, READY_BYTES)
-        self.much_comes = size >= LARGE_BYTES
         if size == 0:
             self.end(EOF)
         elif size < 0 and size != -EAGAIN:

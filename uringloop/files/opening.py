@@ -266,17 +266,26 @@ async def open_raw(
 
 async def _open(loop: asyncio.AbstractEventLoop, submitter: Submitter, operation: Open) -> int:
     """Run an `Open`.  One that takes long, as for a FIFO without a reader, does not use up the kernel's workers."""
-    with contextlib.ExitStack() as stack:
-
-        def make_room() -> None:
-            stack.enter_context(_one_worker_more(submitter))
-            # A new worker is made when something is queued, and not when the limit is raised.
-            queued = Nop()
-            queued.modifiers = SqeFlag.ASYNC
-            stack.callback(loop.create_task(submitter.submit(queued)).cancel)
-
-        stack.callback(loop.call_later(_LONG_SECONDS, make_room).cancel)
+    # Made by the timer: nearly all opens take less long, and pay for the timer alone.
+    room: list[contextlib.ExitStack] = []
+    timer = loop.call_later(_LONG_SECONDS, _make_room, loop, submitter, room)
+    try:
         return int(await submitter.submit(operation))
+    finally:
+        timer.cancel()
+        for stack in room:
+            stack.close()
+
+
+def _make_room(loop: asyncio.AbstractEventLoop, submitter: Submitter, room: list[contextlib.ExitStack]) -> None:
+    """Allow one kernel worker more until the stack that this adds to `room` is closed."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_worker_more(submitter))
+        # A new worker is made when something is queued, and not when the limit is raised.
+        queued = Nop()
+        queued.modifiers = SqeFlag.ASYNC
+        stack.callback(loop.create_task(submitter.submit(queued)).cancel)
+        room.append(stack.pop_all())
 
 
 @contextlib.contextmanager

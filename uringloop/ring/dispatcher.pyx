@@ -40,6 +40,7 @@ from .errors import unavailable
 from .workers import operation_error
 from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
 
+from ..patched cimport Patched, look_up, patched
 from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send
 
 _log = getLogger("asyncio")
@@ -377,7 +378,7 @@ cdef class Dispatcher:
             raise_errno(result)
         return result == -EINTR
 
-    cdef void begin_batch(self) noexcept:
+    cdef inline void begin_batch(self) noexcept:
         self.late = self.tick.unsent = self.tick.held = False
         if self.writes > 0:
             self.last_writes, self.writes = self.writes, 0
@@ -400,6 +401,9 @@ cdef class Dispatcher:
         Returns:
             The number of events to dispatch; 0 also after a signal or the timeout.
         """
+        return self.wait_for(timeout_ns)
+
+    cdef int wait_for(self, int64_t timeout_ns) except -1:
         cdef uint64_t completed
         cdef bint interrupted
         cdef int64_t deadline_ns = 0
@@ -412,6 +416,8 @@ cdef class Dispatcher:
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
             self.reap_all()
+            # Behind what is small, which is told in the same tick.
+            self.add(ul_streams_give_turns(self.ring, self.events + self.count, self.capacity - self.count))
             if ul_ring_wants_room(self.ring) and ul_ring_make_room(self.ring) == 0:
                 self.grow(ul_ring_entries(self.ring, 1))
             self.tick.events = self.count - self.cursor
@@ -435,7 +441,7 @@ cdef class Dispatcher:
         self.events = <ul_event *>events
         self.capacity = capacity
 
-    cdef int room(self):
+    cdef inline int room(self) noexcept:
         """Make room at the queue's end; returns the number of free places."""
         cdef int waiting = self.count - self.cursor
         if waiting == 0:
@@ -454,10 +460,11 @@ cdef class Dispatcher:
             if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
                 raise_errno(result)
             return 0
-        self.add(result)
+        if result > 0:
+            self.add(result)
         return result
 
-    cdef int reap_ready(self):
+    cdef int reap_ready(self) noexcept:
         """The same without a system call."""
         cdef int room = self.room()
         cdef int result = ul_reap_ready(self.ring, self.events + self.count, room)

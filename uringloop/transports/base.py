@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..hooks import PrivateTransport, TransportSocket
 from ..operations import address
-from ..ring import Endpoint
+from ..ring import Datagram, Stream
 
 _log = logging.getLogger("asyncio")
 
@@ -33,7 +33,7 @@ class EndpointTransport:
     if TYPE_CHECKING:
         _loop: Any
         _extra: dict[str, Any]
-        _endpoint: Endpoint
+        _endpoint: Stream | Datagram
 
     @property
     def _protocol(self) -> Any:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tls import CERTIFICATE
+
 from .needs import missing, program
 from .processes import running
-from .tls import CERTIFICATE
 
 USER = "tester"
 _CONNECTIONS_MAX = 100
@@ -127,3 +128,10 @@ def redis() -> Iterator[Database]:
             server.until_says("(?i)ready to accept connections")
             yield Database(folder, port, tls_port)
             server.stop(signal.SIGTERM)
+
+
+async def insert_both(connection: Any) -> None:
+    """Insert two rows into table `t` in one transaction, of which the second is refused where 1 is in it already."""
+    async with connection.transaction():
+        await connection.execute("INSERT INTO t VALUES (2, '')")
+        await connection.execute("INSERT INTO t VALUES (1, '')")

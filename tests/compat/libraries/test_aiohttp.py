@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.tls import client_context, server_context
 from tests.variants import BOTH_SLEEPS
 
 from .aiohttp_app import aiohttp, make, web
@@ -26,7 +27,6 @@ from .http_client import (
 )
 from .processes import Server, module, running
 from .sockets_client import check_echo
-from .tls import client_context, server_context
 
 pytestmark = pytest.mark.compat
 on_every_loop = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.tls import client_context, server_context
 from tests.variants import BOTH_SLEEPS, FACTORIES
 
 from .needs import library
-from .tls import client_context, server_context
 
 anyio = library("anyio")
 tls = library("anyio.streams.tls")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.tls import client_context
 from tests.variants import BOTH_SLEEPS
 
-from .databases import USER, Database
+from .databases import USER, Database, insert_both
 from .needs import library
-from .tls import client_context
 
 asyncpg = library("asyncpg")
 
@@ -29,12 +29,6 @@ async def connection(postgresql: Database) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(**address(postgresql))
     yield connection
     await connection.close()
-
-
-async def insert_both(connection: Any) -> None:
-    async with connection.transaction():
-        await connection.execute("INSERT INTO t VALUES (2, '')")
-        await connection.execute("INSERT INTO t VALUES (1, '')")
 
 
 async def test_values_and_transactions(connection: Any) -> None:

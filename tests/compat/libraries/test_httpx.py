@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.tls import CERTIFICATE, client_context
 from tests.variants import BOTH_SLEEPS
 
 from .http_client import LARGE_BYTES, large_body
 from .needs import library
 from .processes import Server, module, running
-from .tls import CERTIFICATE, client_context
 
 httpx = library("httpx")
 library("uvicorn")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.tls import CERTIFICATE, client_context
 from tests.variants import BOTH_SLEEPS
 
 from .http_client import (
@@ -22,7 +23,6 @@ from .http_client import (
 from .needs import library
 from .processes import Server, running
 from .sockets_client import check_echo
-from .tls import CERTIFICATE, client_context
 
 library("hypercorn")
 library("h2")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.tls import CERTIFICATE
 from tests.variants import BOTH_SLEEPS
 
-from .databases import USER, Database
+from .databases import USER, Database, insert_both
 from .needs import library
-from .tls import CERTIFICATE
 
 psycopg = library("psycopg")
 
@@ -34,12 +34,6 @@ async def connection(postgresql: Database) -> AsyncIterator[Any]:
 async def value(connection: Any, query: str, *arguments: Any) -> Any:
     row = await (await connection.execute(query, arguments)).fetchone()
     return row[0]
-
-
-async def insert_both(connection: Any) -> None:
-    async with connection.transaction():
-        await connection.execute("INSERT INTO t VALUES (2, '')")
-        await connection.execute("INSERT INTO t VALUES (1, '')")
 
 
 async def test_values_and_transactions(connection: Any) -> None:

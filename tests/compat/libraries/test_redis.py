@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.tls import CERTIFICATE
 from tests.variants import BOTH_SLEEPS
 
 from .databases import Database
 from .needs import library
-from .tls import CERTIFICATE
 
 redis = library("redis.asyncio")
 exceptions = library("redis.exceptions")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.tls import client_context, server_context
 from tests.variants import BOTH_SLEEPS
 
 from .needs import library
 from .processes import running
 from .sockets_client import ConnectionClosed, check_echo, open_websocket
-from .tls import client_context, server_context
 
 client = library("websockets.asyncio.client")
 server = library("websockets.asyncio.server")

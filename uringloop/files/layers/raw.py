@@ -291,13 +291,14 @@ class RawFile(Position, File[bytes]):
         while True:
             own = not self._positioned or self.mode_flags.appending
             position = CURRENT_POSITION if own else self.position()
-            if self._may_poll_in_vain() and not is_ready(self._descriptor.fd, select.POLLOUT):
-                count_now = await self._write_beside(data, position)
-                if count_now:
-                    return count_now
-            elif self._positioned:
-                # Files on disk are always ready, and are not asked again.
-                self._polls_in_vain = False
+            if self._polls_in_vain is not False and self._may_poll_in_vain():
+                if not is_ready(self._descriptor.fd, select.POLLOUT):
+                    count_now = await self._write_beside(data, position)
+                    if count_now:
+                        return count_now
+                elif self._positioned:
+                    # Files on disk are always ready, and are not asked again.
+                    self._polls_in_vain = False
             operation = Write(self._descriptor, data, position)
             try:
                 count: int = await self._submitter.submit(operation)
@@ -307,7 +308,8 @@ class RawFile(Position, File[bytes]):
                 await self._submitter.submit(Ready(self._descriptor, select.POLLOUT))
                 continue
             finally:
-                self._wrote(operation, position)
+                self.uncertain |= operation.in_flight
+                self._moved(operation.moved_bytes, position)
             if count == 0:
                 raise OSError(errno.EIO, "a write wrote nothing", self._descriptor.filename)
             return count
@@ -343,10 +345,6 @@ class RawFile(Position, File[bytes]):
             raise
         self._moved(count, position)
         return count
-
-    def _wrote(self, operation: Write, position: int) -> None:
-        self.uncertain |= operation.in_flight
-        self._moved(operation.moved_bytes, position)
 
     def _moved(self, count: int, position: int) -> None:
         self.written_bytes += count

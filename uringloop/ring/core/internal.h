@@ -57,6 +57,11 @@ typedef struct {
 #define UL_STAMP_SHIFT 52
 #define UL_STAMP_MASK (~0ULL << UL_STAMP_SHIFT)
 
+/* Streams that wait for their turn: first come, first served. */
+typedef struct {
+    ul_stream *first, *last;
+} ul_turns;
+
 struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
@@ -82,7 +87,8 @@ struct ul_ring {
     int64_t refused_since_ns;
     ul_slots streams, datagrams;
     ul_stream *to_send;    /* streams with bytes queued and no send staged */
-    ul_stream *to_receive, *last_to_receive; /* streams that want bytes and have no receive staged */
+    ul_turns to_receive; /* streams that want bytes and have no receive staged */
+    ul_turns to_take;    /* streams that have received much lately, and that a poll has reported readable */
     ul_datagram *datagrams_to_send, *datagrams_to_receive, *last_datagram_to_receive; /* the same of datagram sockets */
     ul_chunk *spare_chunks;
     uint32_t spare_chunk_count;

@@ -53,7 +53,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
         return error;
     /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the
      * GIL, which beside a busy thread would take milliseconds to come back. */
-    if (sends || cqes_ready(ring) || deferred_work(ring))
+    if (sends || cqes_ready(ring) || deferred_work(ring) || ring->to_take.first != NULL)
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
 }

@@ -1,0 +1,58 @@
+# A class that tools as nest_asyncio may replace in its module, looked up again only after that module has changed.
+
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint64_t
+
+cdef extern from *:
+    """
+    /* Another number after each change of a dict; 0 where Python keeps none, from 3.14 on. */
+    static inline uint64_t dict_version(PyObject *dict)
+    {
+    #if PY_VERSION_HEX < 0x030E0000
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        return ((PyDictObject *)dict)->ma_version_tag;
+    #pragma GCC diagnostic pop
+    #else
+        (void)dict;
+        return 0;
+    #endif
+    }
+    """
+    uint64_t dict_version(PyObject *dict)
+
+
+cdef struct Patched:
+    # The module's names are held for ever, and hold the value as long as their version is this.
+    PyObject *names
+    PyObject *name
+    PyObject *value
+    uint64_t version
+
+
+cdef inline Patched patched(module, name):
+    """Return what finds a name of a module by `look_up`."""
+    cdef Patched found
+    names = vars(module)
+    Py_INCREF(names)
+    Py_INCREF(name)
+    found.names, found.name, found.value, found.version = <PyObject *>names, <PyObject *>name, NULL, 0
+    return found
+
+
+cdef inline object look_up(Patched *patched):
+    """Return the value that the name has now."""
+    if dict_version(patched.names) != patched.version or patched.version == 0:
+        search(patched)
+    return <object>patched.value
+
+
+cdef inline int search(Patched *patched) except -1:
+    patched.version = 0
+    patched.value = PyDict_GetItemWithError(<object>patched.names, <object>patched.name)
+    if patched.value == NULL:
+        raise AttributeError(<object>patched.name)
+    patched.version = dict_version(patched.names)
+    return 0
