@@ -17,7 +17,7 @@ from .abi import (
     Unregister,
 )
 from .available import is_available
-from .errors import RingUnavailableError, disabled_by_variable, unavailable_if_refused
+from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
 from .groups import BufferGroup
 from .hot import (
@@ -96,5 +96,4 @@ __all__ = [
     "read_into_now",
     "read_now",
     "status_now",
-    "unavailable_if_refused",
 ]
