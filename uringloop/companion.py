@@ -27,7 +27,6 @@ from .ring import (
     RingUnavailableError,
     disabled_by_variable,
     open_eventfd,
-    unavailable_if_refused,
 )
 
 _BOUNDED_WORKERS_PER_CPU = 4
@@ -130,12 +129,7 @@ class Companion:
 
     def _make_ring(self) -> Ring:
         ring = Ring()
-        try:
-            with unavailable_if_refused():
-                ring.register_eventfd(self._eventfd)
-        except BaseException:
-            ring.close(only_watches=True)
-            raise
+        ring.signal_or_close(self._eventfd)
         ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
         return ring
 

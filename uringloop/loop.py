@@ -36,7 +36,7 @@ from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream, unavailable_if_refused
+from .ring import Datagram, Ring, Sockets, Stream
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .selector.selector import Selector
@@ -225,12 +225,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _open_other_ring(self) -> Ring:
         """Open a ring for this thread that signals the same eventfd."""
         ring = self._options.open_ring(enable=True)
-        try:
-            with unavailable_if_refused():
-                ring.register_eventfd(self._eventfd)
-        except BaseException:
-            ring.close(only_watches=True)
-            raise
+        ring.signal_or_close(self._eventfd)
         return ring
 
     def _close_ring(self, ring: Ring) -> None:

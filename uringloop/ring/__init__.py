@@ -35,7 +35,7 @@ from .dispatcher import (
     read_now,
     status_now,
 )
-from .errors import RingUnavailableError, disabled_by_variable, unavailable_if_refused
+from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
 from .groups import BufferGroup
 from .memory import Vector
@@ -94,5 +94,4 @@ __all__ = [
     "read_into_now",
     "read_now",
     "status_now",
-    "unavailable_if_refused",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from .abi import Opcode, Register, Restriction, Unregister
 from .core._cffi import ffi, lib
-from .errors import unavailable
+from .errors import unavailable, unavailable_if_refused
 
 _NO_TIMEOUT = (-1, -1)
 _NS_PER_S = 1_000_000_000
@@ -86,7 +86,27 @@ class Registration:
         memory = ffi.NULL if argument is None else ffi.from_buffer(argument)
         return check_errno(lib.ul_ring_register(lib.ul_ring_fd(handle), opcode, memory, count))
 
+    def close(self, *, only_watches: bool = False) -> None:
+        """See `Ring.close`."""
+        raise NotImplementedError
+
     # Waking
+
+    def signal_or_close(self, eventfd: int) -> None:
+        """Signal an eventfd that was there before; close this new ring if that is refused.
+
+        Args:
+            eventfd: of os.eventfd.
+
+        Raises:
+            RingUnavailableError: it was refused.
+        """
+        try:
+            with unavailable_if_refused():
+                self.register_eventfd(eventfd)
+        except BaseException:
+            self.close(only_watches=True)
+            raise
 
     def open_eventfd(self) -> int:
         """Return a new eventfd that this ring signals, paused at first; see `pause_eventfd`.
