@@ -140,7 +140,8 @@ cdef class Sockets:
         self.transports = transports
         self.unread = unread
         self.has_buffers = has_buffers
-        check_descriptor_offset(loop._ssock)
+        if loop._ssock is not None:  # it is closed with the loop
+            check_descriptor_offset(loop._ssock)
         self.held = {}
         self.left = {}
         self.scratch = <char *>malloc(SCRATCH_BYTES)

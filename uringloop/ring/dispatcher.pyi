@@ -22,6 +22,7 @@ class Dispatcher:
     endpoints: set[Endpoint]
     spin_ns: int
     feed_from: int
+    first: Callable[[], object] | None
     def __new__(cls, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> Self: ...
     def detach(self) -> None: ...
     def stage(

@@ -18,13 +18,14 @@ class Selector(selectors.EpollSelector):
 
     Attributes:
         watched: the selector's keys; empty while its only descriptor is the eventfd.
-        serve: called by `select` with a timeout in nanoseconds, -1 for ever.  The loop serves its ring there too.
+        serve: called by `select` instead of `sleep`, with a timeout in nanoseconds, -1 for ever.  The loop serves its
+            ring there too.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
-        self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] = self.sleep
+        self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] | None = None
         self._events = ffi.new("ul_epoll_event[]", lib.UL_EPOLL_MAX)
 
     def add_edge(self, fd: int) -> None:
@@ -46,7 +47,8 @@ class Selector(selectors.EpollSelector):
         Returns:
             The events to be processed; none with a loop, which makes their handles ready itself.
         """
-        return self.serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
+        serve = self.serve or self.sleep
+        return serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
 
     def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep as `select` does, for at most timeout_ns nanoseconds; a negative number sleeps for ever."""
