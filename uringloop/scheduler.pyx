@@ -2,9 +2,9 @@
 """The tick, the ready queue, the timer heap, and running handles; compiled, because every callback passes here.
 
 Nothing here knows of I/O: where to sleep and whom to tell of what completed are arguments.  The handles are asyncio's,
-made quickly (scheduler_handles.pxi), and the timers stand in a heap (scheduler_timers.pxi).  The ready queue is asyncio's
-own deque (`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what leaves for the
-kernel is in nanoseconds.
+made quickly (scheduler_handles.pxi), and the timers stand in a heap (scheduler_timers.pxi).  The ready queue is
+asyncio's own deque (`BaseEventLoop._ready`).  Time is the loop's clock in seconds, as `loop.time()` gives it; what
+leaves for the kernel is in nanoseconds.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ cdef class Scheduler:
 
     @property
     def _scheduled(self):
-        """The timers, in the order of a heap, to be read and changed as asyncio's own; not quick while anything holds it."""
+        """The timers as a heap, to be read and changed as asyncio's own; not quick while anything holds the list."""
         return self.timers.share()
 
     @_scheduled.setter
@@ -255,7 +255,8 @@ cdef class Scheduler:
         """Settle how to sleep, and whom to tell afterwards.
 
         Args:
-            sleep: called with nanoseconds, -1 for ever; returns when something completed, or another thread wants the loop.
+            sleep: called with nanoseconds, -1 for ever; returns when something completed, or another thread wants
+                the loop.
             sleep_watching: the same, while there is anything in the next:
             watched: the selector's keys.
             dispatch: called to tell of what completed.
@@ -266,14 +267,17 @@ cdef class Scheduler:
         self.dispatch = dispatch
 
     def _send_by(self, uintptr_t tick, send):
-        """Have `send` called before a callback when written bytes have waited long enough; tick is the address of a `Tick`."""
+        """Have `send` called before a callback when written bytes have waited long enough.
+
+        `tick` is the address of a `Tick`.
+        """
         self.now = <Tick *>tick
         self.send = send
 
     def _run_once(self):
         """A tick, and if the loop runs those after it that find something ready, up to TICKS_IN_A_ROW."""
-        cdef int i
-        for i in range(TICKS_IN_A_ROW):
+        cdef int _i
+        for _i in range(TICKS_IN_A_ROW):
             self.tick()
             if self._stopping or self.thread_id is None or not self.ready:
                 return
@@ -369,14 +373,14 @@ cdef class Scheduler:
 
     cdef run(self, Py_ssize_t count, bint by_handles):
         """Run as many ready handles, each in its context, or by its `_run` if that is asked for."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t _i
         cdef PyObject *raw
         if self._debug:
             # Not counted one by one: in debug mode all that run in a tick share a slice.
             self.runs += 1
             self._run_slowly(count)
             return
-        for i in range(count):
+        for _i in range(count):
             if must_send(self.now):
                 PyObject_CallNoArgs(self.send)
             raw = take_handle(self.popleft)

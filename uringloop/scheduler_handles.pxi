@@ -1,7 +1,7 @@
 """The handles: asyncio's `Handle` and `TimerHandle` with a compiled `cancel`, and the free lists that they come from.
 
-They are made without their Python `__init__`: their slots are filled in directly, at the offsets that the running Python
-gives them.
+They are made without their Python `__init__`: their slots are filled in directly, at the offsets that the running
+Python gives them.
 """
 
 cdef extern from *:
@@ -40,8 +40,8 @@ cdef extern from *:
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
 
 cdef enum:
-    # As many handles are kept for the next ones: a thread that keeps the GIL for its 5 ms schedules more than that.  They
-    # take 3 MB; if so many never wait at once, so many are never made.
+    # As many handles are kept for the next ones: a thread that keeps the GIL for its 5 ms schedules more than that.
+    # They take 3 MB; if so many never wait at once, so many are never made.
     SPARES_MAX = 32768
 
 cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
@@ -79,8 +79,8 @@ cdef inline bint is_cancelled(handle) except -1:
 
 
 cdef struct Spares:
-    # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer to
-    # nothing, the loop among it, which the garbage collector could not see.
+    # Handles that have run and that nobody else refers to: cheaper to fill in again than to free and make.  They refer
+    # to nothing, the loop among it, which the garbage collector could not see.
     PyObject **handles
     int count, capacity
 

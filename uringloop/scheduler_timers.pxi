@@ -2,8 +2,8 @@
 
 A comparison looks at the array alone: the time of a handle is two pointers away.
 
-The list is also asyncio's `_scheduled`, which tools read and change: they cancel all that they find there, or pop and push
-with heapq.  While anything else holds the list, the list alone counts, and heapq keeps its order.
+The list is also asyncio's `_scheduled`, which tools read and change: they cancel all that they find there, or pop and
+push with heapq.  While anything else holds the list, the list alone counts, and heapq keeps its order.
 """
 
 from heapq import heapify, heappop, heappush

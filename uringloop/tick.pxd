@@ -7,12 +7,14 @@ from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef enum:
-    # In a tick with at most so many callbacks each write goes out at once, as asyncio's: an enter for all costs as much.
+    # In a tick with at most so many callbacks each write goes out at once, as asyncio's: an enter for all costs as
+    # much.
     FEW = 2
     # And where the last tick that wrote made at most so many writes, however much else is to be run.
     FEW_WRITES = 1
-    # Then what other ticks wrote leaves before the next callback, and what they write from then on goes out at once: after
-    # so long, and longer by so much for each callback that ran meanwhile, since many small ones are no reason to hurry.
+    # Then what other ticks wrote leaves before the next callback, and what they write from then on goes out at once:
+    # after so long, and longer by so much for each callback that ran meanwhile, since many small ones are no reason to
+    # hurry.
     UNSENT_MAX_NS = 100_000
     UNSENT_CALLBACK_NS = 10_000
 

@@ -238,7 +238,6 @@ cdef class Window(Lines):
         call.running = self.write_slowly(data)
         return MISS
 
-
     def close(self):
         """Write what is buffered and close; more than once does nothing.  Waits for calls in progress.
 

@@ -57,7 +57,7 @@ cdef extern from *:
             Py_DECREF(stop);
     }
 
-    /* Python's own way to tell a coroutine function; a compiled function's code object is there to be looked at only. */
+    /* How Python tells a coroutine function; a compiled function's code object is only there to be looked at. */
     #define set_code(function, code) Py_XSETREF(((__pyx_CyFunctionObject *)(function))->func_code, Py_NewRef(code))
 
     static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
@@ -210,7 +210,7 @@ cdef class Call:
 
 @cython.final
 cdef class Owed(Call):
-    """A call that warns if it was never awaited, as any coroutine does.  `async for` is sure to await, and has no time."""
+    """A call that warns if it was never awaited, as any coroutine does.  `async for` always awaits, and has no time."""
 
     def __dealloc__(self):
         # The file is still there, because its own deallocation does not come here.

@@ -7,8 +7,8 @@ are walked in C: they become events at the end of a queue, and `dispatch` takes 
 
 A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the event in
 hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the events that
-the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the queue,
-and the next tick dispatches them before anything else runs.
+the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the
+queue, and the next tick dispatches them before anything else runs.
 
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
 thread even that is put off for a moment.
@@ -26,7 +26,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ENOBUFS, ETIME, errno
@@ -61,8 +61,8 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the context
-     * to be left. */
+    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the
+     * context to be left. */
     static PyObject *enter_context(PyObject *context)
     {
         if (PyContext_Enter(context) == 0)
@@ -92,7 +92,9 @@ cdef raise_errno(int error):
             "this io_uring was made before fork() and belongs to the parent; make a new event loop or ring in the child"
         )
     if error == -EEXIST:
-        raise RuntimeError("this io_uring belongs to the thread that enabled it; use it there, or make one for each thread")
+        raise RuntimeError(
+            "this io_uring belongs to the thread that enabled it; use it there, or make one for each thread"
+        )
     if error == -EBADFD:
         raise RuntimeError("this io_uring was made disabled and was not enabled yet")
     if error == -ENOTRECOVERABLE:
@@ -128,7 +130,7 @@ cdef class Dispatcher:
     cdef readonly set endpoints
     cdef readonly dict operations
     cdef AddressCache addresses  # made with the first datagram socket: it is large
-    cdef char *received  # what endpoints receive into by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use
+    cdef char *received  # what endpoints receive into by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none or in use
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
@@ -213,7 +215,7 @@ cdef class Dispatcher:
         return token
 
     cpdef feed(self):
-        """Submit early if much is staged, for a disk: it is idle, or falls asleep, while a large batch is put together."""
+        """Submit early if much is staged for a disk: it idles, or falls asleep, while a large batch is put together."""
         if self.feed_from > 0 and self.ring != NULL and ul_staged(self.ring) >= self.feed_from:
             self.enter(0)
 
@@ -307,7 +309,10 @@ cdef class Dispatcher:
         return <uintptr_t>&self.tick
 
     cdef bint sends_at_once(self) noexcept:
-        """Whether a small write goes to its socket now.  Where many callbacks of a tick write, one enter for all costs less."""
+        """Whether a small write goes to its socket now.
+
+        Where many callbacks of a tick write, one enter for all costs less.
+        """
         self.writes += 1
         if has_few(&self.tick) or self.last_writes <= FEW_WRITES or self.late:
             return True
@@ -389,9 +394,9 @@ cdef class Dispatcher:
     cdef bint finds_without_sleeping(self, int64_t timeout_ns):
         """Whether a completion comes in a moment for which the GIL may be kept.
 
-        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms in
-        which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up as
-        soon as it has been asked for, for as long.
+        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms
+        in which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up
+        as soon as it has been asked for, for as long.
         """
         return self.contended > 0 and ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns))
 
@@ -500,7 +505,7 @@ cdef class Dispatcher:
         ul_eventfd_disarm(self.ring)
 
     def dispatch(self):
-        """Hand each event that waits now to its operation or endpoint; those that callbacks add are left for the next call.
+        """Hand each event that waits now to its operation or endpoint; the next call has those that callbacks add.
 
         Raises:
             RuntimeError: a callback forked, and this is the child.

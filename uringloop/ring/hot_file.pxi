@@ -141,8 +141,8 @@ cdef enum:
 
 
 cdef class Reading:
-    """A pread(2) into one buffer, in flight from the start: an operation (see operations/base.py), whose waiter gets the
-    number of bytes, or an OSError as its result.
+    """A pread(2) into one buffer, in flight from the start: an operation (see operations/base.py), whose waiter gets
+    the number of bytes, or an OSError as its result.
 
     Args:
         dispatcher: where it is staged.

@@ -1,9 +1,9 @@
 # `Endpoint`, a transport's half in the ring, and its life from open over closing to closed: a part of hot.pyx.
 #
 # Closing is the delicate part, because three things end at times of their own: the protocol's part, with
-# `connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in asyncio
-# the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed right
-# after that, or later, when the kernel has let go of it.
+# `connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in
+# asyncio the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is
+# closed right after that, or later, when the kernel has let go of it.
 
 from libc.errno cimport ECONNRESET
 from posix.unistd cimport close as close_fd
@@ -16,8 +16,8 @@ cdef extern from "Python.h":
 #
 #     OPEN ---> CLOSING ---> CLOSED
 #
-# OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped, and
-# the kernel may still hold the file.  CLOSED: `connection_lost` was called.
+# OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped,
+# and the kernel may still hold the file.  CLOSED: `connection_lost` was called.
 cdef enum:
     OPEN
     CLOSING

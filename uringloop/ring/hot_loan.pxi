@@ -1,7 +1,7 @@
 # Buffers that the kernel fills in its own order, and that Python looks at without copying them.
 #
-# A lent buffer must not be seen any more once it is recycled: the kernel writes the next bytes there.  So a `Loan` counts
-# the memoryviews of it, recycling it while there is one is refused, and after that no new one can be made.
+# A lent buffer must not be seen any more once it is recycled: the kernel writes the next bytes there.  So a `Loan`
+# counts the memoryviews of it, recycling it while there is one is refused, and after that no new one can be made.
 
 
 cdef class Lender:

@@ -1,7 +1,7 @@
 # A connection joins and leaves the `asyncio.Server` that accepted it: a part of hot.pyx.
 #
-# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.  Where
-# server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
+# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.
+# Where server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
 
 cdef object Server = asyncio.Server
 cdef bint SERVER_TAKES_TRANSPORT = version_info >= (3, 13)

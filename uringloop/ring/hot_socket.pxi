@@ -1,8 +1,8 @@
 # What `loop.sock_*` does with a socket: at once where that is ready, as asyncio does, and through the ring where it is
 # not.  Part of hot.pyx.
 #
-# A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered: after
-# one that emptied the socket, the next goes to the ring unasked, where many share one system call.
+# A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered:
+# after one that emptied the socket, the next goes to the ring unasked, where many share one system call.
 
 from libc.errno cimport ECONNABORTED
 
@@ -325,8 +325,8 @@ cdef class Sockets:
 
 
 cdef class Receiving:
-    """A receive of a stream socket, in flight: an operation (see operations/base.py), whose waiter gets the bytes, or an
-    OSError as its result."""
+    """A receive of a stream socket, in flight: an operation (see operations/base.py), whose waiter gets the bytes, or
+    an OSError as its result."""
 
     may_move = False
     cdef Sockets sockets

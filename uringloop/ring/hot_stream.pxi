@@ -2,8 +2,8 @@
 
 cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
-    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still in
-    # the cache.  What is left of them is referenced, not copied.
+    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still
+    # in the cache.  What is left of them is referenced, not copied.
     LARGE_BYTES = 16384
     # As much as asyncio reads at once.
     READY_BYTES = 262144
@@ -44,8 +44,8 @@ cdef class Stream(Endpoint):
         call_soon: of the loop.
         transports: of the loop, by descriptor; None for a pipe.
         multishot: receive through the ring's buffer group.
-        context: of all callbacks; if None, those of what was received have `events_context`, and each other a copy of the
-            current one.
+        context: of all callbacks; if None, those of what was received have `events_context`, and each other a copy of
+            the current one.
         events_context: nobody else's; a copy of the current one if None.
         server: the `asyncio.Server` that accepted the connection, or None.
         nagles: it is a TCP socket, whose delay of small writes is to be ended.
@@ -121,7 +121,7 @@ cdef class Stream(Endpoint):
         self.held.append(item)
 
     def watch(self, uint32_t events):
-        """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
+        """Have `start` receive nothing: one of these poll(2) events, or a hang-up, calls the transport's `hung_up`."""
         ul_stream_watch(self.handle, events)
 
     def pause(self):
@@ -440,14 +440,14 @@ cdef class Stream(Endpoint):
         return size_bytes
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
-        """As asyncio does to all its TCP sockets, but not before it matters: Nagle's algorithm delays nothing while nothing
-        is under way, and many a connection has one answer."""
+        """As asyncio does to all its TCP sockets, but not before it matters: Nagle's algorithm delays nothing while
+        nothing is under way, and many a connection has one answer."""
         if self.has_written or size_bytes >= LARGE_BYTES:
             self.never_delay()
         self.has_written = True
 
     def share(self):
-        """Somebody gets at the socket, who may look at it, copy its descriptor, and go on when the transport is closed."""
+        """Let a user have the socket, who may look at it, copy its descriptor, and go on after the transport closed."""
         self.never_delay()
         if self.handle != NULL:
             ul_stream_share(self.handle)

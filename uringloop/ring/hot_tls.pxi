@@ -1,7 +1,8 @@
 # What asyncio's TLS protocol does with each message of an open connection, without its Python calls: a part of hot.pyx.
 #
-# The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses, errors,
-# what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
+# The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses,
+# errors, what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each
+# time.
 
 cdef object WRAPPED = TLS_OPEN
 cdef tuple AGAIN = (SSLWantReadError, SSLSyscallError)
@@ -14,7 +15,7 @@ cdef Tls tls_of(protocol):
 
 
 cdef class Tls:
-    """asyncio's TLS protocol over a stream; the transport that the application sees takes its `write` as an attribute."""
+    """asyncio's TLS protocol over a stream; the application's transport takes its `write` as an attribute."""
 
     cdef object protocol, transport, incoming, outgoing, session
 

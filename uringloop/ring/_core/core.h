@@ -1,7 +1,8 @@
 /* The C core: one io_uring with its queues, and the engines for streams and datagrams on top of it.
  *
  * Everything here runs on the ring's own thread, never calls Python, and allocates with malloc.  Functions that can be
- * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by ring/hot.pyx.
+ * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by
+ * ring/hot.pyx.
  */
 #ifndef UL_CORE_H
 #define UL_CORE_H
@@ -16,8 +17,8 @@ enum {
     UL_KIND_CANCEL = 3,    /* a cancel of everything */
     UL_KIND_DATAGRAM_RECEIVE = 4,
     UL_KIND_DATAGRAM_SEND = 5,
-    UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
-    UL_KIND_BUFFER = 7,  /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_FOREIGN = 6,    /* no SQE of this ring: a message of another ring, or the tag of a resource that is gone */
+    UL_KIND_BUFFER = 7,     /* takes one buffer out of a group; above the kind is the group */
     UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
@@ -49,12 +50,12 @@ enum {
     UL_STREAM_DATA = 1,
     UL_STREAM_EOF = 2,
     UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
-    UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
+    UL_STREAM_LOW = 8,           /* the send queue fell to the low-water mark */
     UL_STREAM_RELEASED = 16,
     UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
-    UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
+    UL_STREAM_HANGUP = 256,   /* what ul_stream_watch waits for; res: whether something was queued */
     UL_STREAM_READABLE = 512, /* ul_stream_take may find something */
 };
 
@@ -74,8 +75,8 @@ enum {
     UL_GROUPS = 2,
 };
 
-#define UL_NAME_SIZE 128             /* room for the address of any family */
-#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
+#define UL_NAME_SIZE 128            /* room for the address of any family */
+#define UL_DATAGRAM_SIZE_MAX 262144 /* what asyncio receives at most */
 #define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 /* ring.c */
@@ -111,7 +112,8 @@ uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 int64_t ul_now_ns(void);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
-int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
+int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
+            const uint64_t *signal_mask);
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 void ul_let_overflow(ul_ring *ring);
@@ -225,8 +227,9 @@ typedef struct {
     const char *directory; /* NULL: stay here */
     const int32_t *kept;   /* descriptors to be inherited, ascending, without the report's */
     const uint32_t *groups;
-    int32_t kept_count, group_count;      /* group_count -1: keep the groups */
-    int32_t input, output, error, report; /* what becomes 0, 1 and 2, if not -1; and the pipe's end for the report, above 2 */
+    int32_t kept_count, group_count; /* group_count -1: keep the groups */
+    int32_t input, output, error,
+        report; /* what becomes 0, 1 and 2, if not -1; the report's end of the pipe, above 2 */
     int32_t close_others, restore_signals, new_session, process_group, umask; /* the last two: -1 to leave as it is */
     int64_t uid, gid;
 } ul_spawn_plan;

@@ -1,14 +1,14 @@
 /* The datagram engine: a datagram socket's receive, which arms itself again, and the queue of what it could not send.
  *
  * Receiving: one multishot recvmsg serves the socket; the kernel writes the sender's address before each datagram.  A
- * datagram that does not fit into its buffer is cut off, so the buffers of this group are as large as asyncio's: 256 KiB
- * of address space each, of which only the pages that datagrams touched are ever memory.  They are no multiple of a page
- * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Errors (ECONNREFUSED of a
- * datagram sent earlier) end the multishot receive, but not the receiving.
+ * datagram that does not fit into its buffer is cut off, so the buffers of this group are as large as asyncio's: 256
+ * KiB of address space each, of which only the pages that datagrams touched are ever memory.  They are no multiple of a
+ * page long, so that the first bytes of all of them do not compete for the same lines of the cache.  Errors
+ * (ECONNREFUSED of a datagram sent earlier) end the multishot receive, but not the receiving.
  *
  * A socket that finds the group empty, and every one where there is no group, receives by readiness: a poll says that
- * something is there, and recvmsg(2) takes it when the dispatch comes to the socket, into memory that all sockets share,
- * laid out the same way.  See stream_receive.c.
+ * something is there, and recvmsg(2) takes it when the dispatch comes to the socket, into memory that all sockets
+ * share, laid out the same way.  See stream_receive.c.
  *
  * Sending: at once, by sendto(2), as asyncio does; only what the socket refuses waits here, and then everything behind
  * it, so that the order is kept.  SQEs were measured and gain nothing: 32 clients on one socket, 1 KiB, CPU time of a
@@ -16,11 +16,12 @@
  * 3.5 to 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which forbids
  * that, they took 4.7 to 5.5.
  *
- * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SEND or
- * SENDMSG that waits by itself is no way: where the kernel finds the socket full after it has copied the datagram (the
- * receiver's queue of a unix socket; from its sources also UDP in fragments), its second attempt sends what was not
- * copied yet, and the receiver gets an empty datagram [measured on 6.18].  For an unconnected unix socket whose receiver
- * is full poll says that there is room, so what a poll promised and sendto then denied is tried again a little later.
+ * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SEND
+ * or SENDMSG that waits by itself is no way: where the kernel finds the socket full after it has copied the datagram
+ * (the receiver's queue of a unix socket; from its sources also UDP in fragments), its second attempt sends what was
+ * not copied yet, and the receiver gets an empty datagram [measured on 6.18].  For an unconnected unix socket whose
+ * receiver is full poll says that there is room, so what a poll promised and sendto then denied is tried again a little
+ * later.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -159,8 +160,9 @@ void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
     ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
 }
 
-/* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative errno.
- * EAGAIN: there is none, and the next UL_DATAGRAM_READABLE comes as always; every other is of a datagram sent earlier. */
+/* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative
+ * errno.  EAGAIN: there is none, and the next UL_DATAGRAM_READABLE comes as always; every other is of a datagram sent
+ * earlier. */
 int ul_datagram_take(ul_datagram *datagram, void *buffer)
 {
     struct io_uring_recvmsg_out *out = buffer;

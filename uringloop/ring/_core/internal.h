@@ -18,9 +18,9 @@ typedef struct {
     char **blocks;                /* what was allocated, one block a growth */
     uint8_t *retired;             /* by buffer id: kept from the kernel, because its block is to be given back */
     uint32_t block_count, count, count_first, count_max, size_bytes, lent;
-    uint32_t kept;          /* buffers from this id on are retired; count: none */
-    uint32_t retired_count; /* of those, how many the kernel does not have */
-    uint32_t found_empty;   /* receives since the last adjustment */
+    uint32_t kept;                      /* buffers from this id on are retired; count: none */
+    uint32_t retired_count;             /* of those, how many the kernel does not have */
+    uint32_t found_empty;               /* receives since the last adjustment */
     uint32_t lent_max, lent_max_before; /* in this period and the one before */
     uint32_t taking, takes_left;        /* of UL_KIND_BUFFER: in flight, and to come */
     int64_t period_end_ns;
@@ -63,11 +63,11 @@ struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
     uint32_t enter_flags, wait_flags; /* wait_flags: of enters that may wait */
-    int forgotten; /* in a forked child: the mappings are not there */
-    int owned;     /* only this thread may enter it */
+    int forgotten;                    /* in a forked child: the mappings are not there */
+    int owned;                        /* only this thread may enter it */
     pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
-    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max; /* of the streams, until they are needed */
+    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max;    /* of the streams, until they are needed */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;
@@ -83,7 +83,7 @@ struct ul_ring {
     uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
     int64_t refused_since_ns;
     ul_slots streams, datagrams;
-    ul_stream *to_send;    /* streams with bytes queued and no send staged */
+    ul_stream *to_send;  /* streams with bytes queued and no send staged */
     ul_turns to_receive; /* streams that want bytes and have no receive staged */
     ul_turns to_take;    /* streams that have received much lately, and that a poll has reported readable */
     ul_datagram *datagrams_to_send, *datagrams_to_receive, *last_datagram_to_receive; /* the same of datagram sockets */

@@ -44,10 +44,7 @@ int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count)
 
 static uint32_t kind_of(uint64_t token) { return token & ((1U << UL_KIND_BITS) - 1); }
 
-static int is_cancel(uint64_t token)
-{
-    return (token & UL_KIND_CANCEL_BIT) != 0 || kind_of(token) == UL_KIND_CANCEL;
-}
+static int is_cancel(uint64_t token) { return (token & UL_KIND_CANCEL_BIT) != 0 || kind_of(token) == UL_KIND_CANCEL; }
 
 /* Whether a CQE belongs to no SQE of this ring: it is a message of another one, which may carry any user_data. */
 static int is_foreign(const ul_ring *ring, uint64_t user_data)
@@ -58,7 +55,8 @@ static int is_foreign(const ul_ring *ring, uint64_t user_data)
 /* A number that begins no pointer, no small number, and is another in most rings. */
 static uint64_t make_stamp(const ul_ring *ring)
 {
-    uint64_t mixed = ((uint64_t)ul_now_ns() ^ (uint64_t)(uintptr_t)ring ^ (uint64_t)getpid() << 20) * 0x9e3779b97f4a7c15ULL;
+    uint64_t mixed = ((uint64_t)ul_now_ns() ^ (uint64_t)(uintptr_t)ring ^ (uint64_t)getpid() << 20) *
+                     0x9e3779b97f4a7c15ULL;
     return (mixed >> 57 | 0x80) << UL_STAMP_SHIFT;
 }
 
@@ -154,8 +152,8 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     return ring;
 }
 
-/* Whether a filter forbids io_uring_enter or io_uring_register: 0, or the errno that it answers.  The ring is not enabled
- * yet, so the kernel itself refuses to enter it.  With an argument it refuses to enable it. */
+/* Whether a filter forbids io_uring_enter or io_uring_register: 0, or the errno that it answers.  The ring is not
+ * enabled yet, so the kernel itself refuses to enter it.  With an argument it refuses to enable it. */
 int ul_ring_check(ul_ring *ring)
 {
     int entered = ul_enter(ring, 0, -1);
@@ -242,7 +240,8 @@ int ul_ring_refuses(ul_ring *ring)
 /* Whether this is a forked child, where the queues and the receive buffers are not there. */
 int ul_ring_forgotten(ul_ring *ring) { return ring->forgotten; }
 
-/* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the close. */
+/* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the
+ * close. */
 void ul_ring_close(ul_ring *ring, int only_watches)
 {
     if (!ring->forgotten) {
@@ -307,14 +306,16 @@ uint32_t ul_staged(ul_ring *ring) { return ring->forgotten ? 0 : ring->sqe_tail 
 
 /* Passes the error of an enter on, or -ENOTRECOVERABLE if every enter has been refused for long.
  *
- * EAGAIN and EBUSY are told to try again, and a signal interrupts a wait as often as it likes.  But a filter may answer so
- * for ever.  An enter that does not wait is interrupted by no signal, so one of these shows what the interrupts are. */
+ * EAGAIN and EBUSY are told to try again, and a signal interrupts a wait as often as it likes.  But a filter may answer
+ * so for ever.  An enter that does not wait is interrupted by no signal, so one of these shows what the interrupts are.
+ */
 static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
 {
     if (error == -EINTR && min_complete > 0) {
         if (++ring->interrupts % INTERRUPTS_SEEN != 0)
             return error;
-        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, IORING_ENTER_GETEVENTS | ring->enter_flags, NULL, 0) >= 0) {
+        uint32_t flags = IORING_ENTER_GETEVENTS | ring->enter_flags;
+        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, flags, NULL, 0) >= 0) {
             ring->refusals = 0;
             return error;
         }
@@ -328,8 +329,8 @@ static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
     return error;
 }
 
-/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
- * signals to block meanwhile, NULL to leave that as it is.
+/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask:
+ * which signals to block meanwhile, NULL to leave that as it is.
  *
  * With SQPOLL the kernel's thread takes what is published, without a system call while it is awake. */
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask)
@@ -514,7 +515,8 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
 /* Enters without reaping until the queue is full, or nothing completes: a multishot operation without room ends. */
 void ul_let_overflow(ul_ring *ring)
 {
-    for (uint32_t round = 0; round < 2 * ring->cq_entries && !(load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW); round++) {
+    for (uint32_t round = 0; round < 2 * ring->cq_entries && !(load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW);
+         round++) {
         if (ul_enter(ring, 0, -1) < 0)
             return;
     }

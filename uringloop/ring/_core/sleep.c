@@ -1,10 +1,10 @@
 /* Waiting for a completion: whether to wait at all, asleep or awake, in the ring or beside it.
  *
  * To fall asleep and to be woken takes longer than many a peer takes to answer, so a wait that is likely to be short is
- * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel shares: as a CQE, or as work
- * that an enter will make one of.  Likely means that the last waits were short.  A spin in vain costs its time, and takes the
- * CPU from a peer that might be waiting for it, so each one in a row doubles the number of short waits that must come before
- * the next.
+ * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel shares: as a CQE, or as
+ * work that an enter will make one of.  Likely means that the last waits were short.  A spin in vain costs its time,
+ * and takes the CPU from a peer that might be waiting for it, so each one in a row doubles the number of short waits
+ * that must come before the next.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -88,8 +88,8 @@ static int spin_if_likely(ul_ring *ring, int64_t for_ns)
     return 0;
 }
 
-/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter makes
- * a completion. */
+/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter
+ * makes a completion. */
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
 {
     if (spin_ns <= 0)

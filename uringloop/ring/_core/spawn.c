@@ -2,23 +2,23 @@
  *
  * vfork(2) and posix_spawn(3) suspend the caller until the child has called execve(2), which reads the program from
  * its file system; CPython's subprocess holds the GIL meanwhile.  fork(2) copies the page tables of the whole process.
- * Here the child shares the caller's memory, as after vfork, on a stack of its own, and the caller goes on at once: about
- * 50 us, whatever the program, its file system and the size of this process.  The child tells how it went through a pipe:
- * end of file when the program runs (the pipe's end is close-on-exec, and the kernel lets go of the memory before that),
- * else a ul_spawn_report.  Until then the child runs on the memory of its ul_spawn, which must not be freed: it is not
- * when the loop, or the whole interpreter, is closed meanwhile.
+ * Here the child shares the caller's memory, as after vfork, on a stack of its own, and the caller goes on at once:
+ * about 50 us, whatever the program, its file system and the size of this process.  The child tells how it went through
+ * a pipe: end of file when the program runs (the pipe's end is close-on-exec, and the kernel lets go of the memory
+ * before that), else a ul_spawn_report.  Until then the child runs on the memory of its ul_spawn, which must not be
+ * freed: it is not when the loop, or the whole interpreter, is closed meanwhile.
  *
- * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals are
- * blocked until it has no handlers left, because a handler would run on the caller's data.
+ * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals
+ * are blocked until it has no handlers left, because a handler would run on the caller's data.
  *
- * A child that changes its user or groups gets a copy of the memory: the kernel makes a process undumpable that does so,
- * together with everybody on that memory, and whoever may trace the child could trace its parent's memory.
+ * A child that changes its user or groups gets a copy of the memory: the kernel makes a process undumpable that does
+ * so, together with everybody on that memory, and whoever may trace the child could trace its parent's memory.
  *
- * A copy of the table of descriptors keeps alive what this process closes meanwhile: a file stays busy (ETXTBSY) or locked,
- * a port stays taken, the reader of a pipe waits for its end.  A new child may have to wait for a CPU for milliseconds
- * with such a copy.  So it begins with the table of this process, and copies from it only what the program inherits.
- * That this process may close and use the numbers again, it makes duplicates for the child, and closes them when the child
- * reports UL_SPAWN_CLOSED.
+ * A copy of the table of descriptors keeps alive what this process closes meanwhile: a file stays busy (ETXTBSY) or
+ * locked, a port stays taken, the reader of a pipe waits for its end.  A new child may have to wait for a CPU for
+ * milliseconds with such a copy.  So it begins with the table of this process, and copies from it only what the program
+ * inherits.  That this process may close and use the numbers again, it makes duplicates for the child, and closes them
+ * when the child reports UL_SPAWN_CLOSED.
  */
 #define _GNU_SOURCE
 #include "spawn.h"
@@ -122,7 +122,8 @@ static void copy_plan(room *room, const ul_spawn_plan *plan, ul_spawn *spawn)
     spawn->sources = copy(room, plan->kept, kept_size);
     spawn->needed = take(room, kept_size + OWN_COUNT * sizeof(*spawn->needed));
     spawn->duplicates = take(room, kept_size + OWN_COUNT * sizeof(*spawn->duplicates));
-    spawn->groups = plan->group_count < 0 ? NULL : copy(room, plan->groups, (size_t)plan->group_count * sizeof(*plan->groups));
+    spawn->groups = plan->group_count < 0 ? NULL
+                                          : copy(room, plan->groups, (size_t)plan->group_count * sizeof(*plan->groups));
 }
 
 /* Whether a path may lead through a descriptor. */
@@ -171,8 +172,8 @@ static int duplicate_all(ul_spawn *spawn)
     return done;
 }
 
-/* Whether the child can begin with the table of this process: it must be able to leave it, and to need no more of it than
- * there are duplicates of. */
+/* Whether the child can begin with the table of this process: it must be able to leave it, and to need no more of it
+ * than there are duplicates of. */
 static int may_share_descriptors(const ul_spawn *spawn)
 {
     return CHILD_RUNS_BESIDE && spawn->plan.close_others && !spawn->directory_needs_descriptors &&
@@ -269,7 +270,7 @@ void ul_spawn_free(ul_spawn *spawn)
     size_t head = (size_t)sysconf(_SC_PAGESIZE) + STACK_SIZE;
     ul_spawn_let_go(spawn);
 #ifdef __SANITIZE_ADDRESS__
-    /* The child never returned from its functions: AddressSanitizer would find their marks under the next mapping here. */
+    /* The child never returned from its functions: AddressSanitizer would find their marks under the next mapping. */
     __asan_unpoison_memory_region((char *)spawn - head, spawn->size);
 #endif
     munmap((char *)spawn - head, spawn->size);

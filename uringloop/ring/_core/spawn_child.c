@@ -1,8 +1,8 @@
 /* The start of a child: what the child does.
  *
- * The child runs beside its parent, on the same memory (spawn.c says why), and has the thread-local storage of the thread
- * that started it: it must not touch errno, and calls nothing of libc, only the kernel.  Where the system call instruction
- * is not written out below, the parent waits for exec, and the child may use libc's.
+ * The child runs beside its parent, on the same memory (spawn.c says why), and has the thread-local storage of the
+ * thread that started it: it must not touch errno, and calls nothing of libc, only the kernel.  Where the system call
+ * instruction is not written out below, the parent waits for exec, and the child may use libc's.
  *
  * Before anything that may take long, above all execve, the child closes what the program does not inherit.  Where a
  * descriptor is part of a path, as in /proc/self/fd/7, the path is used first.
@@ -32,10 +32,7 @@ static long call(long number, long a, long b, long c, long d)
 {
     long result;
     register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
     return result;
 }
 #elif defined(__aarch64__)

@@ -8,11 +8,11 @@
  * does any kernel where two writes to one tty meet.  Then a poll is put in its place, and it is tried again after that.
  * A pipe that is only written to polls in place of receiving: that tells when the reader has gone.
  *
- * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
- * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
- * The last bytes of a closing TCP stream and its FIN are one packet: the send says that more comes (MSG_MORE), and its
- * completion shuts the sending side down, as close(2) would a moment later.  Not where somebody else may have a copy of
- * the descriptor, to go on with the connection.
+ * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and
+ * the stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the
+ * socket.  The last bytes of a closing TCP stream and its FIN are one packet: the send says that more comes (MSG_MORE),
+ * and its completion shuts the sending side down, as close(2) would a moment later.  Not where somebody else may have a
+ * copy of the descriptor, to go on with the connection.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -138,8 +138,8 @@ int ul_stream_abort(ul_stream *stream)
 {
     stream->aborted = 1;
     if (stream->send_token == 0) {
-        /* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort, says
-         * why. */
+        /* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort,
+         * says why. */
         if (!stream->ring->forgotten)
             ul_stream_send_chunks(stream, 1);
         ul_stream_drop_queue(stream);

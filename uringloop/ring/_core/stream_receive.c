@@ -11,13 +11,14 @@
  * streams therefore receive by readiness for a while, each at most 256 KiB a tick, in the order of the kernel's polls:
  *
  * - A stream that finds the group empty (ENOBUFS) needs no buffer of it, and is served in the next tick.
- * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and always
- *   through the same memory, where the group's buffers would push each other out of the cache.
+ * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and
+ * always through the same memory, where the group's buffers would push each other out of the cache.
  *
  * A stream that has lately received much by readiness also waits for its turn (ring->to_take), and a tick gives
  * TURNS_A_TICK turns, first come, first served.  So a tick takes at most 1 MiB of such streams, however many are ready,
  * and the next tick tells first of the small receives that completed meanwhile.  An enter costs little beside the copy
- * of four takes.  A stream that waits for its turn has nothing in flight, and one that is paused when it comes loses it.
+ * of four takes.  A stream that waits for its turn has nothing in flight, and one that is paused when it comes loses
+ * it.
  *
  * A paused stream takes nothing from its socket: its multishot receive is cancelled, and a poll takes nothing anyway.
  * After a pause it receives by readiness, since pauses rarely come alone.
@@ -33,9 +34,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BULK_BEGINS_AT 16     /* so many full buffers more than others */
-#define MUCH_BYTES 16384      /* a take of so many is much */
-#define MUCH_FOR 4            /* so many takes: the tail of a large write is small, and much follows it */
+#define BULK_BEGINS_AT 16 /* so many full buffers more than others */
+#define MUCH_BYTES 16384  /* a take of so many is much */
+#define MUCH_FOR 4        /* so many takes: the tail of a large write is small, and much follows it */
 #define TURNS_A_TICK 4
 #define READINESS_RECEIVES 4 /* so many receives of less than a full buffer by readiness, then multishot again */
 
@@ -122,8 +123,8 @@ int ul_stream_receive(ul_stream *stream)
     return ul_stream_stage_receive(stream);
 }
 
-/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an error
- * or a hang-up. */
+/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an
+ * error or a hang-up. */
 void ul_stream_watch(ul_stream *stream, uint32_t events)
 {
     stream->watches = 1;
