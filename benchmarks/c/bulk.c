@@ -16,8 +16,8 @@ enum { CHUNK = 256 << 10, MIB = 1 << 20 };
 
 static unsigned char *file, *chunk;
 static size_t file_size;
-static uint64_t total;      /* bytes, since the connection was made */
-static uint64_t measured;   /* bytes of them in the measured time */
+static uint64_t total;    /* bytes, since the connection was made */
+static uint64_t measured; /* bytes of them in the measured time */
 static int fd;
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -63,8 +63,7 @@ static void check_that_all_arrived(void) {
     shutdown(fd, SHUT_WR);
     if (recv(fd, &arrived, sizeof arrived, MSG_WAITALL) != sizeof arrived)
         complain(0, total, "the server found other content, or did not answer", 0);
-    else if (be64toh(arrived) != total)
-        complain(0, be64toh(arrived), "bytes are missing", 0);
+    else if (be64toh(arrived) != total) complain(0, be64toh(arrived), "bytes are missing", 0);
 }
 
 int main(int argc, char **argv) {

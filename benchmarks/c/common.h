@@ -90,10 +90,8 @@ static inline int listen_at(const char *text, int socket_flags) {
     if (fd < 0) die("socket: %m");
     if (bind(fd, &address.any, address.size) < 0 || listen(fd, BACKLOG) < 0) die("%s: %m", text);
     if (getsockname(fd, &address.any, &address.size) < 0) die("getsockname: %m");
-    if (address.any.sa_family == AF_INET)
-        printf("listening at %d\n", ntohs(address.tcp.sin_port));
-    else
-        printf("listening at %s\n", text);
+    if (address.any.sa_family == AF_INET) printf("listening at %d\n", ntohs(address.tcp.sin_port));
+    else printf("listening at %s\n", text);
     fflush(stdout);
     return fd;
 }

@@ -2,9 +2,9 @@
  * A load generator of a flood with questions beside it: many connections send as fast as the server takes it, and a few
  * others send one byte at fixed times and expect it back.
  *
- * The first byte of each connection tells the server what it is: FLOOD or QUESTION.  A process of its own floods, so that
- * the questions leave in time.  A latency counts from the time at which the question was due, and a question without an
- * answer ends the program.  The rate is of MiB that the server has taken.
+ * The first byte of each connection tells the server what it is: FLOOD or QUESTION.  A process of its own floods, so
+ * that the questions leave in time.  A latency counts from the time at which the question was due, and a question
+ * without an answer ends the program.  The rate is of MiB that the server has taken.
  */
 #include "measure.h"
 #include <poll.h>

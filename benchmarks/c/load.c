@@ -2,13 +2,13 @@
  * An echo load generator on io_uring, over TCP, unix sockets or UDP: every connection keeps a number of messages
  * outstanding at a server, and every byte that comes back is compared with what was sent.
  *
- * A generator on epoll is exhausted before the fast servers are, and then all of them look alike.  So this one uses what
- * costs least in the kernel: one multishot receive per connection into a ring of shared buffers, sends that post no
- * completion unless they fail, registered sockets, a registered ring.
+ * A generator on epoll is exhausted before the fast servers are, and then all of them look alike.  So this one uses
+ * what costs least in the kernel: one multishot receive per connection into a ring of shared buffers, sends that post
+ * no completion unless they fail, registered sockets, a registered ring.
  *
  * A connection's content is an endless stream: a window that slides over one random pattern, and that starts at another
- * place for each connection.  Bytes lost, doubled, reordered or misdirected never match.  Over UDP (-u) each message is a
- * datagram of its own, and a lost one counts as an error like any other loss.
+ * place for each connection.  Bytes lost, doubled, reordered or misdirected never match.  Over UDP (-u) each message is
+ * a datagram of its own, and a lost one counts as an error like any other loss.
  *
  * It writes "begin" and "end" to stderr around the measured time, and one line of JSON to stdout.
  */
@@ -16,8 +16,8 @@
 #include "ring.h"
 
 enum {
-    OUTSTANDING_TCP = 256 << 10,  /* bytes; a loopback socket's send buffer has room for 2.5 MiB */
-    OUTSTANDING_UNIX = 64 << 10,  /* of 208 KiB, which count the kernel's own structures too */
+    OUTSTANDING_TCP = 256 << 10, /* bytes; a loopback socket's send buffer has room for 2.5 MiB */
+    OUTSTANDING_UNIX = 64 << 10, /* of 208 KiB, which count the kernel's own structures too */
     BUFFERS_LIMIT = 8 << 20,
     DRAIN_NS = 2000 * 1000 * 1000,
 };
@@ -93,12 +93,10 @@ static void send_messages(struct connection *c, uint64_t count, uint64_t now) {
     uint64_t first = c->sent_bytes / option.size + c->queued;
     for (uint64_t i = first; i < first + count; i++) c->sent_at_ns[i % (uint64_t)option.depth] = now;
     outstanding += count;
-    if (c->sending_bytes > 0)
-        c->queued += count;
+    if (c->sending_bytes > 0) c->queued += count;
     else if (option.datagrams)
         for (uint64_t i = 0; i < count; i++) stage_send(c, option.size);
-    else
-        stage_send(c, count * option.size);
+    else stage_send(c, count * option.size);
 }
 
 static void sent(struct connection *c, int result) {
@@ -117,8 +115,7 @@ static void take(struct connection *c, const unsigned char *data, size_t length,
     outstanding -= count;
     if (phase == MEASURING) {
         messages += count;
-        for (uint64_t i = first; i < first + count; i++)
-            record(now - c->sent_at_ns[i % (uint64_t)option.depth]);
+        for (uint64_t i = first; i < first + count; i++) record(now - c->sent_at_ns[i % (uint64_t)option.depth]);
     }
     if (phase != DRAINING && count > 0) send_messages(c, count, now);
 }
@@ -131,10 +128,8 @@ static void dispatch(const struct cqe *cqe, uint64_t now) {
         if (!c->broken) take(c, buffer_memory(id), (size_t)cqe->res, now);
         recycle(id);
     }
-    if (cqe->res == 0)
-        fail(c, "closed by the server", 0);
-    else if (cqe->res < 0 && cqe->res != -ENOBUFS)
-        fail(c, "receive", -cqe->res);
+    if (cqe->res == 0) fail(c, "closed by the server", 0);
+    else if (cqe->res < 0 && cqe->res != -ENOBUFS) fail(c, "receive", -cqe->res);
     else if (!(cqe->flags & CQE_MORE) && !c->broken)
         arm_receive(c); /* also after ENOBUFS: the bytes stayed in the socket */
 }

@@ -130,10 +130,8 @@ static inline void enter(unsigned wait_for) {
     __atomic_store_n(ring.sq_tail, ring.tail, __ATOMIC_RELEASE);
     int flags = ENTER_GETEVENTS | ENTER_EXT_ARG | ENTER_REGISTERED_RING;
     long submitted = syscall(SYS_ENTER, ring.index, ring.staged, wait_for, flags, &argument, sizeof argument);
-    if (submitted >= 0)
-        ring.staged -= (uint32_t)submitted;
-    else if (errno != ETIME && errno != EINTR && errno != EAGAIN && errno != EBUSY)
-        die("io_uring_enter: %m");
+    if (submitted >= 0) ring.staged -= (uint32_t)submitted;
+    else if (errno != ETIME && errno != EINTR && errno != EAGAIN && errno != EBUSY) die("io_uring_enter: %m");
 }
 
 static inline struct sqe *stage(void) {

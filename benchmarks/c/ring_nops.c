@@ -12,21 +12,16 @@
 
 #define BATCH 32
 
-static double now(void)
-{
+static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-static void go(struct io_uring *ring, unsigned count, int spins)
-{
-    for (unsigned i = 0; i < count; i++)
-        io_uring_prep_nop(io_uring_get_sqe(ring));
-    if (spins)
-        io_uring_submit(ring);
-    else
-        io_uring_submit_and_wait(ring, count);
+static void go(struct io_uring *ring, unsigned count, int spins) {
+    for (unsigned i = 0; i < count; i++) io_uring_prep_nop(io_uring_get_sqe(ring));
+    if (spins) io_uring_submit(ring);
+    else io_uring_submit_and_wait(ring, count);
     for (unsigned done = 0; done < count;) {
         struct io_uring_cqe *cqe;
         if (io_uring_peek_cqe(ring, &cqe) == 0) {
@@ -36,13 +31,11 @@ static void go(struct io_uring *ring, unsigned count, int spins)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct io_uring ring;
     struct io_uring_params params;
     memset(&params, 0, sizeof(params));
-    if (argc != 3)
-        return 2;
+    if (argc != 3) return 2;
     int polled = strcmp(argv[1], "sqpoll") == 0;
     params.flags = polled ? IORING_SETUP_SQPOLL : IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
     params.sq_thread_idle = 1000;
@@ -54,8 +47,7 @@ int main(int argc, char **argv)
     double begin = now(), end = begin + atof(argv[2]);
     unsigned long done = 0;
     while (now() < end) {
-        for (int i = 0; i < 100; i++)
-            go(&ring, count, polled);
+        for (int i = 0; i < 100; i++) go(&ring, count, polled);
         done += 100 * count;
     }
     printf("%f\n", done / (now() - begin));

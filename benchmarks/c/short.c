@@ -2,12 +2,13 @@
  * A load generator of short connections on io_uring: each connects, sends one message, expects it back and then the end
  * of the stream, and makes room for the next.
  *
- * The server closes first; then this side disconnects its socket, which resets the connection, and connects it again.  For
- * a server that is a short connection like any other, but to make, to close and to free a socket of its own for each took
- * this program half again as much CPU, so that it was busy before the servers were.  It also leaves nothing in TIME_WAIT.
+ * The server closes first; then this side disconnects its socket, which resets the connection, and connects it again.
+ * For a server that is a short connection like any other, but to make, to close and to free a socket of its own for
+ * each took this program half again as much CPU, so that it was busy before the servers were.  It also leaves nothing
+ * in TIME_WAIT.
  *
- * What a connection does is one chain of linked operations, of which only the last one reports: it has received the answer
- * and the end, or whatever came before an error.  The latency is that of the whole connection.
+ * What a connection does is one chain of linked operations, of which only the last one reports: it has received the
+ * answer and the end, or whatever came before an error.  The latency is that of the whole connection.
  */
 #include "measure.h"
 #include "ring.h"
@@ -57,12 +58,12 @@ static void begin(struct slot *slot, bool again) {
     open_slots++;
 }
 
-/* What failed posts completions for all that was linked behind it: any of them ends the load, for an error disqualifies. */
+/* What failed posts completions for all that was linked behind it: any of them ends the load, for an error
+ * disqualifies. */
 static void end(struct slot *slot, int result) {
     uint64_t index = (uint64_t)(slot - slots);
     open_slots--;
-    if (result < 0)
-        complain(index, slot->offset, "failed", -result);
+    if (result < 0) complain(index, slot->offset, "failed", -result);
     else if ((size_t)result != option.size)
         complain(index, slot->offset, (size_t)result < option.size ? "answer missing" : "too long an answer", 0);
     else if (memcmp(slot->received, pattern_at(index, slot->offset), option.size) != 0)
@@ -86,7 +87,8 @@ static bool go_on(void) {
     return errors == 0 && open_slots > 0;
 }
 
-/* TCP_DEFER_ACCEPT has the last packet of a handshake wait for the message and travel with it, so that there is one less. */
+/* TCP_DEFER_ACCEPT has the last packet of a handshake wait for the message and travel with it, so that there is one
+ * less. */
 static void open_sockets(void) {
     int *fds = calloc((size_t)option.connections, sizeof *fds);
     if (!fds) die("out of memory");

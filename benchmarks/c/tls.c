@@ -1,7 +1,9 @@
 /*
- * An echo load generator over TLS: OpenSSL on non-blocking sockets and epoll, one message outstanding on each connection.
+ * An echo load generator over TLS: OpenSSL on non-blocking sockets and epoll, one message outstanding on each
+ * connection.
  *
- * Encrypting costs so much more than a system call that epoll does here.  The certificate is not verified, the content is.
+ * Encrypting costs so much more than a system call that epoll does here.  The certificate is not verified, the content
+ * is.
  */
 #include "measure.h"
 #include <fcntl.h>
@@ -34,8 +36,7 @@ static void send_message(struct connection *c) {
     c->received = 0;
     if (SSL_write(c->tls, pattern_at(number(c), c->offset), (int)option.size) != (int)option.size)
         complain(number(c), c->offset, "send", errno);
-    else if (!c->outstanding)
-        outstanding++;
+    else if (!c->outstanding) outstanding++;
     c->outstanding = true;
 }
 

@@ -20,8 +20,8 @@ struct piece {
 enum { NONE = UINT16_MAX };
 
 static struct connection {
-    uint16_t first, last;  /* pieces not yet sent, by buffer id; the first is being sent */
-    uint16_t hopeful;      /* sent in this turn by a send that reports failure only */
+    uint16_t first, last; /* pieces not yet sent, by buffer id; the first is being sent */
+    uint16_t hopeful;     /* sent in this turn by a send that reports failure only */
     bool receiving, ended;
 } connections[FDS];
 
