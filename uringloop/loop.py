@@ -32,11 +32,12 @@ from typing import Any, TypeVarTuple
 
 from . import hooks
 from .children.process import ProcessTransport, start_process
+from .engine import Datagram, Engine, Stream
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_BUFFER_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream, unavailable_if_refused
+from .ring import Ring, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .selector.selector import Selector
@@ -134,9 +135,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
-        self._hot_sockets = Sockets(
-            self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
-        )
+        self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._unread, self._ring.has_buffers)
+        self._hot_sockets = self._engine.sockets
         wait, in_selector = self._hot_sockets.wait, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
@@ -147,7 +147,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
         # What each stream is given.
-        self._soon = self.call_soon
         self._receives_many = "multishot_receive" in self._ring.features.enabled
 
     # Running
@@ -414,12 +413,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool) -> Stream:
         enabled = self._ring.features.enabled
         return Stream(
-            self._dispatcher,
+            self._engine,
             pipe.fileno(),
             pipe,
             transport,
-            self._soon,
-            None,
             multishot and "multishot_read" in enabled,
             pipe=True,
             polls="waiting_pipes" not in enabled,
@@ -466,11 +463,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         with contextlib.suppress(OSError):
             peer = sock.getpeername()
         return Datagram(
-            self._dispatcher,
+            self._engine,
             sock,
             transport,
-            self._soon,
-            self._transports_by_fd,
             multishot,
             remote,
             peer,

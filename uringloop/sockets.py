@@ -16,6 +16,7 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+from .engine import Receiving, Sockets
 from .hooks import check_ssl_socket
 from .operations import (
     Connect,
@@ -28,7 +29,6 @@ from .operations import (
     address,
     first_bytes,
 )
-from .ring import Receiving, Sockets
 from .submitting import Submitting
 
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.

@@ -12,9 +12,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ..engine import Endpoint
 from ..hooks import PrivateTransport, TransportSocket
 from ..operations import address
-from ..ring import Endpoint
 
 _log = logging.getLogger("asyncio")
 

@@ -24,9 +24,9 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..engine import accept_now
 from ..hooks import TransportSocket
 from ..operations import AcceptMany, Poll
-from ..ring import accept_now
 from .stream import Accepted, StreamTransport, delays_small_writes
 
 if TYPE_CHECKING:
