@@ -1,22 +1,32 @@
 """What pyproject.toml cannot say: the library of the C core, and the extensions, which share it."""
 
+import os
+import re
 import sysconfig
 from pathlib import Path
 
-from Cython.Distutils import build_ext
+from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 PACKAGE = Path("uringloop")
 CORE = "uringloop.liburingloop"
 #: One for each Python, so that several may build one checkout.
 CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
-#: Which extensions call the core.
-LINKED = {"uringloop.ring.core._cffi", "uringloop.ring.dispatcher"}
 COMPILE = ["-std=gnu11", "-O2"]
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
+#: Which extensions call the core: its binding, and the modules that `module` adds.
+LINKED = {"uringloop.ring.core._cffi"}
+#: What an extension is made of beside its Cython module.
+BESIDE = {"uringloop.files.cached": ["uringloop/files/cached.c"]}
 
 
 class BuildExtensions(build_ext):
     """Builds the core's library first, and has the extensions find it where it stands in the package."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(PACKAGE / CORE_FILE) if fullname == CORE else super().get_ext_filename(fullname)
@@ -36,6 +46,12 @@ class BuildExtensions(build_ext):
                 extension.depends.append(built)
                 up = "/".join([".."] * (extension.name.count(".") - 1))
                 extension.runtime_library_dirs.append(f"$ORIGIN/{up}")
+        # Beside the modules their C would bear the names of the core's files.
+        folder = f"{self.build_temp}/cython"
+        options = {"compiler_directives": DIRECTIVES, "build_dir": folder, "nthreads": self.parallel, "quiet": True}
+        sources = {made.name: made.sources for made in cythonize(self.extensions, **options)}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name] + BESIDE.get(extension.name, [])
         super().build_extensions()
         self.extensions.insert(0, core)
 
@@ -43,6 +59,20 @@ class BuildExtensions(build_ext):
 def files(*patterns: str) -> list[str]:
     """Return the package's files that match, in order."""
     return sorted(str(path) for pattern in patterns for path in PACKAGE.glob(pattern))
+
+
+def module(path: str) -> Extension:
+    """Return the extension of a Cython module; it is linked to the core if it has the core's declarations."""
+    name = path.removesuffix(".pyx").replace("/", ".")
+    if re.search(r"\bcore cimport\b", Path(path).read_text()):
+        LINKED.add(name)
+    return Extension(
+        name,
+        [path],
+        include_dirs=["uringloop"],
+        depends=HEADERS if name in LINKED else [],
+        extra_compile_args=COMPILE,
+    )
 
 
 HEADERS = files("ring/core/*.h", "engine/*.h")
@@ -58,29 +88,6 @@ setup(
             extra_compile_args=COMPILE,
             extra_link_args=[f"-Wl,-soname,{CORE_FILE}"],
         ),
-        Extension(
-            "uringloop.scheduler",
-            ["uringloop/scheduler.pyx"],
-            depends=[
-                "uringloop/patched.pxd",
-                "uringloop/tick.pxd",
-                "uringloop/scheduler_handles.pxi",
-                "uringloop/scheduler_timers.pxi",
-            ],
-            extra_compile_args=["-O2"],
-        ),
-        Extension(
-            "uringloop.files.layers.hot",
-            ["uringloop/files/layers/hot.pyx"],
-            depends=["uringloop/files/layers/hot_call.pxi", "uringloop/files/layers/hot_buffer.pxi"],
-            extra_compile_args=["-O2"],
-        ),
-        Extension(
-            "uringloop.ring.dispatcher",
-            ["uringloop/ring/dispatcher.pyx", "uringloop/files/cached.c"],
-            include_dirs=["uringloop"],
-            depends=[*HEADERS, *files("**/*.pxd", "ring/*.pxi", "engine/*.pxi", "files/cached.*")],
-            extra_compile_args=COMPILE,
-        ),
+        *map(module, files("**/*.pyx")),
     ],
 )

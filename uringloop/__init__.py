@@ -15,7 +15,7 @@ try:
     from .policy import install, new_event_loop, run
     from .ring import RingUnavailableError, is_available
 except ModuleNotFoundError as error:
-    if error.name not in ("uringloop.scheduler", "uringloop.ring.dispatcher", "uringloop.ring.core._cffi"):
+    if error.name is None or not error.name.startswith("uringloop."):
         raise
     raise ImportError(
         f"{__path__[0]} has no {error.name} built for this Python: install it, in a checkout with "

@@ -33,11 +33,12 @@ from typing import Any
 
 from . import hooks
 from .children.process import ProcessTransport, start_process
+from .engine import Datagram, Engine, Sockets, Stream
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Datagram, Ring, Sockets, Stream
+from .ring import Ring
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .selector.selector import Selector
@@ -130,11 +131,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
+        self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._unread, self._ring.has_buffers)
         self._sleep_with(self._dispatcher.wait)
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
         # What each stream is given.
-        self._soon: Any = self.call_soon
         self._receives_many = "multishot_receive" in self._ring.features.enabled
 
     # Running
@@ -302,13 +303,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         )
 
     def _open_sockets(self) -> Sockets:
-        """Return the hot half of the socket methods, which is made when it is needed; then each sleep asks it too."""
-        if self._hot_sockets is None:
-            self._hot_sockets = Sockets(
-                self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
-            )
-            self._sleep_with(self._hot_sockets.wait)
-        return self._hot_sockets
+        """Return the engine's half of the socket methods, made by the first of them; then each sleep asks it too."""
+        if self._sockets is None:
+            self._check_closed()
+            self._sockets = self._engine.open_sockets()
+            self._sleep_with(self._sockets.wait)
+        return self._sockets
 
     def _sleep_in_ring(self, timeout_ns: int) -> None:
         if self._selector_poll is None:
@@ -322,7 +322,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     def _look(self, timeout_ns: int) -> int:
         """Let go of sockets that were closed; return how long to sleep, see `Sockets.look`."""
-        return timeout_ns if self._hot_sockets is None else self._hot_sockets.look(timeout_ns)
+        return timeout_ns if self._sockets is None else self._sockets.look(timeout_ns)
 
     def _sleep_in_selector(self, timeout_ns: int) -> None:
         dispatcher = self._dispatcher
@@ -377,12 +377,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool) -> Stream:
         enabled = self._ring.features.enabled
         return Stream(
-            self._dispatcher,
+            self._engine,
             pipe.fileno(),
             pipe,
             transport,
-            self._soon,
-            None,
             multishot and "multishot_read" in enabled,
             pipe=True,
             polls="waiting_pipes" not in enabled,
@@ -429,11 +427,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         with contextlib.suppress(OSError):
             peer = sock.getpeername()
         return Datagram(
-            self._dispatcher,
+            self._engine,
             sock,
             transport,
-            self._soon,
-            self._transports_by_fd,
             multishot,
             remote,
             peer,
@@ -535,7 +531,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     def _break_cycles(self) -> None:
         """Drop what refers to the loop, so that a closed one is freed at once, without the garbage collector."""
-        self._wakeup = self._selector_poll = self._soon = None
+        self._wakeup = self._selector_poll = None
+        del self._engine
         self._epoll_selector.serve = None
         self._sleep_by(
             self._dispatcher.wait, self._dispatcher.wait, self._epoll_selector.watched, self._dispatcher.dispatch

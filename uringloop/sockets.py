@@ -16,6 +16,7 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+from .engine import Receiving, Sockets
 from .hooks import check_ssl_socket
 from .operations import (
     Connect,
@@ -28,7 +29,6 @@ from .operations import (
     address,
     first_bytes,
 )
-from .ring import Receiving, Sockets
 from .submitting import Submitting
 
 #: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
@@ -79,7 +79,7 @@ class Unread:
 class SocketOperations(Submitting):
     """The socket methods of the loop."""
 
-    _hot_sockets: Sockets | None = None
+    _sockets: Sockets | None = None
     _unread: Unread
 
     def _open_sockets(self) -> Sockets:
@@ -99,7 +99,7 @@ class SocketOperations(Submitting):
 
     async def _submit_for(self, sock: socket.socket, operation: Operation) -> Any:
         """Submit an operation that lets go of the socket when that is closed."""
-        held = (self._hot_sockets or self._open_sockets()).held
+        held = (self._sockets or self._open_sockets()).held
         held[operation] = sock
         try:
             return await self.submit(operation)
@@ -110,7 +110,7 @@ class SocketOperations(Submitting):
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
-        received: Any = (self._hot_sockets or self._open_sockets()).receive(sock, n)
+        received: Any = (self._sockets or self._open_sockets()).receive(sock, n)
         if type(received) is bytes:
             return received
         if received is not None:
@@ -165,7 +165,7 @@ class SocketOperations(Submitting):
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
             return _fill(buf, unread[0])
-        count_now = (self._hot_sockets or self._open_sockets()).receive_into(fd, buf)
+        count_now = (self._sockets or self._open_sockets()).receive_into(fd, buf)
         if count_now is not None:
             return count_now
         received_bytes: int = await self._submit_for(sock, ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
@@ -216,7 +216,7 @@ class SocketOperations(Submitting):
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
-        sent_bytes = (self._hot_sockets or self._open_sockets()).send(sock, data)
+        sent_bytes = (self._sockets or self._open_sockets()).send(sock, data)
         while sent_bytes is not None:
             sending = SendAll(sock.fileno(), data, sent_bytes)
             sent_bytes += await self._submit_for(sock, sending)
@@ -291,7 +291,7 @@ class SocketOperations(Submitting):
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
         while True:
-            accepted = (self._hot_sockets or self._open_sockets()).accept(sock)
+            accepted = (self._sockets or self._open_sockets()).accept(sock)
             if accepted is not None:
                 break
             # Not an accept: one that waits in the ring takes connections from those who share the socket.

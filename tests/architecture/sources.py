@@ -44,14 +44,13 @@ def python_files() -> list[Path]:
 
 
 def cython_files() -> list[Path]:
-    """Every Cython module of the package, and what they include."""
-    return sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxi")])
+    """Every Cython module of the package, what they declare, and what they include."""
+    return sorted(path for ending in ("pyx", "pxd", "pxi") for path in PACKAGE.rglob(f"*.{ending}"))
 
 
 def c_files() -> list[Path]:
-    """Every C source and header; other C in the package is made by cffi and Cython."""
-    made = {path.with_suffix(".c") for path in PACKAGE.rglob("*.pyx")} | set(PACKAGE.rglob("_cffi.c"))
-    return sorted(set(PACKAGE.rglob("*.[ch]")) - made)
+    """Every C source and header; other C in the package is made by cffi."""
+    return sorted(set(PACKAGE.rglob("*.[ch]")) - set(PACKAGE.rglob("_cffi.c")))
 
 
 def relative(path: Path) -> str:
@@ -100,11 +99,11 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def _imports_of_cython(path: Path) -> ast.Module:
     """The import statements, which are Python except for the word cimport."""
-    lines = re.findall(r"^(?:from \S+ )?c?import [\w., *]+$", path.read_text(), flags=re.M)
-    return ast.parse("\n".join(line.replace("cimport", "import") for line in lines))
+    found = re.finditer(r"^(?:from \S+ )?c?import (?:[\w., *]+|\([^)]*\))$", path.read_text(), flags=re.M)
+    return ast.parse("\n".join(match[0].replace("cimport", "import") for match in found))
 
 
 def _submodule_or(package: str, name: str) -> str:
     folder = ROOT.joinpath(*package.split("."))
-    is_module = any((folder / f"{name}{ending}").exists() for ending in (".py", ".pyx", "/__init__.py"))
+    is_module = any((folder / f"{name}{ending}").exists() for ending in (".py", ".pyx", ".pxd", "/__init__.py"))
     return f"{package}.{name}" if is_module else package

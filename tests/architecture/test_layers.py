@@ -52,8 +52,10 @@ def test_modules_import_each_other_in_no_circle() -> None:
         # A package's __init__ gathers its modules, which do not need it.
         return {module for _, module in imports(path) if module != module_name(path)}
 
-    modules = [path for path in [*python_files(), *cython_files()] if path.stem != "__init__"]
-    graph = graphlib.TopologicalSorter({module_name(path): needed(path) for path in modules})
+    graph: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+    for path in [*python_files(), *cython_files()]:
+        if path.stem != "__init__":
+            graph.add(module_name(path), *needed(path))
     try:
         graph.prepare()
     except graphlib.CycleError as error:

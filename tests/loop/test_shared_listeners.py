@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.variants import FACTORIES
-from uringloop.ring import accept_now
+from uringloop.engine import accept_now
 
 TIMEOUT_S = 20
 BACKLOG = 50

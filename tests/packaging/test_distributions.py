@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "uringloop"
-#: Written by cffi and Cython.
-GENERATED = ("_cffi.c", "hot.c", "dispatcher.c", "scheduler.c")
+#: Written by cffi.
+GENERATED = ("_cffi.c",)
 #: What a clean clone does not have, or the build does not need.
 BUILT = shutil.ignore_patterns(
     ".*", "__pycache__", "build", "dist", "*.egg-info", "*.so", *GENERATED, "tests", "benchmarks"

@@ -1,1 +1,9 @@
-"""What runs once a message, compiled: streams, datagram sockets, TLS and `loop.sock_*`."""
+"""The engine: what runs once a message.  Each thing's C and Cython stand together here."""
+
+from .datagram import Datagram
+from .endpoint import Endpoint
+from .engine import Engine
+from .sock import Receiving, Sockets, accept_now
+from .stream import Stream
+
+__all__ = ["Datagram", "Endpoint", "Engine", "Receiving", "Sockets", "Stream", "accept_now"]

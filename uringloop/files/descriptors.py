@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from ..companion import Submitter, submitter
 from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
-from ..ring import Opcode, status_now
+from ..ring import Opcode
+from .cached import status_now
 from .layers.waiting import in_thread
 from .paths import Loop, is_descriptor, stat
 

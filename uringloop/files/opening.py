@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..companion import Submitter
 from ..operations.control import Nop
 from ..operations.file import Close, Open, Ready
-from ..ring import Descriptor, SqeFlag, open_now, status_now
+from ..ring import Descriptor, SqeFlag
+from .cached import open_now, status_now
 from .layers.hot import Context
 from .layers.raw import FilePath, Mode, RawFile
 from .layers.reading import BufferedReader

@@ -35,7 +35,7 @@ def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
         only_polls = ring.unfinished == len(operations) and all(operation.may_move for operation in operations)
         for operation in operations:
             operation.abandon()
-        if not only_polls or dispatcher.endpoints:
+        if not only_polls or dispatcher.owners:
             dispatcher.cancel_all()
         while ring.unfinished or dispatcher.has_events():
             dispatcher.wait(-1)

@@ -24,12 +24,12 @@ from ..ring import (
     Dispatcher,
     Opcode,
     Pin,
-    Reading,
     SqeFlag,
     Vector,
 )
 from .base import Operation, Slot, close_made, file_index, made
 from .multishot import Multishot
+from .positional import PositionalRead
 
 #: The offset that means the file's own position.
 CURRENT_POSITION = 0xFFFFFFFFFFFFFFFF
@@ -176,7 +176,7 @@ async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: i
         OSError: as from pread(2).
         asyncio.CancelledError: raised only when the kernel has released the buffer.
     """
-    reading = Reading(dispatcher, loop.create_future(), fd, buffer, offset)
+    reading = PositionalRead(dispatcher, loop.create_future(), fd, buffer, offset)
     try:
         result = await reading.waiter
     except BaseException as error:

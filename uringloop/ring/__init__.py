@@ -1,4 +1,4 @@
-"""io_uring itself: the C core, its cffi binding, and the compiled hot half.
+"""io_uring itself: the C core, its bindings, and the compiled dispatcher.
 
 Everything that knows an SQE from a CQE lives here, and nothing outside this package sees `ffi` or `lib`.
 """
@@ -17,28 +17,15 @@ from .abi import (
     Unregister,
 )
 from .available import is_available
-from .dispatcher import (
-    Completion,
-    Datagram,
-    Descriptor,
-    Dispatcher,
-    Endpoint,
-    Loan,
-    Pin,
-    Reading,
-    Receiving,
-    Sockets,
-    Stream,
-    accept_now,
-    open_now,
-    read_into_now,
-    read_now,
-    status_now,
-)
+from .descriptor import Descriptor
+from .dispatcher import Dispatcher
 from .errors import RingUnavailableError, disabled_by_variable
 from .features import OPTIONAL, Features
 from .groups import BufferGroup
+from .loan import Loan
 from .memory import Vector
+from .pin import Pin
+from .queues import Completion
 from .register import message_user_data
 from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
 from .ring import Ring, Stageable
@@ -57,41 +44,30 @@ __all__ = [
     "CancelFlag",
     "Completion",
     "CqeFlag",
-    "Datagram",
     "Descriptor",
     "Dispatcher",
-    "Endpoint",
     "Feature",
     "Features",
     "Loan",
     "NoWorkerError",
     "Opcode",
     "Pin",
-    "Reading",
-    "Receiving",
     "Register",
     "RegisteredBuffers",
     "RegisteredFiles",
     "Ring",
     "RingUnavailableError",
     "Setup",
-    "Sockets",
     "SqPoll",
     "Sqe",
     "SqeFlag",
     "Stageable",
-    "Stream",
     "Unregister",
     "Vector",
-    "accept_now",
     "allocate",
     "disabled_by_variable",
     "is_available",
     "message_user_data",
     "open_eventfd",
-    "open_now",
     "operation_error",
-    "read_into_now",
-    "read_now",
-    "status_now",
 ]

@@ -11,7 +11,7 @@ import errno
 from collections import deque
 
 from .abi import CancelFlag, Opcode
-from .dispatcher import Completion, Queues
+from .queues import Completion, Queues
 from .register import Registration
 
 #: Of completions that still come, so many are taken before everything is cancelled again: a multishot operation that

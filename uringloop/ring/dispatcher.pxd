@@ -1,177 +1,78 @@
-# The C core's declarations, as hot.pyx needs them.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
-
-
-cdef extern from "errno.h" nogil:
-    int EBADFD
-    int ECANCELED
-    int ENOMEM
-    int EOWNERDEAD
-    int ENOTRECOVERABLE
+from ..tick cimport Tick
+from .core.core cimport ul_event, ul_ring
 
 
-cdef extern from "engine/engine.h" nogil:
-    ctypedef struct ul_ring:
-        pass
-    ctypedef struct ul_stream:
-        pass
-    ctypedef struct ul_datagram:
-        pass
-    struct io_uring_recvmsg_out:
-        uint32_t namelen
-        uint32_t controllen
-        uint32_t payloadlen
-        uint32_t flags
-    struct io_uring_buf:
-        pass
-    struct io_uring_sqe:
-        uint8_t opcode
-        uint8_t flags
-        uint16_t ioprio
-        int32_t fd
-        uint64_t off
-        uint64_t addr
-        uint32_t len
-        uint32_t op_flags
-        uint64_t user_data
-        uint16_t buf_index
-        uint16_t personality
-        int32_t splice_fd_in
-        uint64_t addr3
-    ctypedef struct ul_event:
-        uint64_t token
-        int32_t res
-        uint32_t flags
-        void *owner
-        uint32_t what
-        uint32_t buffer_id
-        const char *data
-
-    uint32_t IOSQE_CQE_SKIP_SUCCESS
-    uint32_t IORING_SETUP_DEFER_TASKRUN
-    int IORING_OP_READ, IORING_OP_RECV, IOSQE_BUFFER_SELECT
-    uint32_t IORING_CQE_F_MORE
-    uint32_t IORING_CQE_F_BUFFER
-    uint32_t IORING_CQE_F_SOCK_NONEMPTY
-    uint32_t IORING_CQE_BUFFER_SHIFT
-    enum:
-        UL_KIND_BITS
-        UL_KIND_FOREIGN
-        UL_STREAM_DATA
-        UL_STREAM_EOF
-        UL_STREAM_RECEIVE_ERROR
-        UL_STREAM_SEND_ERROR
-        UL_STREAM_LOW
-        UL_STREAM_RELEASED
-        UL_STREAM_CLOSED
-        UL_STREAM_EMPTY
-        UL_STREAM_HANGUP
-        UL_STREAM_READABLE
-        UL_OPEN_MULTISHOT
-        UL_OPEN_PIPE
-        UL_OPEN_POLLS
-        UL_OPEN_OWN_TCP
-        UL_DATAGRAM_DATA
-        UL_DATAGRAM_RECEIVE_ERROR
-        UL_DATAGRAM_SEND_ERROR
-        UL_DATAGRAM_LOW
-        UL_DATAGRAM_CLOSED
-        UL_DATAGRAM_READABLE
-        UL_DATAGRAM_BUFFER_SIZE
-        UL_GROUP_STREAM
-        UL_NAME_SIZE
-
-    io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
-    uint32_t ul_staged(ul_ring *ring)
-    int ul_disown(ul_ring *ring, uint64_t token)
-    int ul_reserve(ul_ring *ring, uint32_t count)
-    int ul_stage_cancel(ul_ring *ring, uint64_t token)
-    int ul_stage_cancel_all(ul_ring *ring)
-    uint32_t ul_cancels(ul_ring *ring)
-    uint32_t ul_cancel_targets(ul_ring *ring)
-    uint32_t ul_ring_entries(ul_ring *ring, int completion_queue)
-    int ul_buffers_need(ul_ring *ring)
-    int ul_ring_wants_room(ul_ring *ring)
-    int ul_ring_make_room(ul_ring *ring)
-    void ul_cancel_forget(ul_ring *ring, uint64_t token)
-    uint64_t ul_operation_token(ul_ring *ring)
-    uint64_t ul_in_flight(ul_ring *ring)
-    uint64_t ul_completed(ul_ring *ring)
-    int64_t ul_now_ns()
-    int ul_has_work(ul_ring *ring)
-    int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
-    int ul_spin(ul_ring *ring, int64_t for_ns)
-    int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
-    int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
-    int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
-                const uint64_t *signal_mask)
-    void ul_let_overflow(ul_ring *ring)
-    int ul_ring_refuses(ul_ring *ring)
-    int ul_ring_forgotten(ul_ring *ring)
-    uint32_t ul_ring_setup_flags(ul_ring *ring)
-    int ul_unstage(ul_ring *ring, uint64_t *token)
-    uint32_t ul_place(ul_ring *ring)
-    io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
-    void ul_retire(ul_ring *ring)
-    int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
-    int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
-    void ul_eventfd_arm(ul_ring *ring)
-    void ul_eventfd_disarm(ul_ring *ring)
-
-    int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id)
-    void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
-                           uint32_t size_bytes, uint16_t buffer_id)
-    char *ul_buffer_lend(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
-    void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, const void *borrower)
-
-    ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
-    int ul_stream_receive(ul_stream *stream)
-    void ul_stream_watch(ul_stream *stream, uint32_t events)
-    int ul_stream_hold(ul_stream *stream)
-    void ul_stream_recycle(ul_stream *stream, const ul_event *event)
-    int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
-    int ul_stream_takes_much(ul_stream *stream)
-    int ul_streams_give_turns(ul_ring *ring, ul_event *events, uint32_t capacity)
-    int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
-    int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
-    void ul_stream_send_queued(ul_stream *stream)
-    int ul_stream_may_be_last(ul_stream *stream)
-    int ul_streams_send(ul_ring *ring, int all)
-    size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
-    int ul_stream_quiet(ul_stream *stream)
-    void *ul_stream_released(ul_stream *stream)
-    bint ul_stream_take_back(ul_stream *stream, size_t size_bytes)
-    size_t ul_stream_queued(ul_stream *stream)
-    int ul_stream_finished(ul_stream *stream)
-    void ul_stream_share(ul_stream *stream)
-    void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
-    void ul_stream_notify_empty(ul_stream *stream)
-    int ul_stream_write_eof(ul_stream *stream)
-    int ul_stream_close(ul_stream *stream)
-    int ul_stream_abort(ul_stream *stream)
-    void ul_stream_free(ul_stream *stream)
-
-    ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
-    int ul_datagram_receive(ul_datagram *datagram)
-    int ul_datagram_hold(ul_datagram *datagram)
-    void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
-    int ul_datagram_take(ul_datagram *datagram, void *buffer)
-    int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name,
-                         uint32_t name_size, int may_queue)
-    size_t ul_datagram_queued(ul_datagram *datagram)
-    void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
-    int ul_datagram_quiet(ul_datagram *datagram)
-    int ul_datagram_close(ul_datagram *datagram)
-    int ul_datagram_abort(ul_datagram *datagram)
-    void ul_datagram_free(ul_datagram *datagram)
+cdef raise_errno(int error)
 
 
-cdef extern from "files/cached.h" nogil:
-    ctypedef struct ul_file_status:
-        uint32_t mode
-        uint32_t block_size_bytes
-        uint64_t size_bytes
-    int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset)
-    int ul_file_open_now(const char *path, int flags, ul_file_status *out)
-    int ul_file_status_now(int fd, ul_file_status *out)
+cdef class Owner:
+    cdef int untold  # events of it that wait in the dispatcher's queue or are in hand
+    cdef bint freeing  # once they are told
+
+    cdef receive_event(self, ul_event *event)
+    cdef abort_in_core(self)
+    cdef forget_core(self)
+    cdef free(self)
+    cdef tuple shown(self)
+
+
+cdef class Awaited:
+    cdef Dispatcher dispatcher
+    cdef uint64_t token
+    cdef public object waiter
+    cdef readonly bint in_flight
+    cdef public bint abandoned
+
+    cdef arrive(self, int res, uint32_t flags)
+
+
+cdef class Dispatcher:
+    cdef ul_ring *ring  # NULL: it is closed
+    # The queue of events: those from cursor to count wait.
+    cdef ul_event *events
+    cdef int count, cursor, capacity
+    cdef uint64_t taken  # events so far
+    cdef int contended  # so many sleeps to come may be spared
+    cdef public int64_t spin_ns
+    cdef public uint32_t feed_from
+    cdef Tick tick
+    cdef int writes, last_writes  # small ones since the last enter, and before it
+    cdef bint late  # the tick has gone on for long: what is written goes out at once
+    cdef int (*send_written)(ul_ring *ring, int all) noexcept nogil  # how the engine does that; NULL: there is none
+    cdef int (*give_turns)(ul_ring *ring, ul_event *events, uint32_t capacity) noexcept nogil  # the engine's; or NULL
+    cdef object report
+    cdef public object first
+    cdef readonly set owners
+    cdef readonly dict operations
+
+    cdef int check(self) except -1
+    cdef bint has_memory(self)
+    cdef uint64_t stage_sqe(self, operation, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
+                            uint32_t op_flags, int ioprio, int sqe_flags, int buf_index, int file_index,
+                            uint64_t addr3) except 0
+    cpdef feed(self)
+    cdef bytes_of_buffer(self, uint32_t flags, int size_bytes)
+    cdef bint sends_at_once(self) noexcept
+    cdef void hold(self) noexcept
+    cpdef void send_waiting(self) noexcept
+    cdef submit_cancel(self)
+    cdef bint enter(self, int64_t timeout_ns) except -1
+    cdef void begin_batch(self) noexcept
+    cdef int wait_for(self, int64_t timeout_ns) except -1
+    cdef bint finds_without_sleeping(self, int64_t timeout_ns)
+    cdef int room(self) noexcept
+    cdef int reap_all(self) except -1
+    cdef int reap_ready(self) noexcept
+    cdef void add(self, int count) noexcept
+    cdef bint hand_over(self) except -1
+    cdef tell(self, Owner owner, ul_event *event)
+    cdef complete(self, uint64_t token, int res, uint32_t flags)
+
+
+cdef class EventCallback:
+    cdef Dispatcher dispatcher
+    cdef uint64_t number  # so many events were taken before this one
+    cdef object owner
+    cdef readonly tuple arguments

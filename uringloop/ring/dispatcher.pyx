@@ -1,9 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""The hot half: the tick with its dispatch, `Endpoint` (hot_life.pxi), `Stream` (hot_stream.pxi), `Datagram`
-(hot_datagram.pxi) and `Sockets` (hot_socket.pxi), compiled over the C core that cffi binds too.
+"""The tick of a ring: staging, waiting, and handing each completion to its owner.
 
-What runs once a message or once a short connection lives here; everything else is Python.  No callback runs while CQEs
-are walked in C: they become events at the end of a queue, and `dispatch` takes one event at a time from its front.
+No callback runs while CQEs are walked in C: they become events at the end of a queue, and `dispatch` takes one event at a
+time from its front.
 
 A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the event in
 hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the events that
@@ -14,37 +12,27 @@ The GIL is released only around a wait that may block, and nothing but the syste
 thread even that is put off for a moment.
 """
 
-import asyncio
-import socket
-from asyncio import BufferedProtocol
-from asyncio.sslproto import SSLProtocol
-from logging import getLogger
-from operator import index as operator_index
-from ssl import SSLSyscallError, SSLWantReadError
-
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ENOBUFS, ETIME, errno
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove, memset
-
 from os import strerror
-from sys import version_info
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject, PyTypeObject
+from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ENOBUFS, ETIME
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memmove
+
+from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
+from .core.core cimport (
+    EBADFD, ECANCELED, ENOTRECOVERABLE, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN,
+    IOSQE_BUFFER_SELECT, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
+    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event, ul_eventfd_arm,
+    ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
+    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
+    ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
+)
 
 from .errors import unavailable
-from .workers import operation_error
-from ..hooks import TLS_OPEN, stream_feeding, tls_is_known
-
-from ..patched cimport Patched, look_up, patched
-from ..tick cimport FEW_WRITES, Tick, begin_waiting, has_few, is_late, must_send
-
-_log = getLogger("asyncio")
-
 
 cdef extern from *:
     """
@@ -58,22 +46,9 @@ cdef extern from *:
 
 cdef extern from *:
     """
-    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the context
-     * to be left. */
-    static PyObject *enter_context(PyObject *context)
-    {
-        if (PyContext_Enter(context) == 0)
-            return Py_NewRef(context);
-        if (!PyErr_ExceptionMatches(PyExc_RuntimeError))
-            return NULL;
-        PyErr_Clear();
-        context = PyContext_Copy(context);
-        if (context != NULL && PyContext_Enter(context) < 0)
-            Py_CLEAR(context);
-        return context;
-    }
+    #define tp_base(object) (Py_TYPE(object)->tp_base)
     """
-    object enter_context(object context)
+    PyTypeObject *tp_base(PyObject *object)
 
 cdef enum:
     # Who waits longer for the GIL after a sleep has a busy thread beside it.
@@ -97,6 +72,57 @@ cdef raise_errno(int error):
     raise OSError(-error, strerror(-error))
 
 
+cdef class Owner:
+    """Base of what the core tells of events by itself, such as an endpoint.  It is freed after the last of its events."""
+
+    cdef receive_event(self, ul_event *event):
+        """Take one event; called by the dispatch."""
+        raise NotImplementedError
+
+    cdef abort_in_core(self):
+        """Have everything of it in flight cancelled: the loop is closing."""
+        raise NotImplementedError
+
+    cdef forget_core(self):
+        """The core's half is about to be freed with the ring."""
+        raise NotImplementedError
+
+    cdef free(self):
+        """Let go of the core's half, now or when the last of its events was dispatched."""
+        raise NotImplementedError
+
+    cdef tuple shown(self):
+        """Return how a handle shows an event: the object that is called, and a tuple of arguments."""
+        return self, ()
+
+
+cdef class Awaited:
+    """Base of the operations that compiled code awaits; see operations/base.py for what an operation is.
+
+    Attributes:
+        waiter: the future that gets the result, or an OSError as its result.
+        in_flight: the kernel may still touch its memory and descriptor.
+        abandoned: nobody waits for the result any more.
+    """
+
+    may_move = False
+
+    cdef arrive(self, int res, uint32_t flags):
+        """Take a CQE; called by the dispatch, for direct subclasses in place of `complete`."""
+        raise NotImplementedError
+
+    def complete(self, int res, uint32_t flags):
+        """Take a CQE."""
+        self.arrive(res, flags)
+
+    def abandon(self):
+        """Nobody waits any more: ask the kernel to cancel, once."""
+        if not self.abandoned:
+            self.abandoned = True
+            if self.in_flight:
+                self.dispatcher.cancel(self.token)
+
+
 cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
@@ -112,24 +138,6 @@ cdef class Dispatcher:
             to None.
     """
 
-    cdef ul_ring *ring
-    # The queue of events: those from cursor to count wait.
-    cdef ul_event *events
-    cdef int count, cursor, capacity
-    cdef uint64_t taken  # events so far
-    cdef int contended  # so many sleeps to come may be spared
-    cdef public int64_t spin_ns
-    cdef public uint32_t feed_from
-    cdef Tick tick
-    cdef int writes, last_writes  # small ones since the last enter, and before it
-    cdef bint late  # the tick has gone on for long: what is written goes out at once
-    cdef object report
-    cdef public object first
-    cdef readonly set endpoints
-    cdef readonly dict operations
-    cdef AddressCache addresses  # made with the first datagram socket: it is large
-    cdef char *received  # what endpoints receive into by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use
-
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
         self.capacity = capacity
@@ -137,38 +145,21 @@ cdef class Dispatcher:
         if self.events == NULL:
             raise MemoryError
         self.report = report
-        self.endpoints = set()
+        self.owners = set()
         self.operations = {}
 
     def __dealloc__(self):
         free(self.events)
-        free(self.received)
-
-    cdef char *take_received(self) except NULL:
-        """Memory to receive into, until `give_received`: a callback may run the loop, which then receives elsewhere."""
-        cdef char *memory = self.received
-        self.received = NULL
-        if memory == NULL:
-            memory = <char *>malloc(UL_DATAGRAM_BUFFER_SIZE)
-            if memory == NULL:
-                raise MemoryError
-        return memory
-
-    cdef give_received(self, char *memory):
-        if self.received == NULL:
-            self.received = memory
-        else:
-            free(memory)
 
     def detach(self):
         """Forget the ring, which is about to be closed: everything after this is refused."""
-        cdef Endpoint endpoint
+        cdef Owner owner
         self.ring = NULL
         self.count = self.cursor = 0
         # Letting go of a protocol may run Python.
-        endpoints, self.endpoints = self.endpoints, set()
-        for endpoint in endpoints:
-            endpoint.forget_core()
+        owners, self.owners = self.owners, set()
+        for owner in owners:
+            owner.forget_core()
 
     cdef int check(self) except -1:
         if self.ring == NULL:
@@ -272,9 +263,9 @@ cdef class Dispatcher:
 
     def cancel_all(self):
         """Ask the kernel to cancel everything in flight, and drop what is queued to be sent."""
-        cdef Endpoint endpoint
-        for endpoint in self.endpoints:
-            endpoint.abort_in_core()
+        cdef Owner owner
+        for owner in self.owners:
+            owner.abort_in_core()
         self.check()
         cdef int error = ul_stage_cancel_all(self.ring)
         if error < 0:
@@ -328,7 +319,7 @@ cdef class Dispatcher:
             return
         self.tick.held = False
         self.late = is_late(&self.tick)
-        self.tick.unsent = ul_streams_send(self.ring, self.late) and not self.late
+        self.tick.unsent = self.send_written != NULL and self.send_written(self.ring, self.late) and not self.late
 
     def send_if_late(self):
         """The same between two callbacks, if it is time."""
@@ -423,8 +414,9 @@ cdef class Dispatcher:
             completed = ul_completed(self.ring)
             interrupted = self.enter(timeout_ns)
             self.reap_all()
-            # Behind what is small, which is told in the same tick.
-            self.add(ul_streams_give_turns(self.ring, self.events + self.count, self.capacity - self.count))
+            if self.give_turns != NULL:
+                # Behind the small pieces, which are dispatched in the same tick.
+                self.add(self.give_turns(self.ring, self.events + self.count, self.capacity - self.count))
             if ul_ring_wants_room(self.ring) and ul_ring_make_room(self.ring) == 0:
                 self.grow(ul_ring_entries(self.ring, 1))
             self.tick.events = self.count - self.cursor
@@ -483,7 +475,7 @@ cdef class Dispatcher:
         cdef int place
         for place in range(self.count, self.count + count):
             if self.events[place].owner != NULL:
-                (<Endpoint>self.events[place].owner).untold += 1
+                (<Owner>self.events[place].owner).untold += 1
         self.count += count
 
     def reap(self):
@@ -493,7 +485,7 @@ cdef class Dispatcher:
 
     def move(self, uintptr_t ring_address):
         """Go on with another ring.  No stream or datagram socket is open; operations are to be submitted again."""
-        assert not self.endpoints
+        assert not self.owners
         self.ring = <ul_ring *>ring_address
         self.operations.clear()
 
@@ -513,7 +505,7 @@ cdef class Dispatcher:
         while self.taken < end and self.hand_over():
             pass
 
-    cdef inline bint hand_over(self) except -1:
+    cdef bint hand_over(self) except -1:
         """Hand the first event of the queue to its owner; returns whether there may be another one."""
         cdef ul_event event
         # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
@@ -528,22 +520,22 @@ cdef class Dispatcher:
         self.cursor += 1
         self.taken += 1
         if event.owner != NULL:
-            self.tell(<Endpoint>event.owner, &event)
+            self.tell(<Owner>event.owner, &event)
         else:
             self.complete(event.token, event.res, event.flags)
         return self.ring != NULL
 
-    cdef tell(self, Endpoint endpoint, ul_event *event):
+    cdef tell(self, Owner owner, ul_event *event):
         try:
-            endpoint.receive_event(event)
+            owner.receive_event(event)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self.report(error, endpoint)
+            self.report(error, owner)
         finally:
-            endpoint.untold -= 1
-            if endpoint.freeing:
-                endpoint.free()
+            owner.untold -= 1
+            if owner.freeing:
+                owner.free()
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:
@@ -555,10 +547,8 @@ cdef class Dispatcher:
         if operation is None:
             return  # a message from another ring
         try:
-            if type(operation) is Receiving:
-                (<Receiving>operation).arrive(res, flags)
-            elif type(operation) is Reading:
-                (<Reading>operation).complete(res, flags)
+            if tp_base(<PyObject *>operation) == <PyTypeObject *>Awaited:
+                (<Awaited>operation).arrive(res, flags)
             else:
                 operation.complete(res, flags)
         except (SystemExit, KeyboardInterrupt):
@@ -567,15 +557,40 @@ cdef class Dispatcher:
             self.report(error, operation)
 
 
-include "pin.pxi"
-include "event_callback.pxi"
-include "../engine/endpoint.pxi"
-include "../engine/server.pxi"
-include "../engine/stream_reader.pxi"
-include "../engine/tls.pxi"
-include "../engine/stream.pxi"
-include "../engine/datagram.pxi"
-include "../files/cached.pxi"
-include "queues.pxi"
-include "../engine/sock.pxi"
-include "loan.pxi"
+cdef class EventCallback:
+    """Hands one event to its owner when it is called, unless a dispatch within a dispatch has done so.
+
+    `repr` of a handle shows it as a method of the transport or operation, called with the protocol.
+
+    Attributes:
+        arguments: those to be shown; a call ignores them.
+    """
+
+    def __cinit__(self, Dispatcher dispatcher):
+        cdef ul_event *event = &dispatcher.events[dispatcher.cursor]
+        self.dispatcher = dispatcher
+        self.number = dispatcher.taken
+        self.arguments = ()
+        if event.owner == NULL:
+            self.owner = dispatcher.operations.get(event.token, dispatcher)
+            return
+        self.owner, self.arguments = (<Owner>event.owner).shown()
+
+    def __call__(self, *arguments):
+        if self.dispatcher.taken == self.number:
+            self.dispatcher.hand_over()
+
+    @property
+    def __self__(self):
+        return self.owner
+
+    @property
+    def __name__(self):
+        return "complete"
+
+    @property
+    def __qualname__(self):
+        return f"{type(self.owner).__qualname__}.complete"
+
+    def __repr__(self):
+        return f"<EventCallback of {self.owner!r}>"

@@ -5,7 +5,9 @@ is lent from there to its recycling.
 """
 
 from .abi import Register, Unregister
-from .dispatcher import Completion, Lender, Loan, Pin
+from .loan import Lender, Loan
+from .pin import Pin
+from .queues import Completion
 from .register import Registration, pack
 from .registered import allocate
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .core._cffi import ffi
-from .dispatcher import Pin
+from .pin import Pin
 
 
 class Vector:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .abi import FILES_SKIP, RSRC_REGISTER_SPARSE, Register, Unregister
-from .dispatcher import Pin
 from .memory import Vector
+from .pin import Pin
 from .register import Registration, message_user_data, pack
 
 _RSRC_BYTES = 32

@@ -21,10 +21,11 @@ from typing import Any, Protocol, Self, TypeVar
 from .abi import Setup
 from .closing import drain
 from .core._cffi import ffi, lib
-from .dispatcher import Completion, Dispatcher, Queues
+from .dispatcher import Dispatcher
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
 from .groups import BufferGroup
+from .queues import Completion, Queues
 from .register import Registration, check_errno, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import SqPoll, opcodes, open_ring
@@ -541,7 +542,7 @@ class Ring(Registration):
         dispatcher = self._dispatcher or self._by_hand
         if dispatcher is not None:
             if not only_watches:
-                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.endpoints, *self._groups))
+                _never_freed.extend((*dispatcher.operations.values(), *dispatcher.owners, *self._groups))
             dispatcher.detach()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .abi import Opcode
-from .dispatcher import Pin, StagedSqe
 from .memory import Vector
+from .pin import Pin
+from .queues import StagedSqe
 
 
 class Sqe(StagedSqe):

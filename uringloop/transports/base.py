@@ -12,9 +12,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ..engine import Datagram, Stream
 from ..hooks import PrivateTransport, TransportSocket
 from ..operations import address
-from ..ring import Datagram, Stream
 
 _log = logging.getLogger("asyncio")
 

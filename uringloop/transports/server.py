@@ -24,9 +24,9 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..engine import accept_now
 from ..hooks import TransportSocket
 from ..operations import AcceptMany, Poll
-from ..ring import accept_now
 from .stream import Accepted, StreamTransport, delays_small_writes
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ class Listener:
         if self._accept is not None:
             self._accept.abandon()
         self._poll.abandon()
-        if self._loop._hot_sockets is not None:
-            self._loop._hot_sockets.held.pop(self._poll, None)
+        if self._loop._sockets is not None:
+            self._loop._sockets.held.pop(self._poll, None)
 
     def _became_ready(self) -> None:
         """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""

@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..engine import Stream
 from ..hooks import WRITE_BUFFER_LIMITS, SendfileMode
-from ..ring import Stream
 from .base import SocketTransport, add_names
 
 if TYPE_CHECKING:
@@ -107,12 +107,10 @@ class StreamTransport(SocketTransport):
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
         self._sock_fd, self._accepted = fd, accepted
         stream = self._endpoint = Stream(
-            loop._dispatcher,
+            loop._engine,
             fd,
             file,
             self,
-            loop._soon,
-            loop._transports_by_fd,
             loop._receives_many,
             context,
             events_context,

@@ -26,7 +26,7 @@ from libc.string cimport memchr, memcpy
 from posix.stat cimport S_ISBLK, S_ISCHR, S_ISREG
 from posix.unistd cimport SEEK_CUR, SEEK_END
 
-from ...ring import read_now
+from ..cached import read_now
 
 cdef extern from "Python.h":
     long long as_long_long "PyLong_AsLongLongAndOverflow" (object number, int *overflow)

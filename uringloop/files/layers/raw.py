@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
-from ...ring import Descriptor, Opcode, read_into_now, read_now, status_now
+from ...ring import Descriptor, Opcode
+from ..cached import read_into_now, read_now, status_now
 from .base import File, bytes_of, count_of, space_of
 from .hot import PIECE_BYTES, Position
 from .special import check_reads, has_reliable_poll, is_ready, write_in_thread, write_now

@@ -1,15 +1,18 @@
-# `Endpoint`, a transport's half in the ring, and its life from open over closing to closed: a part of hot.pyx.
-#
-# Closing is the delicate part, because three things end at times of their own: the protocol's part, with
-# `connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in asyncio
-# the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed right
-# after that, or later, when the kernel has let go of it.
+"""`Endpoint`: a transport's half in the engine, and its life from open over closing to closed.
 
-from libc.errno cimport ECONNRESET
+Closing is the delicate part, because three things end at times of their own: the protocol's part, with
+`connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in asyncio
+the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed right
+after that, or later, when the kernel has let go of it.
+"""
+
+from libc.errno cimport ECONNRESET, errno
 from posix.unistd cimport close as close_fd
 
+from ..ring.dispatcher cimport Owner, raise_errno
+from .base cimport EngineBase
+
 cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(PyObject *)  # of an object it would count the reference that it is passed
     object PyWeakref_NewRef(object referent, object callback)
 
 # The states of a connection, in one table.
@@ -18,12 +21,6 @@ cdef extern from "Python.h":
 #
 # OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped, and
 # the kernel may still hold the file.  CLOSED: `connection_lost` was called.
-cdef enum:
-    OPEN
-    CLOSING
-    CLOSED
-    NOWHERE
-
 cdef int[3] NEXT = [CLOSING, CLOSED, NOWHERE]
 cdef tuple STATES = ("open", "closing", "closed")
 
@@ -33,39 +30,13 @@ def _wake(waiter):
         waiter.set_result(None)
 
 
-cdef class Endpoint:
+cdef class Endpoint(Owner):
     """A socket or pipe that the core serves by itself, between the dispatcher, which tells of events, and a transport.
 
     It owns the file, which is an object (`file`), or only a descriptor until the transport makes an object of it.
     """
 
-    cdef Dispatcher dispatcher
-    cdef object transport, call_soon, error
-    cdef object own_context  # of what is called soon; None: a copy of the one that it comes from
-    cdef dict transports  # those of the loop's sockets by descriptor, as weak references; None for a pipe
-    cdef int state
-    cdef bint ending  # `connection_lost` comes soon
-    cdef bint released  # nothing is queued or in flight
-    cdef int untold  # events of it that wait in the dispatcher's queue or are in hand
-    cdef bint freeing  # once they are told
-    cdef public object file
-    cdef readonly object protocol
-    cdef readonly int fd  # -1 when it is closed
-    cdef readonly bint paused, closing, lost
-    cdef public size_t high_water
-
     # What the kinds of endpoints do in their own ways
-
-    cdef receive_event(self, ul_event *event):
-        raise NotImplementedError
-
-    cdef abort_in_core(self):
-        """Have everything of it in flight cancelled: the loop is closing."""
-        raise NotImplementedError
-
-    cdef forget_core(self):
-        """The core's half is about to be freed with the ring."""
-        raise NotImplementedError
 
     cdef bint close_in_core(self, bint abort) except -1:
         """Stop receiving; send what is queued, or drop it.
@@ -97,11 +68,12 @@ cdef class Endpoint:
 
     # Beginning
 
-    cdef open_life(self, Dispatcher dispatcher, int fd, file, transport, call_soon, dict transports, own_context):
-        dispatcher.check()
-        self.dispatcher = dispatcher
+    cdef open_life(self, EngineBase engine, int fd, file, transport, dict transports, own_context):
+        engine.dispatcher.check()
+        self.engine = engine
+        self.dispatcher = engine.dispatcher
+        self.call_soon = engine.call_soon
         self.transport = transport
-        self.call_soon = call_soon
         self.own_context = own_context
         self.fd = fd
         self.file = file
@@ -230,5 +202,9 @@ cdef class Endpoint:
         if self.untold > 0:
             return
         self.free_core()
-        self.dispatcher.endpoints.discard(self)
+        self.dispatcher.owners.discard(self)
         self.transport = self.protocol = None
+
+    cdef tuple shown(self):
+        owner = self if self.transport is None else self.transport
+        return owner, () if self.protocol is None else (self.protocol,)

@@ -1,7 +1,16 @@
-# Buffers that the kernel fills in its own order, and that Python looks at without copying them.
-#
-# A lent buffer must not be seen any more once it is recycled: the kernel writes the next bytes there.  So a `Loan` counts
-# the memoryviews of it, recycling it while there is one is refused, and after that no new one can be made.
+"""Buffers that the kernel fills in its own order, and that Python looks at without copying them.
+
+A lent buffer must not be seen any more once it is recycled: the kernel writes the next bytes there.  So a `Loan` counts
+the memoryviews of it, recycling it while there is one is refused, and after that no new one can be made.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport uint32_t
+
+from .core.core cimport IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, io_uring_buf, ul_buffer_provide
+from .pin cimport Pin
+from .queues cimport Completion
 
 
 cdef class Lender:
@@ -13,12 +22,6 @@ cdef class Lender:
         size_bytes: of one buffer.
         count: of buffers, a power of two.
     """
-
-    cdef Pin entries, memory
-    cdef uint32_t size_bytes, count
-    cdef uint16_t tail
-    cdef bint closed
-    cdef readonly int lent
 
     def __init__(self, entries, memory, uint32_t size_bytes, uint32_t count):
         self.entries = Pin(entries, writable=True)
@@ -82,12 +85,6 @@ cdef class Loan:
         size_bytes: of what was received.
         buffer_id: in its group.
     """
-
-    cdef Lender lender
-    cdef char *memory
-    cdef int views
-    cdef object view
-    cdef readonly int size_bytes, buffer_id
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.lender is None:

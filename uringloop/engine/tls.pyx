@@ -1,7 +1,15 @@
-# What asyncio's TLS protocol does with each message of an open connection, without its Python calls: a part of hot.pyx.
-#
-# The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses, errors,
-# what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
+"""What asyncio's TLS protocol does with each message of an open connection, without its Python calls.
+
+The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses, errors,
+what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
+"""
+
+from asyncio.sslproto import SSLProtocol
+from ssl import SSLSyscallError, SSLWantReadError
+
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from ..hooks import TLS_OPEN, tls_is_known
 
 cdef object WRAPPED = TLS_OPEN
 cdef tuple AGAIN = (SSLWantReadError, SSLSyscallError)
@@ -15,8 +23,6 @@ cdef Tls tls_of(protocol):
 
 cdef class Tls:
     """asyncio's TLS protocol over a stream; the transport that the application sees takes its `write` as an attribute."""
-
-    cdef object protocol, transport, incoming, outgoing, session
 
     def __init__(self, protocol):
         self.protocol = protocol

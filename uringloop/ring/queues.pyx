@@ -1,8 +1,20 @@
-# A ring that is used by hand: what runs once for each SQE and CQE of `Ring`.
-#
-# `Queues` stages and reaps as the loop's dispatcher does, but completions are handed to whoever asks for the next one
-# instead of being dispatched to those who wait.  They are copied out of the kernel's queue as soon as they are seen, so
-# there is nothing to mark as seen, and the kernel's queue does not overflow while Python works.
+"""A ring that is used by hand: what runs once for each SQE and CQE of `Ring`.
+
+`Queues` stages and reaps as the loop's dispatcher does.  The next completion goes to the caller that asks for it; nothing
+is dispatched.  Completions are copied out of the kernel's queue as soon as they are seen.  So there is nothing to mark as
+seen, and the kernel's queue does not overflow while Python works.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from .core.core cimport (
+    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS, UL_KIND_FOREIGN,
+    io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_next_sqe, ul_now_ns, ul_operation_token,
+    ul_place, ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
+)
+from .dispatcher cimport Dispatcher, raise_errno
 
 
 cdef class Completion:
@@ -14,12 +26,6 @@ cdef class Completion:
         res: the result, negative for an errno.
         flags: IORING_CQE_F_*, see `CqeFlag`.
     """
-
-    cdef readonly object operation
-    cdef readonly uint64_t user_data
-    cdef readonly int res
-    cdef readonly uint32_t flags
-    cdef bint lent  # its buffer was: once is all
 
     @property
     def more(self):
@@ -58,11 +64,6 @@ cdef class Completion:
 
 cdef class StagedSqe:
     """One SQE in the queue, until it is handed over; see `Sqe`."""
-
-    cdef Queues queues
-    cdef uint32_t place
-    cdef readonly int opcode
-    cdef readonly uint64_t user_data
 
     cdef io_uring_sqe *fields(self) except NULL:
         self.queues.check()
@@ -111,8 +112,6 @@ cdef void fill(io_uring_sqe *sqe, int opcode, int fd, uint64_t addr, uint32_t le
 
 cdef class Queues(Dispatcher):
     """The two queues of a ring that no loop drives."""
-
-    cdef set silent  # tokens of what completes only if it fails
 
     def __init__(self, *_):
         self.silent = set()

@@ -1,4 +1,7 @@
-# Memory held still for the kernel: a part of hot.pyx.
+"""`Pin`: memory held still for the kernel."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uintptr_t
 
 
 cdef class Pin:
@@ -12,8 +15,6 @@ cdef class Pin:
         TypeError: the object has no buffer.
         BufferError: it is not contiguous, or read-only where writable is asked for.
     """
-
-    cdef Py_buffer view
 
     def __cinit__(self, buffer, *, bint writable=False):
         PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)

@@ -1,10 +1,29 @@
-# What `loop.sock_*` does with a socket: at once where that is ready, as asyncio does, and through the ring where it is
-# not.  Part of hot.pyx.
-#
-# A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered: after
-# one that emptied the socket, the next goes to the ring unasked, where many share one system call.
+"""What `loop.sock_*` does with a socket: at once where that is ready, as asyncio does, else through the ring.
 
-from libc.errno cimport ECONNABORTED
+A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered: after
+one that emptied the socket, the next goes to the ring unasked, where many share one system call.
+"""
+
+import asyncio
+import socket
+from operator import index as operator_index
+from os import strerror
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, ENOBUFS, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+from ..ring.core.core cimport (
+    IORING_CQE_F_BUFFER, IORING_CQE_F_SOCK_NONEMPTY, IORING_OP_RECV, IOSQE_BUFFER_SELECT, ul_buffers_need, ul_disown,
+    ul_now_ns,
+)
+from ..patched cimport Patched, look_up, patched
+from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
+from .base cimport EngineBase
 
 cdef extern from "sys/socket.h" nogil:
     int MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM
@@ -110,35 +129,19 @@ cdef class Sockets:
     waits on them: then the close takes effect.  As with asyncio, nobody is told who waits there.
 
     Args:
-        dispatcher: of the loop's ring.
-        loop: asked whether a callback may go on, and for all the checks of a socket where these are needed.
-        transports: the loop's, weak references by descriptor.
-        unread: keeps what cancelled receives had taken; its `empty` is asked first.
+        engine: of the loop.
         has_buffers: the ring makes a group of receive buffers when it is needed.
     """
 
-    cdef Dispatcher dispatcher
-    cdef object loop, check_socket, has_budget, unread
-    cdef dict transports
-    cdef dict of_loop  # what a future is made with
-    cdef bint has_buffers
-    cdef char *scratch
-    cdef PyObject *receiving  # the first that waits, a list: the dispatcher holds them
-    cdef int receiving_count
-    cdef readonly dict held  # what else waits: the sockets by operation
-    cdef readonly dict left  # whose sockets were closed: the last waiter of each descriptor
-    cdef int64_t look_again_ns
-    cdef uint8_t *emptied  # by descriptor; of one that was closed meanwhile it merely guesses wrong
-    cdef int emptied_size
-
-    def __cinit__(self, Dispatcher dispatcher, loop, dict transports, unread, bint has_buffers):
-        self.dispatcher = dispatcher
+    def __cinit__(self, EngineBase engine, bint has_buffers):
+        loop = engine.loop
+        self.dispatcher = engine.dispatcher
         self.loop = loop
         self.of_loop = {"loop": loop}
         self.check_socket = loop._check_socket
         self.has_budget = loop.has_budget
-        self.transports = transports
-        self.unread = unread
+        self.transports = engine.transports
+        self.unread = engine.unread
         self.has_buffers = has_buffers
         if loop._ssock is not None:  # it is closed with the loop
             check_descriptor_offset(loop._ssock)
@@ -268,6 +271,7 @@ cdef class Sockets:
         if not self.has_buffers or not ul_buffers_need(self.dispatcher.ring):
             return None
         receiving = Receiving.__new__(Receiving)
+        receiving.dispatcher = self.dispatcher
         receiving.sockets = self
         receiving.sock = sock
         receiving.fd = fd
@@ -325,21 +329,8 @@ cdef class Sockets:
         return count
 
 
-cdef class Receiving:
-    """A receive of a stream socket, in flight: an operation (see operations/base.py), whose waiter gets the bytes, or an
-    OSError as its result."""
-
-    may_move = False
-    cdef Sockets sockets
-    cdef object sock
-    cdef int fd
-    cdef uint32_t size_bytes
-    cdef uint64_t token
-    cdef PyObject *previous
-    cdef PyObject *next
-    cdef public object waiter
-    cdef readonly bint in_flight
-    cdef public bint abandoned
+cdef class Receiving(Awaited):
+    """A receive of a stream socket, in flight.  The waiter gets the bytes."""
 
     cdef join(self):
         """Join those that wait."""
@@ -368,14 +359,13 @@ cdef class Receiving:
         self.abandon()
 
     cdef stage(self):
-        self.token = self.sockets.dispatcher.stage_sqe(
+        self.token = self.dispatcher.stage_sqe(
             self, IORING_OP_RECV, self.fd, 0, self.size_bytes, 0, 0, 0, IOSQE_BUFFER_SELECT, 0, 0, 0
         )
         self.in_flight = True
 
     cdef arrive(self, int res, uint32_t flags):
-        """The CQE is there; called by the dispatch, in place of an operation's `complete`."""
-        cdef Dispatcher dispatcher = self.sockets.dispatcher
+        cdef Dispatcher dispatcher = self.dispatcher
         data = b""
         if flags & IORING_CQE_F_BUFFER:
             data = dispatcher.bytes_of_buffer(flags, max(res, 0))
@@ -398,13 +388,6 @@ cdef class Receiving:
         """For the next receive, bytes that nobody waits for any more."""
         if data and type(data) is bytes:
             self.sockets.unread.keep(self.sock, data)
-
-    def abandon(self):
-        """Nobody waits any more: ask the kernel to cancel, once."""
-        if not self.abandoned:
-            self.abandoned = True
-            if self.in_flight:
-                self.sockets.dispatcher.cancel(self.token)
 
     def __repr__(self):
         return f"<Receiving fd={self.fd}{' abandoned' if self.abandoned else ''}>"

@@ -1,138 +1,37 @@
-# `Datagram`, the hot half of a datagram transport: a part of hot.pyx.
+"""`Datagram`: the engine's half of a datagram transport."""
 
-from cpython.long cimport PyLong_CheckExact
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_XDECREF
-from cpython.tuple cimport PyTuple_CheckExact
-from cpython.unicode cimport PyUnicode_CheckExact
-from libc.errno cimport EMSGSIZE
-from libc.string cimport memcmp, memset, strlen
+from logging import getLogger
+from os import strerror
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+from libc.errno cimport EAGAIN, EMSGSIZE
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
 
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+from ..ring.core.core cimport UL_NAME_SIZE, io_uring_recvmsg_out, ul_event
+from ..ring.dispatcher cimport raise_errno
+from .address cimport KEY_SIZE, AddressCache, pack_address
+from .base cimport EngineBase
+from .core cimport (
+    UL_DATAGRAM_CLOSED, UL_DATAGRAM_DATA, UL_DATAGRAM_LOW, UL_DATAGRAM_READABLE, UL_DATAGRAM_RECEIVE_ERROR,
+    UL_DATAGRAM_SEND_ERROR, ul_datagram, ul_datagram_abort, ul_datagram_close, ul_datagram_free, ul_datagram_hold,
+    ul_datagram_notify_low, ul_datagram_open, ul_datagram_queued, ul_datagram_quiet, ul_datagram_receive,
+    ul_datagram_recycle, ul_datagram_send, ul_datagram_take,
+)
+from .endpoint cimport LOST_WRITES_BEFORE_WARNING, Endpoint, enter_context
 
+_log = getLogger("asyncio")
 
-cdef extern from "<arpa/inet.h>" nogil:
+cdef extern from "<sys/socket.h>" nogil:
     enum:
         AF_INET
         AF_INET6
-        INET6_ADDRSTRLEN
         MSG_TRUNC
-    struct in_addr:
-        pass
-    struct in6_addr:
-        pass
-    struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-    struct sockaddr_in6:
-        uint16_t sin6_family
-        uint16_t sin6_port
-        uint32_t sin6_flowinfo
-        in6_addr sin6_addr
-        uint32_t sin6_scope_id
-    int inet_pton(int family, const char *text, void *address)
-    const char *inet_ntop(int family, const void *address, char *text, uint32_t size)
-    uint16_t htons(uint16_t value)
-    uint16_t ntohs(uint16_t value)
-    uint32_t htonl(uint32_t value)
-    uint32_t ntohl(uint32_t value)
-
 
 cdef enum:
-    FLOW_LABEL_MAX = 0xFFFFF
-    KNOWN_BITS = 8
-    KNOWN_COUNT = 256
-    KEY_SIZE = 32
     READY_DATAGRAMS = 32
-
-
-cdef bint is_within(value, int64_t highest) except -1:
-    return PyLong_CheckExact(value) and 0 <= value <= highest
-
-
-cdef bint parse_host(int family, host, void *into) except -1:
-    """Whether host is an address literal; then it is stored."""
-    cdef Py_ssize_t size = 0
-    cdef const char *text
-    if not PyUnicode_CheckExact(host) or not host.isascii():
-        return False
-    text = PyUnicode_AsUTF8AndSize(host, &size)
-    return <Py_ssize_t>strlen(text) == size and inet_pton(family, text, into) == 1
-
-
-cdef uint32_t pack_address(int family, address, char *name) except? 0xFFFFFFFF:
-    """Store the sockaddr of an address that is a literal, as `socket.sendto` takes it; 0 for any other."""
-    cdef sockaddr_in *inet = <sockaddr_in *>name
-    cdef sockaddr_in6 *inet6 = <sockaddr_in6 *>name
-    if not PyTuple_CheckExact(address) or len(address) < 2 or not is_within(address[1], 0xFFFF):
-        return 0
-    if family == AF_INET and len(address) == 2:
-        memset(inet, 0, sizeof(sockaddr_in))
-        inet.sin_family = AF_INET
-        inet.sin_port = htons(address[1])
-        return sizeof(sockaddr_in) if parse_host(AF_INET, address[0], &inet.sin_addr) else 0
-    if family == AF_INET6 and len(address) <= 4:
-        memset(inet6, 0, sizeof(sockaddr_in6))
-        inet6.sin6_family = AF_INET6
-        inet6.sin6_port = htons(address[1])
-        if len(address) > 2:
-            if not is_within(address[2], FLOW_LABEL_MAX):
-                return 0
-            inet6.sin6_flowinfo = htonl(address[2])
-        if len(address) > 3:
-            if not is_within(address[3], 0xFFFFFFFF):
-                return 0
-            inet6.sin6_scope_id = address[3]
-        return sizeof(sockaddr_in6) if parse_host(AF_INET6, address[0], &inet6.sin6_addr) else 0
-    return 0
-
-
-cdef unpack_address(const char *name):
-    """The address as `socket.recvfrom` gives it."""
-    cdef char text[INET6_ADDRSTRLEN]
-    cdef const sockaddr_in *inet = <const sockaddr_in *>name
-    cdef const sockaddr_in6 *inet6 = <const sockaddr_in6 *>name
-    if inet.sin_family == AF_INET:
-        inet_ntop(AF_INET, &inet.sin_addr, text, INET6_ADDRSTRLEN)
-        return (<bytes>text).decode("ascii"), ntohs(inet.sin_port)
-    inet_ntop(AF_INET6, &inet6.sin6_addr, text, INET6_ADDRSTRLEN)
-    return (<bytes>text).decode("ascii"), ntohs(inet6.sin6_port), ntohl(inet6.sin6_flowinfo), inet6.sin6_scope_id
-
-
-cdef struct Known:
-    uint64_t key[4]  # a sockaddr, zeros behind it
-    PyObject *address
-
-
-cdef class AddressCache:
-    """Internet addresses of late, so that one tuple serves all datagrams of a peer."""
-
-    cdef Known known[KNOWN_COUNT]
-
-    def __dealloc__(self):
-        for i in range(KNOWN_COUNT):
-            Py_XDECREF(self.known[i].address)
-
-    cdef find(self, const char *name, uint32_t name_size):
-        cdef uint64_t key[4]
-        cdef uint64_t mixed
-        cdef PyObject *previous
-        memset(key, 0, KEY_SIZE)
-        memcpy(key, name, name_size)
-        mixed = (key[0] ^ key[1] * 3 ^ key[2] * 5 ^ key[3] * 7) * 0x9E3779B97F4A7C15ULL
-        cdef Known *known = &self.known[mixed >> (64 - KNOWN_BITS)]
-        if known.address != NULL and memcmp(known.key, key, KEY_SIZE) == 0:
-            return <object>known.address
-        address = unpack_address(name)
-        Py_INCREF(address)
-        previous = known.address
-        memcpy(known.key, key, KEY_SIZE)
-        known.address = <PyObject *>address
-        Py_XDECREF(previous)
-        return address
 
 
 cdef item_of(const char *data):
@@ -150,11 +49,9 @@ cdef class Datagram(Endpoint):
     `_maybe_pause_protocol` and `_maybe_resume_protocol`.
 
     Args:
-        dispatcher: of the loop's ring.
+        engine: of the loop.
         sock: non-blocking, its family AF_INET, AF_INET6 or AF_UNIX.
         transport: an object with the methods above.
-        call_soon: of the loop.
-        transports: of the loop, by descriptor.
         multishot: receive through the ring's buffer group.
         remote: the only address that `sendto` accepts, None for any.
         peer: the name of the peer that the socket is connected to, None if it is not.  A named one gets everything that
@@ -163,22 +60,9 @@ cdef class Datagram(Endpoint):
         overhead_bytes: what a queued datagram counts beside its own size.
     """
 
-    cdef ul_datagram *handle
-    cdef object context, remote
-    cdef list held
-    cdef int family
-    cdef bint has_peer, has_named_peer, sends_empty
-    cdef bint orphaned  # its loop is being closed: nobody hears of it any more
-    cdef int lost_writes
-    # The addresses last received from and last sent to: most datagrams go to one of these.
-    cdef object source, target
-    cdef char source_name[UL_NAME_SIZE]
-    cdef char target_name[UL_NAME_SIZE]
-    cdef uint32_t source_size, target_size
-
-    def __init__(self, Dispatcher dispatcher, sock, transport, call_soon, dict transports, bint multishot, remote, peer,
-                 bint sends_empty, uint32_t overhead_bytes):
-        self.open_life(dispatcher, sock.fileno(), sock, transport, call_soon, transports, None)
+    def __init__(self, EngineBase engine, sock, transport, bint multishot, remote, peer, bint sends_empty,
+                 uint32_t overhead_bytes):
+        self.open_life(engine, sock.fileno(), sock, transport, engine.transports, None)
         self.family = sock.family
         self.remote = remote
         self.has_peer = peer is not None
@@ -186,12 +70,11 @@ cdef class Datagram(Endpoint):
         self.sends_empty = sends_empty
         self.context = PyContext_CopyCurrent()
         self.held = []
-        if dispatcher.addresses is None:
-            dispatcher.addresses = AddressCache()
-        self.handle = ul_datagram_open(dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
+        self.addresses = engine.known_addresses()
+        self.handle = ul_datagram_open(engine.dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
         if self.handle == NULL:
             raise MemoryError
-        dispatcher.endpoints.add(self)
+        engine.dispatcher.owners.add(self)
 
     # Receiving
 
@@ -280,10 +163,10 @@ cdef class Datagram(Endpoint):
 
     cdef receive_ready(self):
         """Receive by readiness, not more at once than a multishot receive takes."""
-        cdef Dispatcher dispatcher = self.dispatcher
+        cdef EngineBase engine = self.engine
         cdef int taken, result
         cdef list items = []
-        cdef char *memory = dispatcher.take_received()
+        cdef char *memory = engine.take_received()
         try:
             # All before the first callback: that may have a receive armed, which takes what comes after these.
             for taken in range(READY_DATAGRAMS):
@@ -295,7 +178,7 @@ cdef class Datagram(Endpoint):
                 item = item_of(memory) if result > 0 else result
                 items.append((item, None if type(item) is int else self.sender_of(memory)))
         finally:
-            dispatcher.give_received(memory)
+            engine.give_received(memory)
         try:
             while items:
                 item, address = items.pop(0)
@@ -315,7 +198,7 @@ cdef class Datagram(Endpoint):
             return None
         if size != self.source_size or memcmp(name, self.source_name, size) != 0:
             if self.family == AF_INET or self.family == AF_INET6:
-                self.source = self.dispatcher.addresses.find(name, min(size, <uint32_t>KEY_SIZE))
+                self.source = self.addresses.find(name, min(size, <uint32_t>KEY_SIZE))
             else:
                 self.source = self.transport.unpack_address(PyBytes_FromStringAndSize(name, size))
             memcpy(self.source_name, name, size)

@@ -1,4 +1,36 @@
-# `Stream`, the hot half of a transport: a part of hot.pyx.
+"""`Stream`: the engine's half of the transport of a connection or a pipe."""
+
+import asyncio
+from asyncio import BufferedProtocol
+from logging import getLogger
+from sys import version_info
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from ..ring.core.core cimport ENOMEM, ul_event
+from ..ring.dispatcher cimport Dispatcher, raise_errno
+from .base cimport EngineBase
+from .core cimport (
+    UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS, UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY,
+    UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW, UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED,
+    UL_STREAM_SEND_ERROR, ul_stream_abort, ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold,
+    ul_stream_may_be_last, ul_stream_notify_empty, ul_stream_notify_low, ul_stream_open, ul_stream_queued,
+    ul_stream_quiet, ul_stream_receive, ul_stream_recycle, ul_stream_released, ul_stream_send_now, ul_stream_send_queued,
+    ul_stream_share, ul_stream_take, ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
+    ul_stream_write_pinned,
+)
+from .endpoint cimport LOST_WRITES_BEFORE_WARNING, Endpoint, enter_context
+from .stream_reader cimport feed_reader, feeds_reader
+from .tls cimport Tls, tls_of
+
+_log = getLogger("asyncio")
 
 cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
@@ -7,8 +39,6 @@ cdef enum:
     LARGE_BYTES = 16384
     # As much as asyncio reads at once.
     READY_BYTES = 262144
-    # asyncio counts the loss itself as the first of five.
-    LOST_WRITES_BEFORE_WARNING = 4
 
 # What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
 cdef object EOF = object()
@@ -17,17 +47,51 @@ cdef object EOF = object()
 cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
 
 
-cdef extern from "<netinet/tcp.h>" nogil:
+cdef extern from "<netinet/in.h>" nogil:
     enum:
         IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum:
         TCP_NODELAY
     int setsockopt(int fd, int level, int option, const void *value, uint32_t size)
 
 
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)  # of an object it would count the reference that it is passed
+    object PyWeakref_NewRef(object referent, object callback)
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size_bytes) except NULL
     char *bytes_of "PyBytes_AS_STRING"(PyObject *data)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size_bytes) except -1
+
+
+# A connection joins and leaves the `asyncio.Server` that accepted it.
+#
+# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.  Where
+# server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
+
+cdef object Server = asyncio.Server
+cdef bint SERVER_TAKES_TRANSPORT = version_info >= (3, 13)
+
+
+cdef attach_to_server(server, transport):
+    """May raise: the server may have been closed meanwhile."""
+    if not SERVER_TAKES_TRANSPORT:
+        server._attach()
+    elif type(server) is not Server or server._sockets is None:
+        server._attach(transport)
+    else:
+        clients = server._clients
+        clients.data.add(PyWeakref_NewRef(transport, clients._remove))
+
+
+cdef detach_from_server(server, transport):
+    if not SERVER_TAKES_TRANSPORT:
+        server._detach()
+    elif type(server) is not Server or server._sockets is None:
+        server._detach(transport)
+    else:
+        server._clients.data.discard(PyWeakref_NewRef(transport, None))
 
 
 cdef class Stream(Endpoint):
@@ -37,12 +101,10 @@ cdef class Stream(Endpoint):
     `stop_sending_file`, `keep_answers` and asyncio's `_maybe_pause_protocol` and `_maybe_resume_protocol`.
 
     Args:
-        dispatcher: of the loop's ring.
+        engine: of the loop.
         fd: the connected socket or the pipe's end, non-blocking.
         file: the object that has this descriptor, or None.
         transport: an object with the methods above.
-        call_soon: of the loop.
-        transports: of the loop, by descriptor; None for a pipe.
         multishot: receive through the ring's buffer group.
         context: of all callbacks; if None, those of what was received have `events_context`, and each other a copy of the
             current one.
@@ -53,16 +115,7 @@ cdef class Stream(Endpoint):
         polls: poll before each read and each queued write, as kernels need where these do not wait.
     """
 
-    cdef ul_stream *handle
-    cdef object context, server
-    cdef Tls tls  # None: no TLS
-    cdef list held  # None: nothing
-    cdef bint buffered, feeds, eof_written, sendfile_waits, pipe
-    cdef bint orphaned  # its loop is being closed: nobody hears of it any more
-    cdef int lost_writes
-    cdef bint nagles, has_written
-
-    def __init__(self, Dispatcher dispatcher, int fd, file, transport, call_soon, dict transports, bint multishot,
+    def __init__(self, EngineBase engine, int fd, file, transport, bint multishot,
                  context=None, events_context=None, server=None, bint nagles=False, bint pipe=False, bint polls=False):
         cdef uint32_t flags = 0
         if multishot:
@@ -73,7 +126,7 @@ cdef class Stream(Endpoint):
             flags |= UL_OPEN_POLLS
         if nagles and file is None:
             flags |= UL_OPEN_OWN_TCP
-        self.open_life(dispatcher, fd, file, transport, call_soon, transports, context)
+        self.open_life(engine, fd, file, transport, None if pipe else engine.transports, context)
         if context is not None:
             self.context = context
         else:
@@ -84,11 +137,11 @@ cdef class Stream(Endpoint):
             # Refused if the server was closed meanwhile.
             attach_to_server(server, transport)
             self.server = server
-        self.handle = ul_stream_open(dispatcher.ring, fd, <void *>self, flags)
+        self.handle = ul_stream_open(engine.dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
             self.left()
             raise MemoryError
-        dispatcher.endpoints.add(self)
+        engine.dispatcher.owners.add(self)
 
     def set_protocol(self, protocol):
         # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
@@ -226,20 +279,20 @@ cdef class Stream(Endpoint):
 
     cdef receive_ready(self):
         """Receive by readiness: as asyncio does, at most 256 KiB a tick."""
-        cdef Dispatcher dispatcher = self.dispatcher
+        cdef EngineBase engine = self.engine
         cdef int size
         if self.closing or self.paused or self.held:
             return
         if ul_stream_takes_much(self.handle) and not self.buffered and not self.feeds:
             self.receive_much()
             return
-        cdef char *data = dispatcher.take_received()
+        cdef char *data = engine.take_received()
         try:
             size = self.take(data)
             if size > 0:
                 self.deliver(data, size, None)
         finally:
-            dispatcher.give_received(data)
+            engine.give_received(data)
 
     cdef receive_much(self):
         """Straight into the bytes object that the protocol is given."""

@@ -1,0 +1,19 @@
+from collections.abc import Callable
+from typing import Any
+
+from ..ring import Dispatcher
+
+class EngineBase:
+    def __init__(
+        self, loop: Any, dispatcher: Dispatcher, transports: dict[int, Any], unread: Any, *args: Any
+    ) -> None: ...
+    @property
+    def loop(self) -> Any: ...
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+    @property
+    def transports(self) -> dict[int, Any]: ...
+    @property
+    def unread(self) -> Any: ...
+    @property
+    def call_soon(self) -> Callable[..., object]: ...

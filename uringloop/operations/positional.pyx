@@ -1,0 +1,50 @@
+"""`PositionalRead`: a read of a file, in compiled code because files are read with it."""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+
+from ..ring.core.core cimport IORING_OP_READ
+from ..ring.dispatcher cimport Awaited, Dispatcher
+
+from ..ring.workers import operation_error
+
+cdef enum:
+    READ_MAX_BYTES = 0x7FFFF000
+
+
+cdef class PositionalRead(Awaited):
+    """A pread(2) into one buffer, in flight from the start.  The waiter gets the number of bytes.
+
+    Args:
+        dispatcher: where it is staged.
+        waiter: a future.
+        fd: stays open until it has ended.
+        buffer: writable, held until then.
+        offset: in bytes.
+    """
+
+    def __cinit__(self, Dispatcher dispatcher, waiter, int fd, buffer, uint64_t offset):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE)
+        self.dispatcher = dispatcher
+        self.waiter = waiter
+        self.fd = fd
+        cdef uint64_t address = <uintptr_t>self.view.buf
+        cdef uint32_t length = min(self.view.len, READ_MAX_BYTES)
+        if type(dispatcher) is Dispatcher:
+            self.token = dispatcher.stage_sqe(self, IORING_OP_READ, fd, address, length, offset, 0, 0, 0, 0, 0, 0)
+        else:
+            self.token = dispatcher.stage(self, IORING_OP_READ, fd, address, length, offset)
+        self.in_flight = True
+        dispatcher.feed()
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    cdef arrive(self, int res, uint32_t flags):
+        self.in_flight = False
+        PyBuffer_Release(&self.view)
+        if not self.waiter.done():
+            self.waiter.set_result(res if res >= 0 else operation_error(res))
+
+    def __repr__(self):
+        return f"<PositionalRead fd={self.fd}{' abandoned' if self.abandoned else ''}>"

@@ -1,0 +1,8 @@
+from typing import Any
+
+class Descriptor:
+    fd: int
+    filename: Any
+    owned: bool
+    def __init__(self, fd: int, filename: Any = None, owned: bool = True) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,2 @@
+cdef class Pin:
+    cdef Py_buffer view

@@ -1,0 +1,49 @@
+from typing import Any, TypeVar
+
+from .dispatcher import Dispatcher
+
+_Staged = TypeVar("_Staged", bound=StagedSqe)
+
+class Completion:
+    operation: Any
+    user_data: int
+    res: int
+    flags: int
+    @property
+    def more(self) -> bool: ...
+    @property
+    def number(self) -> int | None: ...
+    @property
+    def buffer_id(self) -> int | None: ...
+    def result(self) -> Any: ...
+
+class StagedSqe:
+    opcode: int
+    user_data: int
+    flags: int
+    def prep(
+        self,
+        opcode: int,
+        fd: int,
+        addr: int = 0,
+        length: int = 0,
+        offset: int = 0,
+        op_flags: int = 0,
+        *,
+        ioprio: int = 0,
+        flags: int = 0,
+        buf_index: int = 0,
+        personality: int = 0,
+        file_index: int = 0,
+        addr3: int = 0,
+    ) -> int: ...
+
+class Queues(Dispatcher):
+    def next_sqe(self, kind: type[_Staged]) -> _Staged: ...
+    def enter_for(self, wait_for: int, timeout_ns: int, signal_mask: int | None, enter_flags: int = 0) -> int: ...
+    def take(self) -> Completion | None: ...
+    @property
+    def in_flight(self) -> int: ...
+    def end_cancels(self) -> None: ...
+    def let_overflow(self) -> None: ...
+    def unstage(self) -> list[Any]: ...
