@@ -1,13 +1,27 @@
-/* A stream, and what the files of the stream engine call of each other. */
+/* The stream engine, a stream, and what the engine's files call of each other. */
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
 #include "../ring/core/internal.h"
+#include "engine.h"
+#include "send_queue.h"
 
 #define CURRENT_POSITION UINT64_MAX
 
+typedef struct {
+    ul_engine base;
+    ul_ring *ring;
+    ul_slots streams;
+    ul_stream *to_send;    /* with bytes queued and no send staged */
+    ul_stream *to_receive, *last_to_receive; /* that want bytes and have no receive staged */
+    ul_freelist freelist;
+    uint32_t bulk_streams, bulk_streams_max; /* that receive by readiness because much comes */
+    uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */
+} ul_stream_engine;
+
 struct ul_stream {
     ul_ring *ring;
+    ul_stream_engine *engine;
     void *owner;
     int fd;
     uint32_t slot;
@@ -35,7 +49,8 @@ int ul_stream_cancel_receive(ul_stream *stream);
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);
 void ul_stream_leave_bulk(ul_stream *stream);
 
-int ul_streams_stage_sends(ul_ring *ring);
+int ul_streams_stage_sends(ul_stream_engine *engine);
+int ul_streams_send_waiting(ul_stream_engine *engine, int all);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);
 void ul_stream_note_close(ul_stream *stream);
 void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);

@@ -40,26 +40,26 @@ static void receive_by_readiness(ul_stream *stream)
 
 void ul_stream_leave_bulk(ul_stream *stream)
 {
-    stream->ring->bulk_streams -= stream->bulk;
+    stream->engine->bulk_streams -= stream->bulk;
     stream->bulk = stream->full_buffers = 0;
 }
 
 /* After so many bytes came through the group: whether the stream is to receive in bulk from now on. */
 static int begins_bulk(ul_stream *stream, uint32_t size)
 {
-    ul_ring *ring = stream->ring;
-    if (size < ring->buffers[UL_GROUP_STREAM].size_bytes) {
+    const ul_stream_engine *engine = stream->engine;
+    if (size < stream->ring->buffers[UL_GROUP_STREAM].size_bytes) {
         stream->full_buffers -= stream->full_buffers > 0;
         return 0;
     }
     if (stream->full_buffers < BULK_BEGINS_AT)
         stream->full_buffers++;
-    return stream->full_buffers == BULK_BEGINS_AT && (stream->bulk || ring->bulk_streams < ring->bulk_streams_max);
+    return stream->full_buffers == BULK_BEGINS_AT && (stream->bulk || engine->bulk_streams < engine->bulk_streams_max);
 }
 
 static void begin_bulk(ul_stream *stream)
 {
-    stream->ring->bulk_streams += !stream->bulk;
+    stream->engine->bulk_streams += !stream->bulk;
     stream->bulk = 1;
     stream->by_readiness = READINESS_RECEIVES;
 }
@@ -70,7 +70,7 @@ static void count_readiness(ul_stream *stream, uint32_t size)
     if (!stream->multishot)
         return;
     int is_full = size >= stream->ring->buffers[UL_GROUP_STREAM].size_bytes;
-    if (is_full && (stream->bulk || stream->ring->bulk_streams < stream->ring->bulk_streams_max)) {
+    if (is_full && (stream->bulk || stream->engine->bulk_streams < stream->engine->bulk_streams_max)) {
         begin_bulk(stream);
     } else if (stream->by_readiness > 0 && --stream->by_readiness == 0) {
         ul_stream_leave_bulk(stream);
@@ -84,7 +84,7 @@ int ul_stream_stage_receive(ul_stream *stream)
     stream->receive_polls = stream->watches || !uses_group(stream);
     if (stream->receive_polls) {
         uint32_t events = stream->watches ? stream->watched_events : POLLIN;
-        return ul_stream_stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
+        return ul_stream_stage_poll(stream, events, UL_KIND_STREAM_RECEIVE, &stream->receive_token);
     }
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
@@ -94,7 +94,7 @@ int ul_stream_stage_receive(ul_stream *stream)
     sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
     sqe->fd = stream->fd;
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
-    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
+    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_RECEIVE);
     return 0;
 }
 
@@ -140,16 +140,16 @@ int ul_stream_hold(ul_stream *stream)
 /* First come, first served. */
 static void queue_to_receive(ul_stream *stream)
 {
-    ul_ring *ring = stream->ring;
+    ul_stream_engine *engine = stream->engine;
     if (stream->queued_to_receive || !stream->wanted)
         return;
     stream->queued_to_receive = 1;
     stream->next_to_receive = NULL;
-    if (ring->to_receive == NULL)
-        ring->to_receive = stream;
+    if (engine->to_receive == NULL)
+        engine->to_receive = stream;
     else
-        ring->last_to_receive->next_to_receive = stream;
-    ring->last_to_receive = stream;
+        engine->last_to_receive->next_to_receive = stream;
+    engine->last_to_receive = stream;
 }
 
 /* The bytes of a UL_STREAM_DATA event were taken. */

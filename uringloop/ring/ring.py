@@ -235,7 +235,7 @@ class Ring(Registration):
         """
         if "buffer_rings" in self._without:
             return
-        lib.ul_streams_allow_bulk(self.handle, bulk_count_max)
+        check_errno(lib.ul_streams_allow_bulk(self.handle, bulk_count_max))
         self._has_buffers = bool(lib.ul_buffers_plan(self.handle, count, size_bytes, count_max))
         if self._has_buffers:
             self.features = self._features()
@@ -252,7 +252,7 @@ class Ring(Registration):
         if "multishot_receive" not in self.features.enabled:
             return False
         size_bytes = lib.UL_DATAGRAM_BUFFER_SIZE
-        return bool(lib.ul_buffers_open(self.handle, lib.UL_GROUP_DATAGRAM, count, size_bytes, count_max) == 0)
+        return bool(lib.ul_buffers_open(self.handle, lib.UL_GROUP_DATAGRAM, count, size_bytes, count_max, 1) == 0)
 
     def allow_growth(self, cq_entries: int) -> bool:
         """Let a loop's completion queue grow to so many entries once it has overflowed; whether the kernel can."""
