@@ -70,7 +70,7 @@ def module(path: str) -> Extension:
         name,
         [path],
         include_dirs=["uringloop"],
-        depends=[*(HEADERS if name in LINKED else []), *BESIDE.get(name, [])],
+        depends=HEADERS if name in LINKED else [],
         extra_compile_args=COMPILE,
     )
 
