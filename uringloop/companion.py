@@ -22,8 +22,8 @@ from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .ring import (
     Dispatcher,
+    LoopRing,
     Opcode,
-    Ring,
     RingUnavailableError,
     disabled_by_variable,
     open_eventfd,
@@ -46,7 +46,7 @@ class Submitter(Protocol):
         """The operations that the kernel has."""
 
     @property
-    def ring(self) -> Ring:
+    def ring(self) -> LoopRing:
         """The ring, for what is registered with it; another one after the loop has changed threads."""
 
     async def submit(self, operation: Operation) -> Any:
@@ -128,8 +128,8 @@ class Companion:
             os.close(self._eventfd)
             raise
 
-    def _make_ring(self) -> Ring:
-        ring = Ring()
+    def _make_ring(self) -> LoopRing:
+        ring = LoopRing()
         try:
             with unavailable_if_refused():
                 ring.register_eventfd(self._eventfd)
@@ -145,7 +145,7 @@ class Companion:
         return self._ring.features.opcodes
 
     @property
-    def ring(self) -> Ring:
+    def ring(self) -> LoopRing:
         """The ring, for what is registered with it."""
         return self._ring
 
@@ -184,7 +184,7 @@ class Companion:
         self._slice_end_ns = time.monotonic_ns() + SLICE_NS
 
     def statistics(self) -> dict[str, int]:
-        """Counters of the ring; see `Ring.statistics`."""
+        """Counters of the ring; see `RingBase.statistics`."""
         return self._ring.statistics()
 
     def take_thread(self) -> None:
