@@ -25,8 +25,8 @@ from typing import Any
 from . import __version__
 from .policy import FALLBACK_VARIABLE
 from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
+from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
 from .ring.errors import DISABLE_VARIABLE, disabled_by_variable, kernel_switch, unavailable
-from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
 from .ring.trace import MEANINGS, SUBMITS_OF, TraceUnavailableError, watch
 
 _GROUP = Path("/proc/sys/kernel/io_uring_group")

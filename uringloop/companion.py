@@ -22,8 +22,8 @@ from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .ring import (
     Dispatcher,
+    LoopRing,
     Opcode,
-    Ring,
     RingUnavailableError,
     disabled_by_variable,
     open_eventfd,
@@ -45,7 +45,7 @@ class Submitter(Protocol):
         """The operations that the kernel has."""
 
     @property
-    def ring(self) -> Ring:
+    def ring(self) -> LoopRing:
         """The ring, for what is registered with it; another one after the loop has changed threads."""
 
     async def submit(self, operation: Operation) -> Any:
@@ -127,8 +127,8 @@ class Companion:
             os.close(self._eventfd)
             raise
 
-    def _make_ring(self) -> Ring:
-        ring = Ring()
+    def _make_ring(self) -> LoopRing:
+        ring = LoopRing()
         ring.signal_or_close(self._eventfd)
         ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
         return ring
@@ -139,7 +139,7 @@ class Companion:
         return self._ring.features.opcodes
 
     @property
-    def ring(self) -> Ring:
+    def ring(self) -> LoopRing:
         """The ring, for what is registered with it."""
         return self._ring
 
@@ -178,7 +178,7 @@ class Companion:
         self._slice_end_ns = time.monotonic_ns() + SLICE_NS
 
     def statistics(self) -> dict[str, int]:
-        """Counters of the ring; see `Ring.statistics`."""
+        """Counters of the ring; see `RingBase.statistics`."""
         return self._ring.statistics()
 
     def take_thread(self) -> None:

@@ -38,8 +38,8 @@ from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import Ring
-from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
+from .ring import LoopRing
+from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -220,13 +220,13 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             operation.reset()
         return moved
 
-    def _open_other_ring(self) -> Ring:
+    def _open_other_ring(self) -> LoopRing:
         """Open a ring for this thread that signals the same eventfd."""
         ring = self._options.open_ring(enable=True)
         ring.signal_or_close(self._eventfd)
         return ring
 
-    def _close_ring(self, ring: Ring) -> None:
+    def _close_ring(self, ring: LoopRing) -> None:
         """Close a ring that watches, and wait until it has stopped.
 
         The kernel tears a ring down in the background, and a connection that arrives meanwhile wakes only one of the
@@ -498,7 +498,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     # Seeing
 
     def statistics(self) -> dict[str, int]:
-        """Counters of the ring; see `Ring.statistics`.  in_flight leaves out the loop's own polls."""
+        """Counters of the ring; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
         counters = self._ring.statistics()
         own = (self._wakeup, self._selector_poll)
         counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)

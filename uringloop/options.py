@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Literal
 
-from .ring import Ring
+from .ring import LoopRing
 
 Sleep = Literal["auto", "selector", "ring"]
 
@@ -52,7 +52,7 @@ class Options:
         if self.spin_ns < 0:
             raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
-    def open_ring(self, *, enable: bool) -> Ring:
+    def open_ring(self, *, enable: bool) -> LoopRing:
         """Make a ring with the buffers of its streams.
 
         Raises:
@@ -72,19 +72,19 @@ class Options:
             raise
         return ring
 
-    def _open_ring(self, enable: bool) -> Ring:
+    def _open_ring(self, enable: bool) -> LoopRing:
         """Make the ring, with a completion queue that grows if the kernel can grow it."""
         without = frozenset(self.without)
         small = self.cq_entries > _CQ_ENTRIES_FIRST and _can_grow.get("defer_taskrun" in without, True)
         if small:
-            ring = Ring(self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable)
+            ring = LoopRing(self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable)
             if ring.allow_growth(self.cq_entries):
                 return ring
             ring.close(only_watches=True)
             _can_grow["defer_taskrun" in without] = False
-        return Ring(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
+        return LoopRing(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
 
-    def open_datagram_buffers(self, ring: Ring) -> bool:
+    def open_datagram_buffers(self, ring: LoopRing) -> bool:
         """Make the buffers of datagram sockets, with the first socket; return whether this kernel has such buffers."""
         return ring.open_datagram_buffers(
             min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from .hooks import PrivateLoop
 from .operations import Chain, Group, Multishot, MultishotIterator, Operation, Results, read_at
-from .ring import Dispatcher, Opcode, Ring, SqeFlag
+from .ring import Dispatcher, LoopRing, Opcode, SqeFlag
 
 _LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK | SqeFlag.CQE_SKIP_SUCCESS
 
@@ -17,14 +17,14 @@ class Submitting(PrivateLoop):
     """The loop's methods for operations."""
 
     _dispatcher: Dispatcher
-    _ring: Ring
+    _ring: LoopRing
 
     def has_budget(self) -> bool:
         """Whether the callback that runs may do one more thing at once: the scheduler says."""
         raise NotImplementedError
 
     @property
-    def ring(self) -> Ring:
+    def ring(self) -> LoopRing:
         """The ring, for what is registered with it; another one after the loop has changed threads."""
         return self._ring
 

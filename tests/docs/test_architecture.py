@@ -29,10 +29,12 @@ def listed() -> Iterator[Path]:
 def sources() -> set[Path]:
     """Return the files with a line of their own: not a room's `__init__`, nor the declarations beside a source."""
     python = {path for path in python_files() if path.stem != "__init__" or path.parent == PACKAGE}
-    declared = {
-        path for path in PACKAGE.rglob("*.pxd") if not any(path.with_suffix(end).exists() for end in (".pyx", ".h"))
-    }
-    return python | declared | set(cython_files()) | set(c_files())
+    cython = {path for path in cython_files() if path.suffix != ".pxd" or not _has_source(path)}
+    return python | cython | set(c_files())
+
+
+def _has_source(path: Path) -> bool:
+    return any(path.with_suffix(ending).exists() for ending in (".pyx", ".h"))
 
 
 def test_the_tree_is_the_package() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import uringloop
 from tests.compat.libraries.needs import library
-from uringloop.ring import ring
+from uringloop.ring import base
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = tuple(
@@ -205,8 +205,8 @@ def test_what_libraries_are_told_is_what_their_tests_do() -> None:
 
 def test_buffer_sizes_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "asyncio.md").read_text()
-    for count in (ring.BUFFER_COUNT, ring.BUFFER_COUNT_MAX):
-        assert f"{count * ring.BUFFER_SIZE_BYTES >> 20} MiB" in text
+    for count in (base.BUFFER_COUNT, base.BUFFER_COUNT_MAX):
+        assert f"{count * base.BUFFER_SIZE_BYTES >> 20} MiB" in text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -16,7 +16,7 @@ from tests.housekeeping import open_descriptors
 from uringloop import files
 from uringloop.files import direct, polled
 from uringloop.operations.file import Read
-from uringloop.ring import Ring, RingUnavailableError, allocate
+from uringloop.ring import LoopRing, Ring, RingUnavailableError, allocate
 
 from .conftest import Run
 
@@ -201,13 +201,13 @@ def test_cancel(run: Run, path: Path) -> None:
 @pytest.mark.parametrize("poll", [True, None])
 @pytest.mark.usefixtures("said_to_poll")
 def test_no_such_ring(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, poll: bool | None) -> None:
-    def refused(**options: bool) -> Ring:
+    def refused(**options: bool) -> LoopRing:
         raise RingUnavailableError(errno.EPERM, "refused", "none")
 
     async def main() -> None:
         async with files.open_direct(path, poll=False):
             pass
-        monkeypatch.setattr(polled, "Ring", refused)
+        monkeypatch.setattr(polled, "LoopRing", refused)
         before = descriptors()
         if poll:
             with pytest.raises(RingUnavailableError):

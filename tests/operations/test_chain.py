@@ -25,7 +25,6 @@ from uringloop.operations import (
     Read,
     Ready,
     Timeout,
-    TimeoutUpdate,
     Write,
 )
 from uringloop.ring import SqeFlag
@@ -123,20 +122,6 @@ async def test_a_timeout_behind_a_hard_link_and_at_the_end() -> None:
         error = await broken(chain)
     assert isinstance(error.results[0], TimeoutError)
     assert error.results[1] == select.POLLOUT
-
-
-async def test_a_new_time_for_a_part() -> None:
-    timeout = LinkTimeout(LONG_NS)
-    with pipe() as (reading, _):
-        chain = Chain()
-        chain.add(Ready(reading, select.POLLIN), timeout_ns=LONG_NS)
-        timeout = chain.timeout_of(0)
-        task = asyncio.create_task(running_loop().submit_chain(chain))
-        await asyncio.sleep(0)
-        await submit(Nop())
-        await submit(TimeoutUpdate(timeout, 1000))
-        with pytest.raises(ChainError, match="longer than its timeout"):
-            await task
 
 
 # Quiet parts

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from uringloop.operations import Nop, Open, Read, ReceiveInto, Write
+from uringloop.operations import LinkTimeout, Nop, Open, Read, ReceiveInto, TimeoutUpdate, Write
 from uringloop.ring import CqeFlag, Opcode, Pin, Ring, RingUnavailableError, SqeFlag, SqPoll
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -170,6 +170,19 @@ def test_cancel(ring: Ring) -> None:
 
 
 # By hand
+
+
+def test_a_link_timeout_gets_a_new_time(ring: Ring) -> None:
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        receive = ReceiveInto(receiver.fileno(), bytearray(1))
+        receive.modifiers |= SqeFlag.IO_LINK
+        timeout = LinkTimeout(3600 * 10**9)
+        ring.prepare(receive)
+        ring.prepare(timeout)
+        ring.run(TimeoutUpdate(timeout, 1000))
+        results = {completion.operation: completion.res for completion in ring.completions()}
+    assert results == {receive: -errno.ECANCELED, timeout: 1}
 
 
 def test_fields_by_hand(ring: Ring, tmp_path: Path) -> None:

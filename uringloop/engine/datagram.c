@@ -24,6 +24,7 @@
  */
 #define _GNU_SOURCE
 #include "../ring/core/internal.h"
+#include "engine.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,8 +44,16 @@ struct ul_packet {
     char data[];
 };
 
+typedef struct {
+    ul_engine base;
+    ul_slots datagrams;
+    ul_datagram *to_send; /* with datagrams queued and no retry staged */
+    ul_datagram *to_receive, *last_to_receive; /* that want datagrams and have no receive staged */
+} ul_datagram_engine;
+
 struct ul_datagram {
     ul_ring *ring;
+    ul_datagram_engine *engine;
     void *owner;
     int fd;
     uint32_t slot, overhead;
@@ -61,24 +70,6 @@ struct ul_datagram {
 _Static_assert(UL_DATAGRAM_BUFFER_SIZE == sizeof(struct io_uring_recvmsg_out) + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX,
                "datagram buffer");
 _Static_assert(UL_NAME_SIZE >= sizeof(struct sockaddr_storage), "address size");
-
-/* overhead_bytes: what a queued datagram counts beside its own size. */
-ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
-{
-    ul_datagram *datagram = calloc(1, sizeof(*datagram));
-    if (datagram == NULL)
-        return NULL;
-    datagram->multishot = multishot && ring->buffers[UL_GROUP_DATAGRAM].entries != NULL;
-    if (ul_slot_take(&ring->datagrams, datagram, &datagram->slot) < 0) {
-        free(datagram);
-        return NULL;
-    }
-    datagram->ring = ring;
-    datagram->owner = owner;
-    datagram->fd = fd;
-    datagram->overhead = overhead_bytes;
-    return datagram;
-}
 
 /* --- receiving --- */
 
@@ -141,16 +132,16 @@ int ul_datagram_hold(ul_datagram *datagram)
 /* First come, first served. */
 static void queue_to_receive(ul_datagram *datagram)
 {
-    ul_ring *ring = datagram->ring;
+    ul_datagram_engine *engine = datagram->engine;
     if (datagram->queued_to_receive || !datagram->wanted)
         return;
     datagram->queued_to_receive = 1;
     datagram->next_to_receive = NULL;
-    if (ring->datagrams_to_receive == NULL)
-        ring->datagrams_to_receive = datagram;
+    if (engine->to_receive == NULL)
+        engine->to_receive = datagram;
     else
-        ring->last_datagram_to_receive->next_to_receive = datagram;
-    ring->last_datagram_to_receive = datagram;
+        engine->last_to_receive->next_to_receive = datagram;
+    engine->last_to_receive = datagram;
 }
 
 /* What a UL_DATAGRAM_DATA event brought was taken. */
@@ -242,8 +233,8 @@ static void queue_to_send(ul_datagram *datagram)
     if (datagram->queued_to_send || datagram->send_token != 0)
         return;
     datagram->queued_to_send = 1;
-    datagram->next_to_send = datagram->ring->datagrams_to_send;
-    datagram->ring->datagrams_to_send = datagram;
+    datagram->next_to_send = datagram->engine->to_send;
+    datagram->engine->to_send = datagram;
 }
 
 static int append(ul_datagram *datagram, const void *data, size_t size, const void *name, uint32_t name_size)
@@ -367,32 +358,34 @@ void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
 
 /* --- both --- */
 
-int ul_datagrams_waiting(ul_ring *ring)
+static int datagrams_waiting(const ul_engine *base)
 {
-    return ring->datagrams_to_send != NULL || ring->datagrams_to_receive != NULL;
+    const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
+    return engine->to_send != NULL || engine->to_receive != NULL;
 }
 
 /* Stages what queued up during the dispatch. */
-int ul_datagrams_stage(ul_ring *ring)
+static int stage_datagrams(ul_engine *base)
 {
-    while (ring->datagrams_to_receive != NULL) {
-        ul_datagram *datagram = ring->datagrams_to_receive;
+    ul_datagram_engine *engine = (ul_datagram_engine *)base;
+    while (engine->to_receive != NULL) {
+        ul_datagram *datagram = engine->to_receive;
         if (datagram->wanted && datagram->receive_token == 0) {
             int error = stage_receive(datagram);
             if (error < 0)
                 return error;
         }
-        ring->datagrams_to_receive = datagram->next_to_receive;
+        engine->to_receive = datagram->next_to_receive;
         datagram->queued_to_receive = 0;
     }
-    while (ring->datagrams_to_send != NULL) {
-        ul_datagram *datagram = ring->datagrams_to_send;
+    while (engine->to_send != NULL) {
+        ul_datagram *datagram = engine->to_send;
         if (datagram->head != NULL && datagram->send_token == 0) {
             int error = stage_retry(datagram);
             if (error < 0)
                 return error;
         }
-        ring->datagrams_to_send = datagram->next_to_send;
+        engine->to_send = datagram->next_to_send;
         datagram->queued_to_send = 0;
     }
     return 0;
@@ -404,9 +397,10 @@ int ul_datagram_quiet(ul_datagram *datagram)
 }
 
 /* One CQE of a datagram socket; 1 if there is something that Python must hear. */
-int ul_datagram_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event)
+static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul_event *event)
 {
-    ul_datagram *datagram = ul_slot_find(&ring->datagrams, cqe->user_data);
+    const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
+    ul_datagram *datagram = ul_slot_find(&engine->datagrams, cqe->user_data);
     if (datagram == NULL)
         return 0;
     event->what = 0;
@@ -452,40 +446,84 @@ int ul_datagram_abort(ul_datagram *datagram)
     return ul_datagram_close(datagram);
 }
 
-static void unlink_datagram(ul_ring *ring, ul_datagram *datagram)
+static void unlink_datagram(ul_datagram *datagram)
 {
-    ul_datagram **link = &ring->datagrams_to_send;
+    ul_datagram_engine *engine = datagram->engine;
+    ul_datagram **link = &engine->to_send;
     while (datagram->queued_to_send && *link != datagram)
         link = &(*link)->next_to_send;
     if (datagram->queued_to_send)
         *link = datagram->next_to_send;
     ul_datagram *before = NULL;
-    link = &ring->datagrams_to_receive;
+    link = &engine->to_receive;
     while (datagram->queued_to_receive && *link != datagram) {
         before = *link;
         link = &before->next_to_receive;
     }
     if (datagram->queued_to_receive) {
         *link = datagram->next_to_receive;
-        if (ring->last_datagram_to_receive == datagram)
-            ring->last_datagram_to_receive = before;
+        if (engine->last_to_receive == datagram)
+            engine->last_to_receive = before;
     }
 }
 
 /* Only when nothing of it is in flight. */
 void ul_datagram_free(ul_datagram *datagram)
 {
-    ul_ring *ring = datagram->ring;
-    unlink_datagram(ring, datagram);
-    ul_slot_give_back(&ring->datagrams, datagram->slot);
+    unlink_datagram(datagram);
+    ul_slot_give_back(&datagram->engine->datagrams, datagram->slot);
     drop_queue(datagram);
     free(datagram);
 }
 
-void ul_datagrams_close(ul_ring *ring)
+/* --- the engine --- */
+
+static void count_datagrams(const ul_engine *base, ul_statistics *out)
 {
-    for (uint32_t slot = 0; slot < ring->datagrams.count; slot++)
-        if (ring->datagrams.entries[slot] != NULL)
-            ul_datagram_free(ring->datagrams.entries[slot]);
-    ul_slots_close(&ring->datagrams);
+    const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
+    out->datagrams = engine->datagrams.count - engine->datagrams.free_count;
+}
+
+static void close_engine(ul_engine *base)
+{
+    ul_datagram_engine *engine = (ul_datagram_engine *)base;
+    for (uint32_t slot = 0; slot < engine->datagrams.count; slot++)
+        if (engine->datagrams.entries[slot] != NULL)
+            ul_datagram_free(engine->datagrams.entries[slot]);
+    ul_slots_close(&engine->datagrams);
+    free(engine);
+}
+
+/* The engine of a ring, made if it is not there; NULL if there is no memory. */
+static ul_datagram_engine *need_engine(ul_ring *ring)
+{
+    ul_datagram_engine *engine = (ul_datagram_engine *)ring->engines[UL_KIND_DATAGRAM_RECEIVE];
+    if (engine != NULL)
+        return engine;
+    engine = calloc(1, sizeof(*engine));
+    if (engine == NULL)
+        return NULL;
+    engine->base = (ul_engine){complete_datagram, stage_datagrams, datagrams_waiting, count_datagrams, close_engine, NULL};
+    ul_ring_add_engine(ring, &engine->base, UL_KIND_DATAGRAM_RECEIVE, 2);
+    return engine;
+}
+
+/* overhead_bytes: what a queued datagram counts beside its own size. */
+ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
+{
+    ul_datagram_engine *engine = need_engine(ring);
+    ul_datagram *datagram = engine != NULL ? calloc(1, sizeof(*datagram)) : NULL;
+    if (datagram == NULL)
+        return NULL;
+    datagram->multishot = multishot && ring->buffers[UL_GROUP_DATAGRAM].entries != NULL;
+    if (ul_slot_take(&engine->datagrams, datagram, &datagram->slot) < 0) {
+        free(datagram);
+        return NULL;
+    }
+    datagram->ring = ring;
+    datagram->engine = engine;
+    datagram->owner = owner;
+    datagram->fd = fd;
+    datagram->overhead = overhead_bytes;
+    return datagram;
 }

@@ -1,4 +1,4 @@
-/* The engine: streams and datagram sockets that the core serves by itself. */
+/* The engines on top of the core: of streams, and of datagram sockets.  Each is made with its ring's first. */
 #ifndef UL_ENGINE_H
 #define UL_ENGINE_H
 
@@ -7,8 +7,25 @@
 typedef struct ul_stream ul_stream;
 typedef struct ul_datagram ul_datagram;
 
+/* Kinds of tokens. */
 enum {
-    UL_STREAM_DATA = 1,
+    UL_KIND_STREAM_RECEIVE = UL_KIND_ENGINES,
+    UL_KIND_STREAM_SEND,
+    UL_KIND_DATAGRAM_RECEIVE,
+    UL_KIND_DATAGRAM_SEND,
+};
+
+/* Groups of receive buffers, beside UL_GROUP_STREAM. */
+enum {
+    UL_GROUP_DATAGRAM = 1,
+};
+
+#define UL_NAME_SIZE 128             /* room for the address of any family */
+#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
+#define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
+
+enum {
+    UL_STREAM_DATA = 1, /* event data: res bytes */
     UL_STREAM_EOF = 2,
     UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
     UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
@@ -36,7 +53,7 @@ enum {
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
     UL_OPEN_OWN_TCP = 8,   /* TCP, and nobody else has the socket: the last bytes can wait for the FIN */
 };
-void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
+int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
 int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);

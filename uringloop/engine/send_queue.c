@@ -1,13 +1,13 @@
 /* Bytes that wait to be sent, in order: copied into chunks that small writes share, or pinned where the caller has them. */
 #define _GNU_SOURCE
-#include "../ring/core/internal.h"
+#include "send_queue.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CHUNK_SIZE (16 * 1024)
-#define SPARE_CHUNKS 256
+#define FREE_CHUNKS_MAX 256
 
 struct ul_chunk {
     ul_chunk *next;
@@ -28,41 +28,41 @@ static ul_chunk *make_chunk(size_t capacity)
     return chunk;
 }
 
-static ul_chunk *take_chunk(ul_ring *ring, size_t size)
+static ul_chunk *take_chunk(ul_freelist *freelist, size_t size)
 {
-    ul_chunk *chunk = ring->spare_chunks;
+    ul_chunk *chunk = freelist->first;
     if (size > CHUNK_SIZE || chunk == NULL)
         return make_chunk(size < CHUNK_SIZE ? CHUNK_SIZE : size);
-    ring->spare_chunks = chunk->next;
-    ring->spare_chunk_count--;
+    freelist->first = chunk->next;
+    freelist->count--;
     chunk->next = NULL;
     chunk->size = chunk->sent = 0;
     return chunk;
 }
 
 /* Keeps a chunk that left the queue for its owner if it is pinned, for the next write if it is usual, or frees it. */
-static void drop(ul_ring *ring, ul_queue *queue, ul_chunk *chunk)
+static void drop(ul_freelist *freelist, ul_queue *queue, ul_chunk *chunk)
 {
     if (chunk->capacity == 0) {
         chunk->next = queue->released;
         queue->released = chunk;
-    } else if (chunk->capacity == CHUNK_SIZE && ring->spare_chunk_count < SPARE_CHUNKS) {
-        chunk->next = ring->spare_chunks;
-        ring->spare_chunks = chunk;
-        ring->spare_chunk_count++;
+    } else if (chunk->capacity == CHUNK_SIZE && freelist->count < FREE_CHUNKS_MAX) {
+        chunk->next = freelist->first;
+        freelist->first = chunk;
+        freelist->count++;
     } else {
         free(chunk);
     }
 }
 
-static void drop_head(ul_ring *ring, ul_queue *queue)
+static void drop_head(ul_freelist *freelist, ul_queue *queue)
 {
     ul_chunk *chunk = queue->head;
     queue->head = chunk->next;
     if (queue->head == NULL)
         queue->tail = NULL;
     queue->size -= chunk->size - chunk->sent;
-    drop(ring, queue, chunk);
+    drop(freelist, queue, chunk);
 }
 
 static void append(ul_queue *queue, ul_chunk *chunk)
@@ -75,7 +75,7 @@ static void append(ul_queue *queue, ul_chunk *chunk)
 }
 
 /* Small writes share a chunk with those before them, unless the kernel has been given that chunk.  All or nothing. */
-int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight)
+int ul_queue_copy(ul_freelist *freelist, ul_queue *queue, const void *data, size_t size, int head_in_flight)
 {
     ul_chunk *tail = queue->tail;
     size_t part = 0;
@@ -84,7 +84,7 @@ int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size,
         part = size < part ? size : part;
     }
     if (size > part) {
-        ul_chunk *chunk = take_chunk(ring, size - part);
+        ul_chunk *chunk = take_chunk(freelist, size - part);
         if (chunk == NULL)
             return -ENOMEM;
         memcpy(chunk->storage, (const char *)data + part, size - part);
@@ -123,17 +123,17 @@ const char *ul_queue_head(const ul_queue *queue, size_t *size)
 }
 
 /* So many of them were sent. */
-void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size)
+void ul_queue_sent(ul_freelist *freelist, ul_queue *queue, size_t size)
 {
     ul_chunk *chunk = queue->head;
     chunk->sent += size;
     queue->size -= size;
     if (chunk->sent == chunk->size)
-        drop_head(ring, queue);
+        drop_head(freelist, queue);
 }
 
 /* Takes the last bytes back, none of which the kernel has been given. */
-void ul_queue_cut(ul_ring *ring, ul_queue *queue, size_t size)
+void ul_queue_cut(ul_freelist *freelist, ul_queue *queue, size_t size)
 {
     ul_chunk **link = &queue->head, *last = NULL;
     queue->size -= size;
@@ -148,15 +148,15 @@ void ul_queue_cut(ul_ring *ring, ul_queue *queue, size_t size)
     queue->tail = last;
     while (chunk != NULL) {
         ul_chunk *next = chunk->next;
-        drop(ring, queue, chunk);
+        drop(freelist, queue, chunk);
         chunk = next;
     }
 }
 
-void ul_queue_drop(ul_ring *ring, ul_queue *queue)
+void ul_queue_drop(ul_freelist *freelist, ul_queue *queue)
 {
     while (queue->head != NULL)
-        drop_head(ring, queue);
+        drop_head(freelist, queue);
 }
 
 /* The next pin that is needed no more, or NULL. */
@@ -186,4 +186,4 @@ void ul_queue_free(ul_queue *queue)
     free_chunks(queue->released);
 }
 
-void ul_queue_free_spare(ul_ring *ring) { free_chunks(ring->spare_chunks); }
+void ul_freelist_free(ul_freelist *freelist) { free_chunks(freelist->first); }

@@ -22,20 +22,132 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* The engine of a ring, or NULL before its first stream. */
+static ul_stream_engine *find_engine(const ul_ring *ring)
+{
+    return (ul_stream_engine *)ring->engines[UL_KIND_STREAM_RECEIVE];
+}
+
+static int streams_waiting(const ul_engine *base)
+{
+    const ul_stream_engine *engine = (const ul_stream_engine *)base;
+    return engine->to_send != NULL || engine->to_receive.first != NULL || engine->to_take.first != NULL;
+}
+
+/* Stages what queued up during the dispatch; whether an enter must not wait, or a negative errno.
+ *
+ * Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the GIL,
+ * which beside a busy thread would take milliseconds to come back. */
+static int stage_streams(ul_engine *base)
+{
+    ul_stream_engine *engine = (ul_stream_engine *)base;
+    ul_stream *stream;
+    while ((stream = engine->to_receive.first) != NULL) {
+        if (stream->wanted && stream->receive_token == 0) {
+            int error = ul_stream_stage_receive(stream);
+            if (error < 0)
+                return error;
+        }
+        ul_stream_leave_turns(stream);
+    }
+    int sends = ul_streams_stage_sends(engine);
+    return sends == 0 ? engine->to_take.first != NULL : sends;
+}
+
+/* One CQE of a stream; 1 if there is something that Python must hear. */
+static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_event *event)
+{
+    const ul_stream_engine *engine = (const ul_stream_engine *)base;
+    ul_stream *stream = ul_slot_find(&engine->streams, cqe->user_data);
+    if (stream == NULL)
+        return 0;
+    event->what = 0;
+    event->res = cqe->res;
+    event->flags = cqe->flags;
+    event->owner = stream->owner;
+    if (cqe->user_data == stream->receive_token)
+        ul_stream_complete_receive(stream, cqe, event);
+    else if (cqe->user_data == stream->send_token)
+        ul_stream_complete_send(stream, cqe, event);
+    else
+        return 0;
+    if (stream->queue.released != NULL)
+        event->what |= UL_STREAM_RELEASED;
+    if (stream->closing && ul_stream_quiet(stream))
+        event->what |= UL_STREAM_CLOSED;
+    return event->what != 0;
+}
+
+static void count_streams(const ul_engine *base, ul_statistics *out)
+{
+    const ul_stream_engine *engine = (const ul_stream_engine *)base;
+    out->streams = engine->streams.count - engine->streams.free_count;
+    out->bulk_streams = engine->bulk_streams;
+}
+
+static void close_engine(ul_engine *base)
+{
+    ul_stream_engine *engine = (ul_stream_engine *)base;
+    for (uint32_t slot = 0; slot < engine->streams.count; slot++)
+        if (engine->streams.entries[slot] != NULL)
+            ul_stream_free(engine->streams.entries[slot]);
+    ul_freelist_free(&engine->freelist);
+    ul_slots_close(&engine->streams);
+    free(engine);
+}
+
+/* The engine of a ring, made if it is not there; NULL if there is no memory. */
+static ul_stream_engine *need_engine(ul_ring *ring)
+{
+    ul_stream_engine *engine = find_engine(ring);
+    if (engine != NULL)
+        return engine;
+    engine = calloc(1, sizeof(*engine));
+    if (engine == NULL)
+        return NULL;
+    engine->base = (ul_engine){complete_stream, stage_streams, streams_waiting, count_streams, close_engine, NULL};
+    engine->ring = ring;
+    ul_ring_add_engine(ring, &engine->base, UL_KIND_STREAM_RECEIVE, 2);
+    return engine;
+}
+
 /* How many streams at a time may receive by readiness because much comes; at first none. */
-void ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max) { ring->bulk_streams_max = streams_max; }
+int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max)
+{
+    ul_stream_engine *engine = need_engine(ring);
+    if (engine == NULL)
+        return -ENOMEM;
+    engine->bulk_streams_max = streams_max;
+    return 0;
+}
+
+/* Sends what streams have queued, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing
+ * may; else closing streams still do. */
+int ul_streams_send(ul_ring *ring, int all)
+{
+    ul_stream_engine *engine = find_engine(ring);
+    return engine != NULL && ul_streams_send_waiting(engine, all);
+}
+
+int ul_streams_give_turns(ul_ring *ring, ul_event *events, uint32_t capacity)
+{
+    ul_stream_engine *engine = find_engine(ring);
+    return engine != NULL ? ul_streams_give_turns_waiting(engine, events, capacity) : 0;
+}
 
 /* flags: UL_OPEN_* */
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
 {
-    ul_stream *stream = calloc(1, sizeof(*stream));
+    ul_stream_engine *engine = need_engine(ring);
+    ul_stream *stream = engine != NULL ? calloc(1, sizeof(*stream)) : NULL;
     if (stream == NULL)
         return NULL;
-    if (ul_slot_take(&ring->streams, stream, &stream->slot) < 0) {
+    if (ul_slot_take(&engine->streams, stream, &stream->slot) < 0) {
         free(stream);
         return NULL;
     }
     stream->ring = ring;
+    stream->engine = engine;
     stream->owner = owner;
     stream->fd = fd;
     stream->multishot = (flags & (UL_OPEN_MULTISHOT | UL_OPEN_POLLS)) == UL_OPEN_MULTISHOT && ul_buffers_need(ring);
@@ -60,52 +172,9 @@ int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint
     return 0;
 }
 
-int ul_streams_waiting(ul_ring *ring)
-{
-    return ring->to_send != NULL || ring->to_receive.first != NULL || ring->to_take.first != NULL;
-}
-
-/* Stages what queued up during the dispatch; the number of sends, or a negative errno. */
-int ul_streams_stage(ul_ring *ring)
-{
-    ul_stream *stream;
-    while ((stream = ring->to_receive.first) != NULL) {
-        if (stream->wanted && stream->receive_token == 0) {
-            int error = ul_stream_stage_receive(stream);
-            if (error < 0)
-                return error;
-        }
-        ul_stream_leave_turns(stream);
-    }
-    return ul_streams_stage_sends(ring);
-}
-
 int ul_stream_quiet(ul_stream *stream)
 {
     return stream->receive_token == 0 && stream->send_token == 0 && stream->queue.size == 0;
-}
-
-/* One CQE of a stream; 1 if there is something that Python must hear. */
-int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event)
-{
-    ul_stream *stream = ul_slot_find(&ring->streams, cqe->user_data);
-    if (stream == NULL)
-        return 0;
-    event->what = 0;
-    event->res = cqe->res;
-    event->flags = cqe->flags;
-    event->owner = stream->owner;
-    if (cqe->user_data == stream->receive_token)
-        ul_stream_complete_receive(stream, cqe, event);
-    else if (cqe->user_data == stream->send_token)
-        ul_stream_complete_send(stream, cqe, event);
-    else
-        return 0;
-    if (stream->queue.released != NULL)
-        event->what |= UL_STREAM_RELEASED;
-    if (stream->closing && ul_stream_quiet(stream))
-        event->what |= UL_STREAM_CLOSED;
-    return event->what != 0;
 }
 
 /* Shuts the sending side down once the queue is sent. */
@@ -152,9 +221,10 @@ int ul_stream_abort(ul_stream *stream)
     return ul_stream_close(stream);
 }
 
-static void unlink_stream(ul_ring *ring, ul_stream *stream)
+static void unlink_stream(ul_stream *stream)
 {
-    ul_stream **link = &ring->to_send;
+    ul_stream_engine *engine = stream->engine;
+    ul_stream **link = &engine->to_send;
     while (stream->queued_to_send && *link != stream)
         link = &(*link)->next_to_send;
     if (stream->queued_to_send)
@@ -165,19 +235,9 @@ static void unlink_stream(ul_ring *ring, ul_stream *stream)
 /* Only when nothing of it is in flight. */
 void ul_stream_free(ul_stream *stream)
 {
-    ul_ring *ring = stream->ring;
-    unlink_stream(ring, stream);
-    ul_slot_give_back(&ring->streams, stream->slot);
+    unlink_stream(stream);
+    ul_slot_give_back(&stream->engine->streams, stream->slot);
     ul_queue_free(&stream->queue);
     ul_stream_leave_bulk(stream);
     free(stream);
-}
-
-void ul_streams_close(ul_ring *ring)
-{
-    for (uint32_t slot = 0; slot < ring->streams.count; slot++)
-        if (ring->streams.entries[slot] != NULL)
-            ul_stream_free(ring->streams.entries[slot]);
-    ul_queue_free_spare(ring);
-    ul_slots_close(&ring->streams);
 }

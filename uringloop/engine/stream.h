@@ -1,13 +1,33 @@
-/* A stream, and what the files of the stream engine call of each other. */
+/* The stream engine, a stream, and what the engine's files call of each other. */
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
 #include "../ring/core/internal.h"
+#include "engine.h"
+#include "send_queue.h"
 
 #define CURRENT_POSITION UINT64_MAX
 
+/* Streams that wait for their turn: first come, first served. */
+typedef struct {
+    ul_stream *first, *last;
+} ul_turns;
+
+typedef struct {
+    ul_engine base;
+    ul_ring *ring;
+    ul_slots streams;
+    ul_stream *to_send;    /* with bytes queued and no send staged */
+    ul_turns to_receive;   /* that want bytes and have no receive staged */
+    ul_turns to_take;      /* that have received much lately, and that a poll has reported readable */
+    ul_freelist freelist;
+    uint32_t bulk_streams, bulk_streams_max; /* that receive by readiness because much comes */
+    uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */
+} ul_stream_engine;
+
 struct ul_stream {
     ul_ring *ring;
+    ul_stream_engine *engine;
     void *owner;
     int fd;
     uint32_t slot;
@@ -39,7 +59,9 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
 void ul_stream_leave_bulk(ul_stream *stream);
 void ul_stream_leave_turns(ul_stream *stream);
 
-int ul_streams_stage_sends(ul_ring *ring);
+int ul_streams_stage_sends(ul_stream_engine *engine);
+int ul_streams_send_waiting(ul_stream_engine *engine, int all);
+int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_event *events, uint32_t capacity);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);
 void ul_stream_note_close(ul_stream *stream);
 void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event);

@@ -14,7 +14,7 @@
  * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and always
  *   through the same memory, where the group's buffers would push each other out of the cache.
  *
- * A stream that has lately received much by readiness also waits for its turn (ring->to_take), and a tick gives
+ * A stream that has lately received much by readiness also waits for its turn (to_take), and a tick gives
  * TURNS_A_TICK turns, first come, first served.  So a tick takes at most 1 MiB of such streams, however many are ready,
  * and the next tick tells first of the small receives that completed meanwhile.  An enter costs little beside the copy
  * of four takes.  A stream that waits for its turn has nothing in flight, and one that is paused when it comes loses it.
@@ -49,26 +49,26 @@ static void receive_by_readiness(ul_stream *stream)
 
 void ul_stream_leave_bulk(ul_stream *stream)
 {
-    stream->ring->bulk_streams -= stream->bulk;
+    stream->engine->bulk_streams -= stream->bulk;
     stream->bulk = stream->full_buffers = 0;
 }
 
 /* After so many bytes came through the group: whether the stream is to receive in bulk from now on. */
 static int begins_bulk(ul_stream *stream, uint32_t size)
 {
-    ul_ring *ring = stream->ring;
-    if (size < ring->buffers[UL_GROUP_STREAM].size_bytes) {
+    const ul_stream_engine *engine = stream->engine;
+    if (size < stream->ring->buffers[UL_GROUP_STREAM].size_bytes) {
         stream->full_buffers -= stream->full_buffers > 0;
         return 0;
     }
     if (stream->full_buffers < BULK_BEGINS_AT)
         stream->full_buffers++;
-    return stream->full_buffers == BULK_BEGINS_AT && (stream->bulk || ring->bulk_streams < ring->bulk_streams_max);
+    return stream->full_buffers == BULK_BEGINS_AT && (stream->bulk || engine->bulk_streams < engine->bulk_streams_max);
 }
 
 static void begin_bulk(ul_stream *stream)
 {
-    stream->ring->bulk_streams += !stream->bulk;
+    stream->engine->bulk_streams += !stream->bulk;
     stream->bulk = 1;
     stream->much_lately = MUCH_FOR;
     stream->by_readiness = READINESS_RECEIVES;
@@ -80,7 +80,7 @@ static void count_readiness(ul_stream *stream, uint32_t size)
     if (!stream->multishot)
         return;
     int is_full = size >= stream->ring->buffers[UL_GROUP_STREAM].size_bytes;
-    if (is_full && (stream->bulk || stream->ring->bulk_streams < stream->ring->bulk_streams_max)) {
+    if (is_full && (stream->bulk || stream->engine->bulk_streams < stream->engine->bulk_streams_max)) {
         begin_bulk(stream);
     } else if (stream->by_readiness > 0 && --stream->by_readiness == 0) {
         ul_stream_leave_bulk(stream);
@@ -97,7 +97,7 @@ int ul_stream_stage_receive(ul_stream *stream)
     stream->receive_polls = stream->watches || !uses_group(stream);
     if (stream->receive_polls) {
         uint32_t events = stream->watches ? stream->watched_events : POLLIN;
-        return ul_stream_stage_poll(stream, events, UL_KIND_RECEIVE, &stream->receive_token);
+        return ul_stream_stage_poll(stream, events, UL_KIND_STREAM_RECEIVE, &stream->receive_token);
     }
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
@@ -107,7 +107,7 @@ int ul_stream_stage_receive(ul_stream *stream)
     sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
     sqe->fd = stream->fd;
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
-    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_RECEIVE);
+    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_RECEIVE);
     return 0;
 }
 
@@ -164,7 +164,7 @@ static void wait_in_turns(ul_turns *turns, ul_stream *stream)
     turns->last = stream;
 }
 
-static void queue_to_receive(ul_stream *stream) { wait_in_turns(&stream->ring->to_receive, stream); }
+static void queue_to_receive(ul_stream *stream) { wait_in_turns(&stream->engine->to_receive, stream); }
 
 void ul_stream_leave_turns(ul_stream *stream)
 {
@@ -183,11 +183,11 @@ void ul_stream_leave_turns(ul_stream *stream)
 }
 
 /* Gives the next streams in bulk their turn in the tick that begins: writes their events, and returns the number. */
-int ul_streams_give_turns(ul_ring *ring, ul_event *events, uint32_t capacity)
+int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_event *events, uint32_t capacity)
 {
     uint32_t count = 0;
     ul_stream *stream;
-    while (count < capacity && count < TURNS_A_TICK && (stream = ring->to_take.first) != NULL) {
+    while (count < capacity && count < TURNS_A_TICK && (stream = engine->to_take.first) != NULL) {
         ul_stream_leave_turns(stream);
         if (!stream->wanted)
             continue;
@@ -210,7 +210,7 @@ static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         queue_to_receive(stream);
     } else if (!stream->watches) {
         if (stream->much_lately > 0)
-            wait_in_turns(&stream->ring->to_take, stream);
+            wait_in_turns(&stream->engine->to_take, stream);
         else if (stream->wanted)
             event->what |= UL_STREAM_READABLE;
     } else if (cqe->res < 0) {

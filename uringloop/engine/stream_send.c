@@ -25,8 +25,8 @@ static void queue_to_send(ul_stream *stream)
     if (stream->queued_to_send || stream->send_token != 0)
         return;
     stream->queued_to_send = 1;
-    stream->next_to_send = stream->ring->to_send;
-    stream->ring->to_send = stream;
+    stream->next_to_send = stream->engine->to_send;
+    stream->engine->to_send = stream;
 }
 
 static void fill_send(ul_stream *stream, struct io_uring_sqe *sqe)
@@ -54,30 +54,30 @@ int ul_stream_stage_send(ul_stream *stream)
     stream->send_polls = stream->pipe && stream->poll_first;
     if (stream->send_polls) {
         stream->poll_first = 0;
-        return ul_stream_stage_poll(stream, POLLOUT, UL_KIND_SEND, &stream->send_token);
+        return ul_stream_stage_poll(stream, POLLOUT, UL_KIND_STREAM_SEND, &stream->send_token);
     }
     struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
     if (sqe == NULL)
         return error;
     fill_send(stream, sqe);
     stream->poll_first = 0;
-    stream->send_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_SEND);
+    stream->send_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_SEND);
     return 0;
 }
 
 /* Stages what is queued; the number of sends, or a negative errno. */
-int ul_streams_stage_sends(ul_ring *ring)
+int ul_streams_stage_sends(ul_stream_engine *engine)
 {
     int sends = 0;
-    while (ring->to_send != NULL) {
-        ul_stream *stream = ring->to_send;
+    while (engine->to_send != NULL) {
+        ul_stream *stream = engine->to_send;
         if (stream->queue.size > 0 && stream->send_token == 0) {
             int error = ul_stream_stage_send(stream);
             if (error < 0)
                 return error;
             sends++;
         }
-        ring->to_send = stream->next_to_send;
+        engine->to_send = stream->next_to_send;
         stream->queued_to_send = 0;
     }
     return sends;
@@ -90,7 +90,7 @@ static uint64_t batch(const ul_stream *stream) { return stream->ring->statistics
 static void goes_on(ul_stream *stream)
 {
     stream->goes_on = 1;
-    stream->ring->short_answers = 0;
+    stream->engine->short_answers = 0;
 }
 
 static void note_write(ul_stream *stream)
@@ -110,14 +110,14 @@ void ul_stream_note_close(ul_stream *stream)
         return;
     if (stream->first_batch != batch(stream))
         goes_on(stream);
-    else if (stream->ring->short_answers < SHORT_ANSWERS)
-        stream->ring->short_answers++;
+    else if (stream->engine->short_answers < SHORT_ANSWERS)
+        stream->engine->short_answers++;
 }
 
 /* Whether what is written next had better wait for the end of the callback, which is likely to close the stream. */
 int ul_stream_may_be_last(ul_stream *stream)
 {
-    return stream->own_tcp && stream->ring->short_answers >= SHORT_ANSWERS && !stream->goes_on &&
+    return stream->own_tcp && stream->engine->short_answers >= SHORT_ANSWERS && !stream->goes_on &&
            (!stream->wrote || stream->first_batch == batch(stream));
 }
 
@@ -125,7 +125,7 @@ int ul_stream_may_be_last(ul_stream *stream)
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
 {
     note_write(stream);
-    int error = ul_queue_copy(stream->ring, &stream->queue, data, size_bytes, stream->send_token != 0);
+    int error = ul_queue_copy(&stream->engine->freelist, &stream->queue, data, size_bytes, stream->send_token != 0);
     if (error == 0)
         queue_to_send(stream);
     return error;
@@ -169,7 +169,7 @@ void ul_stream_send_chunks(ul_stream *stream, int pinned)
     while (stream->queue.head != NULL && sent == size && (pinned || !ul_queue_begins_pinned(&stream->queue))) {
         const char *data = ul_queue_head(&stream->queue, &size);
         sent = send_at_once(stream, data, size);
-        ul_queue_sent(stream->ring, &stream->queue, sent);
+        ul_queue_sent(&stream->engine->freelist, &stream->queue, sent);
     }
 }
 
@@ -187,19 +187,19 @@ static void send_queued(ul_stream *stream)
 /* Sends what the stream has queued, as far as the socket takes it at once. */
 void ul_stream_send_queued(ul_stream *stream)
 {
-    ul_ring *ring = stream->ring;
+    ul_stream_engine *engine = stream->engine;
     send_queued(stream);
-    if (stream->queue.size == 0 && ring->to_send == stream) {
-        ring->to_send = stream->next_to_send;
+    if (stream->queue.size == 0 && engine->to_send == stream) {
+        engine->to_send = stream->next_to_send;
         stream->queued_to_send = 0;
     }
 }
 
 /* The same of all streams, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing may;
  * else closing streams still do. */
-int ul_streams_send(ul_ring *ring, int all)
+int ul_streams_send_waiting(ul_stream_engine *engine, int all)
 {
-    ul_stream **link = &ring->to_send;
+    ul_stream **link = &engine->to_send;
     while (*link != NULL) {
         ul_stream *stream = *link;
         if (stream->own_tcp && !stream->closing && !stream->goes_on)
@@ -213,9 +213,9 @@ int ul_streams_send(ul_ring *ring, int all)
         }
     }
     /* What is refused here is still staged, or still queued, at the tick's end, where the refusal is told. */
-    if (all && !ring->forgotten && ul_streams_stage_sends(ring) > 0)
-        ul_enter(ring, 0, -1);
-    return ring->to_send != NULL;
+    if (all && !engine->ring->forgotten && ul_streams_stage_sends(engine) > 0)
+        ul_enter(engine->ring, 0, -1);
+    return engine->to_send != NULL;
 }
 
 /* The next pin whose memory the kernel is done with, or NULL. */
@@ -226,7 +226,7 @@ int ul_stream_take_back(ul_stream *stream, size_t size_bytes)
 {
     if (size_bytes > stream->queue.size)
         return 0;
-    ul_queue_cut(stream->ring, &stream->queue, size_bytes);
+    ul_queue_cut(&stream->engine->freelist, &stream->queue, size_bytes);
     return 1;
 }
 
@@ -246,7 +246,7 @@ void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 
 void ul_stream_notify_empty(ul_stream *stream) { stream->notify_empty = 1; }
 
-void ul_stream_drop_queue(ul_stream *stream) { ul_queue_drop(stream->ring, &stream->queue); }
+void ul_stream_drop_queue(ul_stream *stream) { ul_queue_drop(&stream->engine->freelist, &stream->queue); }
 
 void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
 {
@@ -262,7 +262,7 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
     stream->poll_first = stream->polls || cqe->res == -EAGAIN;
     if (cqe->res >= 0) {
         stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
-        ul_queue_sent(stream->ring, &stream->queue, (size_t)cqe->res);
+        ul_queue_sent(&stream->engine->freelist, &stream->queue, (size_t)cqe->res);
     } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         ul_stream_drop_queue(stream);
         event->what |= UL_STREAM_SEND_ERROR;

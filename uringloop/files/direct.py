@@ -24,7 +24,7 @@ from ..operations import Descriptor, Operation
 from ..operations.file import Close, DirectAlignment, Open, Read, Write
 from ..operations.path import Path
 from ..operations.registered import ReadFixed, WriteFixed
-from ..ring import Opcode, Ring, RingUnavailableError, allocate
+from ..ring import LoopRing, Opcode, RingUnavailableError, allocate
 from .layers.base import CLOSED_MESSAGE, bytes_of
 from .layers.waiting import in_thread, made_in_thread
 from .opening import Opening, parse_mode, parse_path
@@ -41,7 +41,7 @@ _INDEX = 0
 class _Pool:
     """The buffers of a loop."""
 
-    def __init__(self, ring: Ring | None) -> None:
+    def __init__(self, ring: LoopRing | None) -> None:
         self.ring = ring
         memory = allocate(BUFFERS * BUFFER_BYTES)
         self._table: Any = None
@@ -52,7 +52,7 @@ class _Pool:
         self._free = [view[start : start + BUFFER_BYTES] for start in range(0, len(view), BUFFER_BYTES)]
         self._room = asyncio.Semaphore(BUFFERS)
 
-    def is_registered_with(self, ring: Ring) -> bool:
+    def is_registered_with(self, ring: LoopRing) -> bool:
         return self._table is not None and self.ring is ring
 
     @contextlib.asynccontextmanager
@@ -65,7 +65,7 @@ class _Pool:
                 self._free.append(buffer)
 
 
-def _pool_of(holder: Any, ring: Ring | None) -> _Pool:
+def _pool_of(holder: Any, ring: LoopRing | None) -> _Pool:
     """The buffers that belong to a loop or its companion; other ones when that has made itself another ring."""
     pool: _Pool | None = getattr(holder, _POOL, None)
     if pool is None or pool.ring is not ring:
@@ -223,7 +223,7 @@ class DirectFile:
     async def _transfer(self, ways: _Ways, pool: _Pool, span: memoryview, offset: int) -> int:
         """Move bytes between the file and a part of one of the pool's buffers."""
 
-        def operation(ring: Ring) -> Operation:
+        def operation(ring: LoopRing) -> Operation:
             if pool.is_registered_with(ring):
                 return ways.fixed(self._descriptor, span, _INDEX, offset)
             return ways.plain(self._descriptor, span, offset)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..operations import Operation, close_ring
-from ..ring import Ring
+from ..ring import LoopRing
 
 #: Where the kernel tells of block devices, by MAJOR:MINOR.
 BLOCK_DEVICES = Path("/sys/dev/block")
@@ -51,7 +51,7 @@ class PolledRing:
         self._users = 0
         self._is_polling = False
         # Shared: a loop may go on in another thread.
-        self.ring = Ring(io_poll=True, shared=True)
+        self.ring = LoopRing(io_poll=True, shared=True)
         self._dispatcher = self.ring.dispatcher(self._report)
 
     @classmethod

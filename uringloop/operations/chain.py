@@ -149,17 +149,6 @@ class Chain(Group):
         """Return the parts in order."""
         return [part.operation for part in self._members]
 
-    def timeout_of(self, number: int) -> LinkTimeout:
-        """The timeout of a part, for `TimeoutUpdate`.
-
-        Raises:
-            ValueError: it has none.
-        """
-        timeout = self._members[number].timeout
-        if timeout is None:
-            raise ValueError(f"part {number} has no timeout")
-        return timeout
-
     def submit(self, dispatcher: Dispatcher) -> None:
         """Put all parts in flight.
 

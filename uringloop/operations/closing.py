@@ -6,10 +6,10 @@ when nothing is in flight but operations that merely watch.
 
 import threading
 
-from ..ring import Dispatcher, Ring
+from ..ring import Dispatcher, RingBase
 
 
-def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> None:
+def close_ring(ring: RingBase, dispatcher: Dispatcher, owner_thread: int | None) -> None:
     """Cancel what is in flight, wait for it, and close the ring.
 
     Args:
@@ -28,7 +28,7 @@ def close_ring(ring: Ring, dispatcher: Dispatcher, owner_thread: int | None) -> 
         ring.close(only_watches=only_watches)
 
 
-def _drain(ring: Ring, dispatcher: Dispatcher, owner_thread: int) -> bool:
+def _drain(ring: RingBase, dispatcher: Dispatcher, owner_thread: int) -> bool:
     """Cancel and wait; return whether nothing is left that may write to memory."""
     if owner_thread == threading.get_native_id() or not ring.is_single_issuer:
         operations = list(dispatcher.operations.values())

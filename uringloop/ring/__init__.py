@@ -17,6 +17,8 @@ from .abi import (
     Unregister,
 )
 from .available import is_available
+from .base import RingBase
+from .by_hand import Ring, Stageable
 from .descriptor import Descriptor
 from .dispatcher import Dispatcher
 from .errors import RingUnavailableError, disabled_by_variable
@@ -28,7 +30,7 @@ from .pin import Pin
 from .queues import Completion
 from .register import message_user_data
 from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
-from .ring import Ring, Stageable
+from .ring import LoopRing
 from .setup import SqPoll, open_eventfd
 from .sqe import Sqe
 from .workers import NoWorkerError, operation_error
@@ -49,6 +51,7 @@ __all__ = [
     "Feature",
     "Features",
     "Loan",
+    "LoopRing",
     "NoWorkerError",
     "Opcode",
     "Pin",
@@ -56,6 +59,7 @@ __all__ = [
     "RegisteredBuffers",
     "RegisteredFiles",
     "Ring",
+    "RingBase",
     "RingUnavailableError",
     "Setup",
     "SqPoll",

@@ -2,14 +2,14 @@
 
 import os
 
-from .ring import Ring
+from .ring import LoopRing
 from .setup import open_eventfd
 
 
 def is_available() -> bool:
     """Return whether a loop may use io_uring in this process; asks the kernel, unless URINGLOOP_DISABLE is set."""
     try:
-        with Ring() as ring:
+        with LoopRing() as ring:
             eventfd = open_eventfd()
             try:
                 ring.register_eventfd(eventfd)

@@ -95,8 +95,8 @@ static int add_block(ul_buffers *group, uint32_t count)
     return 0;
 }
 
-/* count_max is a power of two, at most 32768; count divides it. */
-int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max)
+/* count_max is a power of two, at most 32768; count divides it.  sparse: the buffers are hardly ever filled. */
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max, int sparse)
 {
     ul_buffers *group = &ring->buffers[group_id];
     if (group->entries != NULL)
@@ -104,7 +104,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
     group->count_first = count;
     group->count_max = count_max;
     group->size_bytes = size_bytes;
-    group->sparse = group_id == UL_GROUP_DATAGRAM;
+    group->sparse = sparse != 0;
     group->entries = ul_map_private(count_max * sizeof(struct io_uring_buf));
     group->address = calloc(count_max, sizeof(*group->address));
     group->blocks = calloc(MAX_BLOCKS, sizeof(*group->blocks));

@@ -1,23 +1,21 @@
-/* The C core: one io_uring with its queues, and the engines for streams and datagrams on top of it.
+/* The C core: one io_uring with its two queues, its groups of buffers, its cancels and its waits.
  *
- * Everything here runs on the ring's own thread, never calls Python, and allocates with malloc.  Functions that can be
- * refused return 0 or a negative errno.  Bound twice, to the same functions: by cffi (ring/build.py) and by ring/hot.pyx.
+ * Every function runs on the ring's own thread, calls no Python, and allocates with malloc.  A function that can be refused
+ * returns 0 or a negative errno.  The core is one shared library.  cffi binds it for what is rare (tools/bindings.py), and
+ * Cython for what runs once a message.
  */
 #ifndef UL_CORE_H
 #define UL_CORE_H
 
 #include "abi.h"
 
-/* A token is a user_data: its low four bits say who hears of the completion.  Its high bits are the ring's stamp. */
+/* A token is a user_data: its low four bits say who serves the completion.  Its high bits are the ring's stamp. */
 enum {
     UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
-    UL_KIND_RECEIVE = 1,   /* a stream's receive */
-    UL_KIND_SEND = 2,      /* a stream's send */
-    UL_KIND_CANCEL = 3,    /* a cancel of everything */
-    UL_KIND_DATAGRAM_RECEIVE = 4,
-    UL_KIND_DATAGRAM_SEND = 5,
-    UL_KIND_FOREIGN = 6, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
-    UL_KIND_BUFFER = 7,  /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_CANCEL = 1,    /* a cancel of everything */
+    UL_KIND_FOREIGN = 2, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
+    UL_KIND_BUFFER = 3,  /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_ENGINES = 4, /* from here on: the engines', see ul_engine */
     UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
@@ -31,27 +29,22 @@ typedef struct {
     uint64_t bulk_streams, cancels_lost;
 } ul_statistics;
 
-/* What Python hears of: a CQE of an operation, or what became of a stream or datagram socket. */
+/* What Python hears of: a CQE of an operation, or what an engine made of one. */
 typedef struct {
     uint64_t token; /* of the operation; unused otherwise */
     int32_t res;
     uint32_t flags; /* CQE flags of the operation */
-    void *owner;    /* as given to ul_stream_open or ul_datagram_open; NULL for an operation */
-    uint32_t what;  /* UL_STREAM_* or UL_DATAGRAM_* bits */
+    void *owner;    /* as the engine was given it; NULL for an operation */
+    uint32_t what;  /* the engine's bits */
     uint32_t buffer_id;
-    const char *data; /* UL_STREAM_DATA: res bytes; UL_DATAGRAM_DATA: see there; lent until recycled */
+    const char *data; /* in the buffer of this id, lent until it is recycled */
 } ul_event;
 
 /* Groups of receive buffers. */
 enum {
-    UL_GROUP_STREAM = 0,
-    UL_GROUP_DATAGRAM = 1,
-    UL_GROUPS = 2,
+    UL_GROUP_STREAM = 0, /* for bytes in order: made when first needed */
+    UL_GROUPS = 2,       /* an engine may have one more */
 };
-
-#define UL_NAME_SIZE 128             /* room for the address of any family */
-#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
-#define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 /* ring.c */
 ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
@@ -69,27 +62,29 @@ int ul_ring_fd(ul_ring *ring);
 uint32_t ul_ring_features(ul_ring *ring);
 uint32_t ul_ring_setup_flags(ul_ring *ring);
 uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);
-int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
-struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
-uint64_t ul_operation_token(ul_ring *ring);
-int ul_reserve(ul_ring *ring, uint32_t count);
-int ul_unstage(ul_ring *ring, uint64_t *token);
-uint32_t ul_place(ul_ring *ring);
-struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place);
-void ul_retire(ul_ring *ring);
-uint32_t ul_staged(ul_ring *ring);
-int ul_disown(ul_ring *ring, uint64_t token);
+/* queue.c */
+int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
+int64_t ul_now_ns(void);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
-int64_t ul_now_ns(void);
-int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
+uint32_t ul_staged(ul_ring *ring);
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
+int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
+int ul_reserve(ul_ring *ring, uint32_t count);
+int ul_unstage(ul_ring *ring, uint64_t *token);
+struct io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place);
+uint32_t ul_place(ul_ring *ring);
+int ul_disown(ul_ring *ring, uint64_t token);
+void ul_retire(ul_ring *ring);
+struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
+uint64_t ul_operation_token(ul_ring *ring);
+
+/* reap.c */
 int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
 int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
 void ul_let_overflow(ul_ring *ring);
-int ul_next_cqe(ul_ring *ring, struct io_uring_cqe *out);
 
 /* first_use.c */
 int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max);
@@ -105,7 +100,7 @@ uint32_t ul_cancels(ul_ring *ring);
 uint32_t ul_cancel_targets(ul_ring *ring);
 void ul_cancel_forget(ul_ring *ring, uint64_t token);
 
-/* sleep.c */
+/* wait.c */
 int ul_has_work(ul_ring *ring);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_spin(ul_ring *ring, int64_t for_ns);
@@ -116,7 +111,8 @@ void ul_eventfd_arm(ul_ring *ring);
 void ul_eventfd_disarm(ul_ring *ring);
 
 /* buffers.c */
-int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max);
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,
+                    int sparse);
 int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id);
 void ul_buffer_provide(struct io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                        uint32_t size_bytes, uint16_t buffer_id);

@@ -1,5 +1,5 @@
 /* What a loop makes when it first needs it, because making it takes time, and memory that counts against RLIMIT_MEMLOCK:
- * the streams' buffer group, and the room of a larger completion queue.  Where it is refused the loop does without. */
+ * the buffer group for bytes in order, and the room of a larger completion queue.  Where it is refused the loop does without. */
 #include "internal.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ static int knows(ul_ring *ring, uint32_t opcode, int *known)
     return knows_it;
 }
 
-/* The streams' buffers, as of ul_buffers_open; whether the kernel has such. */
+/* Has UL_GROUP_STREAM made when it is needed, as by ul_buffers_open; whether the kernel has buffer groups. */
 int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
 {
     static int known;
@@ -27,7 +27,7 @@ int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t
     return 1;
 }
 
-/* Whether the streams' buffers are there, now that they are needed. */
+/* Whether UL_GROUP_STREAM is there, now that it is needed. */
 int ul_buffers_need(ul_ring *ring)
 {
     if (ring->buffers[UL_GROUP_STREAM].entries != NULL)
@@ -35,7 +35,7 @@ int ul_buffers_need(ul_ring *ring)
     if (ring->buffers_planned == 0 || ring->forgotten)
         return 0;
     if (ul_buffers_open(ring, UL_GROUP_STREAM, ring->buffers_planned, ring->buffers_planned_size,
-                        ring->buffers_planned_max) == 0)
+                        ring->buffers_planned_max, 0) == 0)
         return 1;
     ring->buffers_planned = 0;
     return 0;

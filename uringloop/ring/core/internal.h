@@ -1,9 +1,8 @@
-/* What the files of the core share and the bindings do not see. */
+/* What the files of the core share with each other and with the engines; the bindings do not see it. */
 #ifndef UL_INTERNAL_H
 #define UL_INTERNAL_H
 
 #include "core.h"
-#include "../../engine/engine.h"
 
 #include <pthread.h>
 
@@ -26,19 +25,11 @@ typedef struct {
     uint32_t taking, takes_left;        /* of UL_KIND_BUFFER: in flight, and to come */
     int64_t period_end_ns;
     uint16_t tail;
-    uint8_t sparse; /* buffers are hardly ever filled: no huge pages */
+    uint8_t sparse; /* no huge pages */
 #ifdef UL_DEBUG
     const void **borrowers; /* by buffer id; NULL: not lent */
 #endif
 } ul_buffers;
-
-typedef struct ul_chunk ul_chunk;
-
-/* Bytes that wait to be sent. */
-typedef struct {
-    ul_chunk *head, *tail, *released; /* released: pins that the owner has not been told of */
-    size_t size;
-} ul_queue;
 
 typedef struct {
     void **entries;
@@ -53,14 +44,26 @@ typedef struct {
     uint32_t capacity, count, owed; /* owed: of those that count, so many wait for room to be cancelled again */
 } ul_targets;
 
+/* Serves in C the completions of its own SQEs, whose tokens are of its kinds.  It is the first field of a larger struct, which
+ * ul_ring_add_engine gives to the ring. */
+typedef struct ul_engine ul_engine;
+struct ul_engine {
+    /* Takes one CQE; 1 if Python must hear of it, by the event. */
+    int (*complete)(ul_engine *engine, const struct io_uring_cqe *cqe, ul_event *event);
+    /* Stages what waits, before an enter.  Positive: the enter is not to wait; or a negative errno. */
+    int (*stage)(ul_engine *engine);
+    /* Whether something waits to be staged. */
+    int (*waiting)(const ul_engine *engine);
+    /* Adds its numbers to the statistics. */
+    void (*count)(const ul_engine *engine, ul_statistics *out);
+    /* Frees all that it has, and itself: the ring is closed. */
+    void (*close)(ul_engine *engine);
+    ul_engine *next;
+};
+
 /* What stands above all else in the user_data of a ring's own SQEs: messages of other rings have none, or another. */
 #define UL_STAMP_SHIFT 52
 #define UL_STAMP_MASK (~0ULL << UL_STAMP_SHIFT)
-
-/* Streams that wait for their turn: first come, first served. */
-typedef struct {
-    ul_stream *first, *last;
-} ul_turns;
 
 struct ul_ring {
     int fd;
@@ -70,7 +73,7 @@ struct ul_ring {
     int owned;     /* only this thread may enter it */
     pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
-    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max; /* of the streams, until they are needed */
+    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max; /* of UL_GROUP_STREAM, until it is needed */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;
@@ -85,18 +88,17 @@ struct ul_ring {
     uint64_t stamp, next_token;
     uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
     int64_t refused_since_ns;
-    ul_slots streams, datagrams;
-    ul_stream *to_send;    /* streams with bytes queued and no send staged */
-    ul_turns to_receive; /* streams that want bytes and have no receive staged */
-    ul_turns to_take;    /* streams that have received much lately, and that a poll has reported readable */
-    ul_datagram *datagrams_to_send, *datagrams_to_receive, *last_datagram_to_receive; /* the same of datagram sockets */
-    ul_chunk *spare_chunks;
-    uint32_t spare_chunk_count;
-    uint32_t bulk_streams, bulk_streams_max; /* that receive by readiness because much comes */
-    uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */
+    ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */
     uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
 };
+
+static inline uint32_t kind_of(uint64_t token) { return token & ((1U << UL_KIND_BITS) - 1); }
+
+static inline int is_cancel(uint64_t token)
+{
+    return (token & UL_KIND_CANCEL_BIT) != 0 || kind_of(token) == UL_KIND_CANCEL;
+}
 
 static inline uint32_t cqes_ready(const ul_ring *ring)
 {
@@ -134,25 +136,6 @@ void *ul_slot_find(const ul_slots *slots, uint64_t token);
 uint64_t ul_slot_token(ul_ring *ring, uint32_t slot, uint32_t kind);
 void ul_slots_close(ul_slots *slots);
 
-int ul_streams_stage(ul_ring *ring);
-int ul_streams_waiting(ul_ring *ring);
-int ul_stream_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
-void ul_streams_close(ul_ring *ring);
-
-int ul_queue_copy(ul_ring *ring, ul_queue *queue, const void *data, size_t size, int head_in_flight);
-int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
-int ul_queue_begins_pinned(const ul_queue *queue);
-const char *ul_queue_head(const ul_queue *queue, size_t *size);
-void ul_queue_sent(ul_ring *ring, ul_queue *queue, size_t size);
-void ul_queue_cut(ul_ring *ring, ul_queue *queue, size_t size);
-void ul_queue_drop(ul_ring *ring, ul_queue *queue);
-void *ul_queue_released(ul_queue *queue);
-void ul_queue_free(ul_queue *queue);
-void ul_queue_free_spare(ul_ring *ring);
-
-int ul_datagrams_stage(ul_ring *ring);
-int ul_datagrams_waiting(ul_ring *ring);
-int ul_datagram_complete(ul_ring *ring, const struct io_uring_cqe *cqe, ul_event *event);
-void ul_datagrams_close(ul_ring *ring);
+void ul_ring_add_engine(ul_ring *ring, ul_engine *engine, uint32_t first_kind, uint32_t kind_count);
 
 #endif

@@ -30,14 +30,22 @@ static int polls_device(const ul_ring *ring)
     return (ring->setup_flags & IORING_SETUP_IOPOLL) != 0 && ring->statistics.in_flight > 0;
 }
 
-int ul_has_work(ul_ring *ring)
+static int engines_wait(const ul_ring *ring)
 {
-    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || ul_streams_waiting(ring) ||
-           ul_datagrams_waiting(ring);
+    for (const ul_engine *engine = ring->first_engine; engine != NULL; engine = engine->next) {
+        if (engine->waiting(engine))
+            return 1;
+    }
+    return 0;
 }
 
-/* Before an enter: stages what streams and datagram sockets have queued, and makes the timeout 0 if a completion is at
- * hand, or work that may bring one.  1 if there is something to enter for. */
+int ul_has_work(ul_ring *ring)
+{
+    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring);
+}
+
+/* Before an enter: stages what the engines have waiting, and makes the timeout 0 if a completion is at hand, or work that
+ * may bring one.  1 if there is something to enter for. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
@@ -45,15 +53,14 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int error = ul_buffers_adjust(ring);
     if (error < 0)
         return error;
-    int sends = ul_streams_stage(ring);
-    if (sends < 0)
-        return sends;
-    error = ul_datagrams_stage(ring);
-    if (error < 0)
-        return error;
-    /* Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the
-     * GIL, which beside a busy thread would take milliseconds to come back. */
-    if (sends || cqes_ready(ring) || deferred_work(ring) || ring->to_take.first != NULL)
+    int busy = 0;
+    for (ul_engine *engine = ring->first_engine; engine != NULL; engine = engine->next) {
+        int result = engine->stage(engine);
+        if (result < 0)
+            return result;
+        busy |= result;
+    }
+    if (busy || cqes_ready(ring) || deferred_work(ring))
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
 }

@@ -1,0 +1,83 @@
+"""C includes point one way: the ring's core knows no engine, and no two files need each other."""
+
+import graphlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .sources import CORE, PACKAGE, c_files, relative
+from .test_core import compiler
+
+#: Which other rooms a room's C may include.
+BELOW = {"engine": {"ring/core"}}
+#: These halves of one engine call each other.
+ONE_ENGINE = {"stream.c", "stream_receive.c", "stream_send.c"}
+
+
+def room(path: Path) -> str:
+    """Return a file's folder, as from the package."""
+    return path.relative_to(PACKAGE).parent.as_posix()
+
+
+def included(path: Path) -> set[Path]:
+    """Return the package's headers that a file includes."""
+    names = re.findall(r'^#include "(.+)"$', path.read_text(), flags=re.M)
+    found = {(path.parent / name).resolve() for name in names}
+    assert all(header.exists() for header in found), f"{relative(path)} includes what is not there"
+    return found
+
+
+def check_no_circle(needed: dict[str, set[str]]) -> None:
+    """Fail with the circle, if there is one."""
+    try:
+        graphlib.TopologicalSorter(needed).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"in a circle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("path", c_files(), ids=relative)
+def test_includes_stay_in_the_room_or_point_down(path: Path) -> None:
+    allowed = {room(path)} | BELOW.get(room(path), set())
+    assert {room(header) for header in included(path)} <= allowed
+
+
+def test_headers_include_each_other_in_no_circle() -> None:
+    check_no_circle({relative(path): {relative(header) for header in included(path)} for path in c_files()})
+
+
+SOURCES = [path for path in c_files() if path.suffix == ".c"]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Compile each source; return the objects by source."""
+    folder = tmp_path_factory.mktemp("objects")
+    command = [compiler(), "-std=gnu11", "-fPIC", "-c", *map(str, SOURCES)]
+    subprocess.run(command, check=True, cwd=folder)
+    return {source: folder / f"{source.stem}.o" for source in SOURCES}
+
+
+def functions(compiled: Path, kind: str) -> set[str]:
+    """Return the names that an object defines ("T"), or needs of others ("U")."""
+    listing = subprocess.run(["nm", str(compiled)], check=True, capture_output=True, text=True).stdout
+    return set(re.findall(rf" {kind} (\w+)$", listing, flags=re.M))
+
+
+def test_files_call_each_other_in_no_circle(objects: dict[Path, Path]) -> None:
+    """But for the files of the stream engine, which count as one."""
+    names = {source: "stream*.c" if source.name in ONE_ENGINE else source.name for source in SOURCES}
+    home = {name: names[source] for source in SOURCES for name in functions(objects[source], "T")}
+    needed: dict[str, set[str]] = {name: set() for name in names.values()}
+    for source in SOURCES:
+        called = functions(objects[source], "U") & home.keys()
+        needed[names[source]] |= {home[name] for name in called} - {names[source]}
+    check_no_circle(needed)
+
+
+def test_the_core_links_without_an_engine(objects: dict[Path, Path], tmp_path: Path) -> None:
+    core = [str(compiled) for source, compiled in objects.items() if source.parent == CORE]
+    command = [compiler(), "-shared", "-Wl,-z,defs", "-o", str(tmp_path / "core.so"), *core]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr

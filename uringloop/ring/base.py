@@ -1,0 +1,270 @@
+"""`RingBase`: what the ring of an event loop and the ring by hand share.
+
+The first ring that a thread makes sizes the worker pool of that thread.  So a ring that only probes has a normal size.
+
+After fork(2) the child forgets its copy of each ring.  The ring's memory is not there (MADV_DONTFORK), and the child
+closes the descriptor, because it would keep the parent's operations alive.
+"""
+
+import os
+import weakref
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from .abi import Setup
+from .core._cffi import ffi, lib
+from .dispatcher import Dispatcher
+from .errors import disabled_by_variable, unavailable
+from .features import Features, check_names, derive
+from .register import Registration, check_errno, check_owner
+from .registered import RegisteredBuffers, RegisteredFiles
+from .setup import SqPoll, opcodes, open_ring
+
+SQ_ENTRIES = 256
+CQ_ENTRIES = 4096
+BUFFER_COUNT = 128
+BUFFER_COUNT_MAX = 4096
+BUFFER_SIZE_BYTES = 32768
+
+_live: "weakref.WeakSet[RingBase]" = weakref.WeakSet()
+
+#: What was in flight on a ring that was closed without waiting: the kernel may still write into its memory, or read it.
+_never_freed: list[object] = []
+
+
+class RingBase(Registration):
+    """One io_uring.
+
+    Args:
+        entries: of the submission queue; rounded up to a power of two.
+        cq_entries: of the completion queue.
+        without: optional features to do without, as named in `features.OPTIONAL`.
+        enable: start it for this thread now; otherwise `enable()` does, on the thread that will use it.
+        io_poll: completions are polled for on the device (IORING_SETUP_IOPOLL): for files opened with O_DIRECT on a
+            device with polled queues, and for nothing else.
+        sq_poll: a thread of the kernel's submits (IORING_SETUP_SQPOLL).
+        attach: a ring whose kernel workers, and SQPOLL thread, this one shares (IORING_SETUP_ATTACH_WQ).
+        shared: several threads may use the ring, one at a time; otherwise only the one that enabled it.
+
+    Raises:
+        RingUnavailableError: io_uring cannot be used here; it says why and what to do.
+        ValueError: a size below 1, or an unknown feature.
+    """
+
+    _handle: Any = None
+    _dispatcher: Dispatcher | None = None
+
+    def __init__(
+        self,
+        entries: int = SQ_ENTRIES,
+        *,
+        cq_entries: int = CQ_ENTRIES,
+        without: frozenset[str] = frozenset(),
+        enable: bool = True,
+        io_poll: bool = False,
+        sq_poll: SqPoll | None = None,
+        attach: "RingBase | None" = None,
+        shared: bool = False,
+    ) -> None:
+        self._buffers: RegisteredBuffers | None = None
+        self._set_up()
+        if entries < 1 or cq_entries < 1:
+            raise ValueError("a ring needs at least one entry in each queue")
+        if without:
+            check_names(without)
+        if disabled_by_variable():
+            raise unavailable(0)
+        self._handle = open_ring(
+            entries,
+            max(cq_entries, entries),
+            without=without,
+            io_poll=io_poll,
+            sq_poll=sq_poll,
+            attach_fd=None if attach is None else attach.fd,
+            shared=shared,
+        )
+        self.forked = False
+        self._has_buffers = False
+        self._without = without
+        self._opcodes = opcodes()
+        self._flags = lib.ul_ring_setup_flags(self._handle), lib.ul_ring_features(self._handle)
+        self.features = self._features()
+        _live.add(self)
+        if enable:
+            try:
+                self.enable()
+            except BaseException:
+                self._close(only_watches=True)
+                raise
+
+    def _set_up(self) -> None:
+        """Make what a kind of ring has of its own, before the ring is opened."""
+
+    def enable(self) -> None:
+        """Start a ring that was made disabled; from now on it belongs to this thread.
+
+        Raises:
+            RingUnavailableError: the kernel refuses.
+        """
+        error = lib.ul_ring_enable(check_owner(self.handle))
+        if error < 0:
+            raise unavailable(-error)
+
+    @property
+    def handle(self) -> Any:
+        """The core's `ul_ring *`, for the other modules of this package."""
+        if self._handle is None:
+            raise ValueError("operation on a closed ring")
+        if self.forked:
+            raise RuntimeError("this ring was made before fork(); make a new one in the child")
+        return self._handle
+
+    @property
+    def fd(self) -> int:
+        """The ring's file descriptor."""
+        return int(lib.ul_ring_fd(self.handle))
+
+    @property
+    def unfinished(self) -> int:
+        """How many SQEs were staged and have not completed for the last time, cancels among them."""
+        return int(lib.ul_in_flight(self.handle))
+
+    @property
+    def is_single_issuer(self) -> bool:
+        """Whether the ring belongs to the thread that enabled it."""
+        return bool(self.features.setup & Setup.SINGLE_ISSUER)
+
+    @property
+    def entries(self) -> tuple[int, int]:
+        """Entries of the submission and of the completion queue, as the kernel rounded them."""
+        return lib.ul_ring_entries(self.handle, 0), lib.ul_ring_entries(self.handle, 1)
+
+    def _features(self) -> Features:
+        return derive(*self._flags, self._opcodes, self._has_buffers, self._without)
+
+    def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
+        """Have the streams' buffer group made when it is needed, if the kernel has such and it is not masked off.
+
+        Where it is refused then, for want of memory too, streams receive into memory of their own.
+
+        Args:
+            count: buffers at first, a power of two.
+            size_bytes: of one buffer.
+            count_max: the group doubles up to this many when the kernel runs out; a power of two, at most 32768.
+            bulk_count_max: streams at a time that may receive by readiness, in large pieces, because much comes.
+        """
+        if "buffer_rings" in self._without:
+            return
+        check_errno(lib.ul_streams_allow_bulk(self.handle, bulk_count_max))
+        self._has_buffers = bool(lib.ul_buffers_plan(self.handle, count, size_bytes, count_max))
+        if self._has_buffers:
+            self.features = self._features()
+
+    @property
+    def has_buffers(self) -> bool:
+        """Whether a buffer group to receive into is made when it is needed."""
+        return self._has_buffers
+
+    @property
+    def address(self) -> int:
+        """Of the core's `ul_ring`, for `Dispatcher`."""
+        return int(ffi.cast("uintptr_t", self.handle))
+
+    # What is registered
+
+    def register_buffers(self, buffers: Sequence[Any] | int, tags: Sequence[int] | None = None) -> RegisteredBuffers:
+        """Register buffers, which the kernel pins once (io_uring_register_buffers_tags(3)).
+
+        Args:
+            buffers: writable, such as `allocate` gives; or a number of places to be filled later.
+            tags: a number for each, see `RegisteredBuffers`.
+
+        Raises:
+            OSError: EBUSY if the ring has such a table; ENOMEM if RLIMIT_MEMLOCK is too small.
+        """
+        # Held here: who drops the table leaves its memory to the kernel.
+        self._buffers = RegisteredBuffers(self, buffers, tags)
+        return self._buffers
+
+    def register_files(self, files: Sequence[int] | int, tags: Sequence[int] | None = None) -> RegisteredFiles:
+        """Register files (io_uring_register_files_tags(3)).
+
+        Args:
+            files: descriptors, `NO_FILE` for an empty place; or a number of places to be filled later.
+            tags: a number for each, see `RegisteredFiles`.
+
+        Raises:
+            OSError: EBUSY if the ring has such a table; EMFILE if RLIMIT_NOFILE is too small.
+        """
+        return RegisteredFiles(self, files, tags)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start, and what is in flight now.
+
+        submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
+        streams and datagrams), spins and spins_in_vain (waits begun awake), cancels_lost (asked again because they
+        found nothing) only grow; in_flight, streams, bulk_streams, datagrams (sockets), buffers and buffers_lent are of
+        this moment.
+        """
+        counters = ffi.new("ul_statistics *")
+        lib.ul_ring_statistics(self.handle, counters)
+        return {name: getattr(counters, name) for name, _ in ffi.typeof("ul_statistics").fields}
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._handle is None
+
+    def close(self, *, only_watches: bool = False) -> None:
+        """Close the ring.
+
+        Args:
+            only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
+        """
+        self._close(only_watches)
+
+    def _close(self, only_watches: bool) -> None:
+        if self._handle is None:
+            return
+        handle, self._handle = self._handle, None
+        if not only_watches:
+            _never_freed.extend(self._in_use())
+        if self._dispatcher is not None:
+            self._dispatcher.detach()
+        lib.ul_ring_close(handle, only_watches)
+        _live.discard(self)
+
+    def _in_use(self) -> list[object]:
+        """Return what holds memory that the kernel may touch."""
+        dispatcher = self._dispatcher
+        return [] if dispatcher is None else [*dispatcher.operations.values(), *dispatcher.owners]
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's ring."""
+        self.forked = True
+        if self._handle is not None:
+            lib.ul_ring_forget(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._close(only_watches=False)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "forked" if self.forked else f"fd={self.fd}"
+        return f"<{type(self).__name__} {state}>"
+
+
+def _forget_all() -> None:
+    for ring in list(_live):
+        ring.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
