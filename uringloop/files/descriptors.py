@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..companion import Submitter, submitter
 from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
 from ..ring import Opcode
-from .cached import status_now
+from .layers.cached import status_now
 from .layers.waiting import in_thread
 from .paths import Loop, is_descriptor, stat
 
