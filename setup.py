@@ -18,7 +18,7 @@ DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
 #: Which extensions call the core: its binding, and the modules that `module` adds.
 LINKED = {"uringloop.ring.core._cffi"}
 #: What an extension is made of beside its Cython module.
-BESIDE = {"uringloop.files.cached": ["uringloop/files/cached.c"]}
+BESIDE = {"uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"]}
 
 
 class BuildExtensions(build_ext):
@@ -51,7 +51,10 @@ class BuildExtensions(build_ext):
         options = {"compiler_directives": DIRECTIVES, "build_dir": folder, "nthreads": self.parallel, "quiet": True}
         sources = {made.name: made.sources for made in cythonize(self.extensions, **options)}
         for extension in self.extensions:
-            extension.sources = sources[extension.name] + BESIDE.get(extension.name, [])
+            # Not before: Cython copies what an extension depends on into the folder, where its own C is to be.
+            beside = BESIDE.get(extension.name, [])
+            extension.sources = sources[extension.name] + beside
+            extension.depends += beside
         super().build_extensions()
         self.extensions.insert(0, core)
 
@@ -70,7 +73,7 @@ def module(path: str) -> Extension:
         name,
         [path],
         include_dirs=["uringloop"],
-        depends=HEADERS if name in LINKED else [],
+        depends=[*HEADERS] if name in LINKED else [],
         extra_compile_args=COMPILE,
     )
 

@@ -34,6 +34,30 @@ LAYERS = (
     "tick",
     "hooks",
 )
+#: The same within files/layers/, which imports nothing of files/ above it.
+FILE_LAYERS = (
+    "text",
+    "decoding",
+    "cookie",
+    "encoding",
+    "writing",
+    "reading",
+    "buffered",
+    "raw",
+    "base",
+    "special",
+    "threads",
+    "waiting",
+    "freelist",
+    "opening_base",
+    "read_ahead",
+    "raw_base",
+    "line_reader",
+    "file_base",
+    "lock",
+    "call",
+    "cached",
+)
 #: Above all layers.
 ENTRANCES = ("__init__", "__main__")
 
@@ -68,6 +92,12 @@ def layer(module: str) -> str:
     """Which room of the house a module is in: the name right below `uringloop`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
+
+
+def file_layer(module: str) -> str:
+    """Which module of files/layers/ it is, the name right below `uringloop.files.layers`; empty for any other."""
+    parts = module.split(".")
+    return parts[3] if parts[1:3] == ["files", "layers"] and len(parts) > 3 else ""
 
 
 def tree(path: Path) -> ast.Module:

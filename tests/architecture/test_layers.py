@@ -10,10 +10,12 @@ import pytest
 
 from .sources import (
     ENTRANCES,
+    FILE_LAYERS,
     LAYERS,
     PACKAGE,
     c_files,
     cython_files,
+    file_layer,
     imports,
     layer,
     module_name,
@@ -43,6 +45,30 @@ def test_imports_point_down(path: Path) -> None:
         f"{relative(path)}:{line} imports {module}"
         for line, module in imports(path)
         if here not in ENTRANCES and order.index(layer(module)) < order.index(here)
+    ]
+    assert not upward
+
+
+each_layer_of_files = pytest.mark.parametrize(
+    "path",
+    [path for path in [*python_files(), *cython_files()] if path.parent == PACKAGE / "files" / "layers"],
+    ids=relative,
+)
+
+
+def test_every_layer_of_files_is_on_the_plan() -> None:
+    names = {module_name(path) for path in [*python_files(), *cython_files()]}
+    assert {file_layer(name) for name in names} == {"", *FILE_LAYERS}
+
+
+@each_layer_of_files
+def test_layers_of_files_import_what_is_below_them(path: Path) -> None:
+    own = module_name(path)
+    below = FILE_LAYERS[FILE_LAYERS.index(file_layer(own)) + 1 :] if file_layer(own) else ()
+    upward = [
+        f"{relative(path)}:{line} imports {module}"
+        for line, module in imports(path)
+        if layer(module) == "files" and module != own and file_layer(module) not in below
     ]
     assert not upward
 

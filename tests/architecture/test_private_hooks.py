@@ -160,7 +160,7 @@ HOOKS = [
     Hook("clients", "data", set),
     Hook("clients", "_remove", "item selfref="),
     Hook("server", "_sockets", list),
-    # Done by the hot half in their place.
+    # Done by the engine in their place.
     Hook("reader_protocol", "data_received", "self data"),
     Hook("reader_protocol", "_stream_reader", asyncio.StreamReader),
     Hook("reader_protocol", "_stream_reader_wr", weakref.ref),

@@ -10,6 +10,7 @@ from tests.architecture.sources import LAYERS, PACKAGE, ROOT, c_files, cython_fi
 
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 INDENT = 2
+CODE = (".py", ".pyx", ".pxd", ".pxi", ".c", ".h")
 
 
 def listed() -> Iterator[Path]:
@@ -56,18 +57,18 @@ def test_rooms_are_in_the_order_of_the_imports() -> None:
     assert re.findall(r"`(\w+)`", sentence) == parts
 
 
-@pytest.mark.parametrize("kind", ["functions", "files", "attributes"])
-def test_names_exist(kind: str) -> None:
-    code = "".join(path.read_text() for path in [*sources(), *PACKAGE.rglob("*.pxd"), *(ROOT / "tests").rglob("*.py")])
-    if kind == "functions":
-        missing = {name for name in re.findall(r"\bul_\w+", PAGE) if not re.search(rf"\b{name}\b", code)}
-    elif kind == "files":
-        named = set(re.findall(r"\b\w+\.(?:pyx|pxi|pxd|py|c|h)\b", PAGE))
-        missing = named - {path.name for folder in (PACKAGE, ROOT) for path in folder.rglob("*.*")}
-    else:
-        owned = re.findall(r"`([A-Z]\w+)\.(\w+)`", PAGE)
-        assert owned
-        missing = {
-            f"{owner}.{name}" for owner, name in owned for word in (owner, name) if not re.search(rf"\b{word}\b", code)
-        }
-    assert missing == set()
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/kernel.md"])
+def test_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    places = [PACKAGE, *(ROOT / name for name in ("tests", "benchmarks", "tools"))]
+    beside = [ROOT / "setup.py", ROOT / "Makefile"]
+    paths = [path for place in places for path in place.rglob("*.*") if path.suffix in CODE]
+    code = "".join(path.read_text() for path in paths)
+    words = set(re.findall(r"\w+", code))
+
+    files = set(re.findall(r"\b\w+\.(?:pyx|pxi|pxd|py|c|h)\b", text))
+    assert files - {path.name for path in [*paths, *beside]} == set()
+    functions = set(re.findall(r"\bul_\w+", text))
+    classes = {name for dotted in re.findall(r"`([A-Z][\w.]+)[`(]", text) for name in dotted.split(".")}
+    kernel = {name for name in classes if name.isupper()}
+    assert (functions | classes) - words - kernel == set()

@@ -1,4 +1,4 @@
-"""TLS, record by record: what goes the straight way of the hot half comes out as when asyncio's Python carries it."""
+"""TLS, record by record: what goes the straight way of the engine comes out as when asyncio's Python carries it."""
 
 import asyncio
 import contextlib

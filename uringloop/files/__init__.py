@@ -1,10 +1,10 @@
-"""Files for asyncio, as aiofiles has them, with every read and write in io_uring instead of a thread.
+"""Files for asyncio with the names of aiofiles; io_uring does every read and write, not a thread.
 
     async with uringloop.files.open("data", "rb") as file:
         content = await file.read()
 
-`import uringloop.files as aiofiles` is all that changes for who used aiofiles; `install()` is for code that cannot be
-edited.
+A program that used aiofiles changes one line: `import uringloop.files as aiofiles`.  `install()` is for code that
+cannot be edited.
 """
 
 from . import os, ospath, tempfile, threadpool

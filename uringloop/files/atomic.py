@@ -1,8 +1,8 @@
-"""`replace_bytes` and `replace_text`: the old content or the new, whatever happens meanwhile, a loss of power included.
+"""`replace_bytes` and `replace_text`: a file has the old content or the new, whatever happens, even a loss of power.
 
-Another file in the same folder is written, synced and given the name, and the folder synced.  These four steps go to
-the kernel at once, as a chain of which each link begins when the one before it has ended well.  What comes before them
-(finding the file that the path means, its permissions, opening) is one trip to a thread.
+Four steps replace the content: write another file in the same folder, sync it, give it the name, and sync the folder.
+They go to the kernel at once, as a chain in which each link begins when the one before has ended well.  One trip to a
+thread comes before: resolve the path, look up the permissions, and open the file.
 """
 
 import asyncio
@@ -25,33 +25,32 @@ from .permissions import first_mode, permissions_of
 
 __all__ = ["replace_bytes", "replace_text"]
 
-#: In one link: the kernel writes no more than a little less than 2 GiB at a time.
+#: Of one link: the kernel writes a little less than 2 GiB at a time at most.
 _PIECE_BYTES = 1 << 30
-#: Longer chains than this would not fit into the smallest queues.
+#: A longer chain would not fit into the smallest queues.
 _PIECES = 4
 _OPCODES = {Opcode.WRITE, Opcode.FSYNC, Opcode.RENAMEAT}
-#: What audit hooks hear for no folder.
+#: The descriptor that audit hooks get for no folder.
 _NO_FOLDER = -1
 
 
 async def replace_bytes(path: Path, data: Any, *, durable: bool = True) -> int:
-    """Make these bytes the content of a file in one step: who opens it finds the old content or the new, and no other.
+    """Replace the content of a file in one step: an open finds the old content or the new, and no other.
 
-    A file that is there keeps its mode and, as far as the process may give them, owner, group and access control list.
-    At no moment does the new content have more readers than the file had.  Of a symbolic link the target is replaced.
+    An existing file keeps its mode and, as far as the process may give them, owner, group and access control list.  At
+    no moment does the new content have more readers than the file had.  For a symbolic link, its target is replaced.
 
     Args:
-        path: of the file.
-        data: the bytes.
-        durable: return when the content and the name are on the disk; then they survive a loss of power as well.
+        path: of the file, which is made if it does not exist.
+        data: the bytes, a buffer in one piece.
+        durable: whether to return only when content and name are on the disk, where they survive a loss of power.
 
     Returns:
         The number of bytes.
 
     Raises:
-        OSError: with the path as filename; the old content is still there, unless it was the folder that could not be
-            synced.
-        asyncio.CancelledError: the old content is there, or the new.
+        OSError: with the path as filename; the old content is still there, unless syncing the folder failed.
+        asyncio.CancelledError: the file has the old content, or the new.
     """
     view = memoryview(data).cast("B")
     loop = asyncio.get_running_loop()
@@ -69,7 +68,7 @@ async def replace_bytes(path: Path, data: Any, *, durable: bool = True) -> int:
             raise
         await in_thread(loop, None, other.close)
     except OSError as error:
-        # The other file is nobody's business.
+        # The name of the other file is an internal matter.
         error.filename, error.filename2 = os.fspath(path), None
         raise
     return len(view)
@@ -84,20 +83,24 @@ async def replace_text(
     *,
     durable: bool = True,
 ) -> int:
-    """Make this text the content of a file in one step, as `replace_bytes`; returns the number of its characters."""
+    """Replace the content of a text file in one step; see `replace_bytes`, and `open` for encoding, errors and newline.
+
+    Returns:
+        The number of characters.
+    """
     await replace_bytes(path, encoded(data, encoding, errors, newline), durable=durable)
     return len(data)
 
 
 @dataclass
 class _Other:
-    """The file that is going to be the new one.
+    """The other file, which gets the new content.
 
     Attributes:
-        path: where it is.
-        target: what it is to be called.
-        fd: of the file.
-        folder_fd: of the folder if that is to be synced; else -1, and the file is not synced either.
+        path: its path.
+        target: its path in the end.
+        fd: its descriptor.
+        folder_fd: the descriptor of the folder; -1 if neither the folder nor the file is to be synced.
     """
 
     path: bytes
@@ -115,7 +118,7 @@ class _Other:
         try:
             os.unlink(self.path)
         except FileNotFoundError:
-            # It has the right name by now.
+            # The file has its final name by now.
             pass
         finally:
             self.close()
@@ -140,7 +143,7 @@ def _prepare(path: Path, durable: bool) -> _Other:
 
 
 async def _finish(ring: Submitter, other: _Other, view: memoryview) -> None:
-    """Write, sync, rename, sync: in one chain, unless there is more to write than is written at a time."""
+    """Write, sync, rename and sync in one chain; first write in chains of their own if there is too much for one."""
     written = 0
     while True:
         ends = range(written, len(view), _PIECE_BYTES)[:_PIECES]
@@ -152,7 +155,7 @@ async def _finish(ring: Submitter, other: _Other, view: memoryview) -> None:
         except ChainError as error:
             if error.errno is not None:
                 raise OSError(error.errno, os.strerror(error.errno)) from None
-            # A write wrote less than there was: another one will say why, if there is a reason.
+            # A write was short: the next one reports the reason, if there is one.
             count = error.results[error.failed]
             if not count:
                 raise OSError(errno.EIO, "a write wrote nothing") from None

@@ -1,7 +1,7 @@
 """Functions of `os` on open descriptors, awaitable; part of `files.os`.
 
-They neither use nor move a position, so any number of tasks may read and write one file at the same time.  As with
-threads, the descriptor must stay open until they have returned; a cancelled one returns when the kernel is done.
+The functions neither use nor move a position, so any number of tasks may read and write one file at the same time.  As
+with threads, the descriptor must stay open until they return.  A cancelled call returns after its operation has ended.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..companion import Submitter, submitter
 from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
 from ..ring import Opcode
-from .cached import status_now
+from .layers.cached import status_now
 from .layers.waiting import in_thread
 from .paths import Loop, is_descriptor, stat
 
@@ -42,7 +42,7 @@ _TRANSFERS = {Opcode.READ, Opcode.READV, Opcode.WRITE, Opcode.WRITEV}
 
 
 def _ring_for(loop: Loop, opcode: Opcode, fd: Any, *numbers: Any) -> Submitter | None:
-    """Where an operation on a descriptor goes; None if it is for `os` to do, or to refuse."""
+    """Return the ring for an operation on a descriptor; None if `os` has to do the call, or to refuse it."""
     ring = submitter(loop or asyncio.get_running_loop())
     if ring is None or opcode not in ring.opcodes or not is_descriptor(fd):
         return None
@@ -55,7 +55,10 @@ def _ring_for(loop: Loop, opcode: Opcode, fd: Any, *numbers: Any) -> Submitter |
 
 
 def _has_positions(fd: int) -> bool:
-    """Whether it is a file on disk: others refuse a position, which the ring ignores, or are never said to be ready."""
+    """Return whether fd is a file on disk.
+
+    Others refuse a position, which the ring ignores, or never report that they are ready.
+    """
     try:
         mode = status_now(fd)[0]
     except OSError:
@@ -68,7 +71,7 @@ async def _thread(loop: Loop, executor: Executor | None, function: Callable[...,
 
 
 async def fstat(fd: int, *, loop: Loop = None, executor: Executor | None = None) -> os.stat_result:
-    """See `os.fstat`."""
+    """Return the status of an open file; see `os.fstat`."""
     if not is_descriptor(fd):
         return await _thread(loop, executor, os.fstat, fd)
     try:
@@ -79,7 +82,7 @@ async def fstat(fd: int, *, loop: Loop = None, executor: Executor | None = None)
 
 
 async def pread(fd: int, length: int, offset: int, /, *, loop: Loop = None, executor: Executor | None = None) -> bytes:
-    """See `os.pread`: at most length bytes from an offset on."""
+    """Read at most length bytes at an offset in bytes; see `os.pread`."""
     ring = _ring_for(loop, Opcode.READ, fd, length, offset)
     if ring is None or length > _SIZE_MAX_BYTES:
         return await _thread(loop, executor, os.pread, fd, length, offset)
@@ -89,7 +92,10 @@ async def pread(fd: int, length: int, offset: int, /, *, loop: Loop = None, exec
 
 
 async def pwrite(fd: int, buffer: Any, offset: int, /, *, loop: Loop = None, executor: Executor | None = None) -> int:
-    """See `os.pwrite`: bytes to an offset; returns how many were written.  They must stay as they are until then."""
+    """Write a buffer at an offset in bytes, and return the number of bytes; see `os.pwrite`.
+
+    The buffer must not change until the call returns.
+    """
     ring = _ring_for(loop, Opcode.WRITE, fd, offset)
     if ring is None:
         return await _thread(loop, executor, os.pwrite, fd, buffer, offset)
@@ -106,7 +112,7 @@ async def preadv(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> int:
-    """See `os.preadv`: into writable buffers, one after the other; returns how many bytes."""
+    """Read into writable buffers, one after the other, and return the number of bytes; see `os.preadv`."""
     ring = _ring_for(loop, Opcode.READV, fd, offset, flags)
     if ring is None or not 0 < len(buffers) <= _VECTOR_MAX:
         return await _thread(loop, executor, os.preadv, fd, buffers, offset, flags)
@@ -125,7 +131,7 @@ async def pwritev(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> int:
-    """See `os.pwritev`: from buffers, one after the other; returns how many bytes."""
+    """Write buffers, one after the other, and return the number of bytes; see `os.pwritev`."""
     ring = _ring_for(loop, Opcode.WRITEV, fd, offset, flags)
     if ring is None or not 0 < len(buffers) <= _VECTOR_MAX:
         return await _thread(loop, executor, os.pwritev, fd, buffers, offset, flags)
@@ -133,7 +139,7 @@ async def pwritev(
 
 
 async def fsync(fd: int, *, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.fsync`: content and metadata are on the disk when it returns."""
+    """Force content and metadata to the disk; see `os.fsync`."""
     ring = _ring_for(loop, Opcode.FSYNC, fd)
     if ring is None:
         await _thread(loop, executor, os.fsync, fd)
@@ -142,7 +148,7 @@ async def fsync(fd: int, *, loop: Loop = None, executor: Executor | None = None)
 
 
 async def fdatasync(fd: int, *, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.fdatasync`: content is on the disk when it returns, and what of the metadata is needed to read it."""
+    """Force content to the disk, and the metadata needed to read it; see `os.fdatasync`."""
     ring = _ring_for(loop, Opcode.FSYNC, fd)
     if ring is None:
         await _thread(loop, executor, os.fdatasync, fd)
@@ -151,7 +157,7 @@ async def fdatasync(fd: int, *, loop: Loop = None, executor: Executor | None = N
 
 
 async def ftruncate(fd: int, length: int, /, *, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.ftruncate`."""
+    """Change the size of an open file to length bytes; see `os.ftruncate`."""
     ring = _ring_for(loop, Opcode.FTRUNCATE, fd, length)
     if ring is None:
         await _thread(loop, executor, os.ftruncate, fd, length)
@@ -162,16 +168,16 @@ async def ftruncate(fd: int, length: int, /, *, loop: Loop = None, executor: Exe
 async def posix_fallocate(
     fd: int, offset: int, length: int, /, *, loop: Loop = None, executor: Executor | None = None
 ) -> None:
-    """See `os.posix_fallocate`: have space on the disk for this part of the file.
+    """Reserve space on the disk for a part of the file, offset and length in bytes; see `os.posix_fallocate`.
 
-    A file system that cannot do that is asked once more by `os`, which then writes zeros.
+    If the file system cannot do that, `os` asks it once more, and writes zeros.
     """
     ring = _ring_for(loop, Opcode.FALLOCATE, fd, offset, length)
     if ring is not None:
         try:
             await ring.submit(Allocate(fd, offset, length))
         except OSError:
-            # EOPNOTSUPP, and what `os` says of all else.
+            # EOPNOTSUPP, or an error that `os` will raise.
             pass
         else:
             return
@@ -188,7 +194,7 @@ async def posix_fadvise(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.posix_fadvise`: say how a part of the file is going to be used."""
+    """Announce the use of a part of the file, offset and length in bytes; see `os.posix_fadvise`."""
     ring = _ring_for(loop, Opcode.FADVISE, fd, offset, length, advice)
     if ring is None or length > _SHORT_SIZE_MAX_BYTES:
         await _thread(loop, executor, os.posix_fadvise, fd, offset, length, advice)

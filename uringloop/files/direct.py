@@ -1,13 +1,13 @@
 """`open_direct`: files that are read and written past the page cache (O_DIRECT), by way of registered buffers.
 
-For what caches by itself, as databases do, or reads so much that the cache would only be flooded.  The device takes and
-gives whole blocks, from and to aligned memory.  So each transfer borrows one of a loop's buffers, which are aligned,
-and which the kernel has pinned once and not for each transfer; whoever finds none free waits.
+They are for programs that cache by themselves, as databases do, and for reads that would only flood the cache.  The
+device transfers whole blocks, from and to aligned memory.  So each transfer borrows one of a loop's buffers.  The
+buffers are aligned, and the kernel has pinned them once, not for each transfer.  If none is free, a transfer waits.
 
-Where buffers cannot be registered (somebody else has registered some with this ring, or RLIMIT_MEMLOCK is too low) the
-same memory is used without; where there is no ring, threads use it.
+Buffers cannot be registered if the program has registered others with this ring, or if RLIMIT_MEMLOCK is too low.  Then
+the same memory serves unregistered.  Without a ring, threads use it.
 
-Where the device has polled queues, reads go through a ring of their own, `polled.py`.
+If the device has polled queues, reads go through a ring of their own; see `polled.py`.
 """
 
 import asyncio
@@ -34,12 +34,16 @@ BUFFERS = 64
 BUFFER_BYTES = 64 * 1024
 _USUAL_BLOCK_BYTES = 4096
 _POOL = "_uringloop_direct_pool"
-#: Of the one buffer that is registered, of which the pool's are parts.
+#: Of the one registered buffer; the pool's buffers are parts of it.
 _INDEX = 0
 
 
 class _Pool:
-    """The buffers of a loop."""
+    """The buffers of a loop.
+
+    Args:
+        ring: registers them; None without one.
+    """
 
     def __init__(self, ring: LoopRing | None) -> None:
         self.ring = ring
@@ -66,18 +70,24 @@ class _Pool:
 
 
 def _pool_of(holder: Any, ring: LoopRing | None) -> _Pool:
-    """The buffers that belong to a loop or its companion; other ones when that has made itself another ring."""
+    """Return the buffers of a loop or its companion; new ones if that has another ring now."""
     pool: _Pool | None = getattr(holder, _POOL, None)
     if pool is None or pool.ring is not ring:
         pool = _Pool(ring)
-        # A loop that cannot hold them has new ones for each file.
+        # Each file of a loop that cannot hold the pool has its own.
         with contextlib.suppress(AttributeError):
             setattr(holder, _POOL, pool)
     return pool
 
 
 class _Ways(NamedTuple):
-    """To transfer: by the ring, by the ring from or to a registered buffer, by a thread."""
+    """Three ways to transfer.
+
+    Attributes:
+        plain: the operation for memory that is not registered.
+        fixed: the operation for a registered buffer.
+        blocking: the function for a thread.
+    """
 
     plain: Callable[..., Operation]
     fixed: Callable[..., Operation]
@@ -89,13 +99,13 @@ _WRITE = _Ways(Write, WriteFixed, os.pwritev)
 
 
 class DirectFile:
-    """A file without the page cache.  Made by `open_direct`.
+    """A file without the page cache; `open_direct` makes it.
 
-    Any number of calls may be under way at a time; it has no position.
+    Any number of calls may be under way at a time.  The file has no position.
 
     Attributes:
-        name: the path, as it was given.
-        block_size_bytes: writes begin at multiples of it, and their lengths are multiples of it.
+        name: the path, as `open_direct` was given it.
+        block_size_bytes: the offsets and lengths of writes are multiples of it.
     """
 
     def __init__(
@@ -110,14 +120,14 @@ class DirectFile:
     ) -> None:
         self._loop = loop
         self._submitter = ring
-        #: Held until closing, because transfers may be under way there when `_is_polled` ends.
+        #: Held until closing: transfers may be under way there when `_is_polled` becomes False.
         self._polled = polled
         self._is_polled = polled is not None
         self._must_poll = must_poll
         self._descriptor = descriptor
         self._under_way: set[asyncio.Future[None]] = set()
         self._is_closed = False
-        #: Nobody waits for the close any more: the last call does it.
+        #: Whether the close was cancelled, so that the last call under way closes the file.
         self._closes_late = False
         self.name = name
         self.block_size_bytes = block
@@ -131,22 +141,22 @@ class DirectFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or is about to be."""
+        """Whether the file is closed, or about to be."""
         return self._is_closed
 
     @property
     def has_registered_buffers(self) -> bool:
-        """Whether its reads go by way of registered buffers."""
+        """Whether the file's reads use registered buffers."""
         pool = self._pool_for(_READ)
         return pool.ring is not None and pool.is_registered_with(pool.ring)
 
     @property
     def is_polled(self) -> bool:
-        """Whether the device is asked for the ends of reads, and not awaited; False once that has failed."""
+        """Whether reads poll the device for their end, instead of waiting for it; False once that has failed."""
         return self._is_polled
 
     def fileno(self) -> int:
-        """The descriptor.
+        """Return the descriptor.
 
         Raises:
             ValueError: the file is closed.
@@ -173,9 +183,16 @@ class DirectFile:
                 self._leave_polled()
 
     async def pread(self, length: int, offset: int, /) -> bytes:
-        """Read length bytes from an offset on; fewer only at the end of the file.
+        """Read bytes at an offset; see `os.pread`.
 
-        Neither has to be a multiple of anything, but whole blocks are what is read.
+        The file reads whole blocks, but length and offset need not be multiples of a block.
+
+        Args:
+            length: in bytes.
+            offset: in bytes from the start of the file.
+
+        Returns:
+            The bytes; fewer than length only at the end of the file.
 
         Raises:
             OSError: as from pread(2), with the filename.
@@ -201,11 +218,18 @@ class DirectFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def pwrite(self, data: Any, offset: int, /) -> int:
-        """Write bytes to an offset; returns their number.  All of them are written.
+        """Write all bytes of data at an offset; see `os.pwrite`.
+
+        Args:
+            data: a buffer in one piece; its length is a multiple of `block_size_bytes`.
+            offset: in bytes from the start of the file, a multiple of `block_size_bytes`.
+
+        Returns:
+            The number of bytes.
 
         Raises:
             OSError: as from pwrite(2), with the filename; a first part may have been written.
-            ValueError: the file is closed, or not whole blocks are to be written.
+            ValueError: the file is closed, or length or offset is no multiple of a block.
         """
         view = bytes_of(data)
         if offset < 0 or offset % self.block_size_bytes or len(view) % self.block_size_bytes:
@@ -221,7 +245,7 @@ class DirectFile:
         return written
 
     async def _transfer(self, ways: _Ways, pool: _Pool, span: memoryview, offset: int) -> int:
-        """Move bytes between the file and a part of one of the pool's buffers."""
+        """Move bytes between the file and span, a part of one of the pool's buffers; return their number."""
 
         def operation(ring: LoopRing) -> Operation:
             if pool.is_registered_with(ring):
@@ -250,9 +274,12 @@ class DirectFile:
             polled.leave()
 
     async def close(self) -> None:
-        """Close the file when all calls under way have ended; more than once does nothing.
+        """Close the file when all calls under way have ended; a second close does nothing.
 
-        A cancelled close closes all the same.
+        A cancelled close closes the file all the same.
+
+        Raises:
+            OSError: as from close(2).
         """
         if self._is_closed:
             return
@@ -292,19 +319,19 @@ def open_direct(path: Path, mode: str = "rb", *, poll: bool | None = None) -> Op
 
     Args:
         path: of the file.
-        mode: "rb", "r+b", "wb", "xb" or the like; not to append.
-        poll: ask the device for the ends of reads, see IORING_SETUP_IOPOLL in io_uring_setup(2): the shortest way on a
-            fast device, but the loop never sleeps while one is under way, and a truncate(2) that blocks the loop's
-            thread meanwhile waits for ever.  None does where the device has polled queues and the kernel lets it,
-            False never.
+        mode: "rb", "r+b", "wb", "xb" or the like, but not to append.
+        poll: whether reads poll the device for their end, see IORING_SETUP_IOPOLL in io_uring_setup(2).  That is the
+            shortest way on a fast device.  But the loop does not sleep while a read is under way.  A truncate(2) that
+            blocks the loop's thread meanwhile waits for ever.  None polls if the device has polled queues and the
+            kernel allows it.
 
     Returns:
-        Something to be awaited or entered for a `DirectFile`.
+        An object to be awaited or entered; it gives a `DirectFile`.
 
     Raises:
         ValueError: the mode is not one of bytes, or appends.
-        OSError: when awaited; as from open(2), with the filename: EINVAL where the file system has no O_DIRECT.  With
-            poll=True, when something is read: EOPNOTSUPP where the device or file system does not poll.
+        OSError: when awaited; as from open(2), with the filename: EINVAL, the file system has no O_DIRECT.  With
+            poll=True, from the first read: EOPNOTSUPP, the device or file system does not poll.
         RingUnavailableError: when awaited, with poll=True: io_uring cannot be used here.
     """
     parsed = parse_mode(mode)

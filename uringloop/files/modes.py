@@ -1,4 +1,4 @@
-"""The modes of `open` as types, so that a type checker knows what is opened."""
+"""The modes of `open` as types, so that a type checker knows the kind of file."""
 
 from typing import Literal
 

@@ -1,10 +1,10 @@
 """From the arguments of `open` to an open file: modes, and the steps of opening.
 
-Errors are the built-in's.  What is wrong with the arguments is told before anything happens.
+Errors are those of the built-in `open`.  Wrong arguments raise before anything happens.
 
-A FIFO opened for reading waits for a writer, as open(2) does.  The kernel needs help with that: when it has the path
-in its cache it tries as if O_NONBLOCK was given, which succeeds without a writer, and reads would find the end of the
-file.
+A FIFO opened for reading waits for a writer, as open(2) does.  The kernel needs help with that.  If it has the path in
+its cache, it tries first as if O_NONBLOCK was given, which succeeds without a writer.  A read would then find the end
+of the file.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from ..companion import Submitter
 from ..operations.control import Nop
 from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag
-from .cached import open_now, status_now
-from .layers.hot import Context
+from .layers.cached import open_now, status_now
+from .layers.opening_base import OpeningBase
 from .layers.raw import FilePath, Mode, RawFile
 from .layers.reading import BufferedReader
 from .layers.text import TextFile, resolve
@@ -41,20 +41,21 @@ _F = TypeVar("_F")
 
 AnyFile = RawFile | BufferedReader | BufferedWriter | BufferedRandom | TextFile
 Opener = Callable[[Any, int], int]
-#: st_mode, st_size and st_blksize of stat(2).
+#: st_mode, st_size in bytes and st_blksize in bytes of stat(2).
 Status = tuple[int, int, int]
 
-#: An open that takes longer than this waits for somebody else, such as a FIFO's reader, perhaps for ever.
+#: An open that takes longer waits for another process, such as a FIFO's reader, perhaps for ever.
 _LONG_SECONDS = 0.05
 _CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
-class Opening(Context, Generic[_F]):
-    """A file about to be opened: `await` it, or enter it with `async with`, which closes the file at the end.
+class Opening(OpeningBase, Generic[_F]):
+    """A file about to be opened: `await` opens it; `async with` opens it, and closes it at the end.
 
     Args:
-        opens: a function of the arguments, which returns a file or a coroutine for one.
+        opens: a function that returns a file, or a coroutine for one.
+        arguments: the function's arguments.
     """
 
     __slots__ = ()
@@ -84,13 +85,15 @@ class Opening(Context, Generic[_F]):
 
 @dataclass(frozen=True)
 class Layers:
-    """What lies above the raw file.
+    """The layers above the raw file.
 
     Attributes:
         buffering: size of the buffer in bytes, 0 for none, -1 for the usual one.
-        line_buffering: of text; None if it depends on whether the file is a terminal.
-        text_mode: the mode as it was given, None for a file of bytes.
-        encoding: and errors and newline, of text.
+        line_buffering: whether text is flushed at each newline; None if only that of a terminal is.
+        text_mode: the mode as `open` was given it, None for a file of bytes.
+        encoding: the encoding's name, of text.
+        errors: the error handler's name, of text.
+        newline: None, "", "\\n", "\\r" or "\\r\\n", of text.
     """
 
     buffering: int
@@ -103,11 +106,11 @@ class Layers:
 
 @functools.lru_cache(maxsize=256, typed=True)
 def parse_mode(mode: str) -> Mode:
-    """The mode that a string such as "rb+" means.
+    """Return the mode that a string such as "rb+" means.
 
     Raises:
-        TypeError: it is not a string.
-        ValueError: the built-in `open` does not take it.
+        TypeError: mode is not a string.
+        ValueError: the built-in `open` does not take this mode.
     """
     if not isinstance(mode, str):
         raise TypeError(f"open() argument 'mode' must be str, not {type(mode).__name__}")
@@ -123,12 +126,12 @@ def parse_mode(mode: str) -> Mode:
 
 
 def parse_layers(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Layers:
-    """The layers for a mode and what was given beside it.
+    """Return the layers for these arguments of `open`.
 
     Raises:
         LookupError: there is no such encoding.
-        TypeError: a value of the wrong type.
-        ValueError: the built-in does not take that together.
+        TypeError: an argument has the wrong type.
+        ValueError: the built-in `open` does not take these arguments together.
     """
     if "b" in mode:
         layers = _binary_layers(buffering, encoding, errors, newline)
@@ -163,7 +166,7 @@ def _check_strings(encoding: str | None, errors: str | None, newline: str | None
 
 
 def add_layers(loop: asyncio.AbstractEventLoop, raw: RawFile, layers: Layers) -> AnyFile:
-    """The file that is opened, above the raw one."""
+    """Return the file with these layers above the raw file."""
     if not layers.buffering:
         return raw
     mode = raw.mode_flags
@@ -185,11 +188,11 @@ def _binary_mode(what: str, updating: bool) -> Mode:
 
 
 def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
-    """The path or descriptor to open.
+    """Return the path or descriptor to open.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: a negative descriptor, a path with a null in it, or a path with closefd=False.
+        TypeError: file is neither.
+        ValueError: the descriptor is negative, the path has a null byte, or a path comes with closefd=False.
     """
     if isinstance(file, int):
         if file < 0:
@@ -206,9 +209,11 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
 def open_at_once(
     submitter: Submitter, path: int | str | bytes, mode: Mode, opener: Opener | None
 ) -> tuple[Descriptor, Status] | None:
-    """Open a file that is there, and whose path is cached; None if it takes more, or has to be made or emptied.
+    """Open an existing file whose path is cached.
 
-    What is wrong, if anything, is told by `open_raw`.
+    Returns:
+        The descriptor and its status.  None if opening takes more, the file has to be made or emptied, or there is an
+        error, which `open_raw` will raise.
     """
     if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.has_budget():
         return None
@@ -230,11 +235,20 @@ async def open_raw(
     """Open a file, or take over an open one.
 
     Args:
-        opened: what `open_at_once` has opened.
+        loop: the event loop of the file.
+        submitter: takes the operations.
+        path: the path or descriptor, see `parse_path`.
+        mode: see `parse_mode`.
+        file: the path or descriptor that `open` was given.
+        buffered: whether a buffer comes above the raw file.
+        closefd: whether closing the file closes the descriptor.
+        opener: a function that opens the path, called in a thread; None for open(2).
+        executor: provides that thread; None means the loop's own executor.
+        opened: the result of `open_at_once`.
 
     Raises:
         OSError: as from open(2), with the filename; IsADirectoryError for a directory in any mode.
-        io.UnsupportedOperation: updating what has no position, such as a FIFO, with buffers.
+        io.UnsupportedOperation: a buffered file to be read and written has no position, as a FIFO.
     """
     if opened is not None:
         descriptor = opened[0]
@@ -266,8 +280,8 @@ async def open_raw(
 
 
 async def _open(loop: asyncio.AbstractEventLoop, submitter: Submitter, operation: Open) -> int:
-    """Run an `Open`.  One that takes long, as for a FIFO without a reader, does not use up the kernel's workers."""
-    # Made by the timer: nearly all opens take less long, and pay for the timer alone.
+    """Run an `Open` and return the descriptor; add a kernel worker if it takes long, as for a FIFO without a reader."""
+    # The timer fills it.  Nearly all opens take less time, and pay for the timer alone.
     room: list[contextlib.ExitStack] = []
     timer = loop.call_later(_LONG_SECONDS, _make_room, loop, submitter, room)
     try:
@@ -279,10 +293,10 @@ async def _open(loop: asyncio.AbstractEventLoop, submitter: Submitter, operation
 
 
 def _make_room(loop: asyncio.AbstractEventLoop, submitter: Submitter, room: list[contextlib.ExitStack]) -> None:
-    """Allow one kernel worker more until the stack that this adds to `room` is closed."""
+    """Allow one kernel worker more, until the caller closes the stack that this adds to `room`."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_worker_more(submitter))
-        # A new worker is made when something is queued, and not when the limit is raised.
+        # The kernel makes a new worker when an operation is queued, and not when the limit is raised.
         queued = Nop()
         queued.modifiers = SqeFlag.ASYNC
         stack.callback(loop.create_task(submitter.submit(queued)).cancel)
@@ -291,7 +305,7 @@ def _make_room(loop: asyncio.AbstractEventLoop, submitter: Submitter, room: list
 
 @contextlib.contextmanager
 def _one_worker_more(submitter: Submitter) -> Iterator[None]:
-    """Allow one kernel worker more, for an open that waits for another process."""
+    """Allow one more kernel worker, for an open that waits for another process."""
     try:
         _add_workers(submitter, 1)
     except OSError:  # Linux before 5.15 has no such limits
@@ -300,7 +314,7 @@ def _one_worker_more(submitter: Submitter) -> Iterator[None]:
     try:
         yield
     finally:
-        # The ring may be gone if the open was given up when its loop was closed.
+        # The ring may be gone: closing the loop gives the open up.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             _add_workers(submitter, -1)
 
@@ -311,7 +325,7 @@ def _add_workers(submitter: Submitter, count: int) -> None:
 
 
 def _status(descriptor: Descriptor) -> Status:
-    """st_mode, st_size and st_blksize of a file that was opened just now: no server is asked again, nothing waits."""
+    """Return the status of a file that was opened just now, without asking a server again, and without waiting."""
     try:
         return status_now(descriptor.fd)
     except OSError as error:
@@ -332,10 +346,10 @@ def _call_opener(opener: Opener, path: str | bytes, flags: int) -> Descriptor:
 async def _wait_for_writer(
     loop: asyncio.AbstractEventLoop, submitter: Submitter, descriptor: Descriptor, flags: int
 ) -> None:
-    """Return when a FIFO has, or had, a writer.
+    """Wait until a FIFO has, or had, a writer.
 
-    A second open in a worker waits as open(2) does.  But a writer that came and went before that began is not seen by
-    it: what that one left, data or the end of the file, shows on the first descriptor.
+    A second open in a kernel worker waits as open(2) does.  It does not see a writer that came and went before it
+    began.  But the data or the end of the file that such a writer left shows on the first descriptor.
     """
     again = f"/proc/self/fd/{descriptor.fd}"
     opened = loop.create_task(_open_and_close(submitter, again, flags))
@@ -343,7 +357,7 @@ async def _wait_for_writer(
     try:
         await asyncio.wait((opened, ready), return_when=asyncio.FIRST_COMPLETED)
         if opened.done() and opened.exception() is not None:
-            # There is no /proc: wait for data.
+            # Without /proc, wait for data.
             await asyncio.wait((ready,))
     finally:
         opened.cancel()

@@ -1,11 +1,11 @@
 """Functions of `os`, awaitable; see `aiofiles.os`.
 
-Arguments, results, audit events and exceptions are those of `os`, and each function takes two keywords more: loop, of
-asyncio, which is the running one, and executor, whose threads do what the ring does not.
+Arguments, results, audit events and exceptions are those of `os`.  Each function takes two more keywords: loop, an
+event loop, by default the running one; and executor, whose threads do the calls that the ring does not.
 
-Through the ring goes what io_uring has an operation for.  The kernel runs these in workers of its own: what has begun
-ends, also if the await is cancelled, and that is waited for.  Everything else goes to a thread.  So does a call with
-arguments out of the ordinary, a null byte in a path or a negative descriptor: they are for `os` itself to judge.
+A call goes through the ring if io_uring has an operation for it.  Kernel workers run these operations.  An operation
+that has begun runs to its end; a cancelled await returns after that.  Every other call goes to a thread.  So does a
+call with unusual arguments, such as a null byte in a path or a negative descriptor: `os` itself judges them.
 """
 
 import asyncio
@@ -73,36 +73,36 @@ __all__ = [
 
 _MODE_MAX = 0o7777
 _SIZE_MAX_BYTES = (1 << 63) - 1
-#: What audit hooks hear for no folder.
+#: The descriptor that audit hooks get for no folder.
 _NO_FOLDER = -1
-#: `os.link` of a symbolic link makes another name of what it points to.  Before 3.14.10 it said so, but called link(2)
-#: where no folder was given, which on Linux never follows.
+#: Whether `os.link` of a symbolic link makes another name of its target.  Before 3.14.10 it was documented so.  But
+#: without a folder it called link(2), which on Linux never follows a symbolic link.
 _LINK_FOLLOWS = "os.name" in str(getattr(os.link, "__text_signature__", None))
 
 access = wrap(os.access)
 listdir = wrap(os.listdir)
 readlink = wrap(os.readlink)
 statvfs = wrap(os.statvfs)
-# Several steps each: one way to a thread and back is shorter than one to the ring for each step.
+# Each has several steps: one way to a thread and back is shorter than one way to the ring for each step.
 makedirs = wrap(os.makedirs)
 removedirs = wrap(os.removedirs)
 renames = wrap(os.renames)
 
 
 async def getcwd(*, loop: Loop = None, executor: Executor | None = None) -> str:
-    """See `os.getcwd`, which does not block."""
+    """Return the working directory; see `os.getcwd`, which does not block."""
     return os.getcwd()
 
 
 async def scandir(path: Any = None, *, loop: Loop = None, executor: Executor | None = None) -> Any:
-    """See `os.scandir`: to be closed, or used up, by whoever gets it; a cancelled call closes it."""
+    """List a folder; see `os.scandir`.  The caller closes the iterator or uses it up; a cancelled call closes it."""
     return await made_in_thread(loop, executor, partial(os.scandir, path), lambda entries: entries.close())
 
 
 async def lstat(
     path: Path, *, dir_fd: int | None = None, loop: Loop = None, executor: Executor | None = None
 ) -> os.stat_result:
-    """See `os.lstat`."""
+    """Return the status of a path, of a symbolic link itself; see `os.lstat`."""
     if isinstance(path, int):
         return await wrap(os.lstat)(path, dir_fd=dir_fd, loop=loop, executor=executor)
     return await stat(path, dir_fd=dir_fd, follow_symlinks=False, loop=loop, executor=executor)
@@ -116,7 +116,7 @@ async def mkdir(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.mkdir`."""
+    """Make a folder; see `os.mkdir`."""
     ring = ring_for(loop, Opcode.MKDIRAT, (path,), (dir_fd,))
     if ring is None or type(mode) is not int or not 0 <= mode <= _MODE_MAX:
         await wrap(os.mkdir)(path, mode, dir_fd=dir_fd, loop=loop, executor=executor)
@@ -126,7 +126,7 @@ async def mkdir(
 
 
 async def rmdir(path: Path, *, dir_fd: int | None = None, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.rmdir`."""
+    """Remove an empty folder; see `os.rmdir`."""
     ring = ring_for(loop, Opcode.UNLINKAT, (path,), (dir_fd,))
     if ring is None:
         await wrap(os.rmdir)(path, dir_fd=dir_fd, loop=loop, executor=executor)
@@ -136,7 +136,7 @@ async def rmdir(path: Path, *, dir_fd: int | None = None, loop: Loop = None, exe
 
 
 async def unlink(path: Path, *, dir_fd: int | None = None, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.unlink`."""
+    """Remove a file; see `os.unlink`."""
     ring = ring_for(loop, Opcode.UNLINKAT, (path,), (dir_fd,))
     if ring is None:
         await wrap(os.unlink)(path, dir_fd=dir_fd, loop=loop, executor=executor)
@@ -146,7 +146,7 @@ async def unlink(path: Path, *, dir_fd: int | None = None, loop: Loop = None, ex
 
 
 async def remove(path: Path, *, dir_fd: int | None = None, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.remove`."""
+    """Remove a file; see `os.remove`."""
     await unlink(path, dir_fd=dir_fd, loop=loop, executor=executor)
 
 
@@ -159,7 +159,7 @@ async def rename(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.rename`."""
+    """Give a file another name; see `os.rename`."""
     await _rename(os.rename, src, dst, src_dir_fd, dst_dir_fd, loop, executor)
 
 
@@ -172,7 +172,7 @@ async def replace(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.replace`."""
+    """Give a file another name; see `os.replace`."""
     await _rename(os.replace, src, dst, src_dir_fd, dst_dir_fd, loop, executor)
 
 
@@ -204,7 +204,7 @@ async def link(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.link`."""
+    """Make another name of a file; see `os.link`."""
     folders = (src_dir_fd, dst_dir_fd)
     ring = ring_for(loop, Opcode.LINKAT, (src, dst), folders)
     if ring is None:
@@ -225,7 +225,7 @@ async def symlink(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> None:
-    """See `os.symlink`."""
+    """Make a symbolic link; see `os.symlink`."""
     ring = ring_for(loop, Opcode.SYMLINKAT, (src, dst), (dir_fd,))
     if ring is None:
         await wrap(os.symlink)(src, dst, target_is_directory, dir_fd=dir_fd, loop=loop, executor=executor)
@@ -235,7 +235,7 @@ async def symlink(
 
 
 async def truncate(path: Path | int, length: int, *, loop: Loop = None, executor: Executor | None = None) -> None:
-    """See `os.truncate`: of an open descriptor in the ring, of a path in a thread."""
+    """Change a file's size to length bytes; see `os.truncate`.  The ring takes a descriptor, a thread takes a path."""
     ring = ring_for(loop, Opcode.FTRUNCATE, (), ())
     if ring is None or not is_descriptor(path) or type(length) is not int or abs(length) > _SIZE_MAX_BYTES:
         await in_thread(loop or asyncio.get_running_loop(), executor, os.truncate, path, length)
@@ -253,7 +253,7 @@ async def sendfile(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> int:
-    """See `os.sendfile`.  A cancelled await of it returns when the kernel has let go of the descriptors."""
+    """Copy bytes from one descriptor to another; see `os.sendfile`.  A cancelled call returns after the copying."""
     call = partial(os.sendfile, out_fd, in_fd, offset, count)
     return await in_thread(loop or asyncio.get_running_loop(), executor, call)
 

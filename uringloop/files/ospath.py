@@ -1,6 +1,6 @@
 """Functions of `os.path`, awaitable; see `aiofiles.ospath`.
 
-They rest on one or two `stat`s, which go through the ring.  The keywords loop and executor are those of `files.os`.
+Most of them call `stat` once or twice, through the ring.  The keywords loop and executor are those of `files.os`.
 """
 
 import os
@@ -29,55 +29,55 @@ __all__ = [
 
 
 async def abspath(path: AnyStr | os.PathLike[AnyStr], *, loop: Loop = None, executor: Executor | None = None) -> AnyStr:
-    """See `os.path.abspath`, which does not block."""
+    """Return the absolute path; see `os.path.abspath`, which does not block."""
     return os.path.abspath(path)  # noqa: ASYNC240
 
 
 async def getatime(filename: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> float:
-    """See `os.path.getatime`."""
+    """Return the time of the last access, in seconds; see `os.path.getatime`."""
     return (await stat(filename, loop=loop, executor=executor)).st_atime
 
 
 async def getctime(filename: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> float:
-    """See `os.path.getctime`."""
+    """Return the time of the last change of metadata, in seconds; see `os.path.getctime`."""
     return (await stat(filename, loop=loop, executor=executor)).st_ctime
 
 
 async def getmtime(filename: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> float:
-    """See `os.path.getmtime`."""
+    """Return the time of the last modification, in seconds; see `os.path.getmtime`."""
     return (await stat(filename, loop=loop, executor=executor)).st_mtime
 
 
 async def getsize(filename: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> int:
-    """See `os.path.getsize`."""
+    """Return the size in bytes; see `os.path.getsize`."""
     return (await stat(filename, loop=loop, executor=executor)).st_size
 
 
 async def exists(path: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> bool:
-    """See `os.path.exists`."""
+    """Return whether the path exists; see `os.path.exists`."""
     return await _mode(path, True, loop, executor) is not None
 
 
 async def isdir(s: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> bool:
-    """See `os.path.isdir`."""
+    """Return whether the path is a folder; see `os.path.isdir`."""
     return modes.S_ISDIR(await _mode(s, True, loop, executor) or 0)
 
 
 async def isfile(path: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> bool:
-    """See `os.path.isfile`."""
+    """Return whether the path is a regular file; see `os.path.isfile`."""
     return modes.S_ISREG(await _mode(path, True, loop, executor) or 0)
 
 
 async def islink(path: Path, *, loop: Loop = None, executor: Executor | None = None) -> bool:
-    """See `os.path.islink`."""
+    """Return whether the path is a symbolic link; see `os.path.islink`."""
     if isinstance(path, int):
-        # No descriptor may be given.
+        # `os.path.islink` refuses a descriptor.
         return await wrap(os.path.islink)(path, loop=loop, executor=executor)
     return modes.S_ISLNK(await _mode(path, False, loop, executor) or 0)
 
 
 async def _mode(path: Path | int, follow_symlinks: bool, loop: Loop, executor: Executor | None) -> int | None:
-    """st_mode, None for what is not there or cannot be asked for."""
+    """Return st_mode, None if the path does not exist or cannot be looked at."""
     try:
         return (await stat(path, follow_symlinks=follow_symlinks, loop=loop, executor=executor)).st_mode
     except (OSError, ValueError):
@@ -85,11 +85,11 @@ async def _mode(path: Path | int, follow_symlinks: bool, loop: Loop, executor: E
 
 
 async def samefile(f1: Path | int, f2: Path | int, *, loop: Loop = None, executor: Executor | None = None) -> bool:
-    """See `os.path.samefile`."""
+    """Return whether both paths are the same file; see `os.path.samefile`."""
     first = await stat(f1, loop=loop, executor=executor)
     return os.path.samestat(first, await stat(f2, loop=loop, executor=executor))
 
 
-# fstat(2), and what asks for the real path of what lies above a symbolic link.
+# One is fstat(2); the other looks up the real path of the folder above.
 sameopenfile = wrap(os.path.sameopenfile)
 ismount = wrap(os.path.ismount)

@@ -1,4 +1,4 @@
-"""`Path`: a `pathlib` path whose methods that look at the disk are awaited."""
+"""`Path`: a `pathlib` path; its methods that use the disk are awaited."""
 
 import os
 import pathlib
@@ -15,9 +15,9 @@ Other = str | os.PathLike[str]
 
 
 class Path(pathlib.PurePosixPath):
-    """A path; see `pathlib.Path`, whose arguments, results and exceptions these are.
+    """A path, with the arguments, results and exceptions of `pathlib.Path`.
 
-    What it shares with `pathlib.PurePath` (`parent`, `name`, `/`, `with_suffix`, ...) is not awaited.
+    The names that it shares with `pathlib.PurePath` (`parent`, `name`, `/`, `with_suffix`, ...) are not awaited.
     """
 
     __slots__ = ()
@@ -28,60 +28,60 @@ class Path(pathlib.PurePosixPath):
     async def _in_thread(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await wrap(method)(pathlib.Path(self), *args, **kwargs)
 
-    # What is there
+    # Looking at the file
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """See `os.stat`."""
+        """Return the status; see `os.stat`."""
         return await aos.stat(self, follow_symlinks=follow_symlinks)
 
     async def lstat(self) -> os.stat_result:
-        """See `os.lstat`."""
+        """Return the status, of a symbolic link itself; see `os.lstat`."""
         return await aos.lstat(self)
 
     async def exists(self) -> bool:
-        """Whether something is there; of a symbolic link, where it points to."""
+        """Return whether the file exists; for a symbolic link, whether its target does."""
         return await ospath.exists(self)
 
     async def is_file(self) -> bool:
-        """Whether it is a regular file, or a symbolic link to one."""
+        """Return whether it is a regular file, or a symbolic link to one."""
         return await ospath.isfile(self)
 
     async def is_dir(self) -> bool:
-        """Whether it is a folder, or a symbolic link to one."""
+        """Return whether it is a folder, or a symbolic link to one."""
         return await ospath.isdir(self)
 
     async def is_symlink(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Return whether it is a symbolic link."""
         return await ospath.islink(self)
 
     async def is_mount(self) -> bool:
-        """Whether another file system begins here."""
+        """Return whether another file system begins here."""
         return await ospath.ismount(self)
 
     async def samefile(self, other_path: Other) -> bool:
-        """Whether both are the same file."""
+        """Return whether both paths are the same file."""
         return await ospath.samefile(self, other_path)
 
     async def readlink(self) -> Self:
-        """Where a symbolic link points to."""
+        """Return the target of a symbolic link."""
         return self._as(await aos.readlink(self))
 
     async def resolve(self, strict: bool = False) -> Self:
-        """The absolute path, without symbolic links."""
+        """Return the absolute path, without symbolic links."""
         return self._as(await self._in_thread(pathlib.Path.resolve, strict))
 
     async def iterdir(self) -> AsyncIterator[Self]:
-        """What is in the folder, in no order."""
+        """Yield the paths in the folder, in no order."""
         for name in await aos.listdir(self):
             yield self / name
 
     async def glob(self, pattern: str) -> AsyncIterator[Self]:
-        """What in the folder matches a pattern; all is found before the first is given."""
+        """Yield the paths in the folder that match a pattern, after all of them were found."""
         for path in await self._in_thread(lambda folder: list(folder.glob(pattern))):
             yield self._as(path)
 
     async def rglob(self, pattern: str) -> AsyncIterator[Self]:
-        """The same in the whole tree."""
+        """Yield the paths in the whole tree that match a pattern, after all of them were found."""
         for path in await self._in_thread(lambda folder: list(folder.rglob(pattern))):
             yield self._as(path)
 
@@ -91,7 +91,7 @@ class Path(pathlib.PurePosixPath):
         on_error: Callable[[OSError], object] | None = None,
         follow_symlinks: bool = False,
     ) -> AsyncIterator[tuple[Self, list[str], list[str]]]:
-        """The folders of the tree; see `os.walk`."""
+        """Yield the folders of the tree; see `os.walk`."""
         async for folder, folders, names in whole.walk(self, top_down, on_error, follow_symlinks):
             yield self._as(folder), folders, names
 
@@ -101,9 +101,9 @@ class Path(pathlib.PurePosixPath):
         """Make a folder.
 
         Args:
-            mode: permissions, less the umask.
-            parents: also the folders that it is in.
-            exist_ok: that it is there is no error.
+            mode: permissions, from which the kernel subtracts the umask.
+            parents: whether to make missing folders above it too.
+            exist_ok: whether an existing folder is no error.
         """
         try:
             await aos.mkdir(self, mode)
@@ -129,12 +129,12 @@ class Path(pathlib.PurePosixPath):
                 raise
 
     async def rename(self, target: Other) -> Self:
-        """Give it another name; returns that."""
+        """Give the file another name, and return that path."""
         await aos.rename(self, target)
         return self._as(target)
 
     async def replace(self, target: Other) -> Self:
-        """The same."""
+        """Give the file another name, as `rename`, and return that path."""
         await aos.replace(self, target)
         return self._as(target)
 
@@ -147,14 +147,14 @@ class Path(pathlib.PurePosixPath):
         await aos.link(target, self)
 
     async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        """Make an empty file, or set its times to now."""
+        """Make an empty file, or set the times of an existing file to now."""
         await self._in_thread(pathlib.Path.touch, mode, exist_ok)
 
     async def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
-        """Set its permissions."""
+        """Set the permissions."""
         await self._in_thread(pathlib.Path.chmod, mode, follow_symlinks=follow_symlinks)
 
-    # Its content
+    # The content
 
     def open(
         self,
@@ -168,25 +168,25 @@ class Path(pathlib.PurePosixPath):
         return open(self, mode, buffering, encoding, errors, newline)
 
     async def read_bytes(self) -> bytes:
-        """The content."""
+        """Return the content."""
         return await whole.read_bytes(self)
 
     async def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> str:
-        """The content as text."""
+        """Return the content as text."""
         return await whole.read_text(self, encoding, errors, newline)
 
     async def write_bytes(self, data: Any) -> int:
-        """Make these bytes the content, in place; returns their number."""
+        """Replace the content in place, and return the number of bytes."""
         return await whole.write_bytes(self, data)
 
     async def write_text(
         self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> int:
-        """Make this text the content, in place; returns the number of its characters."""
+        """Replace the content by text in place, and return the number of characters."""
         return await whole.write_text(self, data, encoding, errors, newline)
 
     async def replace_bytes(self, data: Any, *, durable: bool = True) -> int:
-        """Make these bytes the content in one step; see `uringloop.files.replace_bytes`."""
+        """Replace the content in one step; see `uringloop.files.replace_bytes`."""
         return await atomic.replace_bytes(self, data, durable=durable)

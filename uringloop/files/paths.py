@@ -1,4 +1,4 @@
-"""Whether a call that names files goes through the ring, and `stat`, which `os` and `ospath` rest on."""
+"""`ring_for`: whether a call with paths goes through the ring; and `stat`, which `os` and `ospath` use."""
 
 import asyncio
 import os
@@ -17,17 +17,17 @@ _DESCRIPTOR_MAX = (1 << 31) - 1
 
 
 def ring_for(loop: Loop, opcode: Opcode, paths: Sequence[Any], folders: Sequence[Any]) -> Submitter | None:
-    """Where an operation on paths goes.
+    """Return the ring for an operation on paths.
 
     Args:
-        loop: of asyncio, None for the running one.
+        loop: an event loop, None for the running one.
         opcode: of the operation.
-        paths: as they were given.
-        folders: descriptors that they are relative to, or None, as they were given.
+        paths: the call's paths.
+        folders: the call's descriptors of folders that the paths are relative to, or None.
 
     Returns:
-        None if `os` must do it: there is no ring, the kernel has no such operation, or the arguments are for `os` to
-        judge.
+        The ring.  None if `os` has to do the call: there is no ring, the kernel has no such operation, or `os` has to
+        judge the arguments.
     """
     ring = submitter(loop or asyncio.get_running_loop())
     if ring is None or opcode not in ring.opcodes:
@@ -37,7 +37,7 @@ def ring_for(loop: Loop, opcode: Opcode, paths: Sequence[Any], folders: Sequence
 
 
 def is_descriptor(value: Any) -> TypeGuard[int]:
-    """Whether it is a number that a descriptor may have; a negative one would mean the working directory."""
+    """Return whether a descriptor may have this number; a negative one would mean the working directory."""
     return type(value) is int and 0 <= value <= _DESCRIPTOR_MAX
 
 
@@ -56,7 +56,7 @@ async def stat(
     loop: Loop = None,
     executor: Executor | None = None,
 ) -> os.stat_result:
-    """See `os.stat`."""
+    """Return the status of a path or descriptor; see `os.stat`."""
     is_open = is_descriptor(path) and dir_fd is None and follow_symlinks
     ring = ring_for(loop, Opcode.STATX, () if is_open else (path,), (dir_fd,))
     if ring is None:

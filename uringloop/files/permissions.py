@@ -1,8 +1,8 @@
-"""The permissions of a file that takes another one's place: never more than those of the other, at any moment.
+"""The permissions of a file that replaces another one: never more than those of the other, at any moment.
 
-The file is made with the owner's bits alone.  It gets its group, its owner and its access control list next, and all
-bits last, when they mean the same users as in the other file.  Where the group or the list cannot be given, the bits
-that depend on them are left out.
+The new file begins with the owner's bits alone.  Next it gets its group, its owner and its access control list.  It
+gets the other bits last, when they mean the same users as in the other file.  If the process cannot give it the group
+or the list, it leaves out the bits that depend on them.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 #: Extended attribute that holds the access control list of POSIX.1e.
 _ACCESS_LIST = "system.posix_acl_access"
 _NO_LIST = {errno.ENODATA, errno.ENOTSUP}
-#: Of a file that has no predecessor; the umask is subtracted, as with `open`.
+#: Of a file without a predecessor; the kernel subtracts the umask, as with `open`.
 _USUAL_MODE = 0o666
 
 
 @dataclass(frozen=True)
 class Permissions:
-    """Who may do what with a file.
+    """The permissions of a file.
 
     Attributes:
         mode: the permission bits of stat(2).
@@ -36,7 +36,7 @@ class Permissions:
 
     @property
     def first_mode(self) -> int:
-        """The mode to make the new file with: whoever makes it may use it, nobody else."""
+        """The mode to make the new file with: only its owner may use it."""
         return self.mode & stat.S_IRWXU
 
     def give_to(self, fd: int) -> None:
@@ -52,7 +52,7 @@ class Permissions:
         if not has_owner:
             mode &= ~stat.S_ISUID
         if not has_group:
-            # Members of each group belong to the others in the other file.
+            # Members of either group are among the others in the other file.
             common = (mode >> 3) & mode & stat.S_IRWXO
             mode = mode & ~(stat.S_ISGID | stat.S_IRWXG | stat.S_IRWXO) | common << 3 | common
         if self.access_list is None or not has_group or not _takes_access_list(fd, self.access_list):
@@ -63,7 +63,7 @@ class Permissions:
 
 
 def permissions_of(path: bytes) -> Permissions | None:
-    """The permissions of a file; None if there is no such file.
+    """Return the permissions of a file; None if there is no such file.
 
     Raises:
         OSError: as from stat(2) and getxattr(2).
@@ -76,7 +76,7 @@ def permissions_of(path: bytes) -> Permissions | None:
 
 
 def first_mode(permissions: Permissions | None) -> int:
-    """The mode to make a file with that is going to have these permissions, or the usual ones."""
+    """Return the mode to make a file with that will have these permissions; None means the usual ones."""
     return _USUAL_MODE if permissions is None else permissions.first_mode
 
 
@@ -98,7 +98,7 @@ def _takes_access_list(fd: int, access_list: bytes) -> bool:
 
 
 def _remove_access_list(fd: int) -> None:
-    """Remove the list that a file has inherited from its folder."""
+    """Remove the access control list that a file has inherited from its folder."""
     if _access_list(fd) is not None:
         os.removexattr(fd, _ACCESS_LIST)
 

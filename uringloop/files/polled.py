@@ -1,20 +1,20 @@
-"""`PolledRing`: a ring whose completions are asked of the device, for reads of direct files on one with polled queues.
+"""`PolledRing`: a ring that polls the device for completions, for reads of direct files on a device with polled queues.
 
-A read of a fast device takes about as long as its interrupt, with the wakeup after it.  A ring with IORING_SETUP_IOPOLL
-has no interrupts: nothing tells that a transfer is done until an enter with GETEVENTS looks.  So it cannot be the ring
-of the loop, and there is nothing that the loop could sleep on.
+A read of a fast device takes about as long as its interrupt and the wakeup after it.  A ring with IORING_SETUP_IOPOLL
+has no interrupts: only an enter with GETEVENTS finds out that a transfer is done.  So the loop cannot use it as its own
+ring, and cannot sleep on it.
 
-While transfers are under way one callback submits what has gathered, looks once and calls itself again in the next
-turn.  So the loop never sleeps meanwhile, which is the price of polling, and it never blocks either: in each turn all
-others have theirs, and many transfers share one look.  An enter that waits for the device would spare the empty turns,
-but it holds up everybody for as long as the device takes, and no timeout ends it.  IORING_SETUP_HYBRID_IOPOLL, which
-sleeps for a part of that time, is for enters that wait.
+While transfers are under way, one callback submits the gathered ones, polls once, and calls itself again in the next
+turn.  So the loop does not sleep meanwhile, which is the price of polling.  It does not block either: every other
+callback runs in each turn, and many transfers share one poll.  An enter that waits for the device would save the empty
+turns.  But it would hold up every callback for as long as the device takes, and no timeout ends it.
+IORING_SETUP_HYBRID_IOPOLL, which sleeps for a part of that time, is for enters that wait.
 
 Only reads are polled for.  Writes of parts of ext4's blocks ended by the device's timeout, after 30 s (Linux 6.1, on
-NVMe and null_blk alike): there the kernel waits for the transfer itself, and nobody looks for it.
+NVMe and null_blk alike): there the kernel waits for the transfer itself, and nothing polls for it.
 
-What the kernel (6.18) lets through such a ring needs no device (holes, the end of the file), or a device with polled
-queues: else it answers EOPNOTSUPP.
+Such a ring (Linux 6.18) takes reads that need no device (holes, the end of the file), and reads of a device with polled
+queues.  It answers EOPNOTSUPP to all others.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from typing import Any, Self
 from ..operations import Operation, close_ring
 from ..ring import LoopRing
 
-#: Where the kernel tells of block devices, by MAJOR:MINOR.
+#: The kernel's folder of block devices, by MAJOR:MINOR.
 BLOCK_DEVICES = Path("/sys/dev/block")
 _ATTRIBUTE = "_uringloop_polled_ring"
 
@@ -37,10 +37,10 @@ class PolledRing:
     """A ring for the reads of a loop's direct files.  It closes with the last file that uses it.
 
     Args:
-        loop: that turns while transfers are under way.
+        loop: the event loop, which turns while transfers are under way.
 
     Attributes:
-        ring: for what is registered with it.
+        ring: the ring, for registering buffers with it.
 
     Raises:
         RingUnavailableError: io_uring cannot be used here.
@@ -50,31 +50,31 @@ class PolledRing:
         self._loop = loop
         self._users = 0
         self._is_polling = False
-        # Shared: a loop may go on in another thread.
+        # Shared, because a loop may go on in another thread.
         self.ring = LoopRing(io_poll=True, shared=True)
         self._dispatcher = self.ring.dispatcher(self._report)
 
     @classmethod
     def of(cls, holder: Any, loop: asyncio.AbstractEventLoop) -> Self:
-        """The one that belongs to a loop or its companion, for one more file, which is to `leave` it."""
+        """Return the polled ring of a loop or its companion, for one more file, which calls `leave` at its end."""
         held: weakref.ref[Self] | None = getattr(holder, _ATTRIBUTE, None)
         polled = None if held is None else held()
         if polled is None or polled.ring.closed:
             polled = cls(loop)
-            # A loop that cannot hold one has another for each file.
+            # Each file of a loop that cannot hold the ring has its own.
             with contextlib.suppress(AttributeError):
                 setattr(holder, _ATTRIBUTE, weakref.ref(polled))
         polled._users += 1
         return polled
 
     def leave(self) -> None:
-        """A file closed, all its transfers having ended."""
+        """Count one file less, whose transfers have all ended; close the ring after the last one."""
         self._users -= 1
         if not self._users:
             close_ring(self.ring, self._dispatcher, None)
 
     async def submit(self, operation: Operation) -> Any:
-        """Run a read and return its result; one that was cancelled is waited for, because it ends soon."""
+        """Run a read and return its result; a cancelled read returns after its end, which is soon."""
         if not self._is_polling:
             self._is_polling = True
             self._loop.call_soon(self._poll)
@@ -95,13 +95,13 @@ class PolledRing:
 
 
 def has_polled_queue(fd: int) -> bool:
-    """Whether the block device that a file is on says that it has polled queues; sysfs does not block.
+    """Return whether the file's block device states in sysfs, which does not block, that it has polled queues.
 
-    A file system on several devices, such as btrfs, has none of its own to ask.
+    The answer is False for a file system on several devices, such as btrfs, because it has no device of its own.
     """
     device = os.fstat(fd).st_dev
     folder = BLOCK_DEVICES / f"{os.major(device)}:{os.minor(device)}"
-    # A partition is below its disk.
+    # The folder of a partition is below that of its disk.
     for place in (folder, folder / ".."):
         try:
             return (place / "queue" / "io_poll").read_text().strip() == "1"
@@ -111,7 +111,7 @@ def has_polled_queue(fd: int) -> bool:
 
 
 def explained(error: OSError) -> OSError:
-    """What the kernel said to polling, with its cause and remedy."""
+    """Return the kernel's error about polling with its cause and remedy."""
     if error.errno != errno.EOPNOTSUPP:
         return error
     message = (

@@ -1,4 +1,4 @@
-"""`install`: these modules in the place of aiofiles', for code that cannot be edited."""
+"""`install`: put these modules in the place of aiofiles' modules, for code that cannot be edited."""
 
 import importlib
 import sys
@@ -6,7 +6,7 @@ from types import ModuleType
 
 _PACKAGE = __package__
 
-#: aiofiles' modules, and what has their names here.
+#: aiofiles' modules, and the modules here that have their names.
 _MODULES = {
     "aiofiles": "",
     "aiofiles.base": ".base",
@@ -24,9 +24,9 @@ _replaced: dict[str, ModuleType | None] | None = None
 
 
 def install() -> None:
-    """Have every `import aiofiles` from now on, also of its modules, find `uringloop.files`.
+    """Have every later `import aiofiles`, and of its modules, find `uringloop.files`.
 
-    Names that were imported from aiofiles before keep what they mean.  aiofiles itself need not be there.
+    Names that were imported from aiofiles before keep their meaning.  aiofiles itself need not be installed.
     """
     global _replaced
     if _replaced is None:
@@ -35,7 +35,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take `install` back: `import aiofiles` finds aiofiles again, if it is there."""
+    """Undo `install`: `import aiofiles` finds aiofiles again, if it is installed."""
     global _replaced
     if _replaced is not None:
         for name, module in _replaced.items():

@@ -1,6 +1,6 @@
 """Temporary files and folders, awaitable; see `aiofiles.tempfile`.
 
-Names are the standard library's to choose, in a thread.  Reading and writing are as of any file that `open` gives.
+The standard library chooses the names, in a thread.  A temporary file is read and written as any file of `open`.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ Folder = str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 
 
 class OpeningFolder(Opening["AsyncTemporaryDirectory"]):
-    """The same for a folder, of which `async with` gives the name."""
+    """A temporary folder about to be made; `async with` gives its name."""
 
     __slots__ = ()
 
@@ -73,7 +73,23 @@ def TemporaryFile(
     *,
     errors: str | None = None,
 ) -> Opening[Any]:
-    """A file without a name, gone when it is closed; see `tempfile.TemporaryFile`."""
+    """Make a file without a name, which is gone when it is closed; see `tempfile.TemporaryFile`.
+
+    Args:
+        mode: see `open`, as for buffering, encoding, newline, loop, executor and errors.
+        buffering: see `open`.
+        encoding: see `open`.
+        newline: see `open`.
+        suffix: see `tempfile.mkstemp`, as for prefix and dir.
+        prefix: see `tempfile.mkstemp`.
+        dir: the folder.
+        loop: see `open`.
+        executor: its threads make the file too.
+        errors: see `open`.
+
+    Returns:
+        An object to be awaited or entered; it gives a file as from `open`.
+    """
     options = {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline}
     return Opening(_nameless, mode, options, (suffix, prefix, dir), {"loop": loop, "executor": executor})
 
@@ -107,11 +123,16 @@ def NamedTemporaryFile(
     *,
     errors: str | None = None,
 ) -> Opening["AsyncNamedFile"]:
-    """A file with a name, deleted when it is closed; see `tempfile.NamedTemporaryFile`.
+    """Make a file with a name, which is deleted when it is closed; see `tempfile.NamedTemporaryFile`.
 
     Args:
-        delete: delete it at all.
-        delete_on_close: already when it is closed, not only at the end of `async with`.
+        delete: whether to delete the file at all.
+        delete_on_close: whether to delete it when it is closed, and not only at the end of `async with`.
+
+    The other arguments are those of `TemporaryFile`.
+
+    Returns:
+        An object to be awaited or entered; it gives an `AsyncNamedFile`.
     """
     options = {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline}
     where = {"loop": loop, "executor": executor}
@@ -132,7 +153,7 @@ async def _named(
 
 
 class _Made:
-    """A file that was made, until somebody has its descriptor, perhaps a thread that nobody waits for."""
+    """A new file and its descriptor, until a caller takes that; the caller may be an abandoned thread."""
 
     def __init__(self, *name: Any) -> None:
         self.path: Any
@@ -154,12 +175,12 @@ class _Made:
 
 
 class AsyncNamedFile:
-    """What `NamedTemporaryFile` gives: a file, with the methods and attributes of `open`'s, and its end.
+    """A file of `NamedTemporaryFile`: it has the methods and attributes of a file of `open`, and deletes itself.
 
     Attributes:
-        file: what `open` gave.
-        name: its path, absolute.
-        delete: whether it is deleted in the end.
+        file: the file of `open`.
+        name: its absolute path.
+        delete: whether the file is deleted in the end.
     """
 
     def __init__(self, file: Any, name: str | bytes, delete: bool, delete_on_close: bool) -> None:
@@ -176,7 +197,7 @@ class AsyncNamedFile:
         return self.file.__aiter__()
 
     async def close(self) -> None:
-        """Write what is buffered, close, and delete, unless that is left to the end of `async with`."""
+        """Write the buffered data, close the file, and delete it, unless `async with` is to delete it."""
         try:
             await self.file.close()
         finally:
@@ -206,7 +227,7 @@ class AsyncNamedFile:
             await unlink(self.name)
 
     def __del__(self) -> None:
-        """It is dropped: as the standard library does, without a name left.  The file itself says that it is open."""
+        """Delete the name, as the standard library does.  The file itself warns that it was not closed."""
         if self.delete and self._is_there:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.name)
@@ -229,10 +250,15 @@ def SpooledTemporaryFile(
     *,
     errors: str | None = None,
 ) -> Opening["SpooledFile"]:
-    """A file that is kept in memory until it is longer than max_size; see `tempfile.SpooledTemporaryFile`.
+    """Make a file that stays in memory until it is longer than max_size; see `tempfile.SpooledTemporaryFile`.
 
     Args:
-        max_size: in bytes, of text in units of `tell`; 0 for any length, until `rollover` or `fileno`.
+        max_size: in bytes, for text in units of `tell`; 0 for any length, until `rollover` or `fileno`.
+
+    The other arguments are those of `TemporaryFile`.
+
+    Returns:
+        An object to be awaited or entered; it gives a `SpooledFile`.
     """
     spooled = functools.partial(
         SpooledFile,
@@ -249,7 +275,7 @@ def SpooledTemporaryFile(
 
 
 class SpooledFile:
-    """What `SpooledTemporaryFile` gives: in memory first, then what `TemporaryFile` gives."""
+    """A file of `SpooledTemporaryFile`: in memory first, then a file of `TemporaryFile`."""
 
     def __init__(self, max_size: int, mode: str, layers: dict[str, Any], place: dict[str, Any]) -> None:
         self._max_size = max_size
@@ -265,7 +291,7 @@ class SpooledFile:
             )
 
     async def rollover(self) -> None:
-        """Go on in a file, now."""
+        """Move the content to a file now; see `tempfile.SpooledTemporaryFile`."""
         if self._rolled:
             return
         spool = self._spool
@@ -290,13 +316,13 @@ class SpooledFile:
         return await result if asyncio.iscoroutine(result) else result
 
     async def write(self, s: Any) -> int:
-        """Write; in a file from now on if that makes it longer than it may be in memory."""
+        """Write s, and move to a file if the content gets longer than max_size; return the number written."""
         count: int = await self._ask("write", s)
         await self._roll_if_long()
         return count
 
     async def writelines(self, iterable: Iterable[Any]) -> None:
-        """Write each of some lines, as they are."""
+        """Write each line as it is, without a separator."""
         await self._ask("writelines", iterable)
         await self._roll_if_long()
 
@@ -305,7 +331,7 @@ class SpooledFile:
             await self.rollover()
 
     async def truncate(self, size: int | None = None) -> int:
-        """Make it as long as its position, or as size says; in a file if that is longer than it may be in memory."""
+        """Change the size to the position, or to size; move to a file first if that is longer than max_size."""
         if size is None:
             return int(await self._ask("truncate"))
         if size > self._max_size:
@@ -313,32 +339,32 @@ class SpooledFile:
         return int(await self._ask("truncate", size))
 
     async def fileno(self) -> int:
-        """The descriptor; only a file has one."""
+        """Move to a file, which alone has a descriptor, and return the descriptor."""
         await self.rollover()
         return int(self._spool.fileno())
 
     async def close(self) -> None:
-        """Close it; then it is gone."""
+        """Close the file; then it is gone."""
         await self._ask("close")
 
     async def flush(self) -> None:
-        """Hand what is buffered to the kernel."""
+        """Hand the buffered data to the kernel."""
         await self._ask("flush")
 
     async def isatty(self) -> bool:
-        """It is no terminal."""
+        """Return False: the file is no terminal."""
         return bool(await self._ask("isatty"))
 
     async def readable(self) -> bool:
-        """Whether it may be read."""
+        """Return whether the file may be read."""
         return bool(await self._ask("readable"))
 
     async def writable(self) -> bool:
-        """Whether it may be written."""
+        """Return whether the file may be written."""
         return bool(await self._ask("writable"))
 
     async def seekable(self) -> bool:
-        """Whether it has a position that can be moved."""
+        """Return whether the file has a position that can be moved."""
         return bool(await self._ask("seekable"))
 
     async def read(self, *args: Any) -> Any:
@@ -346,15 +372,15 @@ class SpooledFile:
         return await self._ask("read", *args)
 
     async def read1(self, *args: Any) -> bytes:
-        """See `io.BufferedReader.read1`."""
+        """Read; see `io.BufferedReader.read1`."""
         return bytes(await self._ask("read1", *args))
 
     async def readinto(self, buffer: Any) -> int:
-        """See `io.BufferedReader.readinto`."""
+        """Read into a buffer; see `io.BufferedReader.readinto`."""
         return int(await self._ask("readinto", buffer))
 
     async def readline(self, *args: Any) -> Any:
-        """Read up to and with the end of the line."""
+        """Read up to and including the end of the line."""
         return await self._ask("readline", *args)
 
     async def readlines(self, *args: Any) -> list[Any]:
@@ -362,11 +388,11 @@ class SpooledFile:
         return list(await self._ask("readlines", *args))
 
     async def seek(self, *args: Any) -> int:
-        """Move the position; returns it."""
+        """Move the position and return it."""
         return int(await self._ask("seek", *args))
 
     async def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return int(await self._ask("tell"))
 
     def __aiter__(self) -> Self:
@@ -388,32 +414,32 @@ class SpooledFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file is closed."""
         return bool(self._spool.closed)
 
     @property
     def name(self) -> Any:
-        """The descriptor, None as long as it is in memory."""
+        """The descriptor, None while the file is in memory."""
         return getattr(self._spool, "name", None)
 
     @property
     def mode(self) -> str:
-        """As it was given, of a file as that says it."""
+        """The mode as it was given; after moving to a file, that file's."""
         return str(getattr(self._spool, "mode", self._mode))
 
     @property
     def encoding(self) -> Any:
-        """Of text."""
+        """The encoding of text."""
         return self._spool.encoding
 
     @property
     def errors(self) -> Any:
-        """Of text."""
+        """The error handler of text."""
         return self._spool.errors
 
     @property
     def newlines(self) -> Any:
-        """Of text: the kinds of newlines that were read so far."""
+        """The kinds of newlines read so far, of text."""
         return self._spool.newlines
 
 
@@ -425,10 +451,18 @@ def TemporaryDirectory(
     executor: Executor | None = None,
     **options: Any,
 ) -> OpeningFolder:
-    """A folder that is removed in the end with what is in it, in a thread; see `tempfile.TemporaryDirectory`.
+    """Make a folder, and remove it with its content in the end, both in a thread; see `tempfile.TemporaryDirectory`.
 
     Args:
+        suffix: see `tempfile.mkdtemp`.
+        prefix: see `tempfile.mkdtemp`.
+        dir: the folder for it.
+        loop: an event loop, by default the running one.
+        executor: provides the thread, by default the loop's own.
         options: ignore_cleanup_errors, and from Python 3.12 on delete.
+
+    Returns:
+        An object to be awaited for an `AsyncTemporaryDirectory`, or entered for the folder's name.
     """
     make = functools.partial(tempfile.TemporaryDirectory, suffix, prefix, dir, **options)
 
@@ -443,17 +477,17 @@ def TemporaryDirectory(
 
 
 async def _temporary_file(named: bool = True, *args: Any, max_size: int = 0, **options: Any) -> Any:
-    """What `NamedTemporaryFile` gives, or `TemporaryFile` if it is not to be named; max_size is of no consequence."""
+    """Return a file of `NamedTemporaryFile`, or of `TemporaryFile` without named; max_size has no effect."""
     return await (NamedTemporaryFile if named else TemporaryFile)(*args, **options)
 
 
 async def _spooled_temporary_file(*args: Any, **options: Any) -> SpooledFile:
-    """What `SpooledTemporaryFile` gives."""
+    """Return a file of `SpooledTemporaryFile`."""
     return await SpooledTemporaryFile(*args, **options)
 
 
 async def _temporary_directory(*args: Any, **options: Any) -> AsyncTemporaryDirectory:
-    """What `TemporaryDirectory` gives."""
+    """Return a folder of `TemporaryDirectory`."""
     return await TemporaryDirectory(*args, **options)
 
 

@@ -1,7 +1,7 @@
-"""`aiofiles.tempfile`'s names for files that others made, and for its coroutines; imported from there by its users.
+"""The classes of `aiofiles.tempfile.temptypes`, for temporary files of the standard library.
 
-A temporary file of the standard library is wrapped, and its methods are called in threads.  What the functions of
-`tempfile.py` return is made in another way, and counts as of these classes all the same.
+A class wraps such a file, and threads call the file's methods.  The functions of `tempfile.py` return objects of other
+classes, for which `isinstance` with these classes is true.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ class AsyncSpooledTemporaryFile(AsyncBase):
     """A `tempfile.SpooledTemporaryFile`, whose methods are called in threads once it is on disk."""
 
     async def _check(self) -> None:
-        """Go on on disk if it is longer than it may be in memory."""
+        """Move to the disk if the file is longer than it may be in memory."""
         file = self._file
         if not file._rolled and file._max_size and file.tell() > file._max_size:
             await self.rollover()  # type: ignore[attr-defined]  # one of those above
 
     async def write(self, s: Any) -> Any:
-        """Write; returns how much was."""
+        """Write s and return the number of bytes or characters."""
         return await self._add("write", s)
 
     async def writelines(self, iterable: Iterable[Any]) -> None:
-        """Write each of some lines, as they are."""
+        """Write each line as it is, without a separator."""
         await self._add("writelines", iterable)
 
     async def _add(self, name: str, data: Any) -> Any:
@@ -60,12 +60,12 @@ class AsyncSpooledTemporaryFile(AsyncBase):
 
 
 class AsyncTemporaryDirectory:
-    """What `TemporaryDirectory` gives.
+    """A folder of `TemporaryDirectory`.
 
     Args:
-        file: the standard library's.
-        loop: of asyncio.
-        executor: whose thread removes it.
+        file: the standard library's object.
+        loop: the event loop.
+        executor: provides the thread that removes the folder; None means the loop's own.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class AsyncTemporaryDirectory:
 
     @property
     def name(self) -> str:
-        """Its path."""
+        """The path of the folder."""
         return self._file.name
 
     async def cleanup(self) -> None:
-        """Remove it with what is in it."""
+        """Remove the folder with its content."""
         await in_thread(self._loop, self._executor, self._file.cleanup)
 
     async def close(self) -> None:
-        """The same."""
+        """Remove the folder with its content."""
         await self.cleanup()
 
     async def __aenter__(self) -> str:
@@ -101,7 +101,7 @@ class AsyncTemporaryDirectory:
 
 
 class AiofilesContextManagerTempDir(AiofilesContextManager):
-    """The same for a folder, of which `async with` gives the name."""
+    """A folder about to be made by a coroutine; `async with` gives its name."""
 
     __slots__ = ()
 
@@ -113,16 +113,16 @@ class AiofilesContextManagerTempDir(AiofilesContextManager):
 def wrap(
     base_io_obj: Any, file: Any, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None
 ) -> Any:
-    """An awaitable file around one of the standard library; see `threadpool.wrap`.
+    """Return an awaitable file around one of the standard library; see `threadpool.wrap`.
 
     Args:
-        base_io_obj: says of what kind it is.
-        file: has its methods.
-        loop: of asyncio, by default the running one.
-        executor: whose threads call the file's methods, by default the loop's own.
+        base_io_obj: an object of the file's kind.
+        file: the file, whose methods are called.
+        loop: an event loop, by default the running one.
+        executor: its threads call the file's methods, by default the loop's own.
 
     Raises:
-        TypeError: it is no file.
+        TypeError: base_io_obj is no file.
     """
     raise TypeError(f"Unsupported IO type: {base_io_obj}")
 

@@ -1,10 +1,10 @@
-"""`open`, and the standard streams; the name is aiofiles', see `aiofiles.threadpool`.
+"""`open`, and the standard streams; see `aiofiles.threadpool`, which gave this module its name.
 
-`open` goes to a thread in two cases only: where io_uring is refused, and if somebody has put a function of their own in
-the place of `sync_open`, which is how aiofiles lets tests pretend.
+`open` goes to a thread in two cases only: where io_uring is refused, and where a program has replaced `sync_open`.
+aiofiles lets tests replace it.
 
-The standard streams share their buffers with `print` and whoever else uses `sys.stdout`, so they are those objects,
-with their methods called in threads, and not files of the ring.
+The standard streams share their buffers with `print` and every other user of `sys.stdout`.  So they are not files of
+the ring: threads call the methods of the standard objects.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ sync_open: Any = builtins.open
 #: By its submodules' names in aiofiles.
 binary = text = utils = wrapping
 
-# For who asks what kind of file it is.
+# For `isinstance`.
 AiofilesContextManager.register(Opening)
 AsyncBufferedIOBase.register(BufferedWriter)
 AsyncBufferedReader.register(BufferedReader)
@@ -199,23 +199,24 @@ def open(
     Args:
         file: a path, or an open descriptor.
         mode: "r", "w", "a" or "x", also with "+", "b" or "t".
-        buffering: 0 for none, which only files of bytes can do; 1 to flush text at each newline; a size in bytes; -1
-            for one that adapts, up to 64 KiB.
-        encoding: of text, by default the locale's.
-        errors: what becomes of text that cannot be decoded or encoded; "strict" by default.
-        newline: None to read all kinds of newlines as "\\n" and write os.linesep for it; "" to recognize all kinds;
-            "\\n", "\\r" or "\\r\\n" to know only this kind.
-        closefd: close the descriptor with the file; False only for a descriptor that was given.
-        opener: called with the path and the flags in a thread, for a descriptor.
-        loop: of asyncio, by default the running one.
-        executor: whose threads do what the ring does not: call the opener, and everything where there is no ring.
+        buffering: a size in bytes; 0 for no buffer, for files of bytes only; 1 to flush text at each newline; -1 for a
+            size that adapts.  Then a read ahead begins with 4 KiB and grows to 128 KiB, or to a larger st_blksize.  The
+            buffer of a file that is only written grows to 256 KiB.
+        encoding: the name of the text's encoding, by default the locale's.
+        errors: the name of the error handler for text that cannot be decoded or encoded, by default "strict".
+        newline: None reads every kind of newline as "\\n" and writes os.linesep for it; "" recognizes every kind;
+            "\\n", "\\r" or "\\r\\n" recognizes this kind alone.
+        closefd: whether closing the file closes the descriptor; False only for a descriptor that was given.
+        opener: a function of the path and the flags that returns a descriptor; called in a thread.
+        loop: an event loop, by default the running one.
+        executor: its threads call the opener, and do everything where there is no ring.
 
     Returns:
-        Something to be awaited or entered for a `TextFile`, `BufferedReader`, `BufferedWriter` or `BufferedRandom`, or
-        without buffering a `RawFile`.
+        An object to be awaited or entered.  It gives a `TextFile`, `BufferedReader`, `BufferedWriter` or
+        `BufferedRandom`, or a `RawFile` without a buffer.
 
     Raises:
-        LookupError, TypeError, ValueError: what the built-in raises for wrong arguments, here and at once.
+        LookupError, TypeError, ValueError: at once, as the built-in `open` for wrong arguments.
         RuntimeError: when awaited; the event loop ran in another thread, where operations are in flight.
         OSError: when awaited; as from open(2), with the filename.
     """
@@ -241,7 +242,7 @@ async def _open(
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
 ) -> Any:
-    """`open` as a coroutine function, by the name that it has in aiofiles."""
+    """Open a file, as `open`: aiofiles' coroutine function of this name."""
     layers = (buffering, encoding, errors, newline)
     return await open(file, mode, *layers, closefd, opener, loop=loop, executor=executor)
 
@@ -254,7 +255,7 @@ def _open_here(
     layers: Layers,
     path: int | str | bytes,
 ) -> Any:
-    """The file if it can be opened at once, else a coroutine for it."""
+    """Return the file if it can be opened at once, else a coroutine for it."""
     if loop is None:
         loop = asyncio.get_running_loop()
     ring = submitter(loop)
@@ -291,7 +292,7 @@ async def _open_in_thread(
     if loop is None:
         loop = asyncio.get_running_loop()
     if isinstance(given[0], int):
-        # It is open, so nothing waits; and a cancel would leave a thread with a descriptor that the caller closes.
+        # The descriptor is open, so nothing waits.  A cancel would leave a thread with a descriptor of the caller.
         return wrap(sync_open(*given), loop=loop, executor=executor)
     file = None
     if executor is None and sync_open is builtins.open:
@@ -305,8 +306,8 @@ async def _open_in_thread(
 
 
 def _open_unless_it_waits(given: tuple[Any, ...]) -> Any:
-    """The file; None if it is a FIFO or a device, which may have a thread wait for ever."""
-    with contextlib.suppress(OSError, TypeError, ValueError):  # told by open
+    """Return the file; None for a FIFO or a device, for which a thread may wait for ever."""
+    with contextlib.suppress(OSError, TypeError, ValueError):  # open raises it
         if may_wait_for_ever(os.stat(given[0]).st_mode):
             return None
     return sync_open(*given)
@@ -321,7 +322,7 @@ async def _opened(opening: "asyncio.Future[Any]") -> Any:
 
 
 def _close_unwanted(opening: "asyncio.Future[Any]") -> None:
-    """A file that was opened after its opening was cancelled.  It may be a FIFO, so that cannot be waited for."""
+    """Close a file that was opened after the cancel.  It may be a FIFO, so nothing can wait for the opening."""
     if not opening.cancelled() and opening.exception() is None and opening.result() is not None:
         opening.result().close()
 

@@ -31,7 +31,7 @@ _NOT_IN_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, err
 
 
 async def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises:
         OSError: as from `open` and `read`.
@@ -43,7 +43,7 @@ async def read_bytes(path: Path) -> bytes:
 async def read_text(
     path: Path, encoding: str | None = None, errors: str | None = None, newline: str | None = None
 ) -> str:
-    """The content of a text file; arguments as of `open`."""
+    """Return the content of a text file; see `open` for encoding, errors and newline."""
     encoding = io.text_encoding(encoding)
     content = await read_bytes(path)
     with io.TextIOWrapper(io.BytesIO(content), encoding, errors, newline) as text:
@@ -51,7 +51,18 @@ async def read_text(
 
 
 async def write_bytes(path: Path, data: Any) -> int:
-    """Make these bytes the content of a file, in place; returns their number."""
+    """Replace the content of a file in place.
+
+    Args:
+        path: of the file, which is made if it does not exist.
+        data: the bytes, a buffer in one piece.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        OSError: as from `open` and `write`.
+    """
     view = memoryview(data).cast("B")
     async with open(path, "wb", 0) as file:
         await _write_all(file, view)
@@ -61,7 +72,16 @@ async def write_bytes(path: Path, data: Any) -> int:
 async def write_text(
     path: Path, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
 ) -> int:
-    """Make this text the content of a file, in place; returns the number of its characters.  Arguments as of `open`."""
+    """Replace the content of a text file in place; see `open` for encoding, errors and newline.
+
+    Returns:
+        The number of characters.
+
+    Raises:
+        OSError: as from `open` and `write`.
+        TypeError: data is not a string.
+        UnicodeEncodeError: the encoding has no such character.
+    """
     await write_bytes(path, encoded(data, encoding, errors, newline))
     return len(data)
 
@@ -72,14 +92,21 @@ async def _write_all(file: Any, view: memoryview) -> None:
 
 
 async def copy_file(source: Path, target: Path) -> int:
-    """Copy the content of a file, and no more than that; returns the number of bytes.  See `shutil.copyfile`.
+    """Copy the content of a file, and nothing else; see `shutil.copyfile`.
 
-    The kernel copies, or shares the blocks where the file system can, with copy_file_range(2); elsewhere it is read and
-    written.
+    The kernel copies the bytes with copy_file_range(2), or shares the blocks if the file system can.  Otherwise this
+    function reads and writes them.
+
+    Args:
+        source: path of the file to read.
+        target: path of the file to write, which is made if it does not exist.
+
+    Returns:
+        The number of bytes.
 
     Raises:
         OSError: as from `open`, `read` and `write`.
-        ValueError: both are the same file.
+        ValueError: both paths are the same file.
     """
     loop = asyncio.get_running_loop()
     async with open(source, "rb", 0) as reader:
@@ -99,7 +126,7 @@ async def copy_file(source: Path, target: Path) -> int:
                 if error.errno not in _NOT_IN_KERNEL:
                     error.filename, error.filename2 = os.fspath(source), os.fspath(target)
                     raise
-            # Also files that are longer than they say, such as those of /proc: to the kernel they are empty.
+            # Files of /proc are longer than they state: the kernel copies nothing of them.
             space = bytearray(_COPY_BYTES)
             while count := await reader.readinto(space):
                 await _write_all(writer, memoryview(space)[:count])
@@ -110,17 +137,17 @@ async def copy_file(source: Path, target: Path) -> int:
 async def read_many(
     paths: Iterable[Path], *, limit: int = 64, missing: Callable[[Path, OSError], Any] | None = None
 ) -> list[Any]:
-    """The contents of many files, in the order of their paths.
+    """Return the contents of many files, in the order of their paths.
 
     Args:
         paths: of the files.
-        limit: how many are open at a time.
-        missing: called for a file that cannot be read, with its path and the error; what it returns stands for the
-            content.  Without it the first error ends everything.
+        limit: the largest number of files open at a time.
+        missing: a function of the path and the error of a file that cannot be read; its result takes the place of the
+            content.  Without it, the first error ends the call.
 
     Raises:
-        OSError: a file cannot be read, alone, as from `read_bytes`.
-        ValueError: a limit below 1.
+        OSError: a file cannot be read; as from `read_bytes`, the error itself and not a group.
+        ValueError: limit is below 1.
     """
     if limit < 1:
         raise ValueError("limit must be at least 1")
@@ -152,12 +179,12 @@ async def walk(
     onerror: Callable[[OSError], object] | None = None,
     followlinks: bool = False,
 ) -> AsyncIterator[tuple[Any, list[Any], list[Any]]]:
-    """The folders of a tree, each with the names of the folders and the files in it; see `os.walk`.
+    """Yield each folder of a tree with the names of the folders and of the files in it; see `os.walk`.
 
-    Folders are listed in threads.
+    Threads list the folders.
     """
     thread = functools.partial(in_thread, asyncio.get_running_loop(), None)
-    # Folders still to be looked at, and answers to be given on the way back.
+    # Folders to list, and results to yield on the way back.
     pending: list[Any] = [os.fspath(top)]
     while pending:
         folder = pending.pop()
@@ -174,12 +201,12 @@ async def walk(
             yield folder, folders, files
         else:
             pending.append((folder, folders, files))
-        # As they are now: whoever walks may have taken some out.
+        # As the list is now: the caller may have taken some out.
         pending += await thread(_below, folder, list(reversed(folders)), followlinks)
 
 
 def _list(folder: Any) -> tuple[list[Any], list[Any]]:
-    """The names of the folders, also by way of a symbolic link, and of all else in a folder."""
+    """Return the names of the folders in a folder, symbolic links to folders among them, and those of all else."""
     folders: list[Any] = []
     files: list[Any] = []
     with os.scandir(folder) as entries:

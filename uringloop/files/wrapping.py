@@ -1,10 +1,11 @@
-"""What blocks and has no operation in io_uring, made awaitable by a thread: functions, and files of `io`.
+"""Functions and files of `io` that block and have no operation in io_uring: a thread makes them awaitable.
 
-The names are those of `aiofiles.base` and `aiofiles.threadpool`'s modules, and so is how these classes are built.
+The names are those of `aiofiles.base` and of the modules of `aiofiles.threadpool`; these classes are built alike.
 
-As with aiofiles, a call that is cancelled returns at once, and its thread goes on: nobody could wait for a terminal.
-One that is still queued is dropped, but for a close.  Calls on one file wait for each other; see `threads.py`.
-What works on a descriptor that the caller may close afterwards is awaited by `blocking.in_thread` instead.
+As with aiofiles, a cancelled call returns at once, and its thread goes on, because a terminal may never answer.  A
+cancelled call that is still queued is dropped, unless it is a close.  Calls on one file wait for each other; see
+`layers/threads.py`.  For a call on a descriptor that the caller may close afterwards, use `in_thread` of
+`layers/waiting.py` instead.
 """
 
 import asyncio
@@ -24,10 +25,10 @@ _T = TypeVar("_T")
 
 
 def wrap(func: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
-    """A coroutine function that calls a function in a thread; see `aiofiles.os.wrap`.
+    """Return a coroutine function that calls func in a thread; see `aiofiles.os.wrap`.
 
-    What it returns takes the function's arguments, and the keywords loop (of asyncio, by default the running one) and
-    executor (whose thread it is, by default the loop's own).
+    The coroutine function takes the arguments of func, and two keywords: loop, an event loop, by default the running
+    one; and executor, which provides the thread, by default the loop's own.
     """
 
     @functools.wraps(func)
@@ -45,9 +46,9 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
     """A file of the standard library whose methods are called in threads; see `aiofiles.base.AsyncBase`.
 
     Args:
-        file: what is wrapped.
-        loop: of asyncio, None for the running one.
-        executor: whose threads call the methods, None for the loop's own.
+        file: the file of the standard library.
+        loop: an event loop, None for the running one.
+        executor: its threads call the methods; None means the loop's own.
     """
 
     def __init__(
@@ -87,11 +88,11 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
         await self._surely(functools.partial(self._file.__exit__, kind, value, traceback))
 
     async def close(self) -> None:
-        """Close the file; also if this is cancelled before a thread is free."""
+        """Close the file, even if this call is cancelled before a thread is free."""
         await self._surely(self._file.close)
 
     async def _surely(self, function: Callable[[], object]) -> None:
-        """Call a function of the file when it is its turn, also if this is cancelled before."""
+        """Call a function of the file after the calls before it, even if this call is cancelled first."""
         await asyncio.shield(self._loop.create_task(in_turn(self, function, droppable=False)))
 
     def __repr__(self) -> str:
@@ -99,13 +100,13 @@ class AsyncBase(metaclass=ABCMeta):  # noqa: B024  # what `isinstance` takes for
 
 
 class AsyncIndirectBase(AsyncBase):
-    """The same for what a name means at the time of each call, such as `sys.stdout`.
+    """A file that is looked up at each call, such as `sys.stdout`; see `aiofiles.base.AsyncIndirectBase`.
 
     Args:
         name: for people.
         loop: see `AsyncBase`.
         executor: see `AsyncBase`.
-        indirect: called for the file.
+        indirect: a function that returns the file.
     """
 
     def __init__(
@@ -125,11 +126,11 @@ class AsyncIndirectBase(AsyncBase):
 
     @_file.setter
     def _file(self, file: Any) -> None:
-        """Which file it is, is not this object's to say."""
+        """Do nothing: `indirect` alone chooses the file."""
 
 
 async def in_turn(owner: Any, function: Callable[[], _T], *, droppable: bool = True) -> _T:
-    """Call a function in a thread when the file of owner, an `AsyncBase` or the like, is free."""
+    """Call a function in a thread when the file of owner is free; owner is an `AsyncBase` or similar."""
     turns = vars(owner).setdefault("_turns", Turns())
     return await call_in_turn(turns, owner._loop, owner._executor, owner._file, function, droppable=droppable)
 
@@ -137,10 +138,10 @@ async def in_turn(owner: Any, function: Callable[[], _T], *, droppable: bool = T
 class AiofilesContextManager(Awaitable[Any], AbstractAsyncContextManager[Any]):
     """A file about to be opened by a coroutine; see `aiofiles.base.AiofilesContextManager`.
 
-    What `open` returns counts as one, and is made in another way.
+    `open` returns an object of another class, for which `isinstance` with this class is true.
 
     Args:
-        coro: returns the file.
+        coro: a coroutine that returns the file.
     """
 
     __slots__ = ("_coro", "_obj")
@@ -168,28 +169,28 @@ class AiofilesContextManager(Awaitable[Any], AbstractAsyncContextManager[Any]):
 
 
 def delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
-    """Give a class methods that call the file's own in a thread."""
+    """Return a class decorator that adds methods, which call the file's methods in a thread."""
 
     return _with_members(names, _make_delegate_method)
 
 
 def cond_delegate_to_executor(*names: str) -> Callable[[type[_T]], type[_T]]:
-    """The same for temporary files that are in memory first: there the methods are called at once."""
+    """Return a class decorator as `delegate_to_executor`, but methods of a file in memory are called at once."""
     return _with_members(names, _make_cond_delegate_method)
 
 
 def proxy_method_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
-    """Give a class methods that are the file's own: they do not block."""
+    """Return a class decorator that adds the file's own methods, which do not block."""
 
     return _with_members(names, _make_proxy_method)
 
 
 def proxy_property_directly(*names: str) -> Callable[[type[_T]], type[_T]]:
-    """Give a class properties that are the file's attributes."""
+    """Return a class decorator that adds properties, which are the file's attributes."""
     return _with_members(names, _make_proxy_property)
 
 
-# Underscored, and imported from aiofiles all the same.
+# Underscored, but users import them from aiofiles all the same.
 
 
 def _make_delegate_method(attr_name: str) -> Callable[Concatenate[Any, ...], Coroutine[Any, Any, Any]]:
@@ -280,39 +281,39 @@ class AsyncTextIOWrapper(AsyncBase):
 @proxy_method_directly("detach", "fileno", "readable")
 @proxy_property_directly(*_BYTE_ATTRIBUTES)
 class AsyncIndirectBufferedIOBase(AsyncIndirectBase):
-    """Whatever `io.BufferedIOBase` a name stands for."""
+    """An `io.BufferedIOBase` that is looked up at each call."""
 
 
 @delegate_to_executor("peek")
 class AsyncIndirectBufferedReader(AsyncIndirectBufferedIOBase):
-    """Whatever `io.BufferedReader` or `io.BufferedRandom` a name stands for."""
+    """An `io.BufferedReader` or `io.BufferedRandom` that is looked up at each call."""
 
 
 @delegate_to_executor(*_RAW_METHODS)
 @proxy_method_directly("fileno", "readable")
 @proxy_property_directly(*_RAW_ATTRIBUTES)
 class AsyncIndirectFileIO(AsyncIndirectBase):
-    """Whatever `io.FileIO` a name stands for."""
+    """An `io.FileIO` that is looked up at each call."""
 
 
 @delegate_to_executor(*_TEXT_METHODS)
 @proxy_method_directly("detach", "fileno")
 @proxy_property_directly(*_TEXT_ATTRIBUTES)
 class AsyncTextIndirectIOWrapper(AsyncIndirectBase):
-    """Whatever `io.TextIOWrapper` a name stands for."""
+    """An `io.TextIOWrapper` that is looked up at each call."""
 
 
 @singledispatch
 def wrap_file(file: Any, *, loop: asyncio.AbstractEventLoop | None = None, executor: Executor | None = None) -> Any:
-    """An awaitable file around one of the standard library; see `aiofiles.threadpool.wrap`.
+    """Return an awaitable file around one of the standard library; see `aiofiles.threadpool.wrap`.
 
     Args:
-        file: an `io` object; further kinds can be registered, as with any `functools.singledispatch`.
-        loop: of asyncio, by default the running one.
-        executor: whose threads call the file's methods, by default the loop's own.
+        file: an `io` object; a program can register further kinds, as with any `functools.singledispatch`.
+        loop: an event loop, by default the running one.
+        executor: its threads call the file's methods, by default the loop's own.
 
     Raises:
-        TypeError: it is no file.
+        TypeError: file is of no registered kind.
     """
     raise TypeError(f"Unsupported io type: {file}.")
 

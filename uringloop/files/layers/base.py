@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from .hot import Base
+from .file_base import FileBase
 from .waiting import surely, yield_once
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Data = TypeVar("Data", str, bytes)
 CLOSED_MESSAGE = "I/O operation on closed file."
 
 
-class File(Base, Generic[Data]):
+class File(FileBase, Generic[Data]):
     """A file in one of its layers.
 
     Args:

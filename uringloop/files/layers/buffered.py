@@ -1,19 +1,19 @@
-"""`BufferedFile`: what files of bytes with a buffer have in common.
+"""`BufferedFile`: the base of files of bytes with a buffer.
 
-There is one buffer for reading ahead and for writing behind, as in the standard library, whose behaviour this follows
-to the byte, also where a file that is appended to is read in between:
+One buffer serves for reading ahead and for writing behind, as in the standard library.  This class follows the
+standard library to the byte, also where a file that is appended to is read in between:
 
     _buffer   0 ... _pos ... _read_end          read ahead from the file; _read_end is -1 if nothing is
               0 ... _write_pos ... _write_end   to be written; _write_end is -1 if nothing is
-                    _raw_pos                    where in the buffer the raw file's position is
+                    _raw_pos                    the raw file's position in the buffer
 
-While nothing is to be written `_buffer` is bytes, of which slices are what a read returns; else it is a bytearray.
+While nothing is to be written, `_buffer` is bytes, and a read returns slices of it; else it is a bytearray.
 
-Unless a size is asked for, reading ahead adapts: it begins with a block, doubles while the file is read on where it was
-read ahead before, and begins anew after a seek to elsewhere.
+Reading ahead adapts, unless `open` was given a size.  It begins with one block.  It doubles while reads go on where the
+last read ahead ended, and begins anew after a seek to another place.
 
-A cancelled read loses nothing: what had arrived is put back for the next one.  A cancelled write has written or
-buffered a first part of its data, and `tell` says how much.
+A cancelled read loses nothing: the file puts the bytes that had arrived back for the next read.  A cancelled write has
+written or buffered a first part of its data, and `tell` says how much.
 """
 
 import contextlib
@@ -24,15 +24,16 @@ from typing import Any
 
 from .base import File, space_of
 from .freelist import free_buffer
-from .hot import CREDIT, FIRST_WINDOW_BYTES, NEVER, Window, iterated
+from .line_reader import iterated
 from .raw import RawFile
+from .read_ahead import BUDGET_CALLS, FIRST_READ_AHEAD_BYTES, NEVER, ReadAhead
 
 
 @iterated
-class BufferedFile(Window, File[bytes]):
-    """A file of bytes with a buffer.  Made by `uringloop.files.open`.
+class BufferedFile(ReadAhead, File[bytes]):
+    """A file of bytes with a buffer; `uringloop.files.open` makes it.
 
-    Reads return all that was asked for, unless the file ends first; writes take everything.
+    A read returns the full size, unless the file ends first.  A write takes all of its data.
     """
 
     def _bottom(self) -> RawFile:
@@ -40,21 +41,21 @@ class BufferedFile(Window, File[bytes]):
             raise ValueError("raw stream has been detached")
         return self._raw
 
-    # What it is
+    # Attributes
 
     @property
     def raw(self) -> RawFile:
-        """The file below."""
+        """The raw file below; see `io.BufferedIOBase.raw`.  ValueError if it was detached."""
         return self._bottom()
 
     @property
     def mode(self) -> str:
-        """As `io.FileIO.mode`: "rb", "wb", "ab", "xb", with "+" if it may be read and written."""
+        """The mode as `io.FileIO.mode`: "rb", "wb", "ab" or "xb", with "+" if the file may be read and written."""
         return self._bottom().mode
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or is about to be."""
+        """Whether the file is closed, or about to be."""
         return super().closed or (self._raw is not None and self._raw.closed)
 
     def _check_open(self) -> None:
@@ -65,11 +66,11 @@ class BufferedFile(Window, File[bytes]):
     # The buffer
 
     def _ahead(self) -> int:
-        """How much is read ahead."""
+        """Return the number of bytes that are read ahead."""
         return self._read_end - self._pos if self._read_end >= 0 else 0
 
     def _raw_offset(self) -> int:
-        """How far the raw file is ahead of this one."""
+        """Return the number of bytes by which the raw file is ahead of this one."""
         valid = self._read_end >= 0 or self._write_end >= 0
         return self._raw_pos - self._pos if valid and self._raw_pos >= 0 else 0
 
@@ -79,28 +80,28 @@ class BufferedFile(Window, File[bytes]):
 
     def _pause(self) -> None:
         self._read_limit = self._write_limit = -1
-        self._straight = NEVER
+        self._bypass_from_bytes = NEVER
 
     def _serve(self) -> None:
-        """Let the next calls go by the buffer alone, for a while."""
+        """Have the compiled base answer the next calls, until the budget is spent."""
         if self._lock.locked:
             return
-        self._credit = CREDIT
+        self._budget_calls = BUDGET_CALLS
         if self._read_end > self._pos:
             if type(self._buffer) is bytes:
                 self._read_limit = self._read_end
         elif not self._writable:
-            self._straight = self._window
+            self._bypass_from_bytes = self._read_ahead_bytes
 
     def put_back(self, data: bytes) -> None:
-        """Bytes that were taken by a call that failed: for the next one."""
+        """Put the bytes that a failed call had taken back for the next one."""
         if self._ahead():
             data += self._buffer[self._pos : self._read_end]
         self._buffer = data
         self._pos, self._read_end, self._raw_pos = 0, len(data), len(data)
 
     async def _flush(self) -> None:
-        """Hand what is to be written to the raw file."""
+        """Hand the data to be written to the raw file."""
         if self._write_end >= 0 and self._write_pos < self._write_end:
             raw = self._bottom()
             rewind = self._raw_offset() + self._pos - self._write_pos
@@ -114,7 +115,7 @@ class BufferedFile(Window, File[bytes]):
                     try:
                         await raw.write_some(memoryview(buffer)[self._write_pos : self._write_end])
                     finally:
-                        # Also what a cancelled write wrote: nothing is written twice.
+                        # Count the bytes of a cancelled write too, so that nothing is written twice.
                         self._write_pos += raw.written_bytes - before
                         self._raw_pos = self._write_pos
             except BaseException:
@@ -124,7 +125,7 @@ class BufferedFile(Window, File[bytes]):
         self._write_pos, self._write_end = 0, -1
 
     async def _flush_and_step_back(self) -> None:
-        """Write what is to be written; the raw file's position is then this one's, and nothing is read ahead."""
+        """Write the data to be written, forget the bytes read ahead, and set the raw file's position to this one's."""
         await self._flush()
         self._write_limit = -1
         if self._readable:
@@ -139,55 +140,48 @@ class BufferedFile(Window, File[bytes]):
     def _raw_can_seek(self) -> bool:
         return self._bottom().can_seek
 
-    # What only some can
+    # Methods that only some kinds of files have
 
     async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
-        """See `BufferedReader.read_slowly`.
-
-        Raises:
-            io.UnsupportedOperation: the file is not open for reading.
-        """
+        """Raise io.UnsupportedOperation: the file is not open for reading; see `BufferedReader.read_slowly`."""
         raise io.UnsupportedOperation("read")
 
     async def read1(self, size: int = -1, /) -> bytes:
-        """The same."""
+        """Raise io.UnsupportedOperation: the file is not open for reading."""
         raise io.UnsupportedOperation("read1")
 
     async def readinto(self, buffer: Any, /) -> int:
-        """The same."""
+        """Raise io.UnsupportedOperation: the file is not open for reading."""
         space_of(buffer)
         raise io.UnsupportedOperation("read")
 
     async def readinto1(self, buffer: Any, /) -> int:
-        """The same."""
+        """Raise io.UnsupportedOperation: the file is not open for reading."""
         space_of(buffer, "readinto1")
         raise io.UnsupportedOperation("read1")
 
     async def readline_slowly(self, size: int | None) -> bytes:
-        """The same."""
+        """Raise io.UnsupportedOperation, unless size is 0: the file is not open for reading."""
         if size is not None and operator.index(size) == 0:
             return b""
         raise io.UnsupportedOperation("read")
 
     async def write_slowly(self, data: Any) -> int:
-        """See `BufferedWriter.write_slowly`.
-
-        Raises:
-            io.UnsupportedOperation: the file is not open for writing.
-        """
+        """Raise io.UnsupportedOperation: the file is not open for writing; see `BufferedWriter.write_slowly`."""
         raise io.UnsupportedOperation("write")
 
     # Flushing
 
     def accepted_bytes(self) -> int:
-        """Written or buffered so far."""
+        """Return the number of bytes written or buffered so far."""
         return self._bottom().written_bytes + max(self._write_end - self._write_pos, 0)
 
     async def flush(self) -> None:
-        """Hand what is buffered to the kernel.
+        """Hand the buffered data to the kernel; see `io.BufferedWriter.flush`.
 
         Raises:
-            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; what could not be written stays buffered.
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; the rest of the data stays buffered.
+            ValueError: the file is closed.
         """
         async with self._lock:
             self._check_open()
@@ -197,10 +191,11 @@ class BufferedFile(Window, File[bytes]):
     # The position
 
     async def tell(self) -> int:
-        """The position, in bytes from the start.
+        """Return the position in bytes from the start; see `io.IOBase.tell`.
 
         Raises:
-            OSError: ESPIPE, there is none.
+            OSError: ESPIPE, the file has no position.
+            ValueError: the file is closed.
         """
         async with self._lock:
             self._check_open()
@@ -210,7 +205,7 @@ class BufferedFile(Window, File[bytes]):
         return self._bottom().position() - self._raw_offset()
 
     async def seek_slowly(self, offset: int, whence: int) -> int:
-        """`seek`, where it is not just setting a number."""
+        """Move the position, as `seek`, where that takes more than setting a number."""
         if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
             raise ValueError(f"whence value {whence} unsupported")
         async with self._lock:
@@ -240,14 +235,21 @@ class BufferedFile(Window, File[bytes]):
         self._raw_pos = -1
         self._forget_ahead()
         if self._adapts:
-            self._window = FIRST_WINDOW_BYTES
+            self._read_ahead_bytes = FIRST_READ_AHEAD_BYTES
         return position
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+        """Change the size of the file; see `io.IOBase.truncate`.  The position does not move.
+
+        Args:
+            size: in bytes; None for the position.
+
+        Returns:
+            The size in bytes.
 
         Raises:
             OSError: as from ftruncate(2).
+            ValueError: the file is closed.
             io.UnsupportedOperation: the file is not open for writing.
         """
         async with self._lock:
@@ -259,10 +261,13 @@ class BufferedFile(Window, File[bytes]):
             return size_bytes
 
     def detach(self) -> io.FileIO:
-        """The raw file, from now on on its own, as one of the standard library: it is for others than the loop.
+        """Separate the raw file from this one; see `io.BufferedIOBase.detach`.
 
-        What is buffered is written first, which blocks: `flush` does not.  Its position is this one's; what was read
-        ahead from a file without a position is lost.
+        This call blocks while it writes the buffered data; `flush` does not block.  A file without a position loses the
+        bytes read ahead.
+
+        Returns:
+            The raw file as one of the standard library, for use without the loop.  Its position is this file's.
 
         Raises:
             OSError: as from write(2); nothing is detached.
@@ -275,7 +280,7 @@ class BufferedFile(Window, File[bytes]):
         return raw.release()
 
     def settle_now(self, more: bytes = b"") -> None:
-        """Write what is to be written, and more after it; then the raw file's position is this one's.  It blocks."""
+        """Write the buffered data, then more, and set the raw file's position to this one's.  This call blocks."""
         raw = self._bottom()
         self._pause()
         if self._has_pending():
@@ -294,7 +299,7 @@ class BufferedFile(Window, File[bytes]):
 
     # Closing
 
-    #: What `close` does where something has to wait.
+    #: `close`, where it has to wait.
     close_slowly = File.close
 
     def _has_pending(self) -> bool:

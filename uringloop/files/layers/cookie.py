@@ -1,18 +1,27 @@
-"""Positions in text, as `io.TextIOWrapper.tell` gives them: numbers that bring a decoder back to the same state.
+"""Positions in text, as `io.TextIOWrapper.tell` returns them: numbers that bring a decoder back to the same state.
 
-For most encodings it is just the offset in bytes.  Otherwise: go to `position`, set the decoder's flags, feed it so
-many bytes, with the end of the file if need be, and skip so many characters of what it gives.
+For most encodings the number is just the offset in bytes.  Otherwise it has five parts.  To come back: go to
+`position`, set the decoder's flags, decode `feed_bytes` bytes, with the end of the file if `at_end`, and skip
+`skip_chars` characters of the result.
 """
 
 from typing import Any, NamedTuple
 
 _OFFSET_BITS = 64
-#: Of the other parts, as in the standard library, which takes them as signed.
+#: Of each other part, as in the standard library, which takes them as signed.
 _BITS = 32
 
 
 class Cookie(NamedTuple):
-    """A position in text."""
+    """A position in text.
+
+    Attributes:
+        position: in bytes from the start of the file.
+        flags: the decoder's flags there.
+        feed_bytes: the number of bytes to decode from there.
+        skip_chars: the number of decoded characters to skip.
+        at_end: whether the file ends after these bytes.
+    """
 
     position: int
     flags: int = 0
@@ -21,7 +30,7 @@ class Cookie(NamedTuple):
     at_end: bool = False
 
     def pack(self) -> int:
-        """The number for it.
+        """Return the number for this position.
 
         Raises:
             OverflowError: the decoder has more flags than a position has room for.
@@ -35,25 +44,25 @@ class Cookie(NamedTuple):
 
     @classmethod
     def unpack(cls, packed: int) -> "Cookie":
-        """The position for a number."""
+        """Return the position for a number."""
         rest, position = divmod(packed, 1 << _OFFSET_BITS)
         flags, feed_bytes, skip_chars = (rest >> _BITS * place & (1 << _BITS) - 1 for place in range(3))
         return cls(position, flags, feed_bytes, skip_chars, bool(rest >> 3 * _BITS))
 
 
 def find(decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes_per_char: float) -> Cookie:
-    """The position after so many characters of what the decoder makes of data, which begins at the given position.
+    """Return the position after the first chars characters of decoded data.
 
     Args:
-        decoder: is given back in the state in which it came.
-        position: of the first byte of the data.
-        flags: of the decoder there, where it holds back no bytes.
-        data: as it was fed to the decoder.
-        chars: how many characters to go on.
-        bytes_per_char: about how many bytes make a character; how far to look first.
+        decoder: an incremental decoder, which gets its state back.
+        position: of the first byte of data, in bytes from the start of the file.
+        flags: the decoder's flags there, where it holds back no bytes.
+        data: the bytes that the decoder was given.
+        chars: the number of characters.
+        bytes_per_char: the usual number of bytes of a character, for the first guess.
 
     Raises:
-        OSError: the decoder gives fewer characters than it did.
+        OSError: the decoder returns fewer characters than before.
     """
     state = decoder.getstate()
     try:
@@ -68,10 +77,10 @@ def find(decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes
 def _safe_start(
     decoder: Any, position: int, flags: int, data: bytes, chars: int, bytes_per_char: float
 ) -> tuple[int, int, int]:
-    """A place shortly before the one looked for, where the decoder holds back no bytes.
+    """Find a place shortly before the wanted one, where the decoder holds back no bytes, and leave the decoder there.
 
     Returns:
-        The place, the decoder's flags there, and the characters that follow.  The decoder is left there.
+        The place in data, the decoder's flags there, and the number of characters from there to the wanted place.
     """
     start, step = min(int(bytes_per_char * chars), len(data)), 1
     while start > 0:
@@ -91,7 +100,10 @@ def _safe_start(
 
 
 def _begin(decoder: Any, position: int, flags: int) -> None:
-    """Put the decoder where it holds back no bytes.  At the start of the file it also forgets which newlines it saw."""
+    """Put the decoder into a state in which it holds back no bytes.
+
+    At the start of the file the decoder also forgets which newlines it saw.
+    """
     if position == 0 and flags == 0:
         decoder.reset()
     else:
@@ -99,7 +111,7 @@ def _begin(decoder: Any, position: int, flags: int) -> None:
 
 
 def _walk(decoder: Any, position: int, flags: int, data: bytes, start: int, chars: int) -> Cookie:
-    """From there on byte by byte."""
+    """Return the position, searched byte by byte from start."""
     safe = Cookie(position + start, flags, skip_chars=chars)
     fed = decoded = 0
     for place in range(start, len(data)):

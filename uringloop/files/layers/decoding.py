@@ -1,10 +1,10 @@
 """`DecodingFile`: the half of a text file that reads.
 
-`_snapshot` is what `tell` needs to find the position in bytes of a character: the decoder's flags at a place where it
-held back no bytes, and the bytes that it was given since.
+`tell` needs `_snapshot` to find the position in bytes of a character.  The snapshot has the decoder's flags at a place
+where it held back no bytes, and the bytes that the decoder was given since.
 
-A call that is cancelled, or fails because the file cannot be read, leaves everything as it was: what it took from the
-buffer is put back.
+A call that is cancelled, or that fails because the file cannot be read, changes nothing: it puts the bytes that it took
+back into the buffer.
 """
 
 import io
@@ -13,33 +13,33 @@ from typing import Any
 
 from .base import File, count_of
 from .buffered import BufferedFile
-from .hot import Decoded
+from .line_reader import DecodedLines
 
 CHUNK_BYTES = 8192
-#: An iteration comes to read this much at a time: a thousand lines or so.
+#: The largest read of an iteration: some thousand lines.
 _ITERATION_CHUNK_BYTES = 8 * CHUNK_BYTES
 
 
-class DecodingFile(Decoded, File[str]):
-    """What a `TextFile` reads with."""
+class DecodingFile(DecodedLines, File[str]):
+    """The reading half of a `TextFile`."""
 
     _decoder: Any
     _newline: str | None
     _bytes_per_char: float
     _snapshot: tuple[int, bytes] | None
-    #: Whether positions can be told: not while it is iterated over.
+    #: Whether `tell` can tell positions: it cannot during an iteration.
     _telling: bool
     _seekable: bool
-    #: It was read on without the snapshot: no position can be told before the next seek or chunk.
+    #: Whether the file was read on without a snapshot: `tell` fails until the next seek or chunk.
     _lost = False
     _chunk_bytes = CHUNK_BYTES
 
     def _below(self) -> BufferedFile:
-        """The file below."""
+        """Return the buffered file below; ValueError if it was detached."""
         raise NotImplementedError
 
     async def _write_pending(self) -> None:
-        """Hand what is encoded to the buffer."""
+        """Hand the encoded text to the buffered file."""
         raise NotImplementedError
 
     def _check_decodes(self) -> None:
@@ -52,11 +52,17 @@ class DecodingFile(Decoded, File[str]):
         self._chunk_bytes = CHUNK_BYTES
 
     async def read(self, size: int | None = -1, /) -> str:
-        """Read size characters, fewer only at the end of the file; -1 or None reads to the end.
+        """Read characters; see `io.TextIOBase.read`.
+
+        Args:
+            size: the number of characters; -1 or None reads to the end of the file.
+
+        Returns:
+            The text; fewer than size characters only at the end of the file.
 
         Raises:
             OSError: as from read(2).
-            UnicodeDecodeError: what is there is not of this encoding.
+            UnicodeDecodeError: the bytes are not of this encoding.
             ValueError: the file is closed.
             io.UnsupportedOperation: the file is not open for reading.
         """
@@ -88,9 +94,9 @@ class DecodingFile(Decoded, File[str]):
         return "".join(parts)
 
     async def _transaction(self, function: Any, argument: int) -> str:
-        """Call something that reads chunks; if it is cancelled or the file cannot be read, nothing was."""
+        """Call a function that reads chunks; undo its reads if it is cancelled or the file cannot be read."""
         before = self.chars, self.used, self._snapshot, self._bytes_per_char
-        # The decoder's state before the first chunk, and the chunks.
+        # First the decoder's state before the first chunk, then the chunks.
         undo: list[Any] = []
         try:
             text: str = await function(argument, undo)
@@ -105,7 +111,7 @@ class DecodingFile(Decoded, File[str]):
         return text
 
     async def _read_chunk(self, undo: list[Any], chars: int = 0) -> bool:
-        """Decode some more; False at the end of the file."""
+        """Read and decode one chunk; return False at the end of the file."""
         state = self._decoder.getstate()
         if not undo:
             undo.append(state)
@@ -116,7 +122,7 @@ class DecodingFile(Decoded, File[str]):
         except UnicodeError:
             if self._chunk_bytes == CHUNK_BYTES:
                 raise
-            # What comes before the error is read first, as far as in the standard library.
+            # Serve the text before the error first, as far as the standard library does.
             self._chunk_bytes = CHUNK_BYTES
             self._decoder.setstate(state)
             self._below().put_back(data)
@@ -147,10 +153,19 @@ class DecodingFile(Decoded, File[str]):
     # Lines
 
     async def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # as the standard library
-        """Read up to and with the end of the line, or the end of the file.
+        """Read up to and including the end of the line, or up to the end of the file; see `io.TextIOBase.readline`.
 
         Args:
-            size: at most this many characters; -1 for any number.
+            size: the largest number of characters; -1 for any number.
+
+        Returns:
+            The line; "" at the end of the file.
+
+        Raises:
+            OSError: as from read(2).
+            UnicodeDecodeError: the bytes are not of this encoding.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
         """
         limit = max(operator.index(size), -1)
         async with self._lock:
@@ -161,7 +176,11 @@ class DecodingFile(Decoded, File[str]):
             return await self._transaction(self._read_line, limit)
 
     async def next_line(self) -> str:
-        """The next line of an iteration."""
+        """Return the next line of an iteration.
+
+        Raises:
+            StopAsyncIteration: the file has ended.
+        """
         async with self._lock:
             self.iterating = False
             self._telling = False
@@ -179,12 +198,12 @@ class DecodingFile(Decoded, File[str]):
 
     async def _read_line(self, limit: int, undo: list[Any]) -> str:
         end = self._end_of_line(self.chars, self.used, limit)
-        # If nothing is decoded, also a line of no characters looks at the file.
+        # Without decoded text even a line of no characters looks at the file.
         if end >= 0 and self.chars:
             return self._take(end - self.used)
         line = self._take_all()
         while True:
-            # Should the next chunk not be decoded, what came before it is to be read again.
+            # If the next chunk cannot be decoded, the text before it has to be read again.
             self._set_decoded("")
             while await self._read_chunk(undo):
                 if self.chars:
@@ -192,7 +211,7 @@ class DecodingFile(Decoded, File[str]):
             if not self.chars:
                 self._snapshot = None
                 return line
-            # A "\r\n" may be parted.
+            # A "\r\n" may lie across two chunks.
             searched = max(len(line) - 1, 0)
             old = len(line)
             line += self.chars
@@ -202,7 +221,7 @@ class DecodingFile(Decoded, File[str]):
                 return line[:end]
 
     def _end_of_line(self, text: str, start: int, limit: int, searched: int = 0) -> int:
-        """Where the line ends that starts there: after its newline or limit characters; -1 if neither is here."""
+        """Return where the line from start ends: after its newline or limit characters; -1 if text has neither."""
         end = self._after_newline(text, max(start, searched))
         if limit >= 0 and (end < 0 or end > start + limit) and len(text) >= start + limit:
             return start + limit
@@ -219,5 +238,5 @@ class DecodingFile(Decoded, File[str]):
         carriage_return = text.find("\r", start, line_feed if line_feed >= 0 else len(text))
         if carriage_return < 0:
             return line_feed + 1 if line_feed >= 0 else -1
-        # The decoder keeps a "\r" back until it knows what follows.
+        # The decoder holds a "\r" back until it knows the next character.
         return carriage_return + (2 if line_feed == carriage_return + 1 else 1)

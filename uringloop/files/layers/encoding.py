@@ -1,13 +1,20 @@
-"""`encoded`: a text as the bytes of a whole file."""
+"""`encoded`: text as the bytes of a whole file."""
 
 import io
 
 
 def encoded(data: str, encoding: str | None, errors: str | None, newline: str | None) -> bytes:
-    """What `open` would make of the text, with these arguments.
+    """Return the bytes that a file opened with these arguments would have after a write of data.
+
+    Args:
+        data: the text.
+        encoding: see `open`.
+        errors: see `open`.
+        newline: see `open`.
 
     Raises:
-        TypeError: it is no text.
+        LookupError: there is no such encoding, or it is not one of text.
+        TypeError: data is not a string.
         UnicodeEncodeError: the encoding has no such character.
     """
     if not isinstance(data, str):

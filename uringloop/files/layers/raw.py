@@ -1,12 +1,12 @@
 """`RawFile`: an open descriptor, its position, and the single reads and writes at it; see `io.FileIO`.
 
-The position of a file on disk is kept here and goes with every operation, so that seeking costs nothing and a cancelled
-operation leaves it where it was.  The descriptor's own position matters only when others can see the descriptor
-(`fileno`): then it is looked up before each operation and set after it.  What has no such position (pipes, terminals,
-devices), and writes of an appending file, go by the descriptor's own.
+This class keeps the position of a file on disk and hands it to every operation.  So seeking costs nothing, and a
+cancelled operation leaves the position where it was.  The descriptor's own position matters only when others can see
+the descriptor (`fileno`).  Then each operation looks it up first and sets it afterwards.  Files without such a position
+(pipes, terminals, devices), and writes of an appending file, use the descriptor's own.
 
-What is cached is read at once, without the ring: see ring/_core/file.c.  That is what makes a lone read cheap, and it
-is bounded: a piece at a time, and only as long as `has_budget` says.  Everything else goes through the ring.
+A read of cached bytes is done at once, without the ring; see cached.c.  That makes a lone read cheap.  It is bounded to
+one piece at a time, and to the budget of the callback.  Every other transfer goes through the ring.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from typing import Any
 
 from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
 from ...ring import Descriptor, Opcode
-from ..cached import read_into_now, read_now, status_now
 from .base import File, bytes_of, count_of, space_of
-from .hot import PIECE_BYTES, Position
+from .cached import read_into_now, read_now, status_now
+from .raw_base import PIECE_BYTES, RawBase
 from .special import check_reads, has_reliable_poll, is_ready, write_in_thread, write_now
 from .waiting import in_thread, yield_once
 
-#: What is read at a time of a file that does not say how long it is.
+#: Of one read, for a file that does not say how long it is.
 _STEP_BYTES = 64 * 1024
 _READALL_CHECKS = sys.version_info >= (3, 15)
 _OFFSET_LIMIT = 1 << 63
@@ -38,13 +38,14 @@ FilePath = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 @dataclass(frozen=True)
 class Mode:
-    """What a mode says of the descriptor.
+    """The meaning of a mode such as "rb+" for the descriptor.
 
     Attributes:
-        flags: os.O_*.
-        readable: and writable: what may be done.
-        appending: every write goes to the end.
-        name: as `io.FileIO.mode` says it.
+        flags: os.O_* for open(2).
+        readable: whether the file may be read.
+        writable: whether the file may be written.
+        appending: whether every write goes to the end.
+        name: the mode as `io.FileIO.mode`.
     """
 
     flags: int
@@ -54,19 +55,19 @@ class Mode:
     name: str
 
 
-class RawFile(Position, File[bytes]):
-    """A file of bytes without buffers; see `io.FileIO`.  One read or write for each call, which may be short.
+class RawFile(RawBase, File[bytes]):
+    """A file of bytes without buffers; see `io.FileIO`.  Each call is one read or write, which may be short.
 
-    Where `io.FileIO` returns None, because a descriptor would block, this waits.
+    Where `io.FileIO` returns None because a descriptor would block, this file waits.
     """
 
-    #: See `_may_poll_in_vain`; None as long as nobody has asked.
+    #: See `_may_poll_in_vain`; None before the first question.
     _polls_in_vain: bool | None = None
 
     def _bottom(self) -> "RawFile":
         return self
 
-    # What it is
+    # Attributes
 
     @property
     def fd(self) -> int:
@@ -80,21 +81,21 @@ class RawFile(Position, File[bytes]):
 
     @property
     def closefd(self) -> bool:
-        """The same; see `io.FileIO.closefd`."""
+        """Whether closing closes the descriptor; see `io.FileIO.closefd`."""
         return self._descriptor.owned
 
     @property
     def name(self) -> FilePath:
-        """The path or descriptor that was opened, as it was given."""
+        """The path or descriptor, as `open` was given it."""
         return self._name
 
     @property
     def mode(self) -> str:
-        """As `io.FileIO.mode`: "rb", "wb", "ab", "xb", with "+" if it may be read and written."""
+        """The mode as `io.FileIO.mode`: "rb", "wb", "ab" or "xb", with "+" if the file may be read and written."""
         return self.mode_flags.name
 
     def fileno(self) -> int:
-        """The descriptor.  Its position in the kernel is kept right from now on.
+        """Return the descriptor.  From now on the file keeps the descriptor's position in the kernel right.
 
         Raises:
             ValueError: the file is closed.
@@ -106,27 +107,27 @@ class RawFile(Position, File[bytes]):
         return self._descriptor.fd
 
     def readable(self) -> bool:
-        """Whether it may be read."""
+        """Return whether the file may be read; ValueError if it is closed."""
         self._check_open()
         return self.mode_flags.readable
 
     async def writable(self) -> bool:
-        """Whether it may be written."""
+        """Return whether the file may be written; ValueError if it is closed."""
         self._check_open()
         return self.mode_flags.writable
 
     async def seekable(self) -> bool:
-        """Whether it has a position that can be moved."""
+        """Return whether the file has a position that can be moved; ValueError if it is closed."""
         self._check_open()
         return self._seekable
 
     @property
     def can_seek(self) -> bool:
-        """The same, of a closed file too."""
+        """Whether the file has a position that can be moved; a closed file answers too."""
         return self._seekable
 
     async def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether the file is a terminal; ValueError if it is closed."""
         self._check_open()
         return os.isatty(self._descriptor.fd)
 
@@ -136,10 +137,10 @@ class RawFile(Position, File[bytes]):
     # The position, for the layers above: unlocked
 
     def position(self) -> int:
-        """Where the next read or write happens, in bytes from the start.
+        """Return the position of the next read or write, in bytes from the start.
 
         Raises:
-            OSError: ESPIPE, there is no position.
+            OSError: ESPIPE, the file has no position.
         """
         if not self._positioned:
             return os.lseek(self._descriptor.fd, 0, os.SEEK_CUR)
@@ -148,53 +149,53 @@ class RawFile(Position, File[bytes]):
         return self._position
 
     def move(self, position: int) -> int:
-        """Set the position; returns it.
+        """Set the position in bytes from the start, and return it.
 
         Raises:
-            OSError: EINVAL for a negative one, ESPIPE where there is none.
+            OSError: EINVAL, the position is negative; ESPIPE, the file has none.
         """
         if not self._positioned or self._shared or not 0 <= position < _OFFSET_LIMIT:
-            # lseek(2) of what has no pages to look for does not block, and knows the error.
+            # lseek(2) with SEEK_SET looks for no pages, so it does not block, and it knows the error.
             position = os.lseek(self._descriptor.fd, position, os.SEEK_SET)
         self._position = position
         return position
 
     async def move_from(self, offset: int, whence: int) -> int:
-        """lseek(2); returns the position."""
+        """Move the position as lseek(2), and return it in bytes from the start."""
         if whence == os.SEEK_CUR:
             offset += self.position()
         elif whence == os.SEEK_END and self.is_regular:
             offset += await self.size_bytes()
         elif whence != os.SEEK_SET:
-            # It may have to ask the disk.
+            # lseek(2) may have to ask the disk.
             offset = await in_thread(self._loop, None, os.lseek, self._descriptor.fd, offset, whence)
         return self.move(offset)
 
     async def size_bytes(self) -> int:
-        """st_size of stat(2)."""
+        """Return st_size of stat(2)."""
         if self._cached and (self._local or self._find_out_local()):
             return status_now(self._descriptor.fd)[1]
         status: FileStatus = await self._submitter.submit(Fstat(self._descriptor))
         return status.size_bytes
 
     def _find_out_local(self) -> bool:
-        """Whether its file system has no server to be asked for the size: RWF_NOWAIT is for those without."""
+        """Return whether its file system has no server to ask for the size: only such a one offers RWF_NOWAIT."""
         with contextlib.suppress(OSError):
             read_now(self._descriptor.fd, 1, 0)
             self._local = True
         return self._local
 
     async def expected_size_bytes(self) -> int:
-        """The size; right after opening, what it was then.  It may have changed since."""
+        """Return the size in bytes; the first time that at the opening, which may have changed since."""
         size_bytes, self._size_bytes = self._size_bytes, None
         return await self.size_bytes() if size_bytes is None else size_bytes
 
     # Bytes, for the layers above: unlocked
 
     async def read_some(self, size: int) -> bytes:
-        """One read, of at most size bytes; b"" at the end of the file.
+        """Read once, at most size bytes; return b"" at the end of the file.
 
-        What a cancelled read took from a pipe is kept for the next one.
+        The file keeps the bytes that a cancelled read took from a pipe for the next read.
         """
         if self._unread:
             data, self._unread = self._unread[:size], self._unread[size:]
@@ -210,7 +211,7 @@ class RawFile(Position, File[bytes]):
         return bytes(memoryview(space)[:count])
 
     async def read_some_into(self, target: memoryview) -> int:
-        """The same into memory; returns the number of bytes."""
+        """Read once into memory, as `read_some`; return the number of bytes."""
         if self._cached and not self._unread:
             if not self.has_budget():
                 await yield_once()
@@ -243,7 +244,7 @@ class RawFile(Position, File[bytes]):
                     self._unread = bytes(memoryview(target)[: operation.moved_bytes])
                 raise
             except InterruptedError:
-                # The kernel has something to tell this thread, and does not begin again by itself.
+                # A signal is pending in this thread, and the kernel does not begin again by itself.
                 continue
             except BlockingIOError:
                 await self._submitter.submit(Ready(self._descriptor, select.POLLIN))
@@ -253,18 +254,18 @@ class RawFile(Position, File[bytes]):
             return count
 
     async def read_to_end(self) -> bytes:
-        """Everything from the position on: in as few reads as the file's size allows, if that is what it says.
+        """Read from the position to the end, in as few reads as the size that the file states allows.
 
         A cancelled call has read nothing.
         """
-        # Files of /proc say that they are empty, and those of /sys that they are longer than they are.
+        # Files of /proc state that they are empty; those of /sys state more than they have.
         size_bytes = await self.expected_size_bytes() if self.is_regular else 0
         expected_bytes = size_bytes - self.position() if self._positioned else 0
         parts: list[bytes] = []
         count = 0
         try:
             while True:
-                # One byte more: a read that has come this far and does not fill it has met the end.
+                # One byte more: a read up to there that is short has met the end.
                 step = expected_bytes + 1 - count if count < expected_bytes else max(count, _STEP_BYTES)
                 data = await self.read_some(step)
                 parts.append(data)
@@ -276,14 +277,14 @@ class RawFile(Position, File[bytes]):
             raise
 
     def put_back(self, data: bytes) -> None:
-        """Bytes of a read that was cancelled after it had them: for the next one."""
+        """Put the bytes of a cancelled read back for the next one."""
         if self._positioned:
             self.move(self.position() - len(data))
         else:
             self._unread = data + self._unread
 
     async def write_some(self, data: bytes | bytearray | memoryview) -> int:
-        """One write; returns the number of bytes, which may be fewer than there are.
+        """Write once; return the number of bytes, which may be fewer than those of data.
 
         Raises:
             OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
@@ -298,7 +299,7 @@ class RawFile(Position, File[bytes]):
                     if count_now:
                         return count_now
                 elif self._positioned:
-                    # Files on disk are always ready, and are not asked again.
+                    # A file on disk is always ready, so do not ask again.
                     self._polls_in_vain = False
             operation = Write(self._descriptor, data, position)
             try:
@@ -323,14 +324,14 @@ class RawFile(Position, File[bytes]):
             raise
 
     def _may_poll_in_vain(self) -> bool:
-        """Whether the ring may wait for this file for ever, where read(2) and write(2) would not."""
+        """Return whether the ring may wait for this file for ever, where read(2) and write(2) would not."""
         if self._polls_in_vain is None:
             mode = status_now(self._descriptor.fd)[0]
             self._polls_in_vain = not (self.is_terminal or has_reliable_poll(mode))
         return self._polls_in_vain
 
     async def _write_beside(self, data: bytes | bytearray | memoryview, position: int) -> int:
-        """Write without the ring; returns the number of bytes, 0 if the ring is to wait until there is room."""
+        """Write without the ring; return the number of bytes, 0 if the ring has to wait until there is room."""
         fd = self._descriptor.fd
         try:
             if position != CURRENT_POSITION and not self._shared:
@@ -354,7 +355,7 @@ class RawFile(Position, File[bytes]):
             self.move(os.lseek(self._descriptor.fd, 0, os.SEEK_CUR) if appending else position + count)
 
     def write_blocking(self, data: bytes | bytearray | memoryview) -> None:
-        """Write without the loop, for a file that is dropped or detached; blocks."""
+        """Write without the loop, for a file that is dropped or detached.  This call blocks."""
         rest = memoryview(data)
         positioned = self._positioned and not self.mode_flags.appending
         if positioned and not self._shared:
@@ -365,7 +366,7 @@ class RawFile(Position, File[bytes]):
             self._position = os.lseek(self._descriptor.fd, 0, os.SEEK_CUR)
 
     async def resize(self, size_bytes: int) -> None:
-        """Make the file this long.  The position stays.
+        """Change the size of the file to size_bytes.  The position does not move.
 
         Raises:
             OSError: as from ftruncate(2).
@@ -382,26 +383,32 @@ class RawFile(Position, File[bytes]):
         self._descriptor.fd = -1
 
     def release(self) -> io.FileIO:
-        """The same file as one of the standard library, which is its owner now; this one is closed."""
+        """Return the file as one of the standard library, which owns the descriptor now; close this one."""
         fd, position = self.fileno(), self.position() if self._seekable else None
         file = io.FileIO(fd, self.mode, closefd=self.owned)
         file.name = self._name
         if position is not None:
-            # To append it has gone to the end.
+            # A FileIO that appends has gone to the end.
             os.lseek(fd, position, os.SEEK_SET)
         self._descriptor.owned = False
         self.drop()
         return file
 
     def drop(self) -> None:
-        """Nobody refers to the file any more: the descriptor closes itself when the kernel is done."""
+        """Close the file without the loop; the descriptor closes itself when its operations have ended."""
         self._is_closed = True
         self._descriptor = Descriptor(-1, owned=False)
 
-    # As io.FileIO
+    # The methods of io.FileIO
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most size bytes in one read; -1 or None reads to the end of the file.
+        """Read once; see `io.RawIOBase.read`.
+
+        Args:
+            size: the largest number of bytes; -1 or None reads to the end of the file.
+
+        Returns:
+            The bytes; b"" at the end of the file.
 
         Raises:
             OSError: as from read(2).
@@ -414,11 +421,12 @@ class RawFile(Position, File[bytes]):
             return await (self.read_to_end() if count < 0 else self.read_some(count))
 
     async def readall(self) -> bytes:
-        """Read to the end of the file.
+        """Read to the end of the file; see `io.RawIOBase.readall`.
 
         Raises:
-            OSError: as from read(2): EBADF, the file is not open for reading; from Python 3.15 on, as the standard
-                library, io.UnsupportedOperation.
+            OSError: as from read(2): EBADF, the file is not open for reading.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the same from Python 3.15 on, as in the standard library.
         """
         async with self._lock:
             if _READALL_CHECKS:
@@ -427,19 +435,39 @@ class RawFile(Position, File[bytes]):
             return await self.read_to_end()
 
     async def readinto(self, buffer: Any, /) -> int:
-        """Read once into a writable buffer; returns the number of bytes."""
+        """Read once into a buffer; see `io.RawIOBase.readinto`.
+
+        Args:
+            buffer: a writable buffer in one piece.
+
+        Returns:
+            The number of bytes, 0 at the end of the file.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
+        """
         target = space_of(buffer)
         async with self._lock:
             self._check_readable("File not open for reading")
             return await self.read_some_into(target)
 
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """Read up to and with the next newline, or the end of the file.
+        """Read up to and including the next newline, or up to the end of the file; see `io.IOBase.readline`.
 
-        What has no position is read byte by byte, because what follows the line may be for somebody else.
+        A file without a position is read byte by byte, because the bytes after the line may be for another reader.
 
         Args:
-            size: at most this many bytes; -1 or None for any number.
+            size: the largest number of bytes; -1 or None for any number.
+
+        Returns:
+            The line; b"" at the end of the file.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
         """
         limit = count_of(size)
         line = b""
@@ -463,9 +491,13 @@ class RawFile(Position, File[bytes]):
         return line
 
     async def write(self, data: Any, /) -> int:
-        """Write bytes in one write; returns how many were written, which may be fewer.
+        """Write once; see `io.RawIOBase.write`.
 
-        They must stay as they are until this returns.
+        Args:
+            data: a buffer in one piece, which must not change until the call returns.
+
+        Returns:
+            The number of bytes that were written, which may be fewer than those of data.
 
         Raises:
             OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
@@ -478,28 +510,33 @@ class RawFile(Position, File[bytes]):
             return await self.write_some(view) if view else 0
 
     async def flush(self) -> None:
-        """Nothing to do: there are no buffers."""
+        """Do nothing: the file has no buffer.  ValueError if it is closed."""
         self._check_open()
 
     async def tell(self) -> int:
-        """The position, in bytes from the start.
+        """Return the position in bytes from the start; see `io.IOBase.tell`.
 
         Raises:
-            OSError: ESPIPE, there is none.
+            OSError: ESPIPE, the file has no position.
+            ValueError: the file is closed.
         """
         async with self._lock:
             self._check_open()
             return self.position()
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move the position; returns it, in bytes from the start.
+        """Move the position; see `io.IOBase.seek`.
 
         Args:
             offset: in bytes.
             whence: os.SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA or SEEK_HOLE; see lseek(2).
 
+        Returns:
+            The position, in bytes from the start.
+
         Raises:
-            OSError: EINVAL, it would be negative; ESPIPE, there is none.
+            OSError: EINVAL, the position would be negative; ESPIPE, the file has none.
+            ValueError: the file is closed.
         """
         offset = operator.index(offset)
         async with self._lock:
@@ -507,10 +544,17 @@ class RawFile(Position, File[bytes]):
             return await self.move_from(offset, whence)
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+        """Change the size of the file; see `io.IOBase.truncate`.  The position does not move.
+
+        Args:
+            size: in bytes; None for the position.
+
+        Returns:
+            The size in bytes.
 
         Raises:
             OSError: as from ftruncate(2).
+            ValueError: the file is closed.
             io.UnsupportedOperation: the file is not open for writing.
         """
         async with self._lock:

@@ -1,6 +1,6 @@
 """`BufferedReader`: reading through the buffer.
 
-What a read needs is collected and, if it is cancelled or fails in the middle, put back for the next one.
+A read collects its parts.  If it is cancelled or fails in the middle, it puts them back for the next read.
 """
 
 import operator
@@ -8,26 +8,26 @@ from typing import Any
 
 from .base import space_of
 from .buffered import BufferedFile
-from .hot import iterated
+from .line_reader import iterated
 
 
 @iterated
 class BufferedReader(BufferedFile):
     """A file that is read; see `io.BufferedReader`.
 
-    Reads return all that was asked for, unless the file ends first.
+    A read returns the full size, unless the file ends first.
     """
 
     async def writable(self) -> bool:
-        """Whether it may be written."""
+        """Return False: the file may not be written."""
         return False
 
     async def flush(self) -> None:
-        """Nothing to do: nothing is written, and what is read ahead stays."""
+        """Do nothing: the file has nothing to write, and the bytes read ahead stay.  ValueError if it is closed."""
         self._check_open()
 
     def _take(self, count: int) -> bytes:
-        """The next count bytes of what is read ahead."""
+        """Return the next count bytes of those read ahead."""
         end = self._pos + count
         data = bytes(self._buffer[self._pos : end])
         self._pos = end
@@ -35,24 +35,24 @@ class BufferedReader(BufferedFile):
         return data
 
     def _take_ahead(self) -> bytes:
-        """All that is read ahead."""
+        """Return all bytes read ahead."""
         data = bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
         self._pos += len(data)
         return data
 
     async def _fill(self) -> int:
-        """Read ahead once more; returns how many bytes came."""
+        """Read ahead once more; return the number of bytes that came."""
         start = max(self._read_end, 0)
-        data = await self._bottom().read_some(self._window - start)
+        data = await self._bottom().read_some(self._read_ahead_bytes - start)
         if data:
             self._buffer = bytes(self._buffer[:start]) + data if start else data
             self._read_end = self._raw_pos = start + len(data)
-            if self._adapts and not start and len(data) == self._window:
-                self._window = min(2 * self._window, self._size)
+            if self._adapts and not start and len(data) == self._read_ahead_bytes:
+                self._read_ahead_bytes = min(2 * self._read_ahead_bytes, self._buffer_size_bytes)
         return len(data)
 
     async def _write_first(self) -> None:
-        """If this fails, what is to be written stays in the buffer; so nothing may be put back into that afterwards."""
+        """Write the buffered data.  If this fails, the data stays in the buffer, so nothing may be put back into it."""
         if self._writable:
             await self._flush()
 
@@ -62,7 +62,12 @@ class BufferedReader(BufferedFile):
         self._forget_ahead()
 
     async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
-        """`read`, where the buffer alone will not do; what was begun comes first."""
+        """Read, as `read`, where the buffer alone cannot answer.
+
+        Args:
+            size: the number of bytes; -1 or None reads to the end of the file.
+            begun: the first bytes, which were read already, or None.
+        """
         size = -1 if size is None else operator.index(size)
         if size < -1:
             raise ValueError("read length must be non-negative or -1")
@@ -91,7 +96,7 @@ class BufferedReader(BufferedFile):
         return held + data if held else data
 
     async def _read(self, size: int, begun: bytes | None) -> bytes:
-        """More than is read ahead; what was begun is the first part of it."""
+        """Return more bytes than are read ahead, those in begun first."""
         await self._write_first()
         held = begun or self._take_ahead()
         parts = [held] if held else []
@@ -107,10 +112,10 @@ class BufferedReader(BufferedFile):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _read_blocks(self, parts: list[bytes], missing: int) -> int:
-        """Read whole blocks beside the buffer; returns what is missing of the last one, 0 at the end of the file."""
+        """Read whole blocks past the buffer; return the number of bytes missing then, 0 at the end of the file."""
         raw = self._bottom()
         while True:
-            blocks = missing - missing % self._window
+            blocks = missing - missing % self._read_ahead_bytes
             if not blocks:
                 return missing
             data = await raw.read_some(blocks)
@@ -122,7 +127,7 @@ class BufferedReader(BufferedFile):
     async def _read_rest(self, parts: list[bytes], missing: int) -> None:
         """Read less than a block, through the buffer."""
         self._buffer, self._pos, self._raw_pos, self._read_end = b"", 0, 0, 0
-        while self._read_end < self._window:
+        while self._read_end < self._read_ahead_bytes:
             count = await self._fill()
             taken = min(count, missing)
             parts.append(bytes(self._buffer[self._pos : self._pos + taken]))
@@ -132,13 +137,25 @@ class BufferedReader(BufferedFile):
                 return
 
     async def read1(self, size: int = -1, /) -> bytes:
-        """Read at most size bytes with at most one read of the raw file; -1 for the size of the buffer."""
+        """Read with at most one read of the raw file; see `io.BufferedReader.read1`.
+
+        Args:
+            size: the largest number of bytes; -1 for the size of the buffer.
+
+        Returns:
+            The bytes; b"" at the end of the file.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
+        """
         size = operator.index(size)
         async with self._lock:
             self._pause()
             self._check_readable("read1")
             if size < 0:
-                size = self._size
+                size = self._buffer_size_bytes
             if not size:
                 return b""
             await self._yield_if_spent()
@@ -149,10 +166,17 @@ class BufferedReader(BufferedFile):
             return await self._bottom().read_some(size)
 
     async def peek(self, size: int = 0, /) -> bytes:
-        """What is read ahead, or after one read will be; the position stays.
+        """Return the bytes read ahead, after one read if there are none; see `io.BufferedReader.peek`.
+
+        The position does not move.
 
         Args:
-            size: of no consequence.
+            size: has no effect.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
         """
         operator.index(size)
         async with self._lock:
@@ -168,14 +192,24 @@ class BufferedReader(BufferedFile):
             return bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
 
     async def readinto(self, buffer: Any, /) -> int:
-        """Read into a writable buffer until it is full or the file ends; returns the number of bytes.
+        """Read into a buffer until it is full or the file ends; see `io.BufferedReader.readinto`.
 
-        It must stay as it is until this returns: the kernel may write into it.
+        Args:
+            buffer: a writable buffer in one piece.  It must not change until the call returns, because the kernel may
+                write into it.
+
+        Returns:
+            The number of bytes.
+
+        Raises:
+            OSError: as from read(2).
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file is not open for reading.
         """
         return await self._read_into(space_of(buffer), at_most_once=False)
 
     async def readinto1(self, buffer: Any, /) -> int:
-        """The same with at most one read of the raw file."""
+        """Read into a buffer with at most one read of the raw file; see `io.BufferedReader.readinto1`."""
         return await self._read_into(space_of(buffer, "readinto1"), at_most_once=True)
 
     async def _read_into(self, target: memoryview, at_most_once: bool) -> int:
@@ -205,7 +239,7 @@ class BufferedReader(BufferedFile):
             return filled
 
     async def _read_once_into(self, target: memoryview, may_fill: bool) -> int:
-        if len(target) > self._window:
+        if len(target) > self._read_ahead_bytes:
             return await self._bottom().read_some_into(target)
         if not may_fill or not await self._fill():
             return 0
@@ -215,11 +249,11 @@ class BufferedReader(BufferedFile):
         return count
 
     async def readall(self) -> bytes:
-        """Read to the end of the file."""
+        """Read to the end of the file; see `read`."""
         return await self.read()
 
     async def readline_slowly(self, size: int | None) -> bytes:
-        """`readline`, where the buffer alone will not do."""
+        """Read a line, as `readline`, where the buffer alone cannot answer."""
         limit = -1 if size is None else operator.index(size)
         async with self._lock:
             self._pause()
@@ -256,7 +290,7 @@ class BufferedReader(BufferedFile):
             raise
 
     def _end_of_line(self, limit: int) -> int:
-        """The end of a line, or of limit bytes, in what is read ahead; 0 if there is neither."""
+        """Return the place in the buffer where the line, or limit bytes, end; 0 if neither ends there."""
         stop = self._pos + self._ahead()
         if 0 <= limit <= stop - self._pos:
             stop = self._pos + limit

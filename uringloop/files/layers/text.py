@@ -1,4 +1,4 @@
-"""`TextFile`: text over a buffered file, as `io.TextIOWrapper` is.
+"""`TextFile`: text over a buffered file, as `io.TextIOWrapper`.
 
 from the file:  buffer.read1 -> the decoder -> chars[used:] -> read, readline, iteration; see `DecodingFile`
 to the file:    write -> the encoder -> _pending -> buffer.write
@@ -16,24 +16,23 @@ from .base import File
 from .buffered import BufferedFile
 from .cookie import Cookie, find
 from .decoding import CHUNK_BYTES, DecodingFile
-from .hot import iterated
+from .line_reader import iterated
 from .raw import RawFile
 
 
 @iterated
 class TextFile(DecodingFile):
-    """A text file.  Made by `uringloop.files.open`.
+    """A text file; `uringloop.files.open` makes it.
 
     Args:
-        loop: in which it is used.
-        buffer: the file below.
-        encoding: such as "utf-8"; as `resolve` gives it.
-        errors: such as "strict".
+        loop: the event loop of the file.
+        buffer: the buffered file below.
+        encoding: the encoding's name, such as "utf-8"; see `resolve`.
+        errors: the error handler's name, such as "strict".
         newline: None, "", "\\n", "\\r" or "\\r\\n"; see `open`.
-        line_buffering: flush after each write that has a newline in it.
-        write_through: hand every write to the buffer at once.
-        mode: as it was given to `open`.
-        position: of the buffer, None if it has none.
+        line_buffering: whether to flush after each write that has a newline in it.
+        mode: the mode as `open` was given it.
+        write_through: whether to hand every write to the buffered file at once.
     """
 
     def __init__(
@@ -88,26 +87,26 @@ class TextFile(DecodingFile):
     def _bottom(self) -> RawFile:
         return self._below().raw
 
-    # What it is
+    # Attributes
 
     @property
     def buffer(self) -> BufferedFile:
-        """The file below."""
+        """The buffered file below.  ValueError if it was detached."""
         return self._below()
 
     @property
     def encoding(self) -> str:
-        """Of the text."""
+        """The encoding's name."""
         return self._encoding
 
     @property
     def errors(self) -> str:
-        """What becomes of what cannot be decoded or encoded, such as "strict"."""
+        """The name of the error handler for text that cannot be decoded or encoded, such as "strict"."""
         return self._errors
 
     @property
     def newlines(self) -> str | tuple[str, ...] | None:
-        """The kinds of newlines that were read so far, if they are translated or recognized."""
+        """The kinds of newlines read so far, None if newlines are neither translated nor recognized."""
         newlines: str | tuple[str, ...] | None = getattr(self._decoder, "newlines", None)
         return newlines
 
@@ -123,16 +122,16 @@ class TextFile(DecodingFile):
 
     @property
     def mode(self) -> str:
-        """As it was given to `open`."""
+        """The mode as `open` was given it."""
         return self._mode
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or is about to be."""
+        """Whether the file is closed, or about to be."""
         return super().closed or self._below().closed
 
     def fileno(self) -> int:
-        """The descriptor.  Its position in the kernel is kept right from now on.
+        """Return the descriptor.  From now on the file keeps the descriptor's position in the kernel right.
 
         Raises:
             ValueError: the file is closed.
@@ -140,19 +139,19 @@ class TextFile(DecodingFile):
         return self._below().fileno()
 
     async def readable(self) -> bool:  # type: ignore[override]  # as aiofiles, which has it awaited of text alone
-        """Whether it may be read."""
+        """Return whether the file may be read."""
         return self._below().readable()
 
     async def writable(self) -> bool:
-        """Whether it may be written."""
+        """Return whether the file may be written."""
         return await self._below().writable()
 
     async def seekable(self) -> bool:
-        """Whether it has a position that can be moved."""
+        """Return whether the file has a position that can be moved."""
         return await self._below().seekable()
 
     async def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether the file is a terminal."""
         return await self._below().isatty()
 
     def _description(self) -> str:
@@ -166,11 +165,14 @@ class TextFile(DecodingFile):
     # Writing
 
     async def write(self, text: str, /) -> int:
-        """Write text; returns the number of characters.
+        """Write text; see `io.TextIOBase.write`.
+
+        Returns:
+            The number of characters.
 
         Raises:
             OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE.
-            TypeError: it is not a string.
+            TypeError: text is not a string.
             UnicodeEncodeError: the encoding has no such character.
             ValueError: the file is closed.
             io.UnsupportedOperation: the file is not open for writing.
@@ -203,7 +205,7 @@ class TextFile(DecodingFile):
             return count
 
     async def _write_pending(self) -> None:
-        """Hand what is encoded to the buffer."""
+        """Hand the encoded text to the buffered file."""
         if self._pending:
             await self._yield_if_spent()
             data = b"".join(self._pending)
@@ -225,10 +227,11 @@ class TextFile(DecodingFile):
         await self._below().flush()
 
     async def flush(self) -> None:
-        """Hand what is buffered to the kernel.
+        """Hand the buffered text to the kernel; see `io.IOBase.flush`.
 
         Raises:
-            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; what could not be written stays buffered.
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; the rest of the text stays buffered.
+            ValueError: the file is closed.
         """
         async with self._lock:
             self._pause()
@@ -238,11 +241,12 @@ class TextFile(DecodingFile):
     # The position
 
     async def tell(self) -> int:
-        """The position, as a number for `seek` to come back to it.
+        """Return the position as a number for `seek`; see `io.TextIOBase.tell`.
 
         Raises:
             OSError: the file is being iterated over.
-            io.UnsupportedOperation: there is no position.
+            ValueError: the file is closed.
+            io.UnsupportedOperation: the file has no position.
         """
         async with self._lock:
             self._pause()
@@ -268,18 +272,18 @@ class TextFile(DecodingFile):
         return find(self._decoder, position, flags, data, self.used, self._bytes_per_char).pack()
 
     async def seek(self, cookie: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move the position.
+        """Move the position; see `io.TextIOBase.seek`.
 
         Args:
-            cookie: 0, or what `tell` returned.
-            whence: os.SEEK_SET; with 0 also SEEK_CUR, which stays, or SEEK_END.
+            cookie: 0, or a number that `tell` returned.
+            whence: os.SEEK_SET; with the cookie 0 also SEEK_CUR, which does not move, or SEEK_END.
 
         Returns:
-            The position.
+            The position as a number for `seek`.
 
         Raises:
-            ValueError: another whence, or a negative number.
-            io.UnsupportedOperation: another offset, or there is no position.
+            ValueError: another whence, a negative cookie, or the file is closed.
+            io.UnsupportedOperation: another cookie with SEEK_CUR or SEEK_END, or the file has no position.
         """
         async with self._lock:
             self._pause()
@@ -342,10 +346,17 @@ class TextFile(DecodingFile):
                 self._encoder.setstate(0)
 
     async def truncate(self, size: int | None = None, /) -> int:
-        """Make the file size bytes long, by default up to the position, which does not move; returns the size.
+        """Change the size of the file; see `io.IOBase.truncate`.  The position does not move.
+
+        Args:
+            size: in bytes; None for the position.
+
+        Returns:
+            The size in bytes.
 
         Raises:
             OSError: as from ftruncate(2).
+            ValueError: the file is closed.
             io.UnsupportedOperation: the file is not open for writing.
         """
         async with self._lock:
@@ -363,16 +374,21 @@ class TextFile(DecodingFile):
         line_buffering: bool | None = None,
         write_through: bool | None = None,
     ) -> None:
-        """Change how text is written, or before the first read also how it is read; flushes.
+        """Flush, and change the settings of the file; see `io.TextIOWrapper.reconfigure`.
+
+        After the first read, encoding, errors and newline of a file that may be read stay as they are.
 
         Args:
-            encoding: and the others as `open` takes them; None and ... leave them as they are.
-            errors: "strict" if only the encoding is given.
-            newline: see there.
-            line_buffering: see there.
-            write_through: see there.
+            encoding: the encoding's name; None for no change.
+            errors: the error handler's name; None for no change, or for "strict" if an encoding is given.
+            newline: see `open`; ... for no change.
+            line_buffering: whether to flush after each write that has a newline in it; None for no change.
+            write_through: whether to hand every write to the buffered file at once; None for no change.
 
         Raises:
+            LookupError: there is no such encoding, or it is not one of text.
+            OSError: as from write(2).
+            ValueError: the file is closed.
             io.UnsupportedOperation: text was read already.
         """
         changes = encoding is not None or errors is not None or newline is not ...
@@ -397,9 +413,12 @@ class TextFile(DecodingFile):
                 self._write_through = bool(write_through)
 
     def detach(self) -> io.BufferedReader | io.BufferedWriter | io.BufferedRandom:
-        """The buffered file, from now on on its own, as one of the standard library: it is for others than the loop.
+        """Separate the buffered file from this one; see `io.TextIOBase.detach`.
 
-        What is encoded is written first, which may block: `flush` does not.
+        This call blocks while it writes the encoded text; `flush` does not block.
+
+        Returns:
+            The buffered file as one of the standard library, for use without the loop.
 
         Raises:
             OSError: as from write(2); nothing is detached.
@@ -442,11 +461,16 @@ class TextFile(DecodingFile):
 
 
 def resolve(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:
-    """The encoding and error handler that `open` takes for these.
+    """Return the names of the encoding and the error handler that `open` takes for these arguments.
+
+    Args:
+        encoding: the encoding's name, None for the locale's.
+        errors: the error handler's name, None for "strict".
+        newline: None, "", "\\n", "\\r" or "\\r\\n".
 
     Raises:
         LookupError: there is no such encoding, or it is not one of text.
-        TypeError, ValueError: what the built-in raises for wrong arguments.
+        TypeError, ValueError: as from the built-in `open` for wrong arguments.
     """
     with io.TextIOWrapper(io.BytesIO(), encoding, errors, newline) as probe:
         return str(probe.encoding), str(probe.errors)

@@ -1,10 +1,10 @@
 """Calls on files of the standard library, in threads: one at a time on each file, in the order in which they were made.
 
-Those files are not made for several threads: two calls on a text file at once lose lines.
+Those files do not bear several threads: two calls on a text file at once lose lines.
 
-A call that is cancelled returns at once, and its thread goes on; the next call on the file waits for that.  A pipe, a
-terminal or a socket may keep a thread for ever.  The program waits for an executor's threads when it ends, so calls on
-such files have threads of their own, for which it does not, unless the caller chose an executor.
+A cancelled call returns at once, and its thread goes on; the next call on the file waits for that thread.  A pipe, a
+terminal or a socket may keep a thread for ever, and the end of the program waits for an executor's threads.  So calls
+on such files get threads that it does not wait for, unless the caller chose an executor.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
-from .hot import Lock
+from .lock import Lock
 
 _T = TypeVar("_T")
 
-#: A thread that has nothing to do for so long ends.
+#: An idle thread ends after this time.
 _IDLE_SECONDS = 10.0
 
 
 def may_wait_for_ever(mode: int) -> bool:
-    """Whether reading or writing a file with this st_mode may wait for another process or a person."""
+    """Return whether a read or write of a file with this st_mode may wait for another process or a person."""
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
 class Turns:
-    """Whose turn it is on one file: a lock for each loop that uses it, since standard streams belong to no loop."""
+    """The turns on one file: a lock for each loop that uses the file, because standard streams belong to no loop."""
 
     def __init__(self) -> None:
         self._locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lock] = weakref.WeakKeyDictionary()
 
     def lock(self, loop: asyncio.AbstractEventLoop) -> Lock:
-        """The lock of a loop."""
+        """Return the lock of a loop."""
         try:
             return self._locks[loop]
         except KeyError:
@@ -55,15 +55,23 @@ async def call_in_turn(
     *,
     droppable: bool = True,
 ) -> _T:
-    """Call a function of a file in a thread when it is its turn; returns what it returns.
+    """Call a function of a file in a thread, after the calls on the file that were made before.
 
     Args:
-        turns: of the file.
-        loop: the running one.
-        executor: whose thread it is, None for the loop's own or, where that may last for ever, one for this call.
-        file: of `io`.
-        function: called without arguments.
-        droppable: do not call it any more if this is cancelled before a thread is free.
+        turns: the turns on the file.
+        loop: the running event loop.
+        executor: provides the thread.  None means the loop's own executor, or a thread for this call if the file may
+            keep it for ever.
+        file: a file of `io`.
+        function: takes no arguments.
+        droppable: whether a cancel before a thread is free prevents the call.
+
+    Returns:
+        The function's result.
+
+    Raises:
+        asyncio.CancelledError: at once; a thread that has begun goes on.
+        BaseException: the function's own exceptions.
     """
     lock = turns.lock(loop)
     await lock.acquire()
@@ -75,7 +83,7 @@ async def call_in_turn(
         raise
     future.add_done_callback(functools.partial(_end, lock))
     try:
-        # The future itself stays uncancelled: it tells when the thread has ended.
+        # Do not cancel the future itself: it tells when the thread has ended.
         await asyncio.wait((future,))
     except asyncio.CancelledError:
         call.is_dropped = droppable
@@ -94,19 +102,19 @@ def _started(
 
 def _end(lock: Lock, future: "asyncio.Future[Any]") -> None:
     if not future.cancelled():
-        # Looked at, so that asyncio does not report it as never retrieved.
+        # Retrieve the exception, so that asyncio does not report it.
         future.exception()
     lock.release()
 
 
 def _keeps_thread(file: Any) -> bool:
-    with contextlib.suppress(Exception):  # it may be any object, in memory or made for a test
+    with contextlib.suppress(Exception):  # the file may be any object, in memory or made for a test
         return may_wait_for_ever(os.fstat(file.fileno()).st_mode)
     return False
 
 
 class _Call:
-    """A function to be called in a thread, unless it is dropped before."""
+    """A function for a thread to call, unless it is dropped before."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
@@ -117,14 +125,14 @@ class _Call:
 
 
 class UnjoinedThreads:
-    """Threads that the program does not wait for when it ends; as many as there are calls at a time."""
+    """Threads that the end of the program does not wait for; as many as there are calls at a time."""
 
     def __init__(self) -> None:
         self._idle: list[queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]] = []
         os.register_at_fork(after_in_child=self._idle.clear)
 
     def submit(self, function: Callable[[], _T]) -> "Future[_T]":
-        """Call a function in a thread."""
+        """Call a function in a thread; return the future of its result."""
         future: Future[_T] = Future()
         try:
             jobs = self._idle.pop()
@@ -139,12 +147,12 @@ class UnjoinedThreads:
             try:
                 future, function = jobs.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                with contextlib.suppress(ValueError):  # somebody has just taken it, and puts a job in
+                with contextlib.suppress(ValueError):  # `submit` has just taken it, and puts a job in
                     self._idle.remove(jobs)
                     return
                 continue
             _run(future, function)
-            # Nothing of the last call is held while this waits.
+            # Hold nothing of the last call while this thread waits.
             del future, function
             self._idle.append(jobs)
 

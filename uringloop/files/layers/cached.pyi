@@ -1,6 +1,6 @@
 from typing import Any
 
-from ..ring import Descriptor
+from ...ring import Descriptor
 
 def read_now(fd: int, size_bytes: int, offset: int) -> bytes | None: ...
 def read_into_now(fd: int, buffer: Any, offset: int) -> int | None: ...

@@ -1,13 +1,47 @@
-# `Call`: what a method of a file returns, to be awaited.  Part of hot.pyx.
-#
-# What `await` takes from a call that is over is the value of a StopIteration.  One is kept for all of them, because
-# making one each time would take longer than all the rest.
+"""`FileCall`: the coroutine that a file's method returns.
+
+Nothing happens before it is awaited.  Then its owner answers at once whatever its buffer or the page cache can answer.
+For everything else the owner makes a coroutine of a Python class, and the call forwards to it.
+
+`await` takes the value of a finished call from a StopIteration.  All calls share one, because making one for each call
+would take longer than all the rest.
+"""
+
+from collections.abc import Coroutine
+from inspect import CO_COROUTINE
+from types import CoroutineType
+from warnings import warn
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_NEXT
+    PySendResult PyIter_Send(PyObject *iterator, PyObject *value, PyObject **result)
+    PyObject *Py_None
+
+cdef tuple NAMES = (
+    "read",
+    "readline",
+    "seek",
+    "write",
+    "__anext__",
+    "__aenter__",
+    "close",
+    "__aexit__",
+    "Lock.__aenter__",
+    "Lock.__aexit__",
+)
 
 cdef extern from *:
     """
-    static PyObject *spare_stop;
+    static PyObject *kept_stop;
 
-    /* The spare one keeps its value until the next call: nothing large, and nothing that must be dropped in time. */
+    /* The kept StopIteration holds its value until the next call.  So it takes nothing large, and nothing whose end has
+     * effects. */
     static int may_be_kept(PyObject *value)
     {
         if (PyBytes_CheckExact(value))
@@ -17,7 +51,7 @@ cdef extern from *:
         return value == Py_None || PyLong_CheckExact(value);
     }
 
-    /* Raises StopIteration(value), without the traceback that Cython would add. */
+    /* Raise StopIteration(value), without the traceback that Cython would add. */
     static void raise_stop(PyObject *value)
     {
         PyStopIterationObject *stop;
@@ -28,9 +62,9 @@ cdef extern from *:
             Py_XDECREF(once);
             return;
         }
-        /* Taken while it is in use: what is freed here may run Python, and end another call. */
-        stop = (PyStopIterationObject *)spare_stop;
-        spare_stop = NULL;
+        /* Take it while it is in use: freeing the old value may run Python, which may end another call. */
+        stop = (PyStopIterationObject *)kept_stop;
+        kept_stop = NULL;
         if (stop != NULL && Py_REFCNT(stop) == 1) {
             /* The traceback is that of the last catch. */
             Py_CLEAR(stop->traceback);
@@ -39,89 +73,89 @@ cdef extern from *:
         if (stop != NULL && Py_REFCNT(stop) == 1) {
             Py_XSETREF(stop->value, Py_NewRef(value));
         } else {
-            /* The last one is still referred to. */
+            /* Something still refers to the last one. */
             Py_XDECREF(stop);
             stop = (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value);
             if (stop == NULL)
                 return;
         }
-        /* Not PyErr_SetObject: it makes what is being handled the context, and so keeps that and its frames. */
+        /* PyErr_SetObject would set the exception in handling as the context, and so keep it and its frames. */
     #if PY_VERSION_HEX >= 0x030C0000
         PyErr_SetRaisedException(Py_NewRef(stop));
     #else
         PyErr_Restore(Py_NewRef(PyExc_StopIteration), Py_NewRef(stop), NULL);
     #endif
-        if (spare_stop == NULL)
-            spare_stop = (PyObject *)stop;
+        if (kept_stop == NULL)
+            kept_stop = (PyObject *)stop;
         else
             Py_DECREF(stop);
     }
 
-    /* Python's own way to tell a coroutine function; a compiled function's code object is there to be looked at only. */
+    /* Python tells a coroutine function by its code object.  That of a compiled function is for inspection only. */
     #define set_code(function, code) Py_XSETREF(((__pyx_CyFunctionObject *)(function))->func_code, Py_NewRef(code))
 
     static void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
-
-    static void take_anext(PyTypeObject *type, PyTypeObject *base)
-    {
-        type->tp_as_async->am_anext = base->tp_as_async->am_anext;
-    }
     """
     void raise_stop(value)
     void set_code(object function, object code)
     void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL)
-    void take_anext(PyTypeObject *type, PyTypeObject *base)
+
+
+cdef class CallOwner:
+    """The base of everything whose methods return a `FileCall`."""
+
+    cdef answer(self, FileCall call):
+        """Return the result of a call if it is there at once.  Else set `call.running` and return the call."""
+        raise NotImplementedError
 
 
 @cython.freelist(32)
-cdef class Call:
+cdef class FileCall:
     """A coroutine of a file's method.
 
     Attributes:
-        file: whose method it is; None as soon as it is awaited.
-        first: and second: its arguments.
+        kind: the method.
+        owner: the object whose method it is; None as soon as the call is awaited.
+        first: the first argument.
+        second: the second argument.
         running: the coroutine that does what cannot be done at once.
     """
 
-    cdef Kind kind
-    cdef object file, first, second
-    cdef object running
-
     @property
     def __class__(self):
-        """The class of Python's coroutines, for who asks by isinstance; `inspect.iscoroutine` does."""
+        """The class of Python's coroutines, for `isinstance`; `inspect.iscoroutine` uses that."""
         return CoroutineType
 
     @property
     def __name__(self):
-        """Of the method."""
+        """The method's name."""
         return NAMES[self.kind]
 
     @property
     def __qualname__(self):
-        """The same."""
+        """The method's name."""
         return NAMES[self.kind]
 
     # See `types.CoroutineType`, and `inspect.getcoroutinestate`.
 
     @property
     def cr_await(self):
-        """What it waits for."""
+        """The awaitable that the call waits for, or None."""
         return self.running
 
     @property
     def cr_code(self):
-        """Of the coroutine that is running; else of one that stands for it."""
+        """The code of the running coroutine; without one, that of a stand-in."""
         if self.running is None:
             return stand_in.__code__.replace(co_name=NAMES[self.kind], co_qualname=NAMES[self.kind])
         return self.running.cr_code
 
     @property
     def cr_frame(self):
-        """The same; None when it is over."""
+        """The frame of the running coroutine; without one, that of a stand-in; None after the end."""
         if self.running is not None:
             return self.running.cr_frame
-        if self.file is None:
+        if self.owner is None:
             return None
         coroutine = stand_in()
         frame = coroutine.cr_frame
@@ -130,17 +164,17 @@ cdef class Call:
 
     @property
     def cr_origin(self):
-        """Not tracked."""
+        """None: the origin is not tracked."""
         return None
 
     @property
     def cr_running(self):
-        """Whether it is executing."""
+        """Whether the call executes."""
         return self.running is not None and self.running.cr_running
 
     @property
     def cr_suspended(self):
-        """Whether it waits."""
+        """Whether the call waits."""
         return self.running is not None and not self.running.cr_running
 
     def __await__(self):
@@ -155,15 +189,15 @@ cdef class Call:
         raise NotImplementedError  # replaced below
 
     def send(self, value, /):
-        """See `coroutine.send`."""
+        """Run to the next suspension; see `coroutine.send`."""
         if self.running is None:
             return next(self)
         return self.forward(self.running.send, value)
 
     def throw(self, *exception):
-        """See `coroutine.throw`."""
+        """Raise an exception where the call is suspended; see `coroutine.throw`."""
         if self.running is None:
-            self.file = None
+            self.owner = None
             raise exception[0] if len(exception) < 2 or exception[1] is None else exception[1]
         return self.forward(self.running.throw, *exception)
 
@@ -175,66 +209,46 @@ cdef class Call:
             raise
 
     def close(self):
-        """See `coroutine.close`."""
-        self.file = None
+        """Raise GeneratorExit where the call is suspended; see `coroutine.close`."""
+        self.owner = None
         if self.running is not None and self.running.cr_running:
             raise ValueError("coroutine already executing")
         running, self.running = self.running, None
         if running is not None:
             running.close()
 
-    cdef answer(self):
-        """What there is to answer at once; else MISS, and there is a coroutine running."""
-        file, self.file = self.file, None
-        if self.kind == READ:
-            return (<Window>file).read_here(self)
-        if self.kind == NEXT_LINE:
-            return (<Lines>file).next_here(self)
-        if self.kind == SEEK:
-            return (<Window>file).seek_here(self)
-        if self.kind == WRITE:
-            return (<Window>file).write_here(self)
-        if self.kind == READLINE:
-            return (<Window>file).readline_here(self)
-        if self.kind == OPEN:
-            return (<Context>file).open_here(self)
-        if self.kind == CLOSE:
-            return (<Window>file).close_here(self)
-        if self.kind == EXIT:
-            return (<Context>file).close_here(self)
-        if self.kind == LOCK:
-            return (<Lock>file).lock_here(self)
-        (<Lock>file).release()
-        return None
-
 
 @cython.final
-cdef class Owed(Call):
-    """A call that warns if it was never awaited, as any coroutine does.  `async for` is sure to await, and has no time."""
+cdef class OwedCall(FileCall):
+    """A call that warns if it is never awaited, as any coroutine does.  `async for` is sure to await, and has no time."""
 
     def __dealloc__(self):
-        # The file is still there, because its own deallocation does not come here.
-        if self.file is not None:
+        # The owner is still there, because FileCall's own deallocation comes later.
+        if self.owner is not None:
             warn(f"coroutine {self.__name__!r} was never awaited", RuntimeWarning, stacklevel=1)
 
 
-cdef inline Call call(file, Kind kind, first=None, second=None):
-    cdef Call self = Owed.__new__(Owed)
+cdef FileCall make_call(CallOwner owner, CallKind kind, first, second):
+    """Return a call of a method with two arguments, None for those that the method does not have."""
+    cdef FileCall self = OwedCall.__new__(OwedCall)
     self.kind = kind
-    self.file = file
+    self.owner = owner
     self.first = first
     self.second = second
     return self
 
 
 cdef PyObject *next_of_call(PyObject *raw) except? NULL:
-    cdef Call self = <Call>raw
+    cdef FileCall self = <FileCall>raw
     cdef PyObject *result = NULL
+    cdef CallOwner owner
     if self.running is None:
-        if self.file is None:
+        owner = self.owner
+        if owner is None:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        value = self.answer()
-        if value is not MISS:
+        self.owner = None
+        value = owner.answer(self)
+        if value is not self:
             raise_stop(value)
             return NULL
     running = self.running  # a `close` within drops the attribute
@@ -250,15 +264,15 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
 
 
 def looks_async(*functions):
-    """Have functions that return calls pass for coroutine functions: `inspect.iscoroutinefunction` tells them so."""
+    """Have functions that return calls pass for coroutine functions, as `inspect.iscoroutinefunction` tells them."""
     for function in functions:
         set_code(function, function.__code__.replace(co_flags=function.__code__.co_flags | CO_COROUTINE))
 
 
-# Of Python, and so of its type.
+# A function of Python, so that its coroutine is of Python's type.
 code_of_stand_in = {}
 exec(compile("async def stand_in(): pass", __file__, "exec"), code_of_stand_in)
 cdef object stand_in = code_of_stand_in.pop("stand_in")
-set_next(<PyTypeObject *>Call, next_of_call)
-set_next(<PyTypeObject *>Owed, next_of_call)
-Coroutine.register(Call)
+set_next(<PyTypeObject *>FileCall, next_of_call)
+set_next(<PyTypeObject *>OwedCall, next_of_call)
+Coroutine.register(FileCall)

@@ -1,0 +1,12 @@
+from .call cimport FileCall
+from .file_base cimport FileBase
+
+
+cdef class LineReader(FileBase):
+    pass
+
+
+cdef class DecodedLines(LineReader):
+    cdef public str chars
+    cdef public Py_ssize_t used
+    cdef public bint iterating
