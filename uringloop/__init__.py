@@ -3,36 +3,71 @@
     import uringloop
     uringloop.run(main())
 
-Where io_uring is refused importing this does not fail: `is_available()` is False and making a loop raises
+Each name is loaded when it is first asked for, so importing the package alone loads no event loop and no asyncio.
+
+Where io_uring is refused the import does not fail: `is_available()` is False, and making a loop raises
 `RingUnavailableError`, which says why and what to do.  Only a checkout that was not built is refused.
 """
 
-from typing import TYPE_CHECKING
-
-try:
-    from . import policy
-    from .loop import EventLoop
-    from .policy import install, new_event_loop, run
-    from .ring import RingUnavailableError, is_available
-except ModuleNotFoundError as error:
-    if error.name is None or not error.name.startswith("uringloop."):
-        raise
-    raise ImportError(
-        f"{__path__[0]} has no {error.name} built for this Python: install it, in a checkout with "
-        "`python -m pip install -e .`",
-        name=error.name,
-    ) from None
+from importlib import import_module
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 __all__ = ["EventLoop", "RingUnavailableError", "install", "is_available", "new_event_loop", "run"]
 
 if TYPE_CHECKING:
+    from .loop import EventLoop
     from .policy import EventLoopPolicy as EventLoopPolicy
-else:
+    from .policy import install, new_event_loop, run
+    from .ring import RingUnavailableError, is_available
 
-    def __getattr__(name: str) -> type:
-        """What `policy` makes when it is asked for."""
-        if name == "EventLoopPolicy":
-            return policy.EventLoopPolicy
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+#: The module that has a name.
+_HOMES = {
+    "EventLoop": "loop",
+    "EventLoopPolicy": "policy",
+    "RingUnavailableError": "ring",
+    "install": "policy",
+    "is_available": "ring",
+    "new_event_loop": "policy",
+    "run": "policy",
+}
+#: The modules that are attributes without an import of their own.
+_MODULES = {"loop", "operations", "policy", "ring"}
+
+
+def _not_built(module: str) -> ImportError:
+    return ImportError(
+        f"{__path__[0]} has no {module} built for this Python: install it, in a checkout with "
+        "`python -m pip install -e .`",
+        name=module,
+    )
+
+
+def _load(module: str) -> Any:
+    try:
+        return import_module(f".{module}", __name__)
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(f"{__name__}."):
+            raise
+        raise _not_built(error.name) from None
+
+
+if PathFinder.find_spec(f"{__name__}.scheduler", __path__) is None:
+    raise _not_built(f"{__name__}.scheduler")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name, or a module, when it is first asked for."""
+        if name in _MODULES:
+            return _load(name)
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(_load(_HOMES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        """Return the names of the package, also those that are not loaded yet."""
+        return sorted({*globals(), *__all__, *_MODULES})

@@ -1,9 +1,15 @@
-"""What importing a room of the package brings along."""
+"""What importing the package, or a room of it, brings along."""
 
+import pickle
 import subprocess
 import sys
+from collections.abc import Iterable
 
-from .sources import PACKAGE
+import pytest
+
+import uringloop
+
+from .sources import PACKAGE, ROOT
 
 #: Imports the ring below a package that imports nothing itself, and prints what came along.
 SCRIPT = """
@@ -24,3 +30,47 @@ def test_the_ring_brings_no_event_loop_along() -> None:
     rooms = {name.split(".")[1] for name in loaded if name.startswith("uringloop.")}
     assert rooms == {"ring"}
     assert not {"asyncio", "ssl"} & set(loaded)
+
+
+def loaded(*statements: str) -> set[str]:
+    """Return the modules that are loaded after some statements, beside those of an interpreter that ran none."""
+
+    def after(lines: Iterable[str]) -> set[str]:
+        command = [sys.executable, "-c", "\n".join(["import sys", *lines, "print(*sys.modules)"])]
+        finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return set(finished.stdout.split())
+
+    return after(statements) - after([])
+
+
+def test_importing_the_package_loads_nothing_else_of_it() -> None:
+    modules = loaded("import uringloop")
+    assert {name for name in modules if name.startswith("uringloop")} == {"uringloop"}
+    assert not {"asyncio", "dataclasses", "ssl"} & modules
+
+
+def test_asking_whether_a_loop_can_be_made_loads_the_ring_alone() -> None:
+    modules = loaded("import uringloop", "uringloop.is_available()")
+    assert {name.split(".")[1] for name in modules if name.startswith("uringloop.")} == {"ring"}
+    assert not {"asyncio", "ssl"} & modules
+
+
+def test_the_loop_loads_little_beside_asyncio() -> None:
+    """A new name here costs time in every program: let it be imported where it is used, if that is rare."""
+    modules = loaded("import uringloop", "uringloop.EventLoop") - loaded("import asyncio")
+    ours = ("uringloop", "_cffi_backend", "cython_runtime", "_cython")
+    assert {name for name in modules if not name.startswith(ours)} <= {"copy", "dataclasses", "mmap"}
+    assert not {name for name in modules if name.startswith("uringloop.files")}
+
+
+def test_each_public_name_is_there() -> None:
+    names: dict[str, object] = {}
+    exec("from uringloop import *", names)
+    assert names.keys() - {"__builtins__"} == set(uringloop.__all__) <= set(dir(uringloop))
+    assert pickle.loads(pickle.dumps([names[name] for name in uringloop.__all__])) == [
+        getattr(uringloop, name) for name in uringloop.__all__
+    ]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = uringloop.nothing  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from uringloop import nothing  # type: ignore[attr-defined]  # noqa: F401

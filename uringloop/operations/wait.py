@@ -2,7 +2,6 @@
 
 import enum
 import os
-import platform
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from .base import Operation
 _SIGNAL = struct.Struct("=i4xi4xIIi")
 _SIGNAL_BYTES = 128
 #: struct epoll_event, which is packed on x86-64 only.
-_EPOLL_EVENT = struct.Struct("=IQ" if platform.machine() in ("x86_64", "AMD64") else "=I4xQ")
+_EPOLL_EVENT = struct.Struct("=IQ" if os.uname().machine == "x86_64" else "=I4xQ")
 #: struct futex_waitv: the value, the address, flags.
 _FUTEX_WAITV = struct.Struct("=QQI4x")
 _FUTEX2_SIZE_U32 = 2

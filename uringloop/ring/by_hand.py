@@ -88,7 +88,11 @@ OperationType = TypeVar("OperationType", bound=Stageable)
 
 
 class Ring(RingBase):
-    """One io_uring, used by hand; see `RingBase` for the arguments."""
+    """One io_uring, used by hand; see `RingBase` for the arguments.
+
+    Attributes:
+        features: what its kernel offers.
+    """
 
     _dispatcher: Queues | None = None
 
