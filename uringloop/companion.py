@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .ring import (
+    Descriptor,
     Dispatcher,
     LoopRing,
     Opcode,
@@ -51,7 +52,7 @@ class Submitter(Protocol):
     async def submit(self, operation: Operation) -> Any:
         """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
 
-    def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
+    def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """pread(2) into a writable buffer; returns the number of bytes."""
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
@@ -150,9 +151,9 @@ class Companion:
             return operation.outcome()
         return await operation.run(self._loop, self._dispatcher)
 
-    def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
+    def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """pread(2) into a writable buffer; returns the number of bytes."""
-        return read_at(self._loop, self._dispatcher, fd, buffer, offset)
+        return read_at(self._loop, self._dispatcher, file, buffer, offset)
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
         """Run operations of which each begins when the one before has ended well; see `EventLoop.submit_chain`."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from .hooks import PrivateLoop
 from .operations import Chain, Group, Multishot, MultishotIterator, Operation, Results, read_at
-from .ring import Dispatcher, LoopRing, Opcode, SqeFlag
+from .ring import Descriptor, Dispatcher, LoopRing, Opcode, SqeFlag
 
 _LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK | SqeFlag.CQE_SKIP_SUCCESS
 
@@ -54,7 +54,7 @@ class Submitting(PrivateLoop):
             return operation.outcome()
         return await operation.run(self, dispatcher)
 
-    def read_at(self, fd: int, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
+    def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """pread(2) into a writable buffer, in the ring; returns the number of bytes; cheaper than `submit`.
 
         Raises:
@@ -62,7 +62,7 @@ class Submitting(PrivateLoop):
             RuntimeError: the loop is closed.
             asyncio.CancelledError: after the kernel is done with the buffer.
         """
-        return read_at(self, self._dispatcher, fd, buffer, offset)
+        return read_at(self, self._dispatcher, file, buffer, offset)
 
     @overload
     async def submit_many(

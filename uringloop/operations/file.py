@@ -166,7 +166,9 @@ class Read(_Transfer):
         super().__init__(file, Pin(buffer, writable=True), offset, start_bytes, flags)
 
 
-async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: int, buffer: Any, offset: int) -> int:
+async def read_at(
+    loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, file: int | Descriptor, buffer: Any, offset: int
+) -> int:
     """Read as `Read` does, but in compiled code, for reads by the thousand.
 
     Returns:
@@ -176,7 +178,7 @@ async def read_at(loop: asyncio.AbstractEventLoop, dispatcher: Dispatcher, fd: i
         OSError: as from pread(2).
         asyncio.CancelledError: raised only when the kernel has released the buffer.
     """
-    reading = PositionalRead(dispatcher, loop.create_future(), fd, buffer, offset)
+    reading = PositionalRead(dispatcher, loop.create_future(), file, buffer, offset)
     try:
         result = await reading.waiter
     except BaseException as error:

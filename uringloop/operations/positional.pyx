@@ -4,6 +4,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from ..ring.core.core cimport IORING_OP_READ
+from ..ring.descriptor cimport Descriptor
 from ..ring.dispatcher cimport Awaited, Dispatcher
 
 from ..ring.workers import operation_error
@@ -18,22 +19,27 @@ cdef class PositionalRead(Awaited):
     Args:
         dispatcher: where it is staged.
         waiter: a future.
-        fd: stays open until it has ended.
+        file: a descriptor that stays open until the read has ended, or a `Descriptor`, which is held until then.
         buffer: writable, held until then.
         offset: in bytes.
     """
 
-    def __cinit__(self, Dispatcher dispatcher, waiter, int fd, buffer, uint64_t offset):
+    def __cinit__(self, Dispatcher dispatcher, waiter, file, buffer, uint64_t offset):
+        if type(file) is Descriptor:
+            self.descriptor = file
+            self.fd = self.descriptor.fd
+            self.filename = self.descriptor.filename
+        else:
+            self.fd = file
         PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE)
         self.dispatcher = dispatcher
         self.waiter = waiter
-        self.fd = fd
         cdef uint64_t address = <uintptr_t>self.view.buf
         cdef uint32_t length = min(self.view.len, READ_MAX_BYTES)
         if type(dispatcher) is Dispatcher:
-            self.token = dispatcher.stage_sqe(self, IORING_OP_READ, fd, address, length, offset, 0, 0, 0, 0, 0, 0)
+            self.token = dispatcher.stage_sqe(self, IORING_OP_READ, self.fd, address, length, offset, 0, 0, 0, 0, 0, 0)
         else:
-            self.token = dispatcher.stage(self, IORING_OP_READ, fd, address, length, offset)
+            self.token = dispatcher.stage(self, IORING_OP_READ, self.fd, address, length, offset)
         self.in_flight = True
         dispatcher.feed()
 
@@ -43,8 +49,12 @@ cdef class PositionalRead(Awaited):
     cdef arrive(self, int res, uint32_t flags):
         self.in_flight = False
         PyBuffer_Release(&self.view)
+        self.descriptor = None
         if not self.waiter.done():
-            self.waiter.set_result(res if res >= 0 else operation_error(res))
+            self.waiter.set_result(res if res >= 0 else self.error(res))
+
+    cdef error(self, int res):
+        return operation_error(res) if self.filename is None else operation_error(res, self.filename)
 
     def __repr__(self):
         return f"<PositionalRead fd={self.fd}{' abandoned' if self.abandoned else ''}>"

@@ -127,6 +127,10 @@ class BufferedFile(ReadAhead, File[bytes]):
     async def _flush_and_step_back(self) -> None:
         """Write the data to be written, forget the bytes read ahead, and set the raw file's position to this one's."""
         await self._flush()
+        self._step_back()
+
+    def _step_back(self) -> None:
+        """Forget the bytes read ahead, and set the raw file's position to this one's; nothing is to be written."""
         self._write_limit = -1
         if self._readable:
             offset = self._raw_offset()
@@ -134,8 +138,6 @@ class BufferedFile(ReadAhead, File[bytes]):
             if offset:
                 raw = self._bottom()
                 raw.move(raw.position() - offset)
-            elif not self._raw_can_seek():
-                return
 
     def _raw_can_seek(self) -> bool:
         return self._bottom().can_seek

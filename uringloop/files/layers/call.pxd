@@ -26,3 +26,4 @@ cdef class FileCall:
 
 
 cdef FileCall make_call(CallOwner owner, CallKind kind, first, second)
+cdef FileCall make_line_call(CallOwner owner)

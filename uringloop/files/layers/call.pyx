@@ -238,6 +238,15 @@ cdef FileCall make_call(CallOwner owner, CallKind kind, first, second):
     return self
 
 
+cdef FileCall make_line_call(CallOwner owner):
+    """Return a call of `__anext__` for `async for`, which is sure to await it."""
+    # Made here, because another module would make it by a call of tp_new.
+    cdef FileCall self = FileCall.__new__(FileCall)
+    self.kind = NEXT_LINE
+    self.owner = owner
+    return self
+
+
 cdef PyObject *next_of_call(PyObject *raw) except? NULL:
     cdef FileCall self = <FileCall>raw
     cdef PyObject *result = NULL

@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyTypeObject
 
-from .call cimport NEXT_LINE, FileCall, make_call
+from .call cimport NEXT_LINE, FileCall, make_call, make_line_call
 from .file_base cimport FileBase
 
 from .call import looks_async
@@ -57,10 +57,7 @@ cdef class LineReader(FileBase):
         return self
 
     def __anext__(self):
-        cdef FileCall call = FileCall.__new__(FileCall)
-        call.kind = NEXT_LINE
-        call.owner = self
-        return call
+        return make_line_call(self)
 
     def next_call(self):
         """Return the next line, as `__anext__`: for code that calls it by name, which takes a function."""

@@ -235,23 +235,28 @@ class RawFile(RawBase, File[bytes]):
         if not self._positioned and self._may_poll_in_vain():
             self._check_reads()
         while True:
-            position = self.position() if self._positioned else CURRENT_POSITION
-            operation = Read(self._descriptor, target, position)
             try:
-                count: int = await self._submitter.submit(operation)
-            except asyncio.CancelledError:
                 if not self._positioned:
-                    self._unread = bytes(memoryview(target)[: operation.moved_bytes])
-                raise
+                    return await self._take(target)
+                position = self.position()
+                count = await self._submitter.read_at(self._descriptor, target, position)
             except InterruptedError:
                 # A signal is pending in this thread, and the kernel does not begin again by itself.
                 continue
             except BlockingIOError:
                 await self._submitter.submit(Ready(self._descriptor, select.POLLIN))
                 continue
-            if self._positioned:
-                self.move(position + count)
+            self.move(position + count)
             return count
+
+    async def _take(self, target: bytearray | memoryview) -> int:
+        """Read where the file has no position; keep the bytes that a cancelled read took."""
+        operation = Read(self._descriptor, target)
+        try:
+            return int(await self._submitter.submit(operation))
+        except asyncio.CancelledError:
+            self._unread = bytes(memoryview(target)[: operation.moved_bytes])
+            raise
 
     async def read_to_end(self) -> bytes:
         """Read from the position to the end, in as few reads as the size that the file states allows.

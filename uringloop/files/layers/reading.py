@@ -1,6 +1,7 @@
 """`BufferedReader`: reading through the buffer.
 
-A read collects its parts.  If it is cancelled or fails in the middle, it puts them back for the next read.
+A read writes the buffered data first.  If that fails, the data stays in the buffer, so nothing may be put back into
+it.  Then the read collects its parts.  If it is cancelled or fails in the middle, it puts them back for the next read.
 """
 
 import operator
@@ -51,16 +52,6 @@ class BufferedReader(BufferedFile):
                 self._read_ahead_bytes = min(2 * self._read_ahead_bytes, self._buffer_size_bytes)
         return len(data)
 
-    async def _write_first(self) -> None:
-        """Write the buffered data.  If this fails, the data stays in the buffer, so nothing may be put back into it."""
-        if self._writable:
-            await self._flush()
-
-    async def _before_read(self) -> None:
-        if self._writable:
-            await self._flush_and_step_back()
-        self._forget_ahead()
-
     async def read_slowly(self, size: int | None, begun: bytes | None) -> bytes:
         """Read, as `read`, where the buffer alone cannot answer.
 
@@ -85,10 +76,11 @@ class BufferedReader(BufferedFile):
         return data
 
     async def _read_all(self, begun: bytes | None) -> bytes:
-        await self._write_first()
+        if self._writable:
+            await self._flush()
         held = begun or self._take_ahead()
         try:
-            await self._before_read()
+            self._step_back()
             data = await self._bottom().read_to_end()
         except BaseException:
             self.put_back(held)
@@ -97,12 +89,13 @@ class BufferedReader(BufferedFile):
 
     async def _read(self, size: int, begun: bytes | None) -> bytes:
         """Return more bytes than are read ahead, those in begun first."""
-        await self._write_first()
+        if self._writable:
+            await self._flush()
         held = begun or self._take_ahead()
         parts = [held] if held else []
         missing = size - len(held)
         try:
-            await self._before_read()
+            self._step_back()
             missing = await self._read_blocks(parts, missing)
             if missing:
                 await self._read_rest(parts, missing)
@@ -162,7 +155,9 @@ class BufferedReader(BufferedFile):
             ahead = self._ahead()
             if ahead:
                 return self._take(min(size, ahead))
-            await self._before_read()
+            if self._writable:
+                await self._flush()
+            self._step_back()
             return await self._bottom().read_some(size)
 
     async def peek(self, size: int = 0, /) -> bytes:
@@ -217,16 +212,16 @@ class BufferedReader(BufferedFile):
             self._pause()
             self._check_readable()
             await self._yield_if_spent()
-            if self._ahead() < len(target):
-                await self._write_first()
             ahead = self._ahead()
+            if self._writable and (ahead < len(target) or not ahead):
+                await self._flush()
             filled = min(ahead, len(target))
             target[:filled] = self._buffer[self._pos : self._pos + filled]
             self._pos += filled
             if ahead and filled == len(target):
                 return filled
             try:
-                await self._before_read()
+                self._step_back()
                 self._pos = 0
                 while filled < len(target):
                     count = await self._read_once_into(target[filled:], may_fill=not (at_most_once and filled))
@@ -269,10 +264,11 @@ class BufferedReader(BufferedFile):
             return self._take(end - self._pos)
         if limit == 0:
             return b""
-        await self._write_first()
+        if self._writable:
+            await self._flush()
         parts = [self._take_ahead()]
         try:
-            await self._before_read()
+            self._step_back()
             while True:
                 if limit >= 0:
                     limit -= len(parts[-1])
