@@ -5,6 +5,7 @@ run here, or it is what another test or the Makefile runs, and then it is checke
 """
 
 import ast
+import inspect
 import os
 import re
 import shlex
@@ -207,6 +208,25 @@ def test_buffer_sizes_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "asyncio.md").read_text()
     for count in (base.BUFFER_COUNT, base.BUFFER_COUNT_MAX):
         assert f"{count * base.BUFFER_SIZE_BYTES >> 20} MiB" in text
+
+
+def first_column(document: str, heading: str) -> list[str]:
+    section = (ROOT / document).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| ([^|]+) \|", section, flags=re.M)[1:]
+
+
+def test_options_are_those_of_the_loop() -> None:
+    told = re.findall(r"`(\w+)", " ".join(first_column("docs/loop.md", "Options")))
+    assert told == list(inspect.signature(uringloop.EventLoop).parameters)
+
+
+@needs_ring
+def test_counters_are_those_of_the_loop() -> None:
+    told = set(re.findall(r"\w+", " ".join(first_column("docs/tracing.md", "Counters"))))
+    loop = uringloop.new_event_loop()
+    counters = loop.statistics()
+    loop.close()
+    assert told == set(counters)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
