@@ -1,12 +1,12 @@
-"""A ring beside a loop that is not uringloop's, so that operations can be awaited there too.
+"""`Companion`: a ring beside another loop than uringloop's, so that operations can be awaited there too.
 
-One ring a loop, made when it is first asked for and closed with the loop.  What is staged during a turn of the loop is
-submitted together at the end of it.  What completes later signals the ring's eventfd, which the loop watches as any
+Each loop has one, made by its first operation and closed with the loop.  All operations of one turn of the loop are
+submitted together at the turn's end.  A later completion signals the ring's eventfd, which the loop watches as any
 other descriptor.
 
-The eventfd alone is not enough: with DEFER_TASKRUN it fires before the CQE exists, and is silent for more than about
-twenty completions at once and for CQEs that overflowed.  So after each look at the ring the eventfd is let speak first,
-and then the ring's flags are checked: if there is more, the loop comes back in its next turn.
+The eventfd alone is not enough.  With DEFER_TASKRUN it fires before the CQE exists.  It is silent for more than about
+twenty completions at once, and for CQEs that overflowed.  So after each look at the ring the companion re-arms the
+eventfd first, and then checks the ring's flags.  If there is more, the loop looks again in its next turn.
 """
 
 import asyncio
@@ -31,43 +31,43 @@ from .ring import (
 )
 
 _BOUNDED_WORKERS_PER_CPU = 4
-#: For what may be done without a turn of the loop.
+#: The time that calls may take without a turn of the loop.
 SLICE_NS = 100_000
-#: Of a loop: its companion, or None if it can have none.
+#: The companion of each loop, or None for a loop that can have none.
 _ATTRIBUTE = "_uringloop_companion"
 _MISSING: Any = object()
 
 
 class Submitter(Protocol):
-    """Where operations go: uringloop's own loop, or a `Companion` beside another one."""
+    """Submits operations: uringloop's own loop, or a `Companion` beside another one."""
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
-        """The operations that the kernel has."""
+        """Return the operations that the kernel has."""
 
     @property
     def ring(self) -> LoopRing:
-        """The ring, for what is registered with it; another one after the loop has changed threads."""
+        """Return the ring, to register resources with; a loop that changes threads gets another one."""
 
     async def submit(self, operation: Operation) -> Any:
-        """Run one operation and return its result; without suspending if it is over at once and nobody else waits."""
+        """Run one operation and return its result, without suspending if it completes at once and no handle waits."""
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
-        """pread(2) into a writable buffer; returns the number of bytes."""
+        """Read into a writable buffer, as pread(2); return the number of bytes."""
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
-        """Run operations of which each begins when the one before has ended well; returns their results."""
+        """Run operations of which each begins when the one before has ended well; return their results."""
 
     def has_budget(self) -> bool:
-        """Whether one more thing may be done before the loop turns."""
+        """Return whether one more call may run before the loop's next turn."""
 
 
 def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
-    """Where operations of this loop go: the loop itself if it is uringloop's, else its companion.
+    """Return what submits this loop's operations: the loop itself if it is uringloop's, else its companion.
 
     Returns:
-        None where there can be no ring: io_uring is refused, which is told once by a RuntimeWarning unless
-        URINGLOOP_DISABLE says so, or the loop has no place for what must happen when it closes.
+        None if the loop can have no ring.  Either io_uring is refused; one RuntimeWarning tells, unless
+        URINGLOOP_DISABLE refuses it.  Or the loop offers no hook for its close.
 
     Raises:
         RuntimeError: the loop ran in another thread, where operations are in flight.
@@ -83,7 +83,7 @@ def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
 
 
 class _Dispatcher(Dispatcher):
-    """Tells the companion when there is something to submit."""
+    """Tells the companion of staged SQEs."""
 
     wake: Callable[[], object]
 
@@ -100,7 +100,7 @@ class Companion:
     """The ring beside a loop.
 
     Args:
-        loop: running, in this thread.
+        loop: a loop that runs in this thread.
 
     Raises:
         RingUnavailableError: io_uring cannot be used here.
@@ -136,12 +136,12 @@ class Companion:
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
-        """The operations that the kernel has."""
+        """Return the operations that the kernel has."""
         return self._ring.features.opcodes
 
     @property
     def ring(self) -> LoopRing:
-        """The ring, for what is registered with it."""
+        """Return the ring, to register resources with."""
         return self._ring
 
     async def submit(self, operation: Operation) -> Any:
@@ -152,7 +152,7 @@ class Companion:
         return await operation.run(self._loop, self._dispatcher)
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
-        """pread(2) into a writable buffer; returns the number of bytes."""
+        """Read into a writable buffer, as pread(2); return the number of bytes."""
         return read_at(self._loop, self._dispatcher, file, buffer, offset)
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
@@ -162,9 +162,9 @@ class Companion:
         return links.results()
 
     def has_budget(self) -> bool:
-        """Whether one more thing may be done before the loop turns: after SLICE_NS it may not, until the loop did.
+        """Return whether one more call may run before the loop's next turn: calls share SLICE_NS in each turn.
 
-        How many others are ready is not known here.
+        The number of ready handles is unknown here.
         """
         if self._turn_is_due:
             return False
@@ -183,10 +183,10 @@ class Companion:
         return self._ring.statistics()
 
     def take_thread(self) -> None:
-        """Have the ring belong to the thread that runs the loop now.
+        """Give the ring to the thread that runs the loop now.
 
         Raises:
-            RuntimeError: it cannot be moved, because operations are in flight.
+            RuntimeError: operations in flight bind the ring to its thread.
         """
         thread = threading.get_native_id()
         if thread == self._thread or not self._ring.is_single_issuer:
@@ -205,7 +205,7 @@ class Companion:
         old.close()
 
     def _wake(self) -> None:
-        """Look at the ring in the next turn."""
+        """Look at the ring again in the next turn."""
         if not self._is_awake:
             self._is_awake = True
             self._loop.call_soon(self._turn)
@@ -231,9 +231,9 @@ class Companion:
         self._loop.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
 
     def close(self) -> None:
-        """Cancel what is in flight, wait for what cannot be cancelled, and close the ring."""
+        """Cancel the operations in flight, wait for their CQEs, and close the ring."""
         self._loop.remove_reader(self._eventfd)
-        # Whatever is still scheduled finds nothing to do.
+        # A callback that is still scheduled finds nothing to do.
         self._is_awake = True
         try:
             close_ring(self._ring, self._dispatcher, self._thread)
@@ -252,18 +252,18 @@ def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:
             warnings.warn(f"files are read and written in threads: {error.strerror}", RuntimeWarning, stacklevel=4)
     else:
         _close_with(loop, companion)
-    # Held by the loop alone: a loop that is dropped takes it along.
+    # The loop alone holds it: a dropped loop drops it too.
     setattr(loop, _ATTRIBUTE, companion)
     return companion
 
 
 def _close_with(loop: asyncio.AbstractEventLoop, companion: Companion) -> None:
-    """Close the companion just before the loop: there is no hook for that but `close` itself."""
+    """Have the loop's `close` first close the companion: asyncio offers no other hook."""
     close_loop = loop.close
 
     def close() -> None:
         if not loop.is_running() and getattr(loop, _ATTRIBUTE, None) is companion:
-            # From here on `close` is the class's own again.
+            # From now on `close` is the class's own again.
             del loop.close
             delattr(loop, _ATTRIBUTE)
             try:

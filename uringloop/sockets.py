@@ -1,8 +1,8 @@
 """`loop.sock_*`: thin coroutines over operations.
 
-As in asyncio, what a socket can do at once is done without suspending (`Sockets`, compiled), as long as the callback
-that runs may go on; the rest waits in the ring.  Checks and errors are asyncio's.  What a cancelled receive had already
-taken from the socket is kept, and the next one on that socket gets it first.
+As with asyncio, a call whose socket is ready does not suspend (the engine's `Sockets`), as long as the running callback
+has budget.  Other calls wait in the ring.  Checks and errors are asyncio's.  Bytes that a cancelled receive had taken
+are kept as leftovers: the next receive on that socket gets them first.
 """
 
 import asyncio
@@ -31,32 +31,35 @@ from .operations import (
 )
 from .submitting import Submitting
 
-#: As a plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
+#: A plain number: `socket.socket` makes an enum of it, which takes longer than the rest of a receive.
 _type_of: Any = socket.SocketType.type.__get__
 _RETRY_DELAY_S = 0.001
-#: Of a stream, whatever is asked for: room for all of it would be made first.
+#: The most bytes of one receive of a stream: the room for all would be made first.
 _RECEIVE_MAX_BYTES = 1 << 18
 
 
 class Unread:
-    """What cancelled receives had taken from their sockets: pieces of a stream, or datagrams with their senders."""
+    """The leftovers of cancelled receives, by socket: pieces of a stream, or datagrams with their senders."""
 
     def __init__(self) -> None:
         self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] | None = None
-        #: Nothing is kept of any socket.
+        #: Whether no socket has leftovers.
         self.empty = True
 
     def keep(self, sock: socket.socket, data: bytes, sender: Any = None) -> None:
-        """For the next receive."""
+        """Keep bytes for the next receive."""
         self.empty = False
         if self._kept is None:
             self._kept = weakref.WeakKeyDictionary()
         self._kept.setdefault(sock, deque()).append((data, sender))
 
     def take(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any] | None:
-        """What a receive of up to size_bytes gets, with its sender; None if nothing was kept.
+        """Take leftovers for a receive of up to size_bytes.
 
-        Of a datagram the rest is lost, of a stream it is not.
+        The rest of a stream's piece stays, the rest of a datagram is lost.
+
+        Returns:
+            The bytes and their sender, or None if the socket has no leftovers.
         """
         if self.empty or self._kept is None:
             return None
@@ -72,12 +75,12 @@ class Unread:
         return data[:size_bytes], sender
 
     def take_all(self, sock: socket.socket) -> bytes:
-        """All that was kept of a stream."""
+        """Take all leftovers of a stream."""
         return b"" if self._kept is None else b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
 class SocketOperations(Submitting):
-    """The socket methods of the loop."""
+    """The loop's socket methods."""
 
     _sockets: Sockets | None = None
     _unread: Unread
@@ -87,7 +90,7 @@ class SocketOperations(Submitting):
         raise NotImplementedError
 
     def _check_socket(self, sock: socket.socket) -> int:
-        """Returns its descriptor."""
+        """Check a socket as asyncio does; return its descriptor."""
         check_ssl_socket(sock)
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
@@ -98,7 +101,7 @@ class SocketOperations(Submitting):
         return fd
 
     async def _submit_for(self, sock: socket.socket, operation: Operation) -> Any:
-        """Submit an operation that lets go of the socket when that is closed."""
+        """Submit an operation that a close of the socket cancels."""
         held = (self._sockets or self._open_sockets()).held
         held[operation] = sock
         try:
@@ -140,7 +143,7 @@ class SocketOperations(Submitting):
         return first_bytes(buffer, count)
 
     async def _give_up(self, receiving: Receiving, error: BaseException) -> None:
-        """Its waiter was cancelled, or is thrown away: returns when the kernel is done, and keeps what it had taken."""
+        """Abandon a receive that has lost its waiter, wait for its CQE, and keep the bytes that it had taken."""
         if not receiving.in_flight:
             if receiving.waiter is not None and not receiving.waiter.cancelled():
                 receiving.keep(receiving.waiter.result())
@@ -226,7 +229,7 @@ class SocketOperations(Submitting):
     async def sock_sendto(self, sock: socket.socket, data: Any, target: Any) -> int:
         """Send a datagram; see `asyncio.loop.sock_sendto`.
 
-        The socket itself resolves an address that is no literal, as asyncio's does: use `getaddrinfo` before.
+        As with asyncio, the socket itself resolves an address that is no literal: use `getaddrinfo` before.
         """
         self._check_socket(sock)
         name = _pack_literal(sock, target)
@@ -239,7 +242,7 @@ class SocketOperations(Submitting):
                 return count
             except BlockingIOError:
                 if full:
-                    # Poll says of an unconnected unix socket that there is room, however full the receiver is.
+                    # Poll reports room in an unconnected unix socket, however full the receiver is.
                     await asyncio.sleep(_RETRY_DELAY_S)
             full = True
             await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
@@ -268,11 +271,11 @@ class SocketOperations(Submitting):
                     return
                 if sock.family != socket.AF_UNIX:
                     raise
-                # The server's backlog is full, and poll does not say when it no longer is.
+                # The server's backlog is full, and poll does not tell when it has room again.
                 await asyncio.sleep(_RETRY_DELAY_S)
 
     async def _until_connected(self, sock: socket.socket, target: Any) -> None:
-        """Wait for a connect that was begun before: by one that was cancelled, or by `connect_ex`."""
+        """Wait for a connect that a cancelled call or `connect_ex` began."""
         await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error != 0:
@@ -282,7 +285,7 @@ class SocketOperations(Submitting):
         except OSError as unconnected:
             if unconnected.errno != errno.ENOTCONN:
                 raise
-            # Another task was told why, and connect(2) says this then.
+            # Another task has received the error; connect(2) then gives this one.
             raise OSError(errno.ECONNABORTED, f"Connect call failed {target}") from None
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
@@ -294,7 +297,7 @@ class SocketOperations(Submitting):
             accepted = (self._sockets or self._open_sockets()).accept(sock)
             if accepted is not None:
                 break
-            # Not an accept: one that waits in the ring takes connections from those who share the socket.
+            # Not an accept: one that waits in the ring takes connections from other processes with the socket.
             await self._submit_for(sock, Ready(sock.fileno(), select.POLLIN))
         conn_fd, peer = accepted
         conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=conn_fd)
@@ -316,7 +319,7 @@ def _fill(buffer: Any, data: bytes) -> int:
 
 
 def _pack_literal(sock: socket.socket, target: Any) -> bytes | None:
-    """The packed address if it is one as it stands; of anything else the socket knows more, also what is wrong."""
+    """Return the packed address of a literal, or None: the socket itself then resolves or refuses it."""
     family = sock.family
     if not isinstance(target, (str, bytes) if family == socket.AF_UNIX else tuple):
         return None
