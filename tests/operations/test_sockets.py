@@ -38,7 +38,7 @@ from uringloop.operations import (
     SendZeroCopy,
     SetOption,
     Shutdown,
-    Unread,
+    UnreadBytes,
     Unsent,
     address,
 )
@@ -250,11 +250,11 @@ async def test_a_cancelled_zero_copy_send_keeps_its_memory_until_the_notificatio
 
 
 @needs("socket commands")
-@works(Unread, Unsent, GetOption, SetOption)
+@works(UnreadBytes, Unsent, GetOption, SetOption)
 async def test_commands_of_sockets(pair: Pair) -> None:
     left, right = pair
     left.send(b"12345")
-    assert await submit(Unread(right.fileno())) == 5
+    assert await submit(UnreadBytes(right.fileno())) == 5
     assert await submit(Unsent(right.fileno())) == 0
     await submit(SetOption(left.fileno(), socket.SO_KEEPALIVE, 1))
     assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -265,14 +265,14 @@ async def test_commands_of_sockets(pair: Pair) -> None:
 
 
 @needs("socket commands")
-@fails(Unread, Unsent, GetOption, SetOption, Command)
+@fails(UnreadBytes, Unsent, GetOption, SetOption, Command)
 async def test_commands_that_are_not_understood(pair: Pair, tmp_path: Path) -> None:
     left, _ = pair
     await refused(Command(left.fileno(), 1000), errno.EOPNOTSUPP)
     await refused(SetOption(left.fileno(), 12345, 1), errno.ENOPROTOOPT)
     await refused(GetOption(left.fileno(), 12345), errno.ENOPROTOOPT)
     with opened(tmp_path / "file") as fd:
-        for operation in (Command(fd, 0), Unread(fd), Unsent(fd)):
+        for operation in (Command(fd, 0), UnreadBytes(fd), Unsent(fd)):
             await refused(operation, errno.EOPNOTSUPP)
 
 

@@ -59,7 +59,7 @@ from .socket_setup import (
     MakeSocket,
     SetOption,
     Shutdown,
-    Unread,
+    UnreadBytes,
     Unsent,
 )
 from .timer import Clock, LinkTimeout, Timeout, TimeoutRemove, TimeoutUpdate
@@ -155,7 +155,7 @@ __all__ = [
     "TimeoutUpdate",
     "Truncate",
     "Unlink",
-    "Unread",
+    "UnreadBytes",
     "Unsent",
     "UpdateFiles",
     "WaitChild",

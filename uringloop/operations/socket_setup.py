@@ -138,7 +138,7 @@ class Command(Operation):
         )
 
 
-class Unread(Command):
+class UnreadBytes(Command):
     """The number of bytes that a socket has for the next receive (SIOCINQ); needs Linux 6.7."""
 
     __slots__ = ()
