@@ -15,7 +15,6 @@ asyncio's self-pipe (threads, signals) is polled through the ring, so it does no
 """
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import os
@@ -33,7 +32,7 @@ from typing import Any
 
 from . import hooks
 from .children.process import ProcessTransport, start_process
-from .engine import Datagram, Engine, Sockets, Stream
+from .engine import Engine, Sockets
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .operations.address import FAMILIES
@@ -44,7 +43,7 @@ from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
 from .signals import SignalHandling, SignalWakeup
-from .sockets import SocketOperations, Unread
+from .sockets import Leftovers, SocketOperations
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.serving import Serving
@@ -127,16 +126,16 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._dispatcher.feed_from = _FEED_FROM
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
-        self._unread = Unread()
+        self._leftovers = Leftovers()
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
-        self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._unread, self._ring.has_buffers)
+        self._engine = Engine(
+            self, self._ring, self._dispatcher, self._transports_by_fd, self._leftovers, self._options
+        )
         self._sleep_with(self._dispatcher.wait)
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
-        # What each stream is given.
-        self._receives_many = "multishot_receive" in self._ring.features.enabled
 
     # Running
 
@@ -174,7 +173,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             self._ring.enable()
         elif self._ring.is_single_issuer:
             moved = self._leave_thread()
-        self._owner_thread = thread
+        self._owner_thread = self._engine.owner_thread = thread
         self._ring.limit_workers(_BOUNDED_WORKERS)
         if self._wakeup is None:
             self._dispatcher.first = self._watch_self_pipe
@@ -214,6 +213,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 "run it there, or close its connections and files before it is run elsewhere"
             )
         old, self._ring = self._ring, self._open_other_ring()
+        self._engine.ring = self._ring
         self._ring.take_dispatcher(old)
         self._close_ring(old)
         for operation in moved:
@@ -303,12 +303,14 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         )
 
     def _open_sockets(self) -> Sockets:
-        """Return the engine's half of the socket methods, made by the first of them; then each sleep asks it too."""
-        if self._sockets is None:
-            self._check_closed()
-            self._sockets = self._engine.open_sockets()
-            self._sleep_with(self._sockets.wait)
-        return self._sockets
+        """Return the engine's half of the socket methods, made by the first of them."""
+        self._check_closed()
+        return self._engine.open_sockets()
+
+    def _use_sockets(self, sockets: Sockets) -> None:
+        """Have each sleep ask the engine's half of the socket methods; called when it is made."""
+        self._sockets = sockets
+        self._sleep_with(sockets.wait)
 
     def _sleep_in_ring(self, timeout_ns: int) -> None:
         if self._selector_poll is None:
@@ -374,18 +376,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     # Sockets and pipes
 
-    def _open_pipe(self, pipe: Any, transport: Any, *, multishot: bool) -> Stream:
-        enabled = self._ring.features.enabled
-        return Stream(
-            self._engine,
-            pipe.fileno(),
-            pipe,
-            transport,
-            multishot and "multishot_read" in enabled,
-            pipe=True,
-            polls="waiting_pipes" not in enabled,
-        )
-
     def _make_read_pipe_transport(
         self,
         pipe: Any,
@@ -393,7 +383,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
     ) -> ReadPipeTransport:
-        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+        self._check_closed()
+        return ReadPipeTransport(self._engine, pipe, protocol, waiter, extra)
 
     def _make_write_pipe_transport(
         self,
@@ -402,7 +393,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
     ) -> WritePipeTransport:
-        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+        self._check_closed()
+        return WritePipeTransport(self._engine, pipe, protocol, waiter, extra)
 
     async def _make_subprocess_transport(
         self,
@@ -418,25 +410,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     ) -> ProcessTransport:
         return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
 
-    def _open_datagram(
-        self, sock: socket.socket, transport: DatagramTransport, remote: Any, sends_empty: bool, overhead_bytes: int
-    ) -> Datagram:
-        self._check_closed()
-        multishot = self._options.open_datagram_buffers(self._ring)
-        peer = None
-        with contextlib.suppress(OSError):
-            peer = sock.getpeername()
-        return Datagram(
-            self._engine,
-            sock,
-            transport,
-            multishot,
-            remote,
-            peer,
-            sends_empty,
-            overhead_bytes,
-        )
-
     def _make_datagram_transport(
         self,
         sock: socket.socket,
@@ -449,7 +422,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         if sock.family not in FAMILIES:
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
-        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+        self._check_closed()
+        return DatagramTransport(self._engine, sock, protocol, address, waiter, extra)
 
     def _make_socket_transport(
         self,
@@ -463,7 +437,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     ) -> StreamTransport:
         if sock.fileno() in self._transports_by_fd:
             self._ensure_fd_no_transport(sock)
-        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+        self._check_closed()
+        return StreamTransport(self._engine, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -482,6 +457,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     ) -> asyncio.Transport:
         """asyncio's TLS protocol over a transport of ours."""
         self._ensure_fd_no_transport(rawsock)
+        self._check_closed()
         tls, transport = hooks.make_tls_protocol(
             self,
             protocol,
@@ -492,7 +468,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             handshake_timeout_s=ssl_handshake_timeout,
             shutdown_timeout_s=ssl_shutdown_timeout,
         )
-        StreamTransport(self, rawsock, tls, None, extra, server, context)
+        StreamTransport(self._engine, rawsock, tls, None, extra, server, context)
         return transport
 
     # Seeing

@@ -38,7 +38,7 @@ _RETRY_DELAY_S = 0.001
 _RECEIVE_MAX_BYTES = 1 << 18
 
 
-class Unread:
+class Leftovers:
     """The leftovers of cancelled receives, by socket: pieces of a stream, or datagrams with their senders."""
 
     def __init__(self) -> None:
@@ -83,10 +83,10 @@ class SocketOperations(Submitting):
     """The loop's socket methods."""
 
     _sockets: Sockets | None = None
-    _unread: Unread
+    _leftovers: Leftovers
 
     def _open_sockets(self) -> Sockets:
-        """Return the hot half, which the loop makes when it first needs it."""
+        """Return the engine's half, made by the first call."""
         raise NotImplementedError
 
     def _check_socket(self, sock: socket.socket) -> int:
@@ -139,7 +139,7 @@ class SocketOperations(Submitting):
             datagram, _ = await self._receive_datagram(sock, fd, n)
             return datagram
         buffer = bytearray(min(n, _RECEIVE_MAX_BYTES))
-        count = await self._submit_for(sock, ReceiveInto(fd, buffer, partial(self._unread.keep, sock)))
+        count = await self._submit_for(sock, ReceiveInto(fd, buffer, partial(self._leftovers.keep, sock)))
         return first_bytes(buffer, count)
 
     async def _give_up(self, receiving: Receiving, error: BaseException) -> None:
@@ -165,13 +165,13 @@ class SocketOperations(Submitting):
                 return await super().sock_recv_into(sock, buf)
             count, _ = await self._receive_datagram_into(sock, fd, buf, size_bytes)
             return count
-        unread = self._unread.take(sock, size_bytes)
+        unread = self._leftovers.take(sock, size_bytes)
         if unread is not None:
             return _fill(buf, unread[0])
         count_now = (self._sockets or self._open_sockets()).receive_into(fd, buf)
         if count_now is not None:
             return count_now
-        received_bytes: int = await self._submit_for(sock, ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
+        received_bytes: int = await self._submit_for(sock, ReceiveInto(fd, buf, partial(self._leftovers.keep, sock)))
         return received_bytes
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
@@ -198,20 +198,20 @@ class SocketOperations(Submitting):
         return await self._receive_datagram_into(sock, fd, buf, nbytes)
 
     async def _receive_datagram(self, sock: socket.socket, fd: int, size_bytes: int) -> tuple[bytes, Any]:
-        unread = self._unread.take(sock, size_bytes)
+        unread = self._leftovers.take(sock, size_bytes)
         if unread is not None:
             return unread
         buffer = bytearray(size_bytes)
-        keep = partial(self._unread.keep, sock)
+        keep = partial(self._leftovers.keep, sock)
         count, sender = await self._submit_for(sock, ReceiveFrom(fd, buffer, size_bytes, keep))
         return first_bytes(buffer, count), sender
 
     async def _receive_datagram_into(self, sock: socket.socket, fd: int, buf: Any, size_bytes: int) -> tuple[int, Any]:
-        unread = self._unread.take(sock, size_bytes)
+        unread = self._leftovers.take(sock, size_bytes)
         if unread is not None:
             data, sender = unread
             return _fill(buf, data), sender
-        keep = partial(self._unread.keep, sock)
+        keep = partial(self._leftovers.keep, sock)
         received: tuple[int, Any] = await self._submit_for(sock, ReceiveFrom(fd, buf, size_bytes, keep))
         return received
 

@@ -1,4 +1,4 @@
-"""`EngineBase`: what the endpoints of a loop and its `Sockets` share."""
+"""`EngineBase`: the objects that the endpoints of a loop and its `Sockets` share."""
 
 from libc.stdlib cimport free, malloc
 
@@ -9,32 +9,40 @@ from .core cimport ul_streams_give_turns, ul_streams_send
 
 
 cdef class EngineBase:
-    """What the endpoints of a loop and its `Sockets` share.
+    """Hold the objects that the endpoints of a loop and its `Sockets` share; see `Engine`."""
 
-    Args:
-        loop: the `EventLoop`.
-        dispatcher: of the loop's ring.
-        transports: the loop's transports by descriptor, as weak references.
-        unread: keeps what cancelled receives had taken.
-
-    Attributes:
-        call_soon: of the loop.
-    """
-
-    def __cinit__(self, loop, Dispatcher dispatcher, dict transports, unread, *args):
+    def __cinit__(self, loop, ring, Dispatcher dispatcher, dict transports, leftovers, options):
         self.loop = loop
+        self.call_soon = loop.call_soon
+        self.ring = ring
+        self.features = ring.features.enabled
+        self.receives_many = "multishot_receive" in self.features
+        self.has_buffers = ring.has_buffers
         self.dispatcher = dispatcher
         self.transports = transports
-        self.unread = unread
-        self.call_soon = loop.call_soon
+        self.leftovers = leftovers
+        self.options = options
         dispatcher.send_written = ul_streams_send
         dispatcher.give_turns = ul_streams_give_turns
 
     def __dealloc__(self):
         free(self.received)
 
+    def check_open(self):
+        """Refuse a closed loop.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        self.refuse_closed()
+
+    cdef int refuse_closed(self) except -1:
+        if self.dispatcher.ring == NULL:
+            raise RuntimeError("Event loop is closed")
+        return 0
+
     cdef char *take_received(self) except NULL:
-        """Return memory to receive into, until `give_received`: a callback may run the loop, which then receives elsewhere."""
+        """Return memory to receive into, until `give_received`.  A callback may run the loop, which then gets other memory."""
         cdef char *memory = self.received
         self.received = NULL
         if memory == NULL:
@@ -50,7 +58,7 @@ cdef class EngineBase:
             free(memory)
 
     cdef AddressCache known_addresses(self):
-        """Return the addresses of late, for datagram sockets."""
+        """Return the cache of the addresses of datagrams."""
         if self.addresses is None:
             self.addresses = AddressCache()
         return self.addresses

@@ -1,17 +1,15 @@
 """`Datagram`: the engine's half of a datagram transport."""
 
-from logging import getLogger
 from os import strerror
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+from cpython.contextvars cimport PyContext_Exit
 from libc.errno cimport EAGAIN, EMSGSIZE
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from ..ring.core.core cimport UL_NAME_SIZE, io_uring_recvmsg_out, ul_event
-from ..ring.dispatcher cimport raise_errno
 from .address cimport KEY_SIZE, AddressCache, pack_address
 from .base cimport EngineBase
 from .core cimport (
@@ -20,9 +18,7 @@ from .core cimport (
     ul_datagram_notify_low, ul_datagram_open, ul_datagram_queued, ul_datagram_quiet, ul_datagram_receive,
     ul_datagram_recycle, ul_datagram_send, ul_datagram_take,
 )
-from .endpoint cimport LOST_WRITES_BEFORE_WARNING, Endpoint, enter_context
-
-_log = getLogger("asyncio")
+from .endpoint cimport ENDING, Endpoint, delivers, enter_context
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -43,33 +39,24 @@ cdef item_of(const char *data):
 
 
 cdef class Datagram(Endpoint):
-    """One datagram socket: datagrams in to the protocol, datagrams out from `sendto`.
+    """One datagram socket: datagrams in to the protocol, datagrams out from `sendto`.  `Engine` opens it.
 
     The transport is told through `send_slowly`, `pack_address`, `unpack_address`, `protocol_failed` and asyncio's
     `_maybe_pause_protocol` and `_maybe_resume_protocol`.
-
-    Args:
-        engine: of the loop.
-        sock: non-blocking, its family AF_INET, AF_INET6 or AF_UNIX.
-        transport: an object with the methods above.
-        multishot: receive through the ring's buffer group.
-        remote: the only address that `sendto` accepts, None for any.
-        peer: the name of the peer that the socket is connected to, None if it is not.  A named one gets everything that
-            is sent, an unnamed one (of a socket pair) what has no address.
-        sends_empty: datagrams without content are sent; otherwise they are ignored.
-        overhead_bytes: what a queued datagram counts beside its own size.
     """
 
-    def __init__(self, EngineBase engine, sock, transport, bint multishot, remote, peer, bint sends_empty,
-                 uint32_t overhead_bytes):
-        self.open_life(engine, sock.fileno(), sock, transport, engine.transports, None)
-        self.family = sock.family
-        self.remote = remote
+    cdef name_peer(self, peer):
+        """Note the peer that the socket is connected to, None if there is none.
+
+        One with a name gets everything that is sent, one without (of a socket pair) what has no address.
+        """
         self.has_peer = peer is not None
         self.has_named_peer = bool(peer)
-        self.sends_empty = sends_empty
-        self.context = PyContext_CopyCurrent()
-        self.held = []
+
+    cdef open(self, EngineBase engine, transport, sock, bint multishot, uint32_t overhead_bytes):
+        """Open the core's half, to receive through the ring's buffer group if `multishot` is true."""
+        self.take_file(engine, transport, sock.fileno(), sock)
+        self.family = sock.family
         self.addresses = engine.known_addresses()
         self.handle = ul_datagram_open(engine.dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
         if self.handle == NULL:
@@ -78,40 +65,34 @@ cdef class Datagram(Endpoint):
 
     # Receiving
 
-    def start(self):
-        """Arm the receive, unless paused or closing meanwhile."""
-        if self.handle != NULL and not self.paused and not self.closing:
-            self.check(ul_datagram_receive(self.handle))
+    cdef bint has_core(self):
+        return self.handle != NULL
 
-    def pause(self):
-        """Deliver nothing from now on, and leave what arrives to the kernel."""
-        self.paused = True
-        if self.handle != NULL and self.check(ul_datagram_hold(self.handle)) == 1:
-            self.dispatcher.submit_cancel()
+    cdef int receive_in_core(self):
+        return ul_datagram_receive(self.handle)
 
-    def resume(self):
-        self.paused = False
-        if self.held:
-            self.call_soon(self._deliver_held, context=self.context)
+    cdef int hold_in_core(self):
+        return ul_datagram_hold(self.handle)
+
+    cdef deliver_item(self, item):
+        if type(item) is int:
+            self.deliver_error(item)
         else:
-            self.start()
-
-    def _deliver_held(self):
-        while self.held and not self.paused and not self.closing:
-            item = self.held.pop(0)
-            if type(item) is int:
-                self.deliver_error(item)
-            else:
-                self.deliver(item[0], item[1])
-        if not self.held:
-            self.start()
+            self.deliver(item[0], item[1])
 
     cdef receive_event(self, ul_event *event):
-        cdef uint32_t what = event.what
         if self.orphaned:
-            if what & UL_DATAGRAM_DATA and self.handle != NULL:
+            if event.what & UL_DATAGRAM_DATA and self.handle != NULL:
                 ul_datagram_recycle(self.handle, event)
             return
+        context = enter_context(self.context)
+        try:
+            self.receive_in_context(event)
+        finally:
+            PyContext_Exit(context)
+
+    cdef receive_in_context(self, ul_event *event):
+        cdef uint32_t what = event.what
         try:
             if what & UL_DATAGRAM_DATA:
                 self.receive_datagram(event)
@@ -120,7 +101,7 @@ cdef class Datagram(Endpoint):
             elif what & UL_DATAGRAM_RECEIVE_ERROR:
                 self.receive(<int>event.res, None)
             elif what & UL_DATAGRAM_SEND_ERROR:
-                self.in_context(<int>event.res, None)
+                self.deliver_error(<int>event.res)
         finally:
             if what & (UL_DATAGRAM_LOW | UL_DATAGRAM_CLOSED):
                 self.go_on(what)
@@ -128,30 +109,15 @@ cdef class Datagram(Endpoint):
     cdef go_on(self, uint32_t what):
         try:
             if what & UL_DATAGRAM_LOW:
-                self.call_in_context(self.transport._maybe_resume_protocol)
-                if self.closing and not self.lost and not what & UL_DATAGRAM_CLOSED:
-                    self.finish(False)
+                self.queue_fell(what & UL_DATAGRAM_CLOSED != 0)
         finally:
-            # Resuming may have queued more, which asyncio sends even from a closing socket.
-            if what & UL_DATAGRAM_CLOSED and self.handle != NULL and ul_datagram_quiet(self.handle):
-                self.lost = True
-                self.call_in_context(self.file_released)
-
-    cdef abort_in_core(self):
-        self.closing = self.orphaned = True
-        ul_datagram_abort(self.handle)
+            if what & UL_DATAGRAM_CLOSED:
+                self.core_closed()
 
     cdef forget_core(self):
         self.handle = NULL
-        self.closing = self.lost = True
+        self.orphaned = True
         self.protocol = None
-
-    cdef call_in_context(self, callback):
-        context = enter_context(self.context)
-        try:
-            callback()
-        finally:
-            PyContext_Exit(context)
 
     cdef receive_datagram(self, ul_event *event):
         try:
@@ -170,7 +136,7 @@ cdef class Datagram(Endpoint):
         try:
             # All before the first callback: that may have a receive armed, which takes what comes after these.
             for taken in range(READY_DATAGRAMS):
-                if self.handle == NULL or self.closing or self.paused or self.held:
+                if self.handle == NULL or not delivers(self) or self.paused or self.held:
                     break
                 result = ul_datagram_take(self.handle, memory)
                 if result == -EAGAIN:
@@ -184,10 +150,11 @@ cdef class Datagram(Endpoint):
                 item, address = items.pop(0)
                 self.receive(item, address)
         finally:
-            if items and not self.closing:
+            if items and delivers(self):
                 # KeyboardInterrupt or SystemExit: the others come in the next tick.
-                self.held += [item if type(item) is int else (item, address) for item, address in items]
-                self.call_soon(self._deliver_held, context=self.context)
+                for item, address in items:
+                    self.keep(item if type(item) is int else (item, address))
+                self.deliver_soon()
 
     cdef sender_of(self, const char *data):
         return self.address_of(data + sizeof(io_uring_recvmsg_out), (<const io_uring_recvmsg_out *>data).namelen)
@@ -207,23 +174,14 @@ cdef class Datagram(Endpoint):
 
     cdef receive(self, item, address):
         """Deliver a datagram, or an errno, or keep it until resumed."""
-        if self.closing:
+        if not delivers(self):
             return
         if self.paused or self.held:
-            self.held.append(item if type(item) is int else (item, address))
-            self.check(ul_datagram_hold(self.handle))
-            return
-        self.in_context(item, address)
-
-    cdef in_context(self, item, address):
-        context = enter_context(self.context)
-        try:
-            if PyBytes_CheckExact(item):
-                self.deliver(item, address)
-            else:
-                self.deliver_error(item)
-        finally:
-            PyContext_Exit(context)
+            self.hold(item if type(item) is int else (item, address))
+        elif PyBytes_CheckExact(item):
+            self.deliver(item, address)
+        else:
+            self.deliver_error(item)
 
     cdef deliver(self, data, address):
         try:
@@ -260,8 +218,8 @@ cdef class Datagram(Endpoint):
             if addr is not None and addr != self.remote:
                 raise ValueError(f"Invalid address: must be None or {self.remote}")
             addr = self.remote
-        if self.protocol is None or (self.lost and self.remote is not None):
-            self.warn_of_lost_write()
+        if self.protocol is None or (self.state >= ENDING and self.remote is not None):
+            self.note_lost_write()
             return
         if self.has_named_peer or (addr is None and self.has_peer):
             self.send(data, NULL, 0)
@@ -315,51 +273,33 @@ cdef class Datagram(Endpoint):
         if self.handle == NULL:
             PyBuffer_Release(&view)
             return
-        result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, not self.lost)
+        result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, self.state < ENDING)
         PyBuffer_Release(&view)
         if result > 0:
             if self.handle != NULL and ul_datagram_queued(self.handle) > self.high_water:
                 self.transport._maybe_pause_protocol()
-        elif result < 0 and not (self.lost and result == -EAGAIN) and self.protocol is not None:
+        elif result < 0 and not (self.state >= ENDING and result == -EAGAIN) and self.protocol is not None:
             self.protocol.error_received(OSError(-result, strerror(-result)))
-
-    cdef warn_of_lost_write(self):
-        if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
-            _log.warning("socket.send() raised exception.")
-        self.lost_writes += 1
 
     def notify_low(self, size_t low_water_bytes):
         """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
         if self.handle != NULL:
             ul_datagram_notify_low(self.handle, low_water_bytes)
 
-    def queued(self):
-        """Bytes of datagrams that the socket has not taken, with the overhead of each."""
+    cdef size_t queued_bytes(self):
         return ul_datagram_queued(self.handle) if self.handle != NULL else 0
 
     # Closing
 
-    cdef bint close_in_core(self, bint abort) except -1:
-        cdef int result
-        self.closing = True
+    cdef int close_in_core(self, bint abort):
         if self.handle == NULL:
-            return True
-        if abort or (ul_datagram_queued(self.handle) == 0 and not self.transport._protocol_paused):
-            self.lost = True
-        self.held.clear()
-        result = ul_datagram_abort(self.handle) if abort else ul_datagram_close(self.handle)
-        self.check(result)
-        return result == 1
+            return 1
+        return ul_datagram_abort(self.handle) if abort else ul_datagram_close(self.handle)
 
-    cdef bint is_quiet(self):
+    cdef bint is_idle(self):
         return self.handle == NULL or ul_datagram_quiet(self.handle)
 
     cdef free_core(self):
         if self.handle != NULL:
             ul_datagram_free(self.handle)
             self.handle = NULL
-
-    cdef int check(self, int result) except -1:
-        if result < 0:
-            raise_errno(result)
-        return result

@@ -1,4 +1,4 @@
-from ..ring.dispatcher cimport Dispatcher, Owner
+from ..ring.dispatcher cimport Owner, raise_errno
 from .base cimport EngineBase
 
 cdef extern from *:
@@ -20,39 +20,66 @@ cdef extern from *:
     """
     object enter_context(object context)
 
+# The states of an endpoint, see the table in endpoint.pyx.
 cdef enum:
     OPEN
-    CLOSING
+    FLUSHING
+    ENDING
     CLOSED
-    NOWHERE
-
-cdef enum:
-    # asyncio counts the loss itself as the first of five.
-    LOST_WRITES_BEFORE_WARNING = 4
 
 
 cdef class Endpoint(Owner):
     cdef EngineBase engine
-    cdef Dispatcher dispatcher
-    cdef object transport, call_soon, error
-    cdef object own_context  # of what is called soon; None: a copy of the one that it comes from
-    cdef dict transports  # those of the loop's sockets by descriptor, as weak references; None for a pipe
+    cdef object transport, error
+    cdef object context  # the callbacks of what is received run in it
+    cdef object own_context  # the callbacks that are called soon run in it; None: in a copy of the current one
+    cdef list held  # what a paused endpoint keeps for later; None: nothing
     cdef int state
-    cdef bint ending  # `connection_lost` comes soon
-    cdef bint released  # nothing is queued or in flight
+    cdef bint released  # nothing of it is queued or in flight
+    cdef bint orphaned  # its loop is being closed: the protocol hears of nothing more
+    cdef bint is_pipe
+    cdef int lost_writes
     cdef public object file
     cdef readonly object protocol
     cdef readonly int fd  # -1 when it is closed
-    cdef readonly bint paused, closing, lost
+    cdef readonly bint paused
     cdef public size_t high_water
 
-    cdef bint close_in_core(self, bint abort) except -1
-    cdef bint is_quiet(self)
+    cdef bint has_core(self)
+    cdef int receive_in_core(self)
+    cdef int hold_in_core(self)
+    cdef size_t queued_bytes(self)
+    cdef int close_in_core(self, bint abort)
+    cdef bint is_idle(self)
     cdef free_core(self)
+    cdef deliver_item(self, item)
     cdef leaving(self, bint abort)
     cdef closing_file(self)
     cdef left(self)
-    cdef open_life(self, EngineBase engine, int fd, file, transport, dict transports, own_context)
+
+    cdef take_file(self, EngineBase engine, transport, int fd, file)
     cdef soon(self, callback, argument=*)
     cdef int advance(self, int to) except -1
+    cdef keep(self, item)
+    cdef hold(self, item)
+    cdef deliver_soon(self)
+    cdef note_lost_write(self)
+    cdef queue_fell(self, bint closed)
+    cdef core_closed(self)
     cdef finish(self, bint abort)
+
+
+cdef inline bint delivers(Endpoint endpoint) noexcept:
+    """Return whether the protocol is given what is received."""
+    return endpoint.state == OPEN and not endpoint.orphaned
+
+
+cdef inline int checked(int result) except -1:
+    """Return a result of the core.
+
+    Raises:
+        OSError: the result is a negative errno.
+    """
+    if result < 0:
+        raise_errno(result)
+    return result

@@ -1,4 +1,4 @@
-"""`Endpoint`: a transport's half in the engine, and its life from open over closing to closed.
+"""`Endpoint`: the engine's half of a transport, and its life from open to closed.
 
 Closing is the delicate part, because three things end at times of their own: the protocol's part, with
 `connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in asyncio
@@ -6,23 +6,37 @@ the protocol is told in the tick after the transport was closed, or when the que
 after that, or later, when the kernel has let go of it.
 """
 
+from logging import getLogger
+
+from cpython.contextvars cimport PyContext_CopyCurrent
 from libc.errno cimport ECONNRESET, errno
 from posix.unistd cimport close as close_fd
 
 from ..ring.dispatcher cimport Owner, raise_errno
 from .base cimport EngineBase
 
+_log = getLogger("asyncio")
+
 cdef extern from "Python.h":
     object PyWeakref_NewRef(object referent, object callback)
 
-# The states of a connection, in one table.
+cdef enum:
+    # asyncio counts the loss itself as the first of five.
+    LOST_WRITES_BEFORE_WARNING = 4
+
+# The states of an endpoint, in one table:
 #
-#     OPEN ---> CLOSING ---> CLOSED
+#     OPEN ---> FLUSHING ---> ENDING ---> CLOSED
+#       |                                   ^
+#       +---------- given back -------------+
 #
-# OPEN carries bytes both ways.  CLOSING delivers no more to the protocol: what is queued is being sent or was dropped, and
-# the kernel may still hold the file.  CLOSED: `connection_lost` was called.
-cdef int[3] NEXT = [CLOSING, CLOSED, NOWHERE]
-cdef tuple STATES = ("open", "closing", "closed")
+# OPEN carries bytes both ways.  FLUSHING delivers no more to the protocol; the queue is being sent.  ENDING: nothing more is
+# sent, writes are ignored, and `connection_lost` comes soon.  CLOSED: `connection_lost` was called.  From FLUSHING on the
+# kernel may still hold the file, until the endpoint is `released`.
+cdef int[4] FOLLOWING = [1 << FLUSHING | 1 << CLOSED, 1 << ENDING, 1 << CLOSED, 0]
+cdef tuple NAMES = ("open", "flushing", "ending", "closed")
+#: As asyncio's transports call the states.
+cdef tuple SHOWN = ("open", "closing", "closing", "closed")
 
 
 def _wake(waiter):
@@ -34,56 +48,81 @@ cdef class Endpoint(Owner):
     """A socket or pipe that the core serves by itself, between the dispatcher, which tells of events, and a transport.
 
     It owns the file, which is an object (`file`), or only a descriptor until the transport makes an object of it.
+
+    Attributes:
+        fd: the descriptor, -1 when it is closed.
+        file: the object that has the descriptor, or None.
+        protocol: the transport's protocol; None once the connection is over.
+        paused: the protocol reads nothing.
+        high_water: of the queue, in bytes.
     """
+
+    def __init__(self, *_):
+        raise TypeError("an Engine opens endpoints")
 
     # What the kinds of endpoints do in their own ways
 
-    cdef bint close_in_core(self, bint abort) except -1:
+    cdef bint has_core(self):
+        """Return whether the core's half is there."""
+        raise NotImplementedError
+
+    cdef int receive_in_core(self):
+        """Arm the receive; return a negative errno if that is refused."""
+        raise NotImplementedError
+
+    cdef int hold_in_core(self):
+        """Stop receiving; return 1 if a receive is being cancelled, or a negative errno."""
+        raise NotImplementedError
+
+    cdef size_t queued_bytes(self):
+        """Return the size of what is to be sent."""
+        raise NotImplementedError
+
+    cdef int close_in_core(self, bint abort):
         """Stop receiving; send what is queued, or drop it.
 
-        Afterwards `lost` says whether there is nothing to be sent: the connection is over for the protocol, and writes
-        are ignored.  A paused protocol may still have something: `finish` is called again when it was resumed.
-
         Returns:
-            Whether nothing is in flight either; otherwise `file_released` is called later.
+            1 if nothing is in flight, 0 if the core tells of that later, a negative errno.
         """
         raise NotImplementedError
 
-    cdef bint is_quiet(self):
-        """Whether nothing is queued or in flight, so that the file may be closed."""
+    cdef bint is_idle(self):
+        """Return whether nothing is queued or in flight, so that the file may be closed."""
         raise NotImplementedError
 
     cdef free_core(self):
         """Let go of the core's half; only when nothing is in flight."""
         raise NotImplementedError
 
+    cdef deliver_item(self, item):
+        """Deliver what was kept."""
+        raise NotImplementedError
+
     cdef leaving(self, bint abort):
-        """The transport is being closed, maybe not for the first time."""
+        """Hear that the transport is being closed, maybe not for the first time."""
 
     cdef closing_file(self):
-        """The last moment in which the file can be asked."""
+        """Hear that the file is about to be closed: the last moment in which it can be asked."""
 
     cdef left(self):
-        """The connection is over."""
+        """Hear that the connection is over."""
 
     # Beginning
 
-    cdef open_life(self, EngineBase engine, int fd, file, transport, dict transports, own_context):
-        engine.dispatcher.check()
+    cdef take_file(self, EngineBase engine, transport, int fd, file):
+        engine.refuse_closed()
         self.engine = engine
-        self.dispatcher = engine.dispatcher
-        self.call_soon = engine.call_soon
         self.transport = transport
-        self.own_context = own_context
         self.fd = fd
         self.file = file
-        self.transports = transports
+        if self.context is None:
+            self.context = PyContext_CopyCurrent()
 
     def begin(self, protocol, waiter, bint starts=True):
-        """The end of the transport's making: the protocol is told soon, then this starts, then the waiter is told."""
+        """End the transport's making: soon the protocol is told, then this starts, then the waiter is told."""
         self.set_protocol(protocol)
-        if self.transports is not None:
-            self.transports[self.fd] = PyWeakref_NewRef(self.transport, None)
+        if not self.is_pipe:
+            self.engine.transports[self.fd] = PyWeakref_NewRef(self.transport, None)
         self.soon(protocol.connection_made, self.transport)
         if starts:
             self.soon(self.start)
@@ -91,66 +130,143 @@ cdef class Endpoint(Owner):
             self.soon(_wake, waiter)
 
     def give_back(self):
-        """Leave the descriptor to the caller, open: the transport could not be made."""
-        if self.transports is not None:
-            self.transports.pop(self.fd, None)
+        """Leave the file to the caller, open, because the transport could not be made; return its object or None."""
+        if not self.is_pipe:
+            self.engine.transports.pop(self.fd, None)
         self.fd = -1
         file, self.file = self.file, None
-        self.state = CLOSED
-        self.closing = self.lost = True
+        if self.state != CLOSED:
+            self.advance(CLOSED)
         self.left()
         self.free()
         return file
 
     cdef soon(self, callback, argument=None):
         if argument is None:
-            self.call_soon(callback, context=self.own_context)
+            self.engine.call_soon(callback, context=self.own_context)
         else:
-            self.call_soon(callback, argument, context=self.own_context)
+            self.engine.call_soon(callback, argument, context=self.own_context)
 
     def set_protocol(self, protocol):
         self.protocol = protocol
+
+    # Receiving
+
+    def start(self):
+        """Deliver what was kept, and arm the receive, unless the endpoint is paused or closing meanwhile."""
+        if not self.has_core() or self.paused or not delivers(self):
+            return
+        if self.held:
+            self._deliver_held()
+        else:
+            checked(self.receive_in_core())
+
+    def pause(self):
+        """Deliver nothing from now on.  What arrives stays with the kernel: another process may have been given the socket
+        or the pipe, to read on."""
+        self.paused = True
+        if self.has_core() and checked(self.hold_in_core()) == 1:
+            self.engine.dispatcher.submit_cancel()
+
+    def resume(self):
+        """Deliver what was kept, soon, and what arrives from now on."""
+        self.paused = False
+        if self.held:
+            self.deliver_soon()
+        else:
+            self.start()
+
+    cdef keep(self, item):
+        """Keep what was received for later."""
+        if self.held is None:
+            self.held = []
+        self.held.append(item)
+
+    cdef hold(self, item):
+        """Keep it, and receive nothing more meanwhile."""
+        self.keep(item)
+        checked(self.hold_in_core())
+
+    cdef deliver_soon(self):
+        self.engine.call_soon(self._deliver_held, context=self.context)
+
+    def _deliver_held(self):
+        while self.held and not self.paused and delivers(self):
+            self.deliver_item(self.held.pop(0))
+        if not self.held:
+            self.start()
+
+    # Sending
+
+    def queued(self):
+        """Return the size in bytes of what was written and the kernel has not reported sent."""
+        return self.queued_bytes()
+
+    cdef note_lost_write(self):
+        if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
+            _log.warning("socket.send() raised exception.")
+        self.lost_writes += 1
 
     # The states
 
     @property
     def state(self):
         """As `repr` calls it."""
-        return STATES[self.state]
+        return SHOWN[self.state]
 
     @property
     def is_open(self):
         return self.state == OPEN
 
     cdef int advance(self, int to) except -1:
-        if NEXT[self.state] != to:
-            raise RuntimeError(f"a connection cannot go from {STATES[self.state]} to {STATES[to]}")
+        if not FOLLOWING[self.state] & 1 << to:
+            raise RuntimeError(f"an endpoint cannot go from {NAMES[self.state]} to {NAMES[to]}")
         self.state = to
         return 0
+
+    # Closing
 
     def leave(self, bint abort=False):
         """Close, unless that is under way; an abort drops what a closing endpoint still sends."""
         self.leaving(abort)
         if self.state == OPEN:
-            self.advance(CLOSING)
+            self.advance(FLUSHING)
         elif not abort:
             return
         self.finish(abort)
 
     def force_close(self, error):
         """Abort, and tell the protocol the first error."""
-        if self.ending or self.state == CLOSED:
+        if self.state >= ENDING:
             return
         if self.error is None:
             self.error = error
         self.leave(True)
 
     cdef finish(self, bint abort):
-        """Have the core's half closed, and the protocol told once there is nothing more to be sent."""
-        self.released = self.close_in_core(abort)
-        if self.lost and not self.ending:
-            self.ending = True
+        """Have the core's half closed, and the protocol told soon if nothing more is to be sent.
+
+        A paused protocol may have more to send, so this is called again when it was resumed.
+        """
+        cdef bint ends = abort or not self.has_core()
+        if not ends and self.queued_bytes() == 0:
+            ends = not self.transport._protocol_paused
+        self.held = None
+        self.released = checked(self.close_in_core(abort)) == 1
+        if ends and self.state == FLUSHING:
+            self.advance(ENDING)
             self.soon(self._lose_connection)
+
+    cdef queue_fell(self, bint closed):
+        """The queue fell to the low-water mark; `closed`: the core is done as well, and `core_closed` comes next."""
+        self.transport._maybe_resume_protocol()
+        if self.state == FLUSHING and not closed:
+            self.finish(False)
+
+    cdef core_closed(self):
+        """The core is done, unless the protocol was resumed and has queued more, which asyncio sends even then."""
+        if self.has_core() and self.is_idle():
+            self.file_released()
 
     def _lose_connection(self):
         """Tell the protocol; the file is closed now if the kernel is done with it, else by `file_released`."""
@@ -161,23 +277,24 @@ cdef class Endpoint(Owner):
             self.protocol.connection_lost(error)
         finally:
             self.set_protocol(None)
-            if self.is_quiet():
+            if self.is_idle():
                 self.close_file()
             self.left()
             if self.released:
                 self.free()
 
     def file_released(self):
-        """Nothing of the file is queued or in flight any more."""
+        """Hear that nothing of the file is queued or in flight any more."""
         self.released = True
         if self.state == CLOSED:
             self.close_file()
             self.free()
-        elif not self.ending:
+        elif self.state != ENDING:
+            self.advance(ENDING)
             self._lose_connection()
 
     def close_file(self):
-        """Close it, if it is open; only when nothing is queued or in flight."""
+        """Close the file, if it is open; only when nothing is queued or in flight."""
         cdef int fd, result
         if self.fd < 0:
             return
@@ -186,8 +303,8 @@ cdef class Endpoint(Owner):
         file, self.file = self.file, None
         if fd < 0:
             return
-        if self.transports is not None:
-            self.transports.pop(fd, None)
+        if not self.is_pipe:
+            self.engine.transports.pop(fd, None)
         if file is not None:
             file.close()
             return
@@ -196,13 +313,16 @@ cdef class Endpoint(Owner):
         if result < 0 and errno != ECONNRESET:
             raise_errno(-errno)
 
+    cdef abort_in_core(self):
+        self.orphaned = True
+        self.close_in_core(True)
+
     cdef free(self):
-        """Let go of the core's half, now or when the last of its events was dispatched."""
         self.freeing = True
         if self.untold > 0:
             return
         self.free_core()
-        self.dispatcher.owners.discard(self)
+        self.engine.dispatcher.owners.discard(self)
         self.transport = self.protocol = None
 
     cdef tuple shown(self):

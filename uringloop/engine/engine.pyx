@@ -1,32 +1,123 @@
 """`Engine`: what a loop hands to its transports."""
 
-from ..ring.dispatcher cimport Dispatcher
+from libc.stdint cimport uint32_t
+
 from .base cimport EngineBase
+from .core cimport UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS
+from .datagram cimport Datagram
 from .sock cimport Sockets
+from .stream cimport Stream
 
 
 cdef class Engine(EngineBase):
-    """What carries the bytes of a loop's transports and of its socket methods.
+    """Carry the bytes of a loop's transports and of its socket methods.
 
     Args:
-        loop: the `EventLoop`.
-        dispatcher: of the loop's ring.
-        transports: the loop's transports by descriptor, as weak references.
-        unread: keeps what cancelled receives had taken.
-        has_buffers: the ring makes a group of receive buffers when it is needed.
+        loop: an `EventLoop`.
+        ring: the loop's `Ring`.
+        dispatcher: the ring's `Dispatcher`.
+        transports: a dict of the loop's transports by descriptor, as weak references.
+        leftovers: the loop's `Leftovers`.
+        options: the loop's `Options`.
 
     Attributes:
-        sockets: for the loop's socket methods; None before the first of these.
+        ring: as given; the loop replaces it when it goes to another thread.
+        owner_thread: the native id of the thread that the ring belongs to, None before the loop first ran.
+        features: a frozenset of the optional features that are enabled.
+        sockets: the `Sockets` of the loop's socket methods; None before the first of these.
+        call_soon: the loop's method.
     """
 
     cdef readonly Sockets sockets
-    cdef bint has_buffers
-
-    def __init__(self, loop, Dispatcher dispatcher, dict transports, unread, bint has_buffers):
-        self.has_buffers = has_buffers
-
     def open_sockets(self):
-        """Return `sockets`, which the first call makes."""
+        """Return `sockets`, which the first call makes.  From then on each sleep of the loop asks them too.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
         if self.sockets is None:
-            self.sockets = Sockets(self, self.has_buffers)
+            self.refuse_closed()
+            self.sockets = Sockets(self)
+            self.loop._use_sockets(self.sockets)
         return self.sockets
+
+    def open_stream(self, transport, int fd, file, bint delays_small_writes, context=None, events_context=None):
+        """Open the stream of a connection; `begin` starts it.
+
+        Args:
+            transport: the object that the stream tells of errors and ends; see `Stream`.
+            fd: the descriptor of the connected socket, non-blocking.
+            file: the socket object that has this descriptor; None: only the caller knows the descriptor.
+            delays_small_writes: it is a TCP socket, whose delay of small writes is to be ended.
+            context: a `Context` for all callbacks.  None: those of received bytes run in `events_context`, and each other
+                in a copy of the current one.
+            events_context: a `Context` that nothing else uses; a copy of the current one if None.
+
+        Returns:
+            The `Stream`.
+
+        Raises:
+            RuntimeError: the loop is closed.
+            MemoryError: the core got no memory.
+        """
+        cdef uint32_t flags = UL_OPEN_MULTISHOT if self.receives_many else 0
+        if delays_small_writes and file is None:
+            flags |= UL_OPEN_OWN_TCP
+        cdef Stream stream = Stream.__new__(Stream)
+        stream.delays_small_writes = delays_small_writes
+        stream.own_context = context
+        stream.context = events_context if context is None else context
+        stream.open(self, transport, fd, file, flags)
+        return stream
+
+    def open_pipe(self, transport, pipe, bint multishot):
+        """Open the stream of one end of a pipe; `begin` starts it.
+
+        Args:
+            transport: as for `open_stream`.
+            pipe: an object that has the descriptor, non-blocking.
+            multishot: one read may serve the pipe until it ends.
+
+        Returns:
+            The `Stream`.  It reads and writes instead of receiving and sending, and writes at once what the pipe takes.
+        """
+        cdef uint32_t flags = UL_OPEN_PIPE
+        if multishot and "multishot_read" in self.features:
+            flags |= UL_OPEN_MULTISHOT
+        if "waiting_pipes" not in self.features:
+            flags |= UL_OPEN_POLLS
+        cdef Stream stream = Stream.__new__(Stream)
+        stream.is_pipe = True
+        stream.open(self, transport, pipe.fileno(), pipe, flags)
+        return stream
+
+    def open_datagram(self, transport, sock, remote, bint sends_empty, uint32_t overhead_bytes):
+        """Open a datagram socket; `begin` starts it.
+
+        Args:
+            transport: the object that the datagram socket tells of errors; see `Datagram`.
+            sock: a non-blocking socket, its family AF_INET, AF_INET6 or AF_UNIX.
+            remote: the only address that `sendto` accepts, None for any.
+            sends_empty: datagrams without content are sent; otherwise they are ignored.
+            overhead_bytes: what a queued datagram counts beside its own size.
+
+        Returns:
+            The `Datagram`.
+
+        Raises:
+            RuntimeError: the loop is closed.
+            MemoryError: the core got no memory.
+        """
+        self.refuse_closed()
+        cdef bint multishot = self.options.open_datagram_buffers(self.ring)
+        peer = None
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            pass
+        cdef Datagram datagram = Datagram.__new__(Datagram)
+        datagram.remote = remote
+        datagram.sends_empty = sends_empty
+        datagram.name_peer(peer)
+        datagram.open(self, transport, sock, multishot, overhead_bytes)
+        return datagram

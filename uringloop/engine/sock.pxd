@@ -6,7 +6,7 @@ from ..ring.dispatcher cimport Awaited, Dispatcher
 
 cdef class Sockets:
     cdef Dispatcher dispatcher
-    cdef object loop, check_socket, has_budget, unread
+    cdef object loop, check_socket, has_budget, leftovers
     cdef dict transports
     cdef dict of_loop  # what a future is made with
     cdef bint has_buffers

@@ -123,17 +123,16 @@ cdef check_descriptor_offset(sock):
 
 
 cdef class Sockets:
-    """The hot half of the loop's socket methods.
+    """The compiled half of the loop's socket methods.
 
     What waits in the ring holds its file.  So each tick looks for sockets that were closed meanwhile, and cancels what
     waits on them: then the close takes effect.  As with asyncio, nobody is told who waits there.
 
     Args:
         engine: of the loop.
-        has_buffers: the ring makes a group of receive buffers when it is needed.
     """
 
-    def __cinit__(self, EngineBase engine, bint has_buffers):
+    def __cinit__(self, EngineBase engine):
         loop = engine.loop
         self.dispatcher = engine.dispatcher
         self.loop = loop
@@ -141,8 +140,8 @@ cdef class Sockets:
         self.check_socket = loop._check_socket
         self.has_budget = loop.has_budget
         self.transports = engine.transports
-        self.unread = engine.unread
-        self.has_buffers = has_buffers
+        self.leftovers = engine.leftovers
+        self.has_buffers = engine.has_buffers
         if loop._ssock is not None:  # it is closed with the loop
             check_descriptor_offset(loop._ssock)
         self.held = {}
@@ -260,8 +259,8 @@ cdef class Sockets:
         cdef Receiving receiving
         if size_bytes <= 0 or get_member(TYPE, sock) != SOCK_STREAM:
             return None
-        if not self.unread.empty:
-            kept = self.unread.take(sock, size_bytes)
+        if not self.leftovers.empty:
+            kept = self.leftovers.take(sock, size_bytes)
             if kept is not None:
                 return kept[0]
         size_bytes = min(size_bytes, SCRATCH_BYTES)
@@ -387,7 +386,7 @@ cdef class Receiving(Awaited):
     def keep(self, data):
         """For the next receive, bytes that nobody waits for any more."""
         if data and type(data) is bytes:
-            self.sockets.unread.keep(self.sock, data)
+            self.sockets.leftovers.keep(self.sock, data)
 
     def __repr__(self):
         return f"<Receiving fd={self.fd}{' abandoned' if self.abandoned else ''}>"

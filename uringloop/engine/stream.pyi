@@ -1,25 +1,10 @@
 from collections.abc import Iterable
-from contextvars import Context
 from typing import Any
 
-from .base import EngineBase
 from .endpoint import Endpoint
 
 class Stream(Endpoint):
-    def __init__(
-        self,
-        engine: EngineBase,
-        fd: int,
-        file: Any,
-        transport: Any,
-        multishot: bool,
-        context: Context | None = None,
-        events_context: Context | None = None,
-        server: Any = None,
-        nagles: bool = False,
-        pipe: bool = False,
-        polls: bool = False,
-    ) -> None: ...
+    def join(self, server: Any) -> None: ...
     def preload(self, data: bytes) -> None: ...
     def watch(self, events: int) -> None: ...
     def write(self, data: bytes | bytearray | memoryview) -> None: ...

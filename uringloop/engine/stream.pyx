@@ -2,12 +2,11 @@
 
 import asyncio
 from asyncio import BufferedProtocol
-from logging import getLogger
 from sys import version_info
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+from cpython.contextvars cimport PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN
@@ -18,19 +17,16 @@ from ..ring.core.core cimport ENOMEM, ul_event
 from ..ring.dispatcher cimport Dispatcher, raise_errno
 from .base cimport EngineBase
 from .core cimport (
-    UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS, UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY,
-    UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW, UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED,
+    UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW, UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED,
     UL_STREAM_SEND_ERROR, ul_stream_abort, ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold,
     ul_stream_may_be_last, ul_stream_notify_empty, ul_stream_notify_low, ul_stream_open, ul_stream_queued,
     ul_stream_quiet, ul_stream_receive, ul_stream_recycle, ul_stream_released, ul_stream_send_now, ul_stream_send_queued,
     ul_stream_share, ul_stream_take, ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
     ul_stream_write_pinned,
 )
-from .endpoint cimport LOST_WRITES_BEFORE_WARNING, Endpoint, enter_context
+from .endpoint cimport ENDING, Endpoint, checked, delivers, enter_context
 from .stream_reader cimport feed_reader, feeds_reader
 from .tls cimport Tls, tls_of
-
-_log = getLogger("asyncio")
 
 cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
@@ -95,53 +91,28 @@ cdef detach_from_server(server, transport):
 
 
 cdef class Stream(Endpoint):
-    """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.
+    """One connected socket or pipe: bytes in to the protocol, bytes out from `write`.  `Engine` opens it.
 
     The transport is told through `eof_received_by_stream`, `stream_failed`, `protocol_failed`, `queue_emptied`,
     `stop_sending_file`, `keep_answers` and asyncio's `_maybe_pause_protocol` and `_maybe_resume_protocol`.
-
-    Args:
-        engine: of the loop.
-        fd: the connected socket or the pipe's end, non-blocking.
-        file: the object that has this descriptor, or None.
-        transport: an object with the methods above.
-        multishot: receive through the ring's buffer group.
-        context: of all callbacks; if None, those of what was received have `events_context`, and each other a copy of the
-            current one.
-        events_context: nobody else's; a copy of the current one if None.
-        server: the `asyncio.Server` that accepted the connection, or None.
-        nagles: it is a TCP socket, whose delay of small writes is to be ended.
-        pipe: read and write instead of receiving and sending, and write at once what the pipe takes.
-        polls: poll before each read and each queued write, as kernels need where these do not wait.
     """
 
-    def __init__(self, EngineBase engine, int fd, file, transport, bint multishot,
-                 context=None, events_context=None, server=None, bint nagles=False, bint pipe=False, bint polls=False):
-        cdef uint32_t flags = 0
-        if multishot:
-            flags |= UL_OPEN_MULTISHOT
-        if pipe:
-            flags |= UL_OPEN_PIPE
-        if polls:
-            flags |= UL_OPEN_POLLS
-        if nagles and file is None:
-            flags |= UL_OPEN_OWN_TCP
-        self.open_life(engine, fd, file, transport, None if pipe else engine.transports, context)
-        if context is not None:
-            self.context = context
-        else:
-            self.context = PyContext_CopyCurrent() if events_context is None else events_context
-        self.nagles = nagles
-        self.pipe = pipe
-        if server is not None:
-            # Refused if the server was closed meanwhile.
-            attach_to_server(server, transport)
-            self.server = server
+    cdef open(self, EngineBase engine, transport, int fd, file, uint32_t flags):
+        """Open the core's half; `flags` are UL_OPEN_*."""
+        self.take_file(engine, transport, fd, file)
         self.handle = ul_stream_open(engine.dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
-            self.left()
             raise MemoryError
         engine.dispatcher.owners.add(self)
+
+    def join(self, server):
+        """Join the `asyncio.Server` that accepted the connection.
+
+        Raises:
+            Exception: as from the server, which may have been closed meanwhile.
+        """
+        attach_to_server(server, self.transport)
+        self.server = server
 
     def set_protocol(self, protocol):
         # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
@@ -155,64 +126,37 @@ cdef class Stream(Endpoint):
 
     # Receiving
 
-    def start(self):
-        """Deliver what was received before, and arm the receive, unless paused or closing meanwhile."""
-        if self.handle == NULL or self.paused or self.closing:
-            return
-        if self.held:
-            self._deliver_held()
-        else:
-            self.check(ul_stream_receive(self.handle))
-
     def preload(self, data):
         """Bytes that were received before the stream was made."""
         self.keep(data)
-
-    cdef keep(self, item):
-        if self.held is None:
-            self.held = []
-        self.held.append(item)
 
     def watch(self, uint32_t events):
         """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
         ul_stream_watch(self.handle, events)
 
-    def pause(self):
-        """Deliver nothing from now on, and leave what arrives to the kernel: another process may have been given the
-        socket or the pipe, to read on."""
-        self.paused = True
-        if self.handle != NULL and self.check(ul_stream_hold(self.handle)) == 1:
-            self.dispatcher.submit_cancel()
+    cdef bint has_core(self):
+        return self.handle != NULL
 
-    def resume(self):
-        self.paused = False
-        if self.held:
-            self.call_soon(self._deliver_held, context=self.context)
+    cdef int receive_in_core(self):
+        return ul_stream_receive(self.handle)
+
+    cdef int hold_in_core(self):
+        return ul_stream_hold(self.handle)
+
+    cdef deliver_item(self, item):
+        if item is EOF:
+            self.transport.eof_received_by_stream()
+        elif type(item) is int:
+            self.failed(item, "read")
         else:
-            self.start()
-
-    def _deliver_held(self):
-        while self.held and not self.paused and not self.closing:
-            item = self.held.pop(0)
-            if item is EOF:
-                self.transport.eof_received_by_stream()
-            elif type(item) is int:
-                self.failed(item, "read")
-            else:
-                self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
-        if not self.held:
-            self.start()
+            self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
 
     cdef end(self, item):
         """The last thing that was received.  asyncio reads a socket once a tick, so the end never comes in the tick of
         the last bytes, and what these woke runs first."""
         self.keep(item)
         if not self.paused:
-            self.call_soon(self._deliver_held, context=self.context)
-
-    cdef hold(self, item):
-        self.keep(item)
-        self.check(ul_stream_hold(self.handle))
+            self.deliver_soon()
 
     cdef receive_event(self, ul_event *event):
         try:
@@ -251,25 +195,17 @@ cdef class Stream(Endpoint):
     cdef go_on(self, uint32_t what):
         try:
             if what & UL_STREAM_LOW:
-                self.transport._maybe_resume_protocol()
-                if self.closing and not self.lost and not what & UL_STREAM_CLOSED:
-                    self.finish(False)
+                self.queue_fell(what & UL_STREAM_CLOSED != 0)
             if what & UL_STREAM_EMPTY:
                 self.transport.queue_emptied()
         finally:
-            # Resuming may have queued more, which asyncio sends even in a closing connection.
-            if what & UL_STREAM_CLOSED and self.handle != NULL and ul_stream_quiet(self.handle):
-                self.lost = True
-                self.file_released()
-
-    cdef abort_in_core(self):
-        self.closing = self.orphaned = True
-        ul_stream_abort(self.handle)
+            if what & UL_STREAM_CLOSED:
+                self.core_closed()
 
     cdef forget_core(self):
         self.release_pins()
         self.handle = NULL
-        self.closing = self.lost = True
+        self.orphaned = True
 
     cdef failed(self, int res, direction):
         try:
@@ -281,7 +217,7 @@ cdef class Stream(Endpoint):
         """Receive by readiness: as asyncio does, at most 256 KiB a tick."""
         cdef EngineBase engine = self.engine
         cdef int size
-        if self.closing or self.paused or self.held:
+        if not delivers(self) or self.paused or self.held:
             return
         if ul_stream_takes_much(self.handle) and not self.buffered and not self.feeds:
             self.receive_much()
@@ -318,7 +254,7 @@ cdef class Stream(Endpoint):
         return max(size, 0)
 
     cdef receive_data(self, ul_event *event):
-        if self.closing:
+        if not delivers(self):
             return
         if self.paused or self.held:
             self.hold(PyBytes_FromStringAndSize(event.data, event.res))
@@ -332,14 +268,14 @@ cdef class Stream(Endpoint):
                 taken = self.fill_buffer(data, size)
                 data += taken
                 size -= taken
-                if size == 0 or self.closing:
+                if size == 0 or not delivers(self):
                     return
                 whole = None
                 if self.paused:
                     if self.held is None:
                         self.held = []
                     self.held.insert(0, PyBytes_FromStringAndSize(data, size))
-                    self.check(ul_stream_hold(self.handle))
+                    checked(ul_stream_hold(self.handle))
                     return
             if self.feeds and feed_reader(self.protocol, data, size):
                 return
@@ -364,7 +300,7 @@ cdef class Stream(Endpoint):
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-            if not self.dispatcher.has_memory():
+            if not self.engine.dispatcher.has_memory():
                 # `get_buffer` forked, and this is the child, or it closed the loop.
                 PyBuffer_Release(&view)
                 return size
@@ -418,10 +354,10 @@ cdef class Stream(Endpoint):
         cdef Py_ssize_t size = 0
         try:
             for data in pieces:
-                size += self.append(data, self.pipe)
+                size += self.append(data, self.is_pipe)
         except (BufferError, MemoryError) as error:
             # Of those before it, nothing or all: the caller may write all again.
-            if self.handle != NULL and not self.lost and not ul_stream_take_back(self.handle, size):
+            if self.handle != NULL and self.state < ENDING and not ul_stream_take_back(self.handle, size):
                 self.force_close(error)
             if self.handle != NULL:
                 self.release_pins()
@@ -436,11 +372,9 @@ cdef class Stream(Endpoint):
             raise RuntimeError(f"Cannot call {method}() after write_eof()")
         if self.sendfile_waits:
             raise RuntimeError(f"unable to {method}; sendfile is in progress")
-        if self.lost:
+        if self.state >= ENDING or self.handle == NULL:
             if data:
-                if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
-                    _log.warning("socket.send() raised exception.")
-                self.lost_writes += 1
+                self.note_lost_write()
             return False
         return True
 
@@ -448,13 +382,14 @@ cdef class Stream(Endpoint):
         """Whether what is written next goes to the socket now, not together with what other callbacks write."""
         if self.handle == NULL:
             return False  # the write's data has closed the loop
-        if self.pipe:
+        if self.is_pipe:
             return True
-        if self.dispatcher.sends_at_once():
+        cdef Dispatcher dispatcher = self.engine.dispatcher
+        if dispatcher.sends_at_once():
             if not ul_stream_may_be_last(self.handle):
                 return True
-            self.dispatcher.hold()
-        self.dispatcher.tick.unsent = True
+            dispatcher.hold()
+        dispatcher.tick.unsent = True
         return False
 
     cdef Py_ssize_t append(self, data, bint at_once) except -1:
@@ -465,12 +400,12 @@ cdef class Stream(Endpoint):
         cdef int error = 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         # Only now: a `__buffer__` in Python may close the transport, or the loop.
-        if self.handle == NULL or self.lost or (self.closing and ul_stream_finished(self.handle)):
+        if self.handle == NULL or self.state >= ENDING or (not delivers(self) and ul_stream_finished(self.handle)):
             PyBuffer_Release(&view)
             return 0
         start = <const char *>view.buf
         size = size_bytes = view.len
-        if self.nagles:
+        if self.delays_small_writes:
             self.disable_nagle(size)
         if size >= LARGE_BYTES:
             ul_stream_send_queued(self.handle)
@@ -489,7 +424,7 @@ cdef class Stream(Endpoint):
         PyBuffer_Release(&view)
         if error == -ENOMEM:
             raise MemoryError
-        self.check(error)
+        checked(error)
         return size_bytes
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
@@ -508,8 +443,8 @@ cdef class Stream(Endpoint):
     def never_delay(self):
         """Have the socket delay no small write any more."""
         cdef int one = 1
-        if self.nagles and self.fd >= 0:
-            self.nagles = False
+        if self.delays_small_writes and self.fd >= 0:
+            self.delays_small_writes = False
             setsockopt(self.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
 
     def notify_low(self, size_t low_water_bytes):
@@ -517,8 +452,7 @@ cdef class Stream(Endpoint):
         if self.handle != NULL:
             ul_stream_notify_low(self.handle, low_water_bytes)
 
-    def queued(self):
-        """Bytes accepted by `write` that the kernel has not reported sent."""
+    cdef size_t queued_bytes(self):
         return ul_stream_queued(self.handle) if self.handle != NULL else 0
 
     def write_eof(self):
@@ -526,7 +460,7 @@ cdef class Stream(Endpoint):
         if self.eof_written or self.handle == NULL:
             return
         self.eof_written = True
-        self.check(ul_stream_write_eof(self.handle))
+        checked(ul_stream_write_eof(self.handle))
 
     def hold_writes(self):
         """Refuse writes until `allow_writes`, and report the queue empty; returns whether it already is."""
@@ -551,22 +485,17 @@ cdef class Stream(Endpoint):
         if self.sendfile_waits:
             self.transport.stop_sending_file(abort)
 
-    cdef bint close_in_core(self, bint abort) except -1:
+    cdef int close_in_core(self, bint abort):
         cdef int result
-        self.closing = True
         if self.handle == NULL:
-            return True
-        if abort or (ul_stream_queued(self.handle) == 0 and not self.transport._protocol_paused):
-            self.lost = True
-        self.held = None
+            return 1
         result = ul_stream_abort(self.handle) if abort else ul_stream_close(self.handle)
-        self.check(result)
         self.release_pins()
-        return result == 1
+        return result
 
     cdef closing_file(self):
         # One reference is this object's own: who holds another may ask the transport about its socket for ever.
-        if not self.pipe and self.transport is not None and Py_REFCNT(<PyObject *>self.transport) > 1:
+        if not self.is_pipe and self.transport is not None and Py_REFCNT(<PyObject *>self.transport) > 1:
             self.transport.keep_answers()
 
     cdef left(self):
@@ -574,7 +503,7 @@ cdef class Stream(Endpoint):
         if server is not None:
             detach_from_server(server, self.transport)
 
-    cdef bint is_quiet(self):
+    cdef bint is_idle(self):
         return self.handle == NULL or ul_stream_quiet(self.handle)
 
     cdef free_core(self):
@@ -582,8 +511,3 @@ cdef class Stream(Endpoint):
             self.release_pins()
             ul_stream_free(self.handle)
             self.handle = NULL
-
-    cdef int check(self, int result) except -1:
-        if result < 0:
-            raise_errno(result)
-        return result

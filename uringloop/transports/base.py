@@ -66,7 +66,7 @@ class EndpointTransport:
                 endpoint.close_file()
 
 
-class Reading(EndpointTransport):
+class ReadableTransport(EndpointTransport):
     """Pausing and resuming what the protocol receives."""
 
     __slots__ = ()
@@ -87,7 +87,7 @@ class Reading(EndpointTransport):
                 _log.debug("%r resumes reading", self)
 
 
-class Writing(EndpointTransport, PrivateTransport):
+class WritableTransport(EndpointTransport, PrivateTransport):
     """asyncio's flow control over the endpoint's queue."""
 
     __slots__ = ()
@@ -111,7 +111,7 @@ def _as_size(limit: Any) -> int:
     return _SIZE_MAX if limit > _SIZE_MAX else int(limit)
 
 
-class SocketTransport(Reading, Writing):
+class SocketTransport(ReadableTransport, WritableTransport):
     """What the transports of stream and of datagram sockets have in common."""
 
     __slots__ = ()

@@ -7,13 +7,11 @@ no literals, and errors.  Only sockets whose addresses are known here (see `addr
 import asyncio
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..engine import Engine
 from ..operations import address
 from .base import SocketTransport, add_names
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
 
 #: Since 3.13 asyncio sends empty datagrams, and counts eight bytes for the header of each that it queues.
 _SENDS_EMPTY = sys.version_info >= (3, 13)
@@ -24,7 +22,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     """See `asyncio.DatagramTransport`.
 
     Args:
-        loop: whose ring carries the datagrams.
+        engine: of the loop.
         sock: a non-blocking socket of one of `address.FAMILIES`; owned from now on.
         protocol: an `asyncio.DatagramProtocol`.
         remote: the only address that may be sent to; None for any.
@@ -34,7 +32,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
 
     def __init__(
         self,
-        loop: "EventLoop",
+        engine: Engine,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         remote: Any = None,
@@ -44,9 +42,9 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
         self._family = sock.family
         self._sock_fd = sock.fileno()
-        self._datagram = loop._open_datagram(sock, self, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
+        self._datagram = engine.open_datagram(self, sock, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
         self._endpoint = self._datagram
-        super().__init__(extra, loop)
+        super().__init__(extra, engine.loop)
         self.sendto = self._datagram.sendto  # type: ignore[method-assign]
         try:
             add_names(self._extra, sock)

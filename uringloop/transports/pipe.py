@@ -23,12 +23,10 @@ import os
 import select
 import socket
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .base import EndpointTransport, Reading, Writing
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
+from ..engine import Engine
+from .base import EndpointTransport, ReadableTransport, WritableTransport
 
 _log = logging.getLogger("asyncio")
 
@@ -75,11 +73,11 @@ class _PipeTransport(EndpointTransport):
         raise NotImplementedError
 
 
-class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
+class ReadPipeTransport(_PipeTransport, ReadableTransport, asyncio.ReadTransport):
     """See `asyncio.ReadTransport` and `asyncio.loop.connect_read_pipe`.
 
     Args:
-        loop: whose ring reads.
+        engine: of the loop.
         pipe: a file object, made non-blocking and owned from now on.
         protocol: an `asyncio.Protocol`.
         waiter: done when the protocol's `connection_made` was called.
@@ -94,7 +92,7 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
 
     def __init__(
         self,
-        loop: "EventLoop",
+        engine: Engine,
         pipe: Any,
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None" = None,
@@ -105,8 +103,8 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         kind = _Kind(self._fileno, "Pipe transport is for pipes/sockets only.")
         os.set_blocking(self._fileno, False)
         multishot = kind.is_fifo or (kind.is_socket and not kind.has_datagrams)
-        self._endpoint = loop._open_pipe(pipe, self, multishot=multishot)
-        self._loop = loop
+        self._endpoint = engine.open_pipe(self, pipe, multishot)
+        self._loop = engine.loop
         self._extra["pipe"] = pipe
         try:
             self._endpoint.begin(protocol, waiter)
@@ -149,11 +147,11 @@ class ReadPipeTransport(_PipeTransport, Reading, asyncio.ReadTransport):
         )
 
 
-class WritePipeTransport(_PipeTransport, Writing):
+class WritePipeTransport(_PipeTransport, WritableTransport):
     """See `asyncio.WriteTransport` and `asyncio.loop.connect_write_pipe`.
 
     Args:
-        loop: whose ring writes.
+        engine: of the loop.
         pipe: a file object, made non-blocking and owned from now on.
         protocol: an `asyncio.BaseProtocol`.
         waiter: done when the protocol's `connection_made` was called.
@@ -165,7 +163,7 @@ class WritePipeTransport(_PipeTransport, Writing):
 
     def __init__(
         self,
-        loop: "EventLoop",
+        engine: Engine,
         pipe: Any,
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None" = None,
@@ -174,8 +172,8 @@ class WritePipeTransport(_PipeTransport, Writing):
         self._fileno = pipe.fileno()
         kind = _Kind(self._fileno, "Pipe transport is only for pipes, sockets and character devices")
         os.set_blocking(self._fileno, False)
-        self._endpoint = self._stream = loop._open_pipe(pipe, self, multishot=False)
-        super().__init__(extra, loop)
+        self._endpoint = self._stream = engine.open_pipe(self, pipe, False)
+        super().__init__(extra, engine.loop)
         self._lost_writes = 0
         self._extra["pipe"] = pipe
         watches = kind.is_socket or kind.is_fifo

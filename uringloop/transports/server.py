@@ -22,15 +22,12 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..engine import accept_now
+from ..engine import Engine, accept_now
 from ..hooks import TransportSocket
 from ..operations import AcceptMany, Poll
 from .stream import Accepted, StreamTransport, delays_small_writes
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
 
 _log = logging.getLogger("asyncio")
 
@@ -99,27 +96,29 @@ class Listener:
     """One listening socket.
 
     Args:
-        loop: whose ring polls.
+        engine: of the loop.
         sock: listening.
         backlog: accept at most this many connections in a row.
         protocol_factory: called once a connection.
         server: the `asyncio.Server`, or None.
-        tls: arguments of the loop's `_make_ssl_transport`, or None for plain connections.
+        make_tls: makes a TLS transport, called with arguments of the loop's `_make_ssl_transport`; None for plain
+            connections.
         context: each connection has a copy of it for all of its callbacks, as asyncio has it from Python 3.15 on.
             If None, it is the current one, and each callback has a copy.
     """
 
     def __init__(
         self,
-        loop: "EventLoop",
+        engine: Engine,
         sock: socket.socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
-        tls: dict[str, Any] | None,
+        make_tls: Callable[..., asyncio.Transport] | None,
         context: contextvars.Context | None,
         backlog: int,
     ) -> None:
-        self._loop = loop
+        self._engine = engine
+        self._loop = engine.loop
         self._sock = sock
         self._accepts_max = max(1, min(backlog, _ACCEPTS_MAX))
         # As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
@@ -128,12 +127,12 @@ class Listener:
         self._accepted_info = Accepted(family, kind, proto, delays_small_writes(family, kind, proto))
         self._protocol_factory = protocol_factory
         self._server = server
-        self._tls = tls
+        self._make_tls = make_tls
         self._context = contextvars.copy_context() if context is None else context
         self._one_context = context is not None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
-        enabled = loop._ring.features.enabled
+        enabled = engine.features
         fd = _descriptor(sock)
         self._poll = Poll(fd, select.POLLIN, "multishot_poll" in enabled, self._became_ready)
         #: None from when the socket is shared on.
@@ -147,11 +146,11 @@ class Listener:
         if self._accept is None:
             self._begin_polling()
         else:
-            self._accept.submit(self._loop._dispatcher)
+            self._accept.submit(self._engine.dispatcher)
 
     def _begin_polling(self) -> None:
-        self._loop._open_sockets().held[self._poll] = self._sock
-        self._poll.submit(self._loop._dispatcher)
+        self._engine.open_sockets().held[self._poll] = self._sock
+        self._poll.submit(self._engine.dispatcher)
 
     def share(self) -> bool:
         """Let other loops accept too; whether that is new."""
@@ -171,8 +170,8 @@ class Listener:
         if self._accept is not None:
             self._accept.abandon()
         self._poll.abandon()
-        if self._loop._sockets is not None:
-            self._loop._sockets.held.pop(self._poll, None)
+        if self._engine.sockets is not None:
+            self._engine.sockets.held.pop(self._poll, None)
 
     def _became_ready(self) -> None:
         """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""
@@ -200,7 +199,7 @@ class Listener:
         return False
 
     def _accepted(self, fd: int) -> None:
-        if self._loop._debug:
+        if self._loop.get_debug():
             self._log_accepted(fd)
         context = self._context.copy()
         context.run(self._connect, fd, context)
@@ -216,12 +215,12 @@ class Listener:
         protocol = transport = sock = None
         try:
             protocol = self._protocol_factory()
-            if self._tls is not None:
+            if self._make_tls is not None:
                 sock = socket.socket(*self._socket_arguments, fd)
                 self._loop.create_task(self._connect_tls(sock, protocol, context if self._one_context else None))
             else:
                 transport = StreamTransport(
-                    self._loop,
+                    self._engine,
                     fd,
                     protocol,
                     None,
@@ -242,17 +241,16 @@ class Listener:
         self, sock: socket.socket, protocol: asyncio.BaseProtocol, context: contextvars.Context | None
     ) -> None:
         transport = None
-        assert self._tls is not None
+        assert self._make_tls is not None
         try:
             waiter: Any = self._loop.create_future()
-            transport = self._loop._make_ssl_transport(
+            transport = self._make_tls(
                 sock,
                 protocol,
                 waiter=waiter,
                 server_side=True,
                 server=self._server,
                 context=context,
-                **self._tls,
             )
             try:
                 await waiter
@@ -314,8 +312,8 @@ def _close(fd: int, sock: socket.socket | None) -> None:
 class ListenerSet:
     """The listening sockets of a loop.  Not by descriptor: the socket may have been closed by its own connection."""
 
-    def __init__(self, loop: "EventLoop") -> None:
-        self._loop = loop
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._by_socket: dict[socket.socket, Listener] = {}
         _listener_sets.add(self)
 
@@ -327,12 +325,12 @@ class ListenerSet:
         sock: socket.socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
-        tls: dict[str, Any] | None,
+        make_tls: Callable[..., asyncio.Transport] | None,
         context: contextvars.Context | None,
         backlog: int,
     ) -> None:
         """Accept on a socket."""
-        listener = Listener(self._loop, sock, protocol_factory, server, tls, context, backlog)
+        listener = Listener(self._engine, sock, protocol_factory, server, make_tls, context, backlog)
         self._by_socket[sock] = listener
         listener.start()
 
@@ -344,10 +342,10 @@ class ListenerSet:
 
     def share(self, sockets: Iterable[socket.socket] | None = None) -> None:
         """Let other loops accept on some of the sockets too, or on all; from any thread."""
-        loop = self._loop
-        if loop.is_closed() or loop._ring.forked:
+        loop = self._engine.loop
+        if loop.is_closed() or self._engine.ring.forked:
             return
-        if loop._owner_thread != threading.get_native_id():
+        if self._engine.owner_thread != threading.get_native_id():
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(self._share_here, sockets)
         else:
@@ -361,7 +359,7 @@ class ListenerSet:
         shared = [listener.share() for listener in listeners]
         if any(shared):
             # The next connection may be for another loop, however long the callback that runs takes.
-            self._loop._dispatcher.submit()
+            self._engine.dispatcher.submit()
 
 
 _listener_sets: "weakref.WeakSet[ListenerSet]" = weakref.WeakSet()

@@ -6,26 +6,30 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .. import hooks
+from ..engine import Engine
 from ..ring import Dispatcher
 from .server import ListenerSet, mark_unshared
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
 
 
 class Serving(hooks.PrivateLoop):
     """The loop's methods for servers.  Their parameters are asyncio's, whatever the Python."""
 
     _dispatcher: Dispatcher
+    _engine: Engine
     _listeners: ListenerSet | None = None
     _owner_thread: int | None
 
+    if TYPE_CHECKING:
+
+        def _make_ssl_transport(self, *args: Any, **options: Any) -> asyncio.Transport: ...
+
     def _open_listeners(self) -> ListenerSet:
         if self._listeners is None:
-            self._listeners = ListenerSet(cast("EventLoop", self))
+            self._listeners = ListenerSet(self._engine)
         return self._listeners
 
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> asyncio.Server:
@@ -54,14 +58,15 @@ class Serving(hooks.PrivateLoop):
         context: contextvars.Context | None = None,
     ) -> None:
         self._check_closed()
-        tls = None
+        make_tls = None
         if sslcontext is not None:
-            tls = {
-                "sslcontext": sslcontext,
-                "ssl_handshake_timeout": ssl_handshake_timeout,
-                "ssl_shutdown_timeout": ssl_shutdown_timeout,
-            }
-        self._open_listeners().start(sock, protocol_factory, server, tls, context, backlog)
+            make_tls = partial(
+                self._make_ssl_transport,
+                sslcontext=sslcontext,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+            )
+        self._open_listeners().start(sock, protocol_factory, server, make_tls, context, backlog)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         if self._listeners is not None:

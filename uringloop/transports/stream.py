@@ -10,14 +10,11 @@ import contextvars
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from ..engine import Stream
+from ..engine import Engine, Stream
 from ..hooks import WRITE_BUFFER_LIMITS, SendfileMode
 from .base import SocketTransport, add_names
-
-if TYPE_CHECKING:
-    from ..loop import EventLoop
 
 _log = logging.getLogger("asyncio")
 
@@ -50,7 +47,7 @@ class StreamTransport(SocketTransport):
     """See `asyncio.Transport`.
 
     Args:
-        loop: whose ring carries the bytes.
+        engine: of the loop.
         sock: connected and non-blocking; owned from now on, and closed if a callback cannot be scheduled.  Or the
             descriptor of one that was accepted, the caller's to close if this raises.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
@@ -82,7 +79,7 @@ class StreamTransport(SocketTransport):
 
     def __init__(
         self,
-        loop: "EventLoop",
+        engine: Engine,
         sock: socket.socket | int,
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None" = None,
@@ -96,34 +93,26 @@ class StreamTransport(SocketTransport):
         file: socket.socket | None = None
         if isinstance(sock, int):
             assert accepted is not None
-            fd, nagles = sock, accepted.delays_small_writes
+            fd, delays = sock, accepted.delays_small_writes
         else:
             file = sock
             fd = sock.fileno()
-            nagles = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
-        loop._check_closed()
+            delays = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
+        engine.check_open()
         # As the base class's __init__, which does not know that the limits are those that it finds each time.
-        self._extra, self._loop, self._protocol_paused = extra, loop, False
+        self._extra, self._loop, self._protocol_paused = extra, engine.loop, False
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
         self._sock_fd, self._accepted = fd, accepted
-        stream = self._endpoint = Stream(
-            loop._engine,
-            fd,
-            file,
-            self,
-            loop._receives_many,
-            context,
-            events_context,
-            server,
-            nagles,
-        )
+        stream = self._endpoint = engine.open_stream(self, fd, file, delays, context, events_context)
         stream.high_water = self._high_water
         self.write = stream.write  # type: ignore[method-assign]
         try:
-            if file is not None and not loop._unread.empty:
-                unread = loop._unread.take_all(file)
-                if unread:
-                    stream.preload(unread)
+            if server is not None:
+                stream.join(server)
+            if file is not None and not engine.leftovers.empty:
+                leftovers = engine.leftovers.take_all(file)
+                if leftovers:
+                    stream.preload(leftovers)
             stream.begin(protocol, waiter)
         except BaseException:
             made = stream.give_back()
