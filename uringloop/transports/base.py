@@ -1,7 +1,7 @@
-"""What the transports over an endpoint of the ring share: closing, pausing what is read, pausing who writes, names.
+"""The methods that transports over an endpoint share: closing, pausing reads, flow control of writes, names.
 
-The hot half is the endpoint, a `Stream` or a `Datagram`, which also owns the file and the protocol and knows the state
-(`hot_life.pxi`).
+The engine's half is the endpoint, a `Stream` or a `Datagram`.  It also owns the file and the protocol, and knows the
+state (`engine/endpoint.pyx`).
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """`DatagramTransport`: a datagram socket as an `asyncio.DatagramTransport`.
 
-The hot half is the `Datagram`, whose `sendto` is this object's own attribute.  Here is what is rare: addresses that are
-no literals, and errors.  Only sockets whose addresses are known here (see `address.FAMILIES`) come to this transport.
+The engine's half is the `Datagram`, whose `sendto` is an attribute of the transport.  This module has the rare cases:
+addresses that are no literals, and errors.  It serves only sockets whose addresses are known here, see
+`address.FAMILIES`.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """`StreamTransport`: a connected stream socket as an `asyncio.Transport`.
 
-The hot half is the `Stream`, whose `write` is this object's own attribute.  Here is what other sockets do not have: end
-of file, and sendfile's hold on the queue; and what is put off until somebody asks, because a short connection is over
-before anybody does: the socket object of an accepted descriptor, and its names.
+The engine's half is the `Stream`, whose `write` is an attribute of the transport.  This module has what other sockets
+lack: end of file, and sendfile's hold on the queue.  It makes the socket object of an accepted descriptor, and looks up
+its names, only when they are asked for: a short connection is over before.
 """
 
 import asyncio
