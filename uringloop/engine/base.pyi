@@ -1,13 +1,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..ring import Dispatcher, Ring
+from ..ring import Dispatcher, LoopRing
 
 class EngineBase:
-    ring: Ring
+    ring: LoopRing
     owner_thread: int | None
     def __init__(
-        self, loop: Any, ring: Ring, dispatcher: Dispatcher, transports: dict[int, Any], leftovers: Any, options: Any
+        self,
+        loop: Any,
+        ring: LoopRing,
+        dispatcher: Dispatcher,
+        transports: dict[int, Any],
+        leftovers: Any,
+        options: Any,
     ) -> None: ...
     @property
     def loop(self) -> Any: ...

@@ -14,7 +14,7 @@ cdef class Engine(EngineBase):
 
     Args:
         loop: an `EventLoop`.
-        ring: the loop's `Ring`.
+        ring: the loop's `LoopRing`.
         dispatcher: the ring's `Dispatcher`.
         transports: a dict of the loop's transports by descriptor, as weak references.
         leftovers: the loop's `Leftovers`.
