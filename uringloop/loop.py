@@ -457,7 +457,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     ) -> asyncio.Transport:
         """asyncio's TLS protocol over a transport of ours."""
         self._ensure_fd_no_transport(rawsock)
-        self._check_closed()
         tls, transport = hooks.make_tls_protocol(
             self,
             protocol,
@@ -468,6 +467,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             handshake_timeout_s=ssl_handshake_timeout,
             shutdown_timeout_s=ssl_shutdown_timeout,
         )
+        self._check_closed()
         StreamTransport(self._engine, rawsock, tls, None, extra, server, context)
         return transport
 
