@@ -11,7 +11,9 @@ import pytest
 
 import uringloop
 from tests.variants import BOTH_SLEEPS, DEFAULT
+from uringloop.companion import submitter
 from uringloop.files import os as aos
+from uringloop.ring import Descriptor
 
 pytestmark = [
     pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
@@ -138,6 +140,25 @@ async def test_cancelled_pread_frees_nothing_too_early(tmp_path: Path) -> None:
                 part.clear()
     finally:
         os.close(fd)
+
+
+async def test_a_read_in_the_ring_holds_its_file_and_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    ring = submitter(asyncio.get_running_loop())
+    assert ring is not None
+    fd = os.open(path, os.O_RDONLY)
+    reading: Any = ring.read_at(Descriptor(fd), bytearray(7), 0)
+    reading.send(None)
+    reading.close()
+    os.fstat(fd)
+    while ring.statistics()["in_flight"]:  # type: ignore[attr-defined]
+        await asyncio.sleep(0.001)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        await ring.read_at(Descriptor(os.open(path, os.O_WRONLY), path), bytearray(7), 0)
+    assert caught.value.filename == path
 
 
 @pytest.mark.asyncio(loop_factories=list(BOTH_SLEEPS))
