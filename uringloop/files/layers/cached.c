@@ -1,12 +1,12 @@
-/* Files without the ring, for what the page cache and the inode answer at once.
+/* Reads, opens and stats without the ring, answered at once by the page cache and the inode.
  *
- * A read with RWF_NOWAIT gives what is cached and never waits: EAGAIN if nothing is, EOPNOTSUPP where the file system
- * cannot promise that.  Alone it costs half of a read through the ring (1.1 against 2.4 µs for 4 KiB).  Only not with
- * O_DIRECT, where the kernel waits for the device all the same.
+ * A read with RWF_NOWAIT returns cached bytes and never waits.  It fails with EAGAIN if nothing is cached, and with
+ * EOPNOTSUPP where the file system cannot promise that.  Alone it costs half of a read through the ring (1.1 against
+ * 2.4 µs for 4 KiB).  With O_DIRECT it is of no use: there the kernel waits for the device all the same.
  *
- * An open with RESOLVE_CACHED gives what is in the dentry cache, as the ring tries first of all, for two thirds of the
- * time; EAGAIN otherwise.  O_NONBLOCK goes with it, so that a FIFO or a lease does not wait either.  The file is
- * returned whatever its type: closing it and opening it again has effects on a FIFO's writer and on devices.
+ * An open with RESOLVE_CACHED finds paths in the dentry cache, or fails with EAGAIN.  The ring tries the same first;
+ * this open takes two thirds of the ring's time.  O_NONBLOCK goes with it, so that a FIFO or a lease does not wait
+ * either.  It returns a file of any type: closing and opening it again has effects on a FIFO's writer and on devices.
  *
  * statx(2) of an open file with AT_STATX_DONT_SYNC asks no server. */
 #define _GNU_SOURCE
