@@ -54,7 +54,7 @@ _log = logging.getLogger("asyncio")
 _BOUNDED_WORKERS = 4 * (os.cpu_count() or 1)
 _RING_CLOSE_TIMEOUT_S = 10
 #: Of reads of one tick: a disk gets the first of them while the rest is staged.
-_FEED_FROM = 8
+_EARLY_COUNT = 8
 
 
 class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Serving, SignalHandling):
@@ -123,7 +123,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         """Make the rest, which needs no more of the kernel than asyncio's loop does."""
         self._dispatcher = self._ring.dispatcher(partial(_report, weakref.ref(self)))
         self._dispatcher.spin_ns = spin_ns
-        self._dispatcher.feed_from = _FEED_FROM
+        self._dispatcher.early_count = _EARLY_COUNT
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._leftovers = Leftovers()

@@ -18,8 +18,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
 from ..ring.core.core cimport (
-    IORING_CQE_F_BUFFER, IORING_CQE_F_SOCK_NONEMPTY, IORING_OP_RECV, IOSQE_BUFFER_SELECT, ul_buffers_need, ul_disown,
-    ul_now_ns,
+    IORING_CQE_F_BUFFER, IORING_CQE_F_SOCK_NONEMPTY, IORING_OP_RECV, IOSQE_BUFFER_SELECT, io_uring_sqe, ul_buffers_need,
+    ul_disown, ul_now_ns,
 )
 from ..patched cimport Patched, look_up, patched
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
@@ -358,9 +358,12 @@ cdef class Receiving(Awaited):
         self.abandon()
 
     cdef stage(self):
-        self.token = self.dispatcher.stage_sqe(
-            self, IORING_OP_RECV, self.fd, 0, self.size_bytes, 0, 0, 0, IOSQE_BUFFER_SELECT, 0, 0, 0
-        )
+        cdef io_uring_sqe *sqe = self.dispatcher.next_sqe(self)
+        sqe.opcode = IORING_OP_RECV
+        sqe.flags = IOSQE_BUFFER_SELECT
+        sqe.fd = self.fd
+        sqe.len = self.size_bytes
+        self.token = sqe.user_data
         self.in_flight = True
 
     cdef arrive(self, int res, uint32_t flags):

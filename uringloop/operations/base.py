@@ -54,24 +54,8 @@ class _Modified:
         self._dispatcher = dispatcher
         self._modifiers = modifiers
 
-    def stage(
-        self,
-        operation: Any,
-        opcode: int,
-        fd: int,
-        addr: int = 0,
-        length: int = 0,
-        offset: int = 0,
-        op_flags: int = 0,
-        ioprio: int = 0,
-        sqe_flags: int = 0,
-        *fields: int,
-        **named: int,
-    ) -> int:
-        modified = sqe_flags | self._modifiers
-        return self._dispatcher.stage(
-            operation, opcode, fd, addr, length, offset, op_flags, ioprio, modified, *fields, **named
-        )
+    def stage(self, *fields: Any, sqe_flags: int = 0, **named: int) -> int:
+        return self._dispatcher.stage(*fields, sqe_flags=sqe_flags | self._modifiers, **named)
 
 
 class Operation:

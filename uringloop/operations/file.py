@@ -97,12 +97,9 @@ class Open(Operation):
             self.fd,
             self._pin.address,
             self._mode,
-            0,
-            self._flags,
-            0,
-            self._sqe_flags,
-            0,
-            file_index(self._slot),
+            op_flags=self._flags,
+            sqe_flags=self._sqe_flags,
+            file_index=file_index(self._slot),
         )
 
     def result(self, res: int, flags: int) -> int:
@@ -274,7 +271,7 @@ class Fsync(FileOperation):
         self._flags = _FSYNC_DATASYNC if data_only else 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, self._flags)
+        return dispatcher.stage(self, self.opcode, self.fd, op_flags=self._flags)
 
 
 class Truncate(FileOperation):
@@ -291,7 +288,7 @@ class Truncate(FileOperation):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         # The kernel refuses a negative size.
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, self._size_bytes % (1 << 64))
+        return dispatcher.stage(self, self.opcode, self.fd, offset=self._size_bytes % (1 << 64))
 
 
 class Ready(FileOperation, Multishot):
@@ -516,7 +513,7 @@ class ReadMany(FileOperation, Multishot):
     def stage(self, dispatcher: Dispatcher) -> int:
         # At offset -1, as for all that has no position.
         flags = SqeFlag.BUFFER_SELECT
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, CURRENT_POSITION, sqe_flags=flags)
+        return dispatcher.stage(self, self.opcode, self.fd, offset=CURRENT_POSITION, sqe_flags=flags)
 
     def complete(self, res: int, flags: int) -> None:
         if flags & _BUFFER and res <= 0:

@@ -225,10 +225,9 @@ class ReceiveMessages(Multishot):
             self.fd,
             self._header.address,
             1,
-            0,
-            self._flags,
-            RECV_MULTISHOT,
-            SqeFlag.BUFFER_SELECT,
+            op_flags=self._flags,
+            ioprio=RECV_MULTISHOT,
+            sqe_flags=SqeFlag.BUFFER_SELECT,
         )
 
     def complete(self, res: int, flags: int) -> None:

@@ -218,7 +218,7 @@ class Unlink(_PathOperation):
         self._flags = _AT_REMOVEDIR if is_folder else 0
 
     def stage(self, dispatcher: Dispatcher) -> int:
-        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, 0, 0, self._flags)
+        return dispatcher.stage(self, self.opcode, self.fd, self._pin.address, op_flags=self._flags)
 
     def result(self, res: int, flags: int) -> None:
         return None

@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
-from ..ring.core.core cimport IORING_OP_READ
+from ..ring.core.core cimport IORING_OP_READ, io_uring_sqe
 from ..ring.descriptor cimport Descriptor
 from ..ring.dispatcher cimport Awaited, Dispatcher
 
@@ -35,13 +35,20 @@ cdef class PositionalRead(Awaited):
         self.dispatcher = dispatcher
         self.waiter = waiter
         cdef uint64_t address = <uintptr_t>self.view.buf
+        cdef io_uring_sqe *sqe
         cdef uint32_t length = min(self.view.len, READ_MAX_BYTES)
         if type(dispatcher) is Dispatcher:
-            self.token = dispatcher.stage_sqe(self, IORING_OP_READ, self.fd, address, length, offset, 0, 0, 0, 0, 0, 0)
+            sqe = dispatcher.next_sqe(self)
+            sqe.opcode = IORING_OP_READ
+            sqe.fd = self.fd
+            sqe.addr = address
+            sqe.len = length
+            sqe.off = offset
+            self.token = sqe.user_data
         else:
             self.token = dispatcher.stage(self, IORING_OP_READ, self.fd, address, length, offset)
         self.in_flight = True
-        dispatcher.feed()
+        dispatcher.submit_early()
 
     def __dealloc__(self):
         PyBuffer_Release(&self.view)

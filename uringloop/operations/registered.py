@@ -40,7 +40,7 @@ class _FixedTransfer(FileOperation):
             buf_index=self._index,
         )
         if not self.modifiers:
-            dispatcher.feed()
+            dispatcher.submit_early()
         return token
 
     def release(self) -> None:

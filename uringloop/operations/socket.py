@@ -68,7 +68,13 @@ class Receive(Multishot):
         if self.is_multishot:
             size_bytes, ioprio = 0, RECV_MULTISHOT
         return dispatcher.stage(
-            self, self.opcode, self.fd, 0, size_bytes, 0, self._flags, ioprio, SqeFlag.BUFFER_SELECT
+            self,
+            self.opcode,
+            self.fd,
+            length=size_bytes,
+            op_flags=self._flags,
+            ioprio=ioprio,
+            sqe_flags=SqeFlag.BUFFER_SELECT,
         )
 
     def complete(self, res: int, flags: int) -> None:
@@ -280,9 +286,11 @@ class Accept(Multishot):
         flags = _ACCEPT_FLAGS if self._slot is None else socket.SOCK_NONBLOCK
         where = file_index(self._slot)
         if self.is_multishot:
-            return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, flags, ACCEPT_MULTISHOT, 0, 0, where)
+            return dispatcher.stage(
+                self, self.opcode, self.fd, op_flags=flags, ioprio=ACCEPT_MULTISHOT, file_index=where
+            )
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, flags, 0, 0, 0, where
+            self, self.opcode, self.fd, self._address_pin.address, 0, self._size_pin.address, flags, file_index=where
         )
 
     def result(self, res: int, flags: int) -> Any:
@@ -334,7 +342,7 @@ class AcceptMany(Operation):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         ioprio = ACCEPT_MULTISHOT if self._multishot else 0
-        return dispatcher.stage(self, self.opcode, self.fd, 0, 0, 0, _ACCEPT_FLAGS, ioprio)
+        return dispatcher.stage(self, self.opcode, self.fd, op_flags=_ACCEPT_FLAGS, ioprio=ioprio)
 
     def complete(self, res: int, flags: int) -> None:
         last = not flags & _MORE

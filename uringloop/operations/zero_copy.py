@@ -81,10 +81,9 @@ class SendZeroCopy(_Notified):
             min(self._pin.size_bytes, TRANSFER_MAX_BYTES),
             self._name.address if name_bytes else 0,
             self._flags,
-            how,
-            0,
-            self._index or 0,
-            name_bytes,
+            ioprio=how,
+            buf_index=self._index or 0,
+            file_index=name_bytes,
         )
 
     def release(self) -> None:
@@ -99,7 +98,7 @@ class SendMessageZeroCopy(_Notified, SendMessage):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(
-            self, self.opcode, self.fd, self._header.address, 1, 0, self._flags, ZeroCopyFlag.REPORT_USAGE
+            self, self.opcode, self.fd, self._header.address, 1, 0, self._flags, ioprio=ZeroCopyFlag.REPORT_USAGE
         )
 
 

@@ -143,7 +143,7 @@ class Ring(RingBase):
 
     def get_sqe(self) -> Sqe:
         """The next free SQE, as io_uring_get_sqe(3); a full queue is submitted first."""
-        return self._queues.next_sqe(Sqe)
+        return self._queues.stage_by_hand(Sqe)
 
     def prepare(self, operation: OperationType) -> OperationType:
         """Stage an operation; the next `submit` or wait hands it to the kernel.  Returns it.

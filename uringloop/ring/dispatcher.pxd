@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..tick cimport Tick
-from .core.core cimport ul_event, ul_ring
+from .core.core cimport io_uring_sqe, ul_event, ul_ring
 
 
 cdef raise_errno(int error)
@@ -36,7 +36,7 @@ cdef class Dispatcher:
     cdef uint64_t taken  # events so far
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
-    cdef public uint32_t feed_from
+    cdef public uint32_t early_count
     cdef Tick tick
     cdef int writes, last_writes  # small ones since the last enter, and before it
     cdef bint late  # the tick has gone on for long: what is written goes out at once
@@ -49,10 +49,10 @@ cdef class Dispatcher:
 
     cdef int check(self) except -1
     cdef bint has_memory(self)
-    cdef uint64_t stage_sqe(self, operation, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
-                            uint32_t op_flags, int ioprio, int sqe_flags, int buf_index, int file_index,
-                            uint64_t addr3) except 0
-    cpdef feed(self)
+    cdef int check_use(self) except -1
+    cdef mark(self, uint64_t token, int sqe_flags)
+    cdef io_uring_sqe *next_sqe(self, operation) except NULL
+    cpdef submit_early(self)
     cdef bytes_of_buffer(self, uint32_t flags, int size_bytes)
     cdef bint sends_at_once(self) noexcept
     cdef void hold(self) noexcept

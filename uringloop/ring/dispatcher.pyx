@@ -25,7 +25,7 @@ from libc.string cimport memmove
 from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
     EBADFD, ECANCELED, ENOTRECOVERABLE, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN,
-    IOSQE_BUFFER_SELECT, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
+    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
     ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event, ul_eventfd_arm,
     ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
@@ -133,7 +133,7 @@ cdef class Dispatcher:
 
     Attributes:
         spin_ns: how long to wait awake at most where waits are short; 0 never.
-        feed_from: how many staged SQEs `feed` hands over before the tick ends; 0 none.
+        early_count: how many staged SQEs `submit_early` submits before the tick ends; 0 for never.
         first: called before the first sleep, or before anything is submitted, to stage what is wanted then; it sets this
             to None.
     """
@@ -170,24 +170,34 @@ cdef class Dispatcher:
         """Whether the queues and the receive buffers are there: the ring is open, and this is no forked child."""
         return self.ring != NULL and not ul_ring_forgotten(self.ring)
 
-    def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
-              uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
-        """Stage one SQE for an operation, which the in-flight table holds until its last CQE; returns the token."""
-        return self.stage_sqe(
-            operation, opcode, fd, addr, length, offset, op_flags, ioprio, sqe_flags, buf_index, file_index, addr3
-        )
+    cdef int check_use(self) except -1:
+        """Raise a RuntimeError unless this thread may stage here."""
+        return self.check()
 
-    cdef uint64_t stage_sqe(self, operation, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
-                            uint32_t op_flags, int ioprio, int sqe_flags, int buf_index, int file_index,
-                            uint64_t addr3) except 0:
+    cdef mark(self, uint64_t token, int sqe_flags):
+        """Note the flags of a staged SQE, if they change what completes."""
+
+    cdef io_uring_sqe *next_sqe(self, operation) except NULL:
+        """Return an SQE that is zeroed but for its token; the caller fills it before any Python runs.
+
+        The in-flight table holds the operation until its last CQE.
+        """
         cdef int error = 0
-        self.check()
-        if sqe_flags & IOSQE_BUFFER_SELECT and buf_index == UL_GROUP_STREAM:
-            ul_buffers_need(self.ring)
+        self.check_use()
+        cdef uint64_t token = ul_operation_token(self.ring)
+        self.operations[token] = operation
         cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
         if sqe == NULL:
+            del self.operations[token]
             raise_errno(error)
-        cdef uint64_t token = ul_operation_token(self.ring)
+        sqe.user_data = token
+        return sqe
+
+    def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
+              uint32_t op_flags=0, *, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
+        """Stage an SQE for an operation; return its token."""
+        cdef io_uring_sqe *sqe = self.next_sqe(operation)
+        cdef uint64_t token = sqe.user_data
         sqe.opcode = opcode
         sqe.flags = sqe_flags
         sqe.ioprio = ioprio
@@ -196,16 +206,18 @@ cdef class Dispatcher:
         sqe.addr = addr
         sqe.len = length
         sqe.op_flags = op_flags
-        sqe.user_data = token
         sqe.buf_index = buf_index
         sqe.splice_fd_in = file_index
         sqe.addr3 = addr3
-        self.operations[token] = operation
+        if sqe_flags & IOSQE_BUFFER_SELECT and buf_index == UL_GROUP_STREAM:
+            ul_buffers_need(self.ring)
+        if sqe_flags & IOSQE_CQE_SKIP_SUCCESS:
+            self.mark(token, sqe_flags)
         return token
 
-    cpdef feed(self):
-        """Submit early if much is staged, for a disk: it is idle, or falls asleep, while a large batch is put together."""
-        if self.feed_from > 0 and self.ring != NULL and ul_staged(self.ring) >= self.feed_from:
+    cpdef submit_early(self):
+        """Submit what is staged, if it is much: a disk idles, or falls asleep, while a large batch is put together."""
+        if self.early_count > 0 and self.ring != NULL and ul_staged(self.ring) >= self.early_count:
             self.enter(0)
 
     def reserve(self, uint32_t count):

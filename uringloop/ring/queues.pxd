@@ -22,7 +22,4 @@ cdef class StagedSqe:
 
 
 cdef class Queues(Dispatcher):
-    cdef set silent  # tokens of what completes only if it fails
-
-    cdef int refuse(self) except -1
-    cdef mark(self, uint64_t token, int flags)
+    cdef set skipping  # tokens of what completes only if it fails

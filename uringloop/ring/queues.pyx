@@ -11,8 +11,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from .core.core cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS, UL_KIND_FOREIGN,
-    io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_next_sqe, ul_now_ns, ul_operation_token,
-    ul_place, ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
+    io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_now_ns, ul_place,
+    ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
 )
 from .dispatcher cimport Dispatcher, raise_errno
 
@@ -66,10 +66,7 @@ cdef class StagedSqe:
     """One SQE in the queue, until it is handed over; see `Sqe`."""
 
     cdef io_uring_sqe *fields(self) except NULL:
-        self.queues.check()
-        cdef int error = ul_ring_refuses(self.queues.ring)
-        if error < 0:
-            raise_errno(error)
+        self.queues.check_use()
         cdef io_uring_sqe *sqe = ul_sqe_at(self.queues.ring, self.place)
         if sqe == NULL:
             raise RuntimeError("this SQE was submitted: it is the kernel's now")
@@ -78,9 +75,18 @@ cdef class StagedSqe:
     def prep(self, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0, uint32_t op_flags=0, *,
              int ioprio=0, int flags=0, int buf_index=0, int personality=0, int file_index=0, uint64_t addr3=0):
         """Fill in the fields, as io_uring_prep_rw(3) does; returns the user_data."""
-        fill(self.fields(), opcode, fd, addr, length, offset, op_flags, ioprio, 0, buf_index, file_index, addr3)
-        self.fields().personality = personality
-        self.opcode = opcode
+        cdef io_uring_sqe *sqe = self.fields()
+        sqe.opcode = self.opcode = opcode
+        sqe.ioprio = ioprio
+        sqe.fd = fd
+        sqe.off = offset
+        sqe.addr = addr
+        sqe.len = length
+        sqe.op_flags = op_flags
+        sqe.buf_index = buf_index
+        sqe.personality = personality
+        sqe.splice_fd_in = file_index
+        sqe.addr3 = addr3
         self.flags = flags
         return self.user_data
 
@@ -95,68 +101,36 @@ cdef class StagedSqe:
         self.queues.mark(self.user_data, flags)
 
 
-cdef void fill(io_uring_sqe *sqe, int opcode, int fd, uint64_t addr, uint32_t length, uint64_t offset,
-               uint32_t op_flags, int ioprio, int flags, int buf_index, int file_index, uint64_t addr3):
-    sqe.opcode = opcode
-    sqe.flags = flags
-    sqe.ioprio = ioprio
-    sqe.fd = fd
-    sqe.off = offset
-    sqe.addr = addr
-    sqe.len = length
-    sqe.op_flags = op_flags
-    sqe.buf_index = buf_index
-    sqe.splice_fd_in = file_index
-    sqe.addr3 = addr3
-
-
 cdef class Queues(Dispatcher):
     """The two queues of a ring that no loop drives."""
 
     def __init__(self, *_):
-        self.silent = set()
+        self.skipping = set()
 
-    cdef int refuse(self) except -1:
+    cdef int check_use(self) except -1:
         self.check()
         cdef int error = ul_ring_refuses(self.ring)
         if error < 0:
             raise_errno(error)
         return 0
 
-    cdef mark(self, uint64_t token, int flags):
-        if flags & IOSQE_CQE_SKIP_SUCCESS:
-            self.silent.add(token)
-        else:
-            self.silent.discard(token)
-
-    def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
-              uint32_t op_flags=0, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
-        """As every dispatcher's, but only on the ring's thread, and what completes only if it fails is known."""
-        self.refuse()
-        cdef uint64_t token = Dispatcher.stage(
-            self, operation, opcode, fd, addr, length, offset, op_flags, ioprio, sqe_flags, buf_index, file_index, addr3
-        )
+    cdef mark(self, uint64_t token, int sqe_flags):
         if sqe_flags & IOSQE_CQE_SKIP_SUCCESS:
-            self.silent.add(token)
-        return token
+            self.skipping.add(token)
+        else:
+            self.skipping.discard(token)
 
     def cancel(self, uint64_t token):
         """As every dispatcher's, but only on the ring's thread."""
-        self.refuse()
+        self.check_use()
         Dispatcher.cancel(self, token)
 
-    def next_sqe(self, kind):
+    def stage_by_hand(self, kind):
         """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
-        cdef int error = 0
         cdef StagedSqe staged = kind()
-        self.refuse()
-        cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
-        if sqe == NULL:
-            raise_errno(error)
         staged.queues = self
+        staged.user_data = self.next_sqe(staged).user_data
         staged.place = ul_place(self.ring)
-        staged.user_data = sqe.user_data = ul_operation_token(self.ring)
-        self.operations[staged.user_data] = staged
         return staged
 
     def enter_for(self, uint32_t wait_for, int64_t timeout_ns, signal_mask, uint32_t enter_flags=0):
@@ -176,7 +150,7 @@ cdef class Queues(Dispatcher):
         cdef int64_t deadline_ns = ul_now_ns() + timeout_ns if timeout_ns > 0 else 0
         cdef int result, submitted = 0
         cdef uint32_t missing
-        self.refuse()
+        self.check_use()
         while True:
             missing = max(<int64_t>wait_for - (self.count - self.cursor), 0)
             if missing:
@@ -205,7 +179,7 @@ cdef class Queues(Dispatcher):
         """The next completion that there is without waiting, or None."""
         cdef ul_event event
         cdef Completion completion
-        self.refuse()
+        self.check_use()
         if self.cursor == self.count:
             self.reap_all()
             if self.cursor == self.count:
@@ -221,8 +195,8 @@ cdef class Queues(Dispatcher):
         else:
             completion.operation = self.operations.pop(event.token, None)
             ul_cancel_forget(self.ring, event.token)
-            if self.silent:
-                self.silent.discard(event.token)
+            if self.skipping:
+                self.skipping.discard(event.token)
             if completion.operation is not None:
                 completion.res = completion.operation.finish(completion.res)
                 completion.operation.release()
@@ -232,7 +206,7 @@ cdef class Queues(Dispatcher):
     def in_flight(self):
         """How many operations will complete: without cancels, and what completes only if it fails."""
         self.check()
-        return len(self.operations) - len(self.silent)
+        return len(self.operations) - len(self.skipping)
 
     def end_cancels(self):
         """Wait for the cancels that are still in flight; nothing else is."""
@@ -248,21 +222,21 @@ cdef class Queues(Dispatcher):
 
     def let_overflow(self):
         """Have completions fill the kernel's queue: a multishot operation for which there is no room ends."""
-        self.refuse()
+        self.check_use()
         ul_let_overflow(self.ring)
 
     def unstage(self):
         """Take back what is staged and was not submitted; the operations that are not in flight any more."""
         cdef uint64_t token = 0
         cdef list taken = []
-        self.refuse()
+        self.check_use()
         while ul_unstage(self.ring, &token):
-            self.silent.discard(token)
+            self.skipping.discard(token)
             ul_cancel_forget(self.ring, token)
             if token in self.operations:  # and no cancel
                 taken.append(self.operations.pop(token))
         return taken
 
     def retire(self, uint64_t token, int res=0):
-        self.silent.discard(token)
+        self.skipping.discard(token)
         return Dispatcher.retire(self, token, res)
