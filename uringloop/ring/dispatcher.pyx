@@ -12,27 +12,26 @@ The GIL is released only around a wait that may block, and nothing but the syste
 thread even that is put off for a moment.
 """
 
-from os import strerror
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
-from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, ENOBUFS, ETIME
+from libc.errno cimport EAGAIN, EBUSY, EINTR, ENOBUFS, ETIME
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove
 
 from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
-    EBADFD, ECANCELED, ENOTRECOVERABLE, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN,
-    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
-    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event, ul_eventfd_arm,
-    ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
-    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
-    ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
+    ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN,
+    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle,
+    ul_buffers_found_empty, ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event,
+    ul_eventfd_arm, ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token,
+    ul_prepare, ul_reap, ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten,
+    ul_ring_make_room, ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel,
+    ul_stage_cancel_all, ul_staged,
 )
 
-from .errors import unavailable
+from .errors import refusal
 
 cdef extern from *:
     """
@@ -41,13 +40,9 @@ cdef extern from *:
         PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
         return first != NULL && PyThreadState_Next(first) != NULL;
     }
-    """
-    bint has_other_threads()
-
-cdef extern from *:
-    """
     #define tp_base(object) (Py_TYPE(object)->tp_base)
     """
+    bint has_other_threads()
     PyTypeObject *tp_base(PyObject *object)
 
 cdef enum:
@@ -59,17 +54,7 @@ cdef enum:
 
 
 cdef raise_errno(int error):
-    if error == -EOWNERDEAD:
-        raise RuntimeError(
-            "this io_uring was made before fork() and belongs to the parent; make a new event loop or ring in the child"
-        )
-    if error == -EEXIST:
-        raise RuntimeError("this io_uring belongs to the thread that enabled it; use it there, or make one for each thread")
-    if error == -EBADFD:
-        raise RuntimeError("this io_uring was made disabled and was not enabled yet")
-    if error == -ENOTRECOVERABLE:
-        raise unavailable(-error)
-    raise OSError(-error, strerror(-error))
+    raise refusal(-error)
 
 
 cdef class Owner:

@@ -101,3 +101,20 @@ def _explain(error: int) -> tuple[str, str]:
             "Use Linux 5.11 or newer, and at most 32768 entries.",
         )
     return "The kernel refused for a reason that uringloop does not know.", "See io_uring_setup(2) for this error."
+
+
+def refusal(error: int) -> Exception:
+    """Return the exception for an errno of the core: of the kernel, or of the ring's rules."""
+    if error == errno.EOWNERDEAD:
+        return RuntimeError(
+            "this io_uring was made before fork() and belongs to the parent; make a new event loop or ring in the child"
+        )
+    if error == errno.EEXIST:
+        return RuntimeError(
+            "this io_uring belongs to the thread that enabled it; use it there, or make one for each thread"
+        )
+    if error == errno.EBADFD:
+        return RuntimeError("this io_uring was made disabled and was not enabled yet")
+    if error == errno.ENOTRECOVERABLE:
+        return unavailable(error)
+    return OSError(error, os.strerror(error))

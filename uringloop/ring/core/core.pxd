@@ -4,11 +4,9 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 
 cdef extern from "errno.h" nogil:
-    int EBADFD
     int ECANCELED
     int ENOMEM
     int EOWNERDEAD
-    int ENOTRECOVERABLE
 
 
 cdef extern from "ring/core/core.h" nogil:
