@@ -1,17 +1,17 @@
 """`EventLoop`: asyncio's loop with io_uring underneath.
 
-The tick, sleeping, wakeups, and the wiring of everything else.  What asyncio does well stays asyncio's: happy eyeballs,
-executors, signal handlers, the TLS protocol, `add_reader` and `add_writer` on its epoll selector.
+This module has the loop's sleep and its wakeups, and connects all other parts.  asyncio's own code stays where it does
+well: happy eyeballs, executors, signal handlers, the TLS protocol, `add_reader` and `add_writer` on its epoll selector.
 
-One tick: sleep until something happens, run what was ready before, dispatch the completions, then run what the selector
-and the timers made ready.  This is asyncio's order.
+One tick, in asyncio's order: sleep until there is work; run the handles that were ready before; dispatch the
+completions; then run the handles that the selector and the timers have made ready.
 
-The loop sleeps in the ring, with one system call that submits, waits and carries the timeout, as long as the selector
-watches nothing; otherwise in the selector, which holds the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before
-the CQE exists, is silent for more than about twenty completions at once and for overflowed ones, so before a sleep the
-flags of the ring are checked after the eventfd was let speak, and after it everything is reaped.
+While the selector watches nothing, the loop sleeps in the ring: one system call submits, waits and carries the timeout.
+Otherwise it sleeps in the selector, whose set has the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before the
+CQE exists.  It is silent for more than about twenty completions at once, and for overflowed ones.  So before a sleep
+the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.
 
-asyncio's self-pipe (threads, signals) is polled through the ring, so it does not push the loop into the selector.
+The ring polls asyncio's self-pipe (threads, signals), so the self-pipe does not push the loop into the selector.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _log = logging.getLogger("asyncio")
 
 _BOUNDED_WORKERS = 4 * (os.cpu_count() or 1)
 _RING_CLOSE_TIMEOUT_S = 10
-#: Of reads of one tick: a disk gets the first of them while the rest is staged.
+#: So many staged reads leave early, so that a disk works while the tick stages the rest.
 _EARLY_COUNT = 8
 
 
@@ -61,21 +61,21 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     """An asyncio event loop on io_uring.
 
     Args:
-        sleep: where to sleep: "ring" or "selector" always, or "auto", in the ring while the selector watches nothing.
-            With "ring", what `add_reader` watches is polled through the ring.
-        without: optional features of the kernel to do without (keys of `uringloop.ring.OPTIONAL`).
-        sq_entries: of the submission queue.
-        cq_entries: of the completion queue; from Linux 6.13 on it has at most 1024 until it first overflows.
-        buffer_count: receive buffers at first; a power of two.  At most 64 of those for datagrams.
-        buffer_count_max: they double up to this many.  At most 512 of those for datagrams.
-        buffer_size_bytes: of one receive buffer of streams; those for datagrams hold the largest datagram.
-        bulk_stream_count_max: streams at a time that may receive up to 256 KiB at once, because much comes; 0 for none.
-        spin_ns: as long as waits are short, wait awake for at most this long before sleeping in the ring; 0 never does.
+        sleep: the place to sleep: "ring" or "selector" always, or "auto", the ring while the selector watches nothing.
+            With "ring", the ring polls the descriptors of `add_reader` too.
+        without: optional features of the kernel not to use (keys of `uringloop.ring.OPTIONAL`).
+        sq_entries: the size of the submission queue.
+        cq_entries: the size of the completion queue.  From Linux 6.13 on it has at most 1024 until it first overflows.
+        buffer_count: the first number of receive buffers, a power of two.  Datagrams have at most 64.
+        buffer_count_max: the largest number, to which they double.  Datagrams have at most 512.
+        buffer_size_bytes: the size of a receive buffer of streams.  A buffer for datagrams holds the largest one.
+        bulk_stream_count_max: so many streams at a time may receive up to 256 KiB at once, if much comes; 0 for none.
+        spin_ns: while waits are short, wait awake for at most so long before a sleep in the ring; 0 never does.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here; it says why and what to do.
-        OSError: what asyncio's own loop needs was refused, such as a descriptor.
-        ValueError: an unknown way to sleep or feature, or a size below 1.
+        RingUnavailableError: io_uring cannot be used here; the message names the cause and the remedy.
+        OSError: the kernel refused a need of asyncio's own loop, such as a descriptor.
+        ValueError: the way to sleep or a feature is unknown, or a size is below 1.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             raise
 
     def _make(self, sleep: Sleep, spin_ns: int) -> None:
-        """Make the rest, which needs no more of the kernel than asyncio's loop does."""
+        """Make the other parts, which need no more of the kernel than asyncio's loop does."""
         self._dispatcher = self._ring.dispatcher(partial(_report, weakref.ref(self)))
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.early_count = _EARLY_COUNT
@@ -156,11 +156,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 self._give_signals_back()
 
     def _take_thread(self) -> None:
-        """Make the ring this thread's: the kernel lets no other enter it."""
+        """Give the ring to this thread: the kernel lets no other one enter it."""
         if self._ring.forked:
             exit = sys.exception()
             if isinstance(exit, SystemExit | KeyboardInterrupt):
-                # The child is on its way out, through a runner that would still end the parent's tasks.
+                # The child is ending, through a runner that would still cancel the parent's tasks.
                 raise exit
             raise RuntimeError(
                 "this event loop was made before fork(); make a new one in the child, with uringloop.new_event_loop()"
@@ -183,7 +183,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _watch_self_pipe(self) -> None:
         """Poll the self-pipe through the ring; called before the first sleep, and before the first submission.
 
-        A loop that does neither needs no poll: it looks by itself for what threads give it.
+        A loop that does neither needs no poll: each tick runs the callbacks of other threads anyway.
         """
         if self._wakeup is None:
             multishot = "multishot_poll" in self._ring.features.enabled
@@ -193,9 +193,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._dispatcher.first = None
 
     def _leave_thread(self) -> list[Operation]:
-        """Replace the ring by a new one for this thread; returns the operations to be staged again there.
+        """Replace the ring by a new one for this thread; return the operations to be staged again there.
 
-        Those that only watch are staged again: nothing of them happens in the kernel while no thread enters their ring.
+        Only watching operations move: the kernel does nothing for them while no thread enters their ring.
         """
         dispatcher = self._dispatcher
         dispatcher.reap()
@@ -229,9 +229,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _close_ring(self, ring: LoopRing) -> None:
         """Close a ring that watches, and wait until it has stopped.
 
-        The kernel tears a ring down in the background, and a connection that arrives meanwhile wakes only one of the
-        accepts that watch for it: the old one would swallow what the new one waits for.  The old poll of the self-pipe
-        is the witness: its end is released, and the other end sees that, after all polls of the ring were taken away.
+        The kernel tears a ring down in the background.  A connection that arrives meanwhile wakes only one of the
+        waiting accepts, and the old one would swallow it.  The old poll of the self-pipe is the witness.  After
+        the kernel has removed all polls of the ring, it releases that end, and the other end sees it.
         """
         self._read_from_self()
         witness = self._csock.dup()
@@ -247,7 +247,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 pass
 
     def _run_slowly(self, count: int) -> None:
-        """Run ready handles in debug mode, and say which of them took long."""
+        """Run ready handles in debug mode, and log those that took long."""
         for _ in range(count):
             if not self._ready:
                 return  # a callback ran the loop within this run
@@ -276,7 +276,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 _log.warning("Executing %s took %.3f seconds", hooks.format_handle(handle), duration)
         finally:
             self._current_handle = None
-            # This frame is in the traceback of what the callback raised, which the handle may hold.
+            # This frame is in the traceback of the callback's exception, which the handle may hold.
             del handle
 
     # Scheduling
@@ -293,7 +293,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     # Sleeping
 
     def _sleep_with(self, wait: Callable[[int], object]) -> None:
-        """Settle how the loop sleeps; wait is how it does so in the ring."""
+        """Set the functions that sleep; `wait` is the one for the ring."""
         sleep, in_selector = self._options.sleep, self._sleep_in_selector
         self._sleep_by(
             in_selector if sleep == "selector" else wait,
@@ -308,7 +308,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         return self._engine.open_sockets()
 
     def _use_sockets(self, sockets: Sockets) -> None:
-        """Have each sleep ask the engine's half of the socket methods; called when it is made."""
+        """Have each sleep ask the engine's `Sockets`; called when it is made."""
         self._sockets = sockets
         self._sleep_with(sockets.wait)
 
@@ -323,7 +323,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._process_events(self._epoll_selector.sleep(0))
 
     def _look(self, timeout_ns: int) -> int:
-        """Let go of sockets that were closed; return how long to sleep, see `Sockets.look`."""
+        """Release sockets that were closed; return how long to sleep, see `Sockets.look`."""
         return timeout_ns if self._sockets is None else self._sockets.look(timeout_ns)
 
     def _sleep_in_selector(self, timeout_ns: int) -> None:
@@ -343,7 +343,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             self._process_events(events)
 
     def _serve_by_hand(self, timeout_ns: int) -> list[tuple[Any, int]]:
-        """Sleep for a tool that has ticks of its own; a ready handle dispatches what has completed."""
+        """Sleep for a tool with ticks of its own; a ready handle dispatches the completions."""
         if self._thread_id not in (None, threading.get_ident()):
             raise RuntimeError("this event loop runs in another thread")
         self._take_thread()
@@ -358,18 +358,18 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         return []
 
     def _run_changed(self) -> None:
-        """Submit what the last tick of a run has staged: no run may follow, or the outer one computes for long."""
+        """Submit the SQEs of a run's last tick: no run may follow, or the outer one may compute for long."""
         if self._owner_thread == threading.get_native_id() and not self._ring.forked:
             try:
                 self._dispatcher.submit()
             except OSError as error:
                 ended_by = error.__context__
-                # A run that this refusal has ended says so itself.
+                # A run that this refusal has ended raises it itself.
                 if not (isinstance(ended_by, OSError) and ended_by.errno == error.errno):
                     _report(weakref.ref(self), error, self)
 
     def _make_self_pipe(self) -> None:
-        """asyncio's self-pipe, but polled through the ring, from the first run on."""
+        """Make asyncio's self-pipe, which the ring polls from the first run on."""
         self._ssock, self._csock = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._internal_fds += 1
         self._signals = SignalWakeup(self._csock.fileno())
@@ -418,7 +418,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         waiter: "asyncio.Future[None] | None" = None,
         extra: dict[str, Any] | None = None,
     ) -> asyncio.DatagramTransport:
-        """asyncio's own transport for the families whose addresses ours does not know."""
+        """Make asyncio's own transport for the families whose addresses this package does not know."""
         if sock.family not in FAMILIES:
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
@@ -455,7 +455,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
-        """asyncio's TLS protocol over a transport of ours."""
+        """Make asyncio's TLS protocol over a transport of this package."""
         self._ensure_fd_no_transport(rawsock)
         tls, transport = hooks.make_tls_protocol(
             self,
@@ -471,10 +471,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         StreamTransport(self._engine, rawsock, tls, None, extra, server, context)
         return transport
 
-    # Seeing
+    # Information
 
     def statistics(self) -> dict[str, int]:
-        """Counters of the ring; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
+        """Return the ring's counters; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
         counters = self._ring.statistics()
         own = (self._wakeup, self._selector_poll)
         counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
@@ -485,8 +485,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def close(self) -> None:
         """Close the loop; see `asyncio.loop.close`.
 
-        Everything in flight is cancelled, and what cannot be cancelled (a file read that runs) is waited for, because
-        the kernel writes into its memory until then.
+        The loop cancels all operations in flight and waits for their ends.  A file read that runs cannot be cancelled,
+        and the kernel writes into its memory until it ends.
 
         Raises:
             RingUnavailableError: the kernel refuses to enter the ring; the loop is closed all the same.
@@ -506,7 +506,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             self._break_cycles()
 
     def _break_cycles(self) -> None:
-        """Drop what refers to the loop, so that a closed one is freed at once, without the garbage collector."""
+        """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""
         self._wakeup = self._selector_poll = None
         del self._engine
         self._epoll_selector.serve = None
@@ -517,7 +517,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
 
 def _report(loop: "weakref.ref[EventLoop]", error: BaseException, source: Any) -> None:
-    """Give an exception that nobody else hears of to the loop's exception handler."""
+    """Give an exception without an owner to the loop's exception handler."""
     message = f"Exception in callback of {source!r}"
     alive = loop()
     if alive is not None:

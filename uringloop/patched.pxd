@@ -1,4 +1,4 @@
-# A class that tools as nest_asyncio may replace in its module, looked up again only after that module has changed.
+# A class that tools such as nest_asyncio may replace in its module, looked up again only after a change of that module.
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """
-    /* Another number after each change of a dict; 0 where Python keeps none, from 3.14 on. */
+    /* A number that changes with a dict; 0 from Python 3.14 on, which keeps none. */
     static inline uint64_t dict_version(PyObject *dict)
     {
     #if PY_VERSION_HEX < 0x030E0000
@@ -25,7 +25,7 @@ cdef extern from *:
 
 
 cdef struct Patched:
-    # The module's names are held for ever, and hold the value as long as their version is this.
+    # The module's names live for ever, and hold the value while their version is this.
     PyObject *names
     PyObject *name
     PyObject *value

@@ -1,6 +1,6 @@
-"""`loop.submit` and its like: operations from coroutines, one or many or one after the other.
+"""`loop.submit` and its siblings: operations from coroutines, one, or many side by side, or one after the other.
 
-Drain is refused here: it waits for everything before it, and the loop's own polls never end.
+The loop refuses IO_DRAIN: it waits for everything before it, and the loop's own polls never end.
 """
 
 from collections.abc import Coroutine, Iterable
@@ -20,30 +20,30 @@ class Submitting(PrivateLoop):
     _ring: LoopRing
 
     def has_budget(self) -> bool:
-        """Whether the callback that runs may do one more thing at once: the scheduler says."""
+        """Return whether the running callback may do one more thing at once; the scheduler decides."""
         raise NotImplementedError
 
     @property
     def ring(self) -> LoopRing:
-        """The ring, for what is registered with it; another one after the loop has changed threads."""
+        """Return the ring, to register resources with; a loop that changes threads gets another one."""
         return self._ring
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
-        """The operations that the kernel has."""
+        """Return the operations that the kernel has."""
         return self._ring.features.opcodes
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.
 
-        Without suspending if the kernel can do it at once and nobody else is ready; what many ready tasks submit goes
-        to the kernel together.
+        It does not suspend if the kernel can complete the operation at once and no handle is ready.  Operations of many
+        ready tasks go to the kernel together.
 
         Raises:
-            OSError: what the kernel answered, with the filename if there is one.
+            OSError: the kernel's errno, with the filename if the operation has one.
             RuntimeError: the loop is closed.
-            ValueError: the operation is to be linked, drained or silent.
-            asyncio.CancelledError: after the kernel is done with the operation's memory.
+            ValueError: the operation asks to be linked, to drain or to skip success.
+            asyncio.CancelledError: raised only when the kernel has released the operation's memory.
         """
         self._check_closed()
         if operation.modifiers:
@@ -55,12 +55,15 @@ class Submitting(PrivateLoop):
         return await operation.run(self, dispatcher)
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
-        """pread(2) into a writable buffer, in the ring; returns the number of bytes; cheaper than `submit`.
+        """Read into a writable buffer through the ring, as pread(2), at less cost than `submit`.
+
+        Returns:
+            The number of bytes, 0 at the end of the file.
 
         Raises:
             OSError: as from pread(2).
             RuntimeError: the loop is closed.
-            asyncio.CancelledError: after the kernel is done with the buffer.
+            asyncio.CancelledError: raised only when the kernel has released the buffer.
         """
         return read_at(self, self._dispatcher, file, buffer, offset)
 
@@ -75,19 +78,19 @@ class Submitting(PrivateLoop):
     ) -> list[Any | BaseException]: ...
 
     async def submit_many(self, operations: Iterable[Operation], *, return_exceptions: bool = False) -> list[Any]:
-        """Run operations side by side, all submitted together; returns their results in the same order.
+        """Run operations side by side, all submitted together; return their results in the same order.
 
-        All of them run to their end, also if one fails.
+        All operations run to their end, even if one fails.
 
         Args:
-            operations: none of them submitted yet.
-            return_exceptions: as of `asyncio.gather`, an exception takes the place of the result.
+            operations: not submitted yet, each of them once.
+            return_exceptions: put an exception in the place of its result, as `asyncio.gather` does.
 
         Raises:
-            OSError: the first failure in the order given, unless return_exceptions; what the others gave is disposed
-                of then, descriptors closed.
-            ValueError: as of `submit`, or an operation is there twice.
-            asyncio.CancelledError: after the kernel is done with the memory of all of them.
+            OSError: the first failure in the order given, unless return_exceptions.  The other results are then
+                disposed of, and descriptors closed.
+            ValueError: as of `submit`, or an operation occurs twice.
+            asyncio.CancelledError: raised only when the kernel has released the memory of all operations.
         """
         self._check_closed()
         operations = list(operations)
@@ -98,16 +101,17 @@ class Submitting(PrivateLoop):
         return group.outcomes() if return_exceptions else group.results()
 
     async def submit_chain(self, chain: Chain | Iterable[Operation]) -> list[Any]:
-        """Run operations one after the other, in the kernel; returns their results in the same order.
+        """Run operations one after the other, in the kernel; return their results in the same order.
 
         Args:
-            chain: operations, each of which begins when the one before has ended well, or a `Chain`, which knows hard
-                links, timeouts and parts that skip success.
+            chain: operations of which each begins when the one before has ended well.  A `Chain` also offers hard
+            links,
+                timeouts and parts that skip success.
 
         Raises:
-            ChainError: a part failed; says which, what was cancelled, and the results of all.
-            ValueError: the chain is empty, longer than the submission queue, or a part is to be drained.
-            asyncio.CancelledError: after the kernel is done with the memory of all parts.
+            ChainError: a part failed; the error names it, the cancelled parts, and all results.
+            ValueError: the chain is empty or longer than the submission queue, or a part asks to drain.
+            asyncio.CancelledError: raised only when the kernel has released the memory of all parts.
         """
         self._check_closed()
         if not isinstance(chain, Chain):
@@ -120,8 +124,9 @@ class Submitting(PrivateLoop):
     def submit_multishot(self, operation: Multishot) -> MultishotIterator[Any]:
         """Arm an operation once for many results: `async for fd in loop.submit_multishot(Accept(listener))`.
 
-        The kernel may end it at any time; then it is armed again, until its end (of a stream, of a timeout's count), an
-        error, or the end of the iterator: see `MultishotIterator`.
+        The kernel may end it at any time; it is then armed again.  It ends with its source (a stream, a timeout's
+        count),
+        with an error, or with the iterator: see `MultishotIterator`.
 
         Raises:
             TypeError: the operation has no multishot form.

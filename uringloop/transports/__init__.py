@@ -1,1 +1,1 @@
-"""Transports: asyncio's interface over the streams of the ring."""
+"""Transports: asyncio's interface over the endpoints of the engine."""

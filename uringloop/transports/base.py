@@ -18,15 +18,14 @@ from ..operations import address
 
 _log = logging.getLogger("asyncio")
 
-#: What getpeername(2) refuses to tell of a connection that was reset, getsockopt(2) does, if it is asked for as many
-#: bytes as an address has.
+#: getpeername(2) refuses the name of a connection that was reset; getsockopt(2) gives it, if asked for so many bytes.
 _SO_PEERNAME = 28
 _ADDRESS_SIZES_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _SIZE_MAX = 2 * sys.maxsize + 1
 
 
 class EndpointTransport:
-    """The life of a transport, as far as it is asked for."""
+    """The questions about a transport's life."""
 
     __slots__ = ()
 
@@ -67,7 +66,7 @@ class EndpointTransport:
 
 
 class ReadableTransport(EndpointTransport):
-    """Pausing and resuming what the protocol receives."""
+    """Pauses and resumes the protocol's reading."""
 
     __slots__ = ()
 
@@ -93,7 +92,7 @@ class WritableTransport(EndpointTransport, PrivateTransport):
     __slots__ = ()
 
     def get_write_buffer_size(self) -> int:
-        """Bytes written that the kernel has not reported sent."""
+        """Return the number of written bytes that the kernel has not reported sent."""
         return self._endpoint.queued()
 
     def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -112,7 +111,7 @@ def _as_size(limit: Any) -> int:
 
 
 class SocketTransport(ReadableTransport, WritableTransport):
-    """What the transports of stream and of datagram sockets have in common."""
+    """The common part of the transports of stream and datagram sockets."""
 
     __slots__ = ()
 
@@ -121,7 +120,7 @@ class SocketTransport(ReadableTransport, WritableTransport):
 
     @property
     def _sock(self) -> socket.socket | None:
-        """asyncio's sendfile sends through it."""
+        """Return the socket; asyncio's sendfile sends through it."""
         sock: socket.socket | None = self._endpoint.file
         return sock
 
@@ -138,7 +137,7 @@ class SocketTransport(ReadableTransport, WritableTransport):
         return f"<{' '.join(parts)}>"
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
-        """A callback of the protocol raised; called by the endpoint."""
+        """Report an exception of a protocol's callback; called by the endpoint."""
         raise NotImplementedError
 
     def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
@@ -153,7 +152,7 @@ class SocketTransport(ReadableTransport, WritableTransport):
 
 
 def add_names(extra: dict[str, Any], sock: socket.socket) -> None:
-    """What `get_extra_info` tells of a socket."""
+    """Return the items that `get_extra_info` gives for a socket."""
     extra["socket"] = TransportSocket(sock)
     for name, get in (("sockname", socket.socket.getsockname), ("peername", _peer_of)):
         if name not in extra:

@@ -14,7 +14,7 @@ from ..engine import Engine
 from ..operations import address
 from .base import SocketTransport, add_names
 
-#: Since 3.13 asyncio sends empty datagrams, and counts eight bytes for the header of each that it queues.
+#: Since 3.13 asyncio sends empty datagrams, and counts eight bytes for the header of each queued one.
 _SENDS_EMPTY = sys.version_info >= (3, 13)
 _OVERHEAD_BYTES = 8 if _SENDS_EMPTY else 0
 
@@ -23,11 +23,11 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     """See `asyncio.DatagramTransport`.
 
     Args:
-        engine: of the loop.
-        sock: a non-blocking socket of one of `address.FAMILIES`; owned from now on.
+        engine: the loop's.
+        sock: a non-blocking socket of one of `address.FAMILIES`; the transport owns it from now on.
         protocol: an `asyncio.DatagramProtocol`.
-        remote: the only address that may be sent to; None for any.
-        waiter: done when the protocol's `connection_made` was called.
+        remote: the only address to send to; None for any.
+        waiter: resolved after the protocol's `connection_made`.
         extra: for `get_extra_info`.
     """
 
@@ -55,7 +55,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             raise
 
     def pack_address(self, target: Any) -> bytes | None:
-        """A unix address in the kernel's form; None if it is none, or the empty one; called by the datagram."""
+        """Return a unix address in the kernel's form, None for an empty or another one; called by the datagram."""
         if not isinstance(target, (str, bytes)) or not target:
             return None
         try:
@@ -64,11 +64,11 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             return None
 
     def unpack_address(self, raw: bytes) -> Any:
-        """A unix address as `socket.recvfrom` gives it; called by the datagram."""
+        """Return a unix address in the form of `socket.recvfrom`; called by the datagram."""
         return address.unpack(raw)
 
     def send_slowly(self, data: bytes | bytearray | memoryview, target: Any) -> None:
-        """Send to an address that is no literal, or is wrong: the socket resolves it, as asyncio's does."""
+        """Send to an address that is no literal, or is wrong: as with asyncio, the socket resolves it."""
         assert self._sock is not None
         try:
             if not self._datagram.queued():
@@ -100,7 +100,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         return name
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
-        """As with asyncio, an exception in a callback does not close the endpoint."""
+        """Report an exception of a protocol's callback; as with asyncio, it does not close the endpoint."""
         self._loop.call_exception_handler(
             {
                 "message": f"Exception in {method}() of a datagram protocol",

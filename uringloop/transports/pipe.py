@@ -1,19 +1,20 @@
 """`ReadPipeTransport` and `WritePipeTransport`: one end of a pipe, FIFO, socket or tty, as asyncio's pipe transports.
 
-Both hold a `Stream` that reads and writes instead of receiving and sending.  What differs from a connection is as in
-asyncio:
+Both hold a `Stream` that reads and writes instead of receiving and sending.  As with asyncio, they differ from a
+connection:
 
-- An exception in `data_received` is told, and reading goes on.
+- The transport reports an exception in `data_received`, and goes on reading.
 - `eof_received` cannot keep the pipe open.
-- A write goes out at once as far as the pipe takes it, one write(2) each: other processes may write to the same pipe,
-  and what is no longer than PIPE_BUF must not be torn; what is written to a datagram socket must not be joined.
-- A pipe that is only written to is polled: its protocol learns that the reader has gone without writing.  For a socket
-  data from the other side counts as that too, as it does for asyncio.  A tty is not polled: it has no reader to lose.
-- Whoever pauses reading may hand the descriptor to somebody else, a child that shall read the terminal for a while: so
-  pausing also cancels the read.
+- A write goes out at once as far as the pipe takes it, with one write(2) each.  Other processes may write to the same
+  pipe, and a write of at most PIPE_BUF must not be torn.  Writes to a datagram socket must not be joined.
+- A pipe that is only written to is polled, so its protocol learns that the reader has gone.  For a socket, data from
+the
+  other side counts as that too.  A tty is not polled: it has no reader to lose.
+- A caller who pauses reading may hand the descriptor to a child, such as one that reads the terminal for a while.  So a
+  pause also cancels the read.
 
-A multishot read needs a file that can be polled, so /dev/zero could not have one: character devices are read one READ
-at a time, and so are datagram sockets, whose messages must fit into the buffer.
+A multishot read needs a file that can be polled, which /dev/zero cannot.  So a character device is read by one READ at
+a time.  So is a datagram socket, whose messages must fit into the buffer.
 """
 
 import asyncio
@@ -34,10 +35,10 @@ _LOST_WRITES_BEFORE_WARNING = 5
 
 
 class _Kind:
-    """What sort of file a pipe transport was given.
+    """The sort of file that a pipe transport carries.
 
     Raises:
-        ValueError: none that a pipe transport can carry.
+        ValueError: a pipe transport cannot carry this sort.
     """
 
     def __init__(self, fd: int, refusal: str) -> None:
@@ -55,7 +56,7 @@ def _socket_type(fd: int) -> int:
 
 
 class _PipeTransport(EndpointTransport):
-    """What both directions share: how they look."""
+    """The common part of both directions: their repr."""
 
     _fileno: int
 
@@ -77,17 +78,17 @@ class ReadPipeTransport(_PipeTransport, ReadableTransport, asyncio.ReadTransport
     """See `asyncio.ReadTransport` and `asyncio.loop.connect_read_pipe`.
 
     Args:
-        engine: of the loop.
-        pipe: a file object, made non-blocking and owned from now on.
+        engine: the loop's.
+        pipe: a file object; the transport makes it non-blocking and owns it from now on.
         protocol: an `asyncio.Protocol`.
-        waiter: done when the protocol's `connection_made` was called.
+        waiter: resolved after the protocol's `connection_made`.
         extra: for `get_extra_info`.
 
     Raises:
         ValueError: the file is no pipe, socket or character device.
     """
 
-    #: Looked at by the stream, which knows no difference.
+    #: The stream asks every transport for it.
     _protocol_paused = False
 
     def __init__(
@@ -116,17 +117,17 @@ class ReadPipeTransport(_PipeTransport, ReadableTransport, asyncio.ReadTransport
         return ["polling" if self.is_reading() else "idle"]
 
     def eof_received_by_stream(self) -> None:
-        """Nobody can write to the pipe any more; called by the stream."""
+        """Close: no writer of the pipe is left; called by the stream."""
         if self._loop.get_debug():
             _log.info("%r was closed by peer", self)
         self._loop.call_soon(self._protocol.eof_received)
         self.close()
 
     def stream_failed(self, error: OSError, direction: str) -> None:
-        """A read was refused; called by the stream."""
+        """Report a refused read; called by the stream."""
         message = f"Fatal {direction} error on pipe transport"
         if error.errno == errno.EIO:
-            # A terminal whose other side was closed.
+            # The other side of a terminal was closed.
             if self._loop.get_debug():
                 _log.debug("%r: %s", self, message, exc_info=error)
         else:
@@ -136,7 +137,7 @@ class ReadPipeTransport(_PipeTransport, ReadableTransport, asyncio.ReadTransport
         self._force_close(error)
 
     def protocol_failed(self, error: BaseException, method: str) -> None:
-        """A callback of the protocol raised; called by the stream."""
+        """Report an exception of a protocol's callback; called by the stream."""
         self._loop.call_exception_handler(
             {
                 "message": f"Exception in callback {type(self._protocol).__name__}.{method}()",
@@ -151,10 +152,10 @@ class WritePipeTransport(_PipeTransport, WritableTransport):
     """See `asyncio.WriteTransport` and `asyncio.loop.connect_write_pipe`.
 
     Args:
-        engine: of the loop.
-        pipe: a file object, made non-blocking and owned from now on.
+        engine: the loop's.
+        pipe: a file object; the transport makes it non-blocking and owns it from now on.
         protocol: an `asyncio.BaseProtocol`.
-        waiter: done when the protocol's `connection_made` was called.
+        waiter: resolved after the protocol's `connection_made`.
         extra: for `get_extra_info`.
 
     Raises:
@@ -210,17 +211,17 @@ class WritePipeTransport(_PipeTransport, WritableTransport):
         return True
 
     def write_eof(self) -> None:
-        """Close the pipe once the queue is written: that is how its reader sees the end."""
+        """Close the pipe once the queue is written, so that its reader sees the end."""
         self.close()
 
     def hung_up(self, had_queued: bool) -> None:
-        """Nobody reads from the pipe any more; called by the stream."""
+        """Close: no reader of the pipe is left; called by the stream."""
         if self._loop.get_debug():
             _log.info("%r was closed by peer", self)
         self._force_close(BrokenPipeError() if had_queued else None)
 
     def stream_failed(self, error: OSError, direction: str) -> None:
-        """A write was refused; called by the stream."""
+        """Report a refused write; called by the stream."""
         if self._loop.get_debug():
             _log.debug("%r: Fatal %s error on pipe transport", self, direction, exc_info=error)
         self._force_close(error)

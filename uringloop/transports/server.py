@@ -1,12 +1,13 @@
-"""Listening sockets: how connections are accepted, and a transport for each.
+"""Listening sockets: the accepts, and a transport for each connection.
 
-Several loops may listen on one socket, as the workers of a server do.  An accept in the ring waits exclusively: it
-stays at the head of the socket's queue, takes every connection, also while its loop is busy, and a wakeup that it took
-is lost when it is cancelled.  A poll wakes every loop, and accept4(2) takes a connection for a loop that serves it at
-once.  So an idle loop accepts beside a busy one, and a loop that stops leaves the connections that wait to the others.
+Several loops may listen on one socket, as the workers of a server do.  An accept in the ring waits exclusively.  It
+stays at the head of the socket's queue and takes every connection, even while its loop is busy.  When it is cancelled,
+the wakeup that it took is lost.  A poll wakes every loop instead, and accept4(2) takes a connection for a loop that
+serves it at once.  So an idle loop accepts beside a busy one, and a loop that stops leaves the waiting connections to
+the others.
 
 A multishot accept is cheaper.  It serves the sockets that this loop made from host and port or from a path, until
-another loop may listen on one: when the process forks, or when the descriptor is asked for.
+another loop may listen on one: when the process forks, or when a caller asks for the descriptor.
 
 `asyncio.Server` stays asyncio's; it calls `start` and `stop` through the loop.
 """
@@ -31,14 +32,14 @@ from .stream import Accepted, StreamTransport, delays_small_writes
 
 _log = logging.getLogger("asyncio")
 
-#: After these the process is out of something: asyncio waits as long before it accepts again.
+#: The errnos of exhausted resources: as asyncio, wait before the next accept.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_DELAY_S = 1
-#: The socket listens no more, or is none.
+#: The errnos of a socket that no longer listens.
 _NO_LISTENER = {errno.EINVAL, errno.EBADF, errno.ENOTSOCK}
-#: Connections that are accepted in a row, at most: then the loop's other callbacks have their turn.
+#: The most connections to accept in a row, before the loop's other callbacks run.
 _ACCEPTS_MAX = 64
-#: The connection was gone before it was accepted; the next one may be fine (accept(2)).
+#: The errnos of a connection that ended before its accept; the next one may be fine (accept(2)).
 _CONNECTION_GONE = {
     errno.ECONNABORTED,
     errno.EINTR,
@@ -74,18 +75,18 @@ class UnsharedSocket(socket.socket):
 
 
 def _descriptor(sock: socket.socket) -> int:
-    """Return the socket's descriptor, which makes none shared."""
+    """Return the socket's descriptor without making it shared."""
     return socket.SocketType.fileno(sock) if type(sock) is UnsharedSocket else sock.fileno()
 
 
 def mark_unshared(sock: socket.socket) -> None:
-    """Have the socket tell when its descriptor is asked for; nobody else has had it so far."""
+    """Have the socket tell when a caller asks for its descriptor; no other code has had it so far."""
     if type(sock) is socket.socket:
         sock.__class__ = UnsharedSocket
 
 
 def share(sock: socket.socket) -> None:
-    """From now on, another loop or process may listen on the socket."""
+    """Note that from now on another loop or process may listen on the socket."""
     sock.__class__ = socket.socket
     for listeners in list(_listener_sets):
         if sock in listeners:
@@ -96,15 +97,15 @@ class Listener:
     """One listening socket.
 
     Args:
-        engine: of the loop.
-        sock: listening.
+        engine: the loop's.
+        sock: a listening socket.
         backlog: accept at most this many connections in a row.
         protocol_factory: called once a connection.
         server: the `asyncio.Server`, or None.
         make_tls: makes a TLS transport, called with arguments of the loop's `_make_ssl_transport`; None for plain
             connections.
-        context: each connection has a copy of it for all of its callbacks, as asyncio has it from Python 3.15 on.
-            If None, it is the current one, and each callback has a copy.
+        context: each connection runs all its callbacks in a copy of it, as asyncio does from Python 3.15 on.  If
+            None, each callback runs in a copy of the current one.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Listener:
         self._loop = engine.loop
         self._sock = sock
         self._accepts_max = max(1, min(backlog, _ACCEPTS_MAX))
-        # As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
+        # Plain numbers: `socket.socket` makes enums of them at each call.
         family, kind, proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
         self._socket_arguments = family, kind, proto
         self._accepted_info = Accepted(family, kind, proto, delays_small_writes(family, kind, proto))
@@ -135,14 +136,14 @@ class Listener:
         enabled = engine.features
         fd = _descriptor(sock)
         self._poll = Poll(fd, select.POLLIN, "multishot_poll" in enabled, self._became_ready)
-        #: None from when the socket is shared on.
+        #: None once the socket is shared.
         self._accept: AcceptMany | None = None
         if type(sock) is UnsharedSocket:
             multishot = "multishot_accept" in enabled
             self._accept = AcceptMany(fd, multishot, self._accepted, self._failed, self._became_ready)
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Begin to accept."""
         if self._accept is None:
             self._begin_polling()
         else:
@@ -153,7 +154,7 @@ class Listener:
         self._poll.submit(self._engine.dispatcher)
 
     def share(self) -> bool:
-        """Let other loops accept too; whether that is new."""
+        """Let other loops accept too; return whether that is new."""
         accept, self._accept = self._accept, None
         if accept is None or self._stopped:
             return False
@@ -163,7 +164,7 @@ class Listener:
         return True
 
     def stop(self) -> None:
-        """Accept no more; the connections that wait are left to others who listen on the socket."""
+        """Accept no more; the waiting connections stay for other loops that listen on the socket."""
         self._stopped = True
         if self._retry is not None:
             self._retry.cancel()
@@ -174,7 +175,7 @@ class Listener:
             self._engine.sockets.held.pop(self._poll, None)
 
     def _became_ready(self) -> None:
-        """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""
+        """Accept the waiting connections; return later for the rest, since the poll tells of arrivals only."""
         if self._retry is None and not self._stopped:
             done = False
             try:
@@ -184,7 +185,7 @@ class Listener:
                     self._loop.call_soon(self._became_ready)
 
     def _accept_some(self) -> bool:
-        """Return whether none is left, or accepting is over or was put off."""
+        """Accept so many; return whether none is left, or accepting has ended or was put off."""
         for _ in range(self._accepts_max):
             fd = accept_now(self._sock)
             if fd >= 0:
@@ -211,7 +212,7 @@ class Listener:
         sock.detach()
 
     def _connect(self, fd: int, context: contextvars.Context) -> None:
-        """As asyncio: an error in making a connection is told in debug mode only, and costs that connection alone."""
+        """Report a connection that could not be made, as asyncio: in debug mode only, and without harm to others."""
         protocol = transport = sock = None
         try:
             protocol = self._protocol_factory()
@@ -274,7 +275,7 @@ class Listener:
 
     def _failed(self, error: OSError) -> None:
         if _descriptor(self._sock) < 0:
-            # Its owner closed it without the server.  asyncio hears nothing of that either.
+            # Its owner closed it without the server.  asyncio is not told either.
             self.stop()
         elif error.errno in _CONNECTION_GONE:
             self._try_again()
@@ -310,7 +311,7 @@ def _close(fd: int, sock: socket.socket | None) -> None:
 
 
 class ListenerSet:
-    """The listening sockets of a loop.  Not by descriptor: the socket may have been closed by its own connection."""
+    """The listening sockets of a loop, by object: the owner may have closed a socket, and its number be another's."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -335,7 +336,7 @@ class ListenerSet:
         listener.start()
 
     def stop(self, sock: socket.socket) -> None:
-        """Stop accepting on a socket, if it is served at all."""
+        """Stop accepting on a socket, if the loop serves it."""
         listener = self._by_socket.pop(sock, None)
         if listener is not None:
             listener.stop()
@@ -358,7 +359,7 @@ class ListenerSet:
             listeners = [self._by_socket[sock] for sock in sockets if sock in self._by_socket]
         shared = [listener.share() for listener in listeners]
         if any(shared):
-            # The next connection may be for another loop, however long the callback that runs takes.
+            # The next connection may be for another loop, however long the running callback takes.
             self._engine.dispatcher.submit()
 
 

@@ -1,4 +1,4 @@
-"""The loop's part in servers: `create_server`, and what `asyncio.Server` calls to start and to stop."""
+"""The loop's part in servers: `create_server`, and the methods that `asyncio.Server` calls to start and to stop."""
 
 import asyncio
 import contextvars
@@ -16,7 +16,7 @@ from .server import ListenerSet, mark_unshared
 
 
 class Serving(hooks.PrivateLoop):
-    """The loop's methods for servers.  Their parameters are asyncio's, whatever the Python."""
+    """The loop's methods for servers, with the parameters of the running Python's asyncio."""
 
     _dispatcher: Dispatcher
     _engine: Engine
@@ -78,7 +78,7 @@ class Serving(hooks.PrivateLoop):
 
 
 async def _begin_unshared(server: asyncio.Server, start_serving: bool) -> asyncio.Server:
-    """Start a server on sockets that nobody else knows."""
+    """Start a server on sockets that no other code knows."""
     for sock in server._sockets:  # type: ignore[attr-defined]
         mark_unshared(sock)
     if start_serving:

@@ -18,7 +18,7 @@ from .base import SocketTransport, add_names
 
 _log = logging.getLogger("asyncio")
 
-#: As plain numbers: `socket.socket` makes enums of them, each time they are asked for.
+#: Plain numbers: `socket.socket` makes enums of them at each call.
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 _type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
 
@@ -26,7 +26,7 @@ _LOOKED_UP = frozenset({"socket", "sockname", "peername"})
 
 
 def delays_small_writes(family: int, type: int, proto: int) -> bool:
-    """Whether it is a socket for which asyncio sets TCP_NODELAY; all as plain numbers."""
+    """Return whether asyncio sets TCP_NODELAY for such a socket; all arguments are plain numbers."""
     return (
         proto == socket.IPPROTO_TCP
         and (family == socket.AF_INET or family == socket.AF_INET6)
@@ -35,7 +35,7 @@ def delays_small_writes(family: int, type: int, proto: int) -> bool:
 
 
 class Accepted(NamedTuple):
-    """What `StreamTransport` is to know of connections of a listener; the numbers are those of its socket."""
+    """A listener's facts for the `StreamTransport` of each connection; the numbers are its socket's."""
 
     family: int
     type: int
@@ -47,16 +47,16 @@ class StreamTransport(SocketTransport):
     """See `asyncio.Transport`.
 
     Args:
-        engine: of the loop.
-        sock: connected and non-blocking; owned from now on, and closed if a callback cannot be scheduled.  Or the
-            descriptor of one that was accepted, the caller's to close if this raises.
+        engine: the loop's.
+        sock: a connected, non-blocking socket.  The transport owns it from now on, and closes it if a callback cannot
+            be scheduled.  Or the descriptor of an accepted one, which the caller closes if this raises.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
-        waiter: done when the protocol's `connection_made` was called.
+        waiter: resolved after the protocol's `connection_made`.
         extra: for `get_extra_info`.
         server: the `asyncio.Server` that accepted the connection.
-        context: in which the protocol is called, as asyncio has it from Python 3.15 on.
-        accepted: of a descriptor, for the socket to be made of it when somebody asks.
-        events_context: in which the protocol is told of what was received, if not in `context`; nobody else's.
+        context: the context of the protocol's calls, as asyncio has it from Python 3.15 on.
+        accepted: the listener's facts for a descriptor, of which a socket is made on demand.
+        events_context: the context of the calls for received bytes, if not `context`; no other code may have it.
     """
 
     __slots__ = (
@@ -70,7 +70,7 @@ class StreamTransport(SocketTransport):
 
     _endpoint: Stream
     _extra: dict[str, Any] | None  # type: ignore[assignment]
-    #: Of a sendfile that uses the socket.
+    #: The waiter of a sendfile that uses the socket.
     stop_sendfile: Callable[[BaseException], object] | None = None
     _empty_waiter: "asyncio.Future[None] | None" = None
 
@@ -99,7 +99,7 @@ class StreamTransport(SocketTransport):
             fd = sock.fileno()
             delays = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
         engine.check_open()
-        # As the base class's __init__, which does not know that the limits are those that it finds each time.
+        # As the base class's __init__ does, without its search for limits that are always the same.
         self._extra, self._loop, self._protocol_paused = extra, engine.loop, False
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
         self._sock_fd, self._accepted = fd, accepted
@@ -125,7 +125,7 @@ class StreamTransport(SocketTransport):
     def protocol_failed(self, error: BaseException, method: str) -> None:
         self._fatal_error(error, f"Fatal error: protocol.{method}() call failed.")
 
-    # What is told
+    # Information
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name in _LOOKED_UP:
@@ -135,7 +135,7 @@ class StreamTransport(SocketTransport):
         return default if self._extra is None else self._extra.get(name, default)
 
     def keep_answers(self) -> None:
-        """Look up what may be asked, once; called by the stream before it closes a socket, if somebody may ask."""
+        """Look up all information once; called by the stream before it closes a socket whose names may be asked for."""
         if self._extra is None:
             self._extra = {}
         if "socket" not in self._extra:
@@ -155,7 +155,7 @@ class StreamTransport(SocketTransport):
     # Reading
 
     def eof_received_by_stream(self) -> None:
-        """The peer will send no more; called by the stream."""
+        """Take the end of the peer's bytes; called by the stream."""
         if self._loop.get_debug():
             _log.debug("%r received EOF", self)
         try:
@@ -181,7 +181,7 @@ class StreamTransport(SocketTransport):
             self._endpoint.write_eof()
 
     def _make_empty_waiter(self) -> "asyncio.Future[None]":
-        """asyncio's sendfile waits here for the queue to empty, and writes are refused until `_reset_empty_waiter`."""
+        """Return a future of the empty queue for asyncio's sendfile; refuse writes until `_reset_empty_waiter`."""
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self._endpoint.never_delay()
@@ -195,26 +195,26 @@ class StreamTransport(SocketTransport):
         self._endpoint.allow_writes()
 
     def queue_emptied(self) -> None:
-        """Called by the stream, as `hold_writes` asked."""
+        """Resolve the future of the empty queue; called by the stream after `hold_writes`."""
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
 
     # Closing
 
     def stop_sending_file(self, abort: bool) -> None:
-        """The transport was closed during a sendfile; called by the stream."""
+        """Stop a sendfile: the transport was closed; called by the stream."""
         if abort and self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_exception(closed_error())
         if self.stop_sendfile is not None:
             self.stop_sendfile(closed_error())
 
     def stream_failed(self, error: OSError, direction: str) -> None:
-        """A receive or a send was refused; called by the stream."""
+        """Take a refused receive or send; called by the stream."""
         if self._loop.get_debug():
             _log.debug("%r: Fatal %s error on socket transport", self, direction, exc_info=error)
         self._force_close(error)
 
 
 def closed_error() -> ConnectionError:
-    """What asyncio's sendfile raises when its connection is closed, whoever closed it."""
+    """Return the exception of asyncio's sendfile for a connection that was closed on either side."""
     return ConnectionError("Connection is closed by peer")
