@@ -9,17 +9,17 @@
  * kernel releases the memory before it closes.  Otherwise a ul_spawn_report comes.  Until then the child runs on the
  * memory of its ul_spawn.  Nothing may free that, not even the end of the loop or of the interpreter.
  *
- * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals are
- * blocked until it has no handlers left, because a handler would run on the caller's data.
+ * The child is a thread in all but name, and it borrows the caller's thread-local storage: see spawn_child.c.  Signals
+ * are blocked until it has no handlers left, because a handler would run on the caller's data.
  *
  * A child that changes its user or groups gets a copy of the memory.  The kernel makes such a process undumpable,
  * together with all processes on that memory.  A tracer of the child could also trace its parent's memory.
  *
- * A copy of the table of descriptors keeps alive the files that this process closes meanwhile.  A file stays busy (ETXTBSY)
- * or locked, a port stays taken, the reader of a pipe waits for its end.  A new child with such a copy may wait
- * milliseconds for a CPU.  So the child begins with the table of this process, and copies from it only the descriptors
- * that the program inherits.  This process may close and reuse those numbers meanwhile, so it makes duplicates for the
- * child, and closes them when the child reports UL_SPAWN_CLOSED.
+ * A copy of the table of descriptors keeps alive the files that this process closes meanwhile.  A file stays busy
+ * (ETXTBSY) or locked, a port stays taken, the reader of a pipe waits for its end.  A new child with such a copy may
+ * wait milliseconds for a CPU.  So the child begins with the table of this process, and copies from it only the
+ * descriptors that the program inherits.  This process may close and reuse those numbers meanwhile, so it makes
+ * duplicates for the child, and closes them when the child reports UL_SPAWN_CLOSED.
  */
 #define _GNU_SOURCE
 #include "spawn_internal.h"
@@ -123,7 +123,8 @@ static void copy_plan(room *room, const ul_spawn_plan *plan, ul_spawn *spawn)
     spawn->sources = copy(room, plan->kept, kept_size);
     spawn->needed = take(room, kept_size + OWN_COUNT * sizeof(*spawn->needed));
     spawn->duplicates = take(room, kept_size + OWN_COUNT * sizeof(*spawn->duplicates));
-    spawn->groups = plan->group_count < 0 ? NULL : copy(room, plan->groups, (size_t)plan->group_count * sizeof(*plan->groups));
+    spawn->groups = plan->group_count < 0 ? NULL
+                                          : copy(room, plan->groups, (size_t)plan->group_count * sizeof(*plan->groups));
 }
 
 /* Whether a path may lead through a descriptor. */
@@ -270,7 +271,8 @@ void ul_spawn_free(ul_spawn *spawn)
     size_t head = (size_t)sysconf(_SC_PAGESIZE) + STACK_SIZE;
     ul_spawn_let_go(spawn);
 #ifdef __SANITIZE_ADDRESS__
-    /* The child never returned from its functions: AddressSanitizer would find their marks under the next mapping here. */
+    /* The child never returned from its functions: AddressSanitizer would find their marks under the next mapping here.
+     */
     __asan_unpoison_memory_region((char *)spawn - head, spawn->size);
 #endif
     munmap((char *)spawn - head, spawn->size);

@@ -11,8 +11,9 @@ typedef struct {
     const char *directory; /* NULL: stay here */
     const int32_t *kept;   /* descriptors to be inherited, ascending, without the report's */
     const uint32_t *groups;
-    int32_t kept_count, group_count;      /* group_count -1: keep the groups */
-    int32_t input, output, error, report; /* what becomes 0, 1 and 2, if not -1; and the pipe's end for the report, above 2 */
+    int32_t kept_count, group_count; /* group_count -1: keep the groups */
+    int32_t input, output, error,
+        report; /* what becomes 0, 1 and 2, if not -1; and the pipe's end for the report, above 2 */
     int32_t close_others, restore_signals, new_session, process_group, umask; /* the last two: -1 to leave as it is */
     int64_t uid, gid;
 } ul_spawn_plan;

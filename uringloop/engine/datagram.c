@@ -1,26 +1,26 @@
-/* The datagram engine: a datagram socket's receive, which arms itself again, and the queue of what it could not send.
+/* The datagram engine: a datagram socket's receive, which arms itself again, and its send queue.
  *
- * Receiving: one multishot recvmsg serves the socket; the kernel writes the sender's address before each datagram.  A
- * datagram that does not fit into its buffer is cut off, so the buffers of this group are as large as asyncio's: 256 KiB
- * of address space each, of which only the pages that datagrams touched are ever memory.  They are no multiple of a page
- * long, so that the first bytes of all of them do not compete for the same lines of the cache.  Errors (ECONNREFUSED of a
- * datagram sent earlier) end the multishot receive, but not the receiving.
+ * Receiving: one multishot recvmsg serves the socket; the kernel writes the sender's address before each datagram.  The
+ * kernel cuts a datagram to its buffer.  So the buffers of this group are as large as asyncio's: 256 KiB of address
+ * space each, of which only touched pages are memory.  Their length is no multiple of a page, so that their first bytes
+ * do not compete for the same lines of the cache.  An error (ECONNREFUSED of an earlier datagram) ends the multishot
+ * receive, but not the receiving.
  *
- * A socket that finds the group empty, and every one where there is no group, receives by readiness: a poll says that
- * something is there, and recvmsg(2) takes it when the dispatch comes to the socket, into memory that all sockets share,
- * laid out the same way.  See stream_receive.c.
+ * A socket that finds the group empty, and each socket without a group, receives by readiness.  A poll reports a
+ * datagram, and recvmsg(2) takes it when the dispatch comes to the socket.  It takes it into memory that all sockets
+ * share, in the same layout.  See stream_receive.c.
  *
- * Sending: at once, by sendto(2), as asyncio does; only what the socket refuses waits here, and then everything behind
- * it, so that the order is kept.  SQEs were measured and gain nothing: 32 clients on one socket, 1 KiB, CPU time of a
- * bare C echo a datagram (Linux 6.18, six runs): sendto 3.5 to 4.4 us, a SEND SQE each 3.6 to 4.4, one sendmmsg a tick
- * 3.5 to 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which forbids
- * that, they took 4.7 to 5.5.
+ * Sending: at once, by sendto(2), as asyncio does.  A datagram that the socket refuses waits here, and all later ones
+ * behind it, so the order is kept.  SQEs gain nothing.  Measured: 32 clients on one socket, 1 KiB, CPU time of a bare C
+ * echo a datagram (Linux 6.18, six runs).  sendto took 3.5 to 4.4 us, a SEND SQE each 3.6 to 4.4, one sendmmsg a
+ * tick 3.5 to 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which
+ * forbids that, they took 4.7 to 5.5.
  *
- * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SEND or
- * SENDMSG that waits by itself is no way: where the kernel finds the socket full after it has copied the datagram (the
- * receiver's queue of a unix socket; from its sources also UDP in fragments), its second attempt sends what was not
- * copied yet, and the receiver gets an empty datagram [measured on 6.18].  For an unconnected unix socket whose receiver
- * is full poll says that there is room, so what a poll promised and sendto then denied is tried again a little later.
+ * The queue: a poll waits for room, then sendto goes on until the socket is full again or refuses a datagram.  A SEND
+ * or SENDMSG that waits by itself does not serve.  The kernel may find the socket full after it has copied the
+ * datagram: the receiver's queue of a unix socket, by its sources also UDP in fragments.  Its second attempt then sends
+ * the uncopied rest, and the receiver gets an empty datagram [measured on 6.18].  poll reports room in an unconnected
+ * unix socket whose receiver is full, so a refused sendto is tried again a little later.
  */
 #define _GNU_SOURCE
 #include "../ring/core/internal.h"
@@ -47,7 +47,7 @@ struct ul_packet {
 typedef struct {
     ul_engine base;
     ul_slots datagrams;
-    ul_datagram *to_send; /* with datagrams queued and no retry staged */
+    ul_datagram *to_send;                      /* with datagrams queued and no retry staged */
     ul_datagram *to_receive, *last_to_receive; /* that want datagrams and have no receive staged */
 } ul_datagram_engine;
 
@@ -61,7 +61,7 @@ struct ul_datagram {
     ul_datagram *next_to_send, *next_to_receive;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
     uint8_t closing, aborted, notify_low, poll_lied;
-    uint8_t by_readiness, receive_polls; /* once, though it has a group; what is in flight is a poll */
+    uint8_t by_readiness, receive_polls; /* once, though it has a group; a poll is in flight */
 
     ul_packet *head, *tail;
     size_t queued, low_water;
@@ -118,8 +118,8 @@ static int cancel_receive(ul_datagram *datagram)
     return ul_stage_cancel(datagram->ring, datagram->receive_token);
 }
 
-/* Take no more from the socket, from the next enter on; what was taken before still comes.  Whether a receive is being
- * cancelled for that. */
+/* Takes no more from the socket from the next enter on; datagrams taken before still come.  Returns whether a receive
+ * is being cancelled for that. */
 int ul_datagram_hold(ul_datagram *datagram)
 {
     datagram->wanted = 0;
@@ -150,8 +150,9 @@ void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
     ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
 }
 
-/* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative errno.
- * EAGAIN: there is none, and the next UL_DATAGRAM_READABLE comes as always; every other is of a datagram sent earlier. */
+/* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative
+ * errno. EAGAIN: there is none, and the next UL_DATAGRAM_READABLE comes as always; every other is of a datagram sent
+ * earlier. */
 int ul_datagram_take(ul_datagram *datagram, void *buffer)
 {
     struct io_uring_recvmsg_out *out = buffer;
@@ -424,7 +425,7 @@ int ul_datagram_close(ul_datagram *datagram)
     datagram->closing = 1;
     datagram->wanted = 0;
     if (datagram->ring->forgotten) {
-        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        /* In a forked child: operations in flight are the parent's, and the parent sends the queue. */
         datagram->receive_token = datagram->send_token = 0;
         drop_queue(datagram);
     }
@@ -503,12 +504,13 @@ static ul_datagram_engine *need_engine(ul_ring *ring)
     engine = calloc(1, sizeof(*engine));
     if (engine == NULL)
         return NULL;
-    engine->base = (ul_engine){complete_datagram, stage_datagrams, datagrams_waiting, count_datagrams, close_engine, NULL};
+    engine->base = (ul_engine){complete_datagram, stage_datagrams, datagrams_waiting,
+                               count_datagrams,   close_engine,    NULL};
     ul_ring_add_engine(ring, &engine->base, UL_KIND_DATAGRAM_RECEIVE, 2);
     return engine;
 }
 
-/* overhead_bytes: what a queued datagram counts beside its own size. */
+/* overhead_bytes: the count of a queued datagram beside its own size. */
 ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
 {
     ul_datagram_engine *engine = need_engine(ring);

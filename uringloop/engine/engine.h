@@ -20,20 +20,20 @@ enum {
     UL_GROUP_DATAGRAM = 1,
 };
 
-#define UL_NAME_SIZE 128             /* room for the address of any family */
-#define UL_DATAGRAM_SIZE_MAX 262144  /* what asyncio receives at most */
+#define UL_NAME_SIZE 128            /* room for the address of any family */
+#define UL_DATAGRAM_SIZE_MAX 262144 /* what asyncio receives at most */
 #define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 enum {
     UL_STREAM_DATA = 1, /* event data: res bytes */
     UL_STREAM_EOF = 2,
     UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
-    UL_STREAM_LOW = 8,   /* the send queue fell to the low-water mark */
+    UL_STREAM_LOW = 8,           /* the send queue fell to the low-water mark */
     UL_STREAM_RELEASED = 16,
     UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
-    UL_STREAM_HANGUP = 256, /* what ul_stream_watch waits for; res: whether something was queued */
+    UL_STREAM_HANGUP = 256,   /* what ul_stream_watch waits for; res: whether something was queued */
     UL_STREAM_READABLE = 512, /* ul_stream_take may find something */
 };
 
@@ -51,7 +51,7 @@ enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
-    UL_OPEN_OWN_TCP = 8,   /* TCP, and nobody else has the socket: the last bytes can wait for the FIN */
+    UL_OPEN_OWN_TCP = 8,   /* TCP, and no other code has the socket: the last bytes can wait for the FIN */
 };
 int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
 ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);

@@ -1,4 +1,5 @@
-/* Bytes that wait to be sent, in order: copied into chunks that small writes share, or pinned where the caller has them. */
+/* Bytes that wait to be sent, in order: copied into chunks that small writes share, or pinned where the caller has
+ * them. */
 #define _GNU_SOURCE
 #include "send_queue.h"
 

@@ -1,18 +1,18 @@
 /* The stream engine: a connected socket's receive, which arms itself again, and its ordered send queue.  A pipe is the
- * same with READ and WRITE in place of RECV and SEND; so are a FIFO, a tty, and whatever else poll(2) can watch.
+ * same with READ and WRITE in place of RECV and SEND.  So are a FIFO, a tty, and any other file that poll(2) can watch.
  *
- * stream_receive.c and stream_send.c have the halves; here is what they share, from opening to the end.
+ * stream_receive.c and stream_send.c have the halves; this file has their common part, from opening to the end.
  *
- * Pipes: where the kernel has READ_MULTISHOT (6.7), it serves a pipe as a multishot receive serves a socket.  On 6.18 a
- * WRITE waits for a non-blocking pipe or tty as it does for a socket; older kernels answer EAGAIN there, and so
- * does any kernel where two writes to one tty meet.  Then a poll is put in its place, and it is tried again after that.
- * A pipe that is only written to polls in place of receiving: that tells when the reader has gone.
+ * Pipes: from Linux 6.7 on, READ_MULTISHOT serves a pipe as a multishot receive serves a socket.  On 6.18 a WRITE waits
+ * for a non-blocking pipe or tty as it does for a socket.  Older kernels answer EAGAIN, and so does any kernel where
+ * two writes to one tty meet.  A poll then takes its place, and it is tried again after that.  A pipe that is only
+ * written to polls in place of receiving, which tells when the reader has gone.
  *
- * Closing: a pending receive holds its socket (no FIN would be sent, and it would eat data), so it is cancelled, and the
- * stream is closed when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves data in the socket.
- * The last bytes of a closing TCP stream and its FIN are one packet: the send says that more comes (MSG_MORE), and its
- * completion shuts the sending side down, as close(2) would a moment later.  Not where somebody else may have a copy of
- * the descriptor, to go on with the connection.
+ * Closing: a pending receive holds its socket; no FIN would be sent, and it would take bytes.  So it is cancelled, and
+ * the stream closes when nothing of it is in flight.  Under DEFER_TASKRUN a cancelled receive leaves bytes in the
+ * socket.  The last bytes of a closing TCP stream and its FIN are one packet: the send says that more comes (MSG_MORE).
+ * Its completion shuts the sending side down, as close(2) would a moment later.  A stream whose descriptor may have a
+ * copy elsewhere does not: the copy may go on with the connection.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -36,8 +36,8 @@ static int streams_waiting(const ul_engine *base)
 
 /* Stages what queued up during the dispatch; whether an enter must not wait, or a negative errno.
  *
- * Most sends complete while they are submitted, so an enter with a send never waits long: it need not let go of the GIL,
- * which beside a busy thread would take milliseconds to come back. */
+ * Most sends complete during the submit, so an enter with a send never waits long.  It need not release the GIL, which
+ * beside a busy thread would take milliseconds to come back. */
 static int stage_streams(ul_engine *base)
 {
     ul_stream_engine *engine = (ul_stream_engine *)base;
@@ -121,8 +121,8 @@ int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max)
     return 0;
 }
 
-/* Sends what streams have queued, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing
- * may; else closing streams still do. */
+/* Sends what streams have queued, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all:
+ * nothing may; else closing streams still do. */
 int ul_streams_send(ul_ring *ring, int all)
 {
     ul_stream_engine *engine = find_engine(ring);
@@ -194,7 +194,7 @@ int ul_stream_close(ul_stream *stream)
     stream->closing = 1;
     stream->wanted = 0;
     if (stream->ring->forgotten) {
-        /* In a forked child: what is in flight is the parent's, and what is queued the parent sends. */
+        /* In a forked child: operations in flight are the parent's, and the parent sends the queue. */
         stream->receive_token = stream->send_token = 0;
         ul_stream_drop_queue(stream);
     }
@@ -202,13 +202,12 @@ int ul_stream_close(ul_stream *stream)
     return error < 0 ? error : ul_stream_quiet(stream);
 }
 
-/* The same without waiting: what the socket does not take at once is dropped, a send under way is cancelled. */
+/* Closes without waiting: drops the bytes that the socket does not take at once, and cancels a send under way. */
 int ul_stream_abort(ul_stream *stream)
 {
     stream->aborted = 1;
     if (stream->send_token == 0) {
-        /* asyncio's write has sent by then what the socket takes; and what protocols write last, before they abort, says
-         * why. */
+        /* As asyncio's write, send the bytes that the socket takes: the last ones before an abort tell its reason. */
         if (!stream->ring->forgotten)
             ul_stream_send_chunks(stream, 1);
         ul_stream_drop_queue(stream);

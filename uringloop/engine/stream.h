@@ -1,4 +1,4 @@
-/* The stream engine, a stream, and what the engine's files call of each other. */
+/* The stream engine, a stream, and the functions that the engine's files share. */
 #ifndef UL_STREAM_H
 #define UL_STREAM_H
 
@@ -17,9 +17,9 @@ typedef struct {
     ul_engine base;
     ul_ring *ring;
     ul_slots streams;
-    ul_stream *to_send;    /* with bytes queued and no send staged */
-    ul_turns to_receive;   /* that want bytes and have no receive staged */
-    ul_turns to_take;      /* that have received much lately, and that a poll has reported readable */
+    ul_stream *to_send;  /* with bytes queued and no send staged */
+    ul_turns to_receive; /* that want bytes and have no receive staged */
+    ul_turns to_take;    /* that have received much lately, and that a poll has reported readable */
     ul_freelist freelist;
     uint32_t bulk_streams, bulk_streams_max; /* that receive by readiness because much comes */
     uint32_t short_answers; /* connections in a row that were closed by the callback that first wrote to them */

@@ -4,20 +4,21 @@
  *
  * - With a buffer group, one multishot receive serves the stream until it ends.  It ends whenever F_MORE is clear, for
  *   whatever reason, and is armed again as long as bytes are wanted.
- * - By readiness: a poll says that bytes are there (UL_STREAM_READABLE), and recv(2) takes them into memory that all
- *   streams share, when the dispatch comes to the stream.  Streams without a buffer group always receive so.
+ * - By readiness: a poll reports bytes (UL_STREAM_READABLE), and recv(2) takes them when the dispatch comes to the
+ *   stream, into memory that all streams share.  Streams without a buffer group always receive so.
  *
  * A multishot receive takes up to 32 buffers at once, so a few fast senders empty a group of any size.  Two kinds of
  * streams therefore receive by readiness for a while, each at most 256 KiB a tick, in the order of the kernel's polls:
  *
  * - A stream that finds the group empty (ENOBUFS) needs no buffer of it, and is served in the next tick.
- * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and always
- *   through the same memory, where the group's buffers would push each other out of the cache.
+ * - A stream that fills many buffers (bulk) leaves the group to the others.  Its bytes come in larger pieces, and
+ * always through the same memory, where the group's buffers would push each other out of the cache.
  *
  * A stream that has lately received much by readiness also waits for its turn (to_take), and a tick gives
- * TURNS_A_TICK turns, first come, first served.  So a tick takes at most 1 MiB of such streams, however many are ready,
- * and the next tick tells first of the small receives that completed meanwhile.  An enter costs little beside the copy
- * of four takes.  A stream that waits for its turn has nothing in flight, and one that is paused when it comes loses it.
+ * TURNS_A_TICK turns, first come, first served.  So a tick takes at most 1 MiB of such streams, however many are ready.
+ * The next tick first dispatches the small receives that completed meanwhile.  An enter costs little beside the copy
+ * of four takes.  A stream that waits for its turn has nothing in flight, and one that is paused when it comes loses
+ * it.
  *
  * A paused stream takes nothing from its socket: its multishot receive is cancelled, and a poll takes nothing anyway.
  * After a pause it receives by readiness, since pauses rarely come alone.
@@ -33,9 +34,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BULK_BEGINS_AT 16     /* so many full buffers more than others */
-#define MUCH_BYTES 16384      /* a take of so many is much */
-#define MUCH_FOR 4            /* so many takes: the tail of a large write is small, and much follows it */
+#define BULK_BEGINS_AT 16 /* so many full buffers more than others */
+#define MUCH_BYTES 16384  /* a take of so many is much */
+#define MUCH_FOR 4        /* so many takes: the tail of a large write is small, and much follows it */
 #define TURNS_A_TICK 4
 #define READINESS_RECEIVES 4 /* so many receives of less than a full buffer by readiness, then multishot again */
 
@@ -122,8 +123,8 @@ int ul_stream_receive(ul_stream *stream)
     return ul_stream_stage_receive(stream);
 }
 
-/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an error
- * or a hang-up. */
+/* Instead of receiving, from ul_stream_receive on: UL_STREAM_HANGUP comes when poll(2) reports one of the events, an
+ * error or a hang-up. */
 void ul_stream_watch(ul_stream *stream, uint32_t events)
 {
     stream->watches = 1;
@@ -138,8 +139,8 @@ int ul_stream_cancel_receive(ul_stream *stream)
     return ul_stage_cancel(stream->ring, stream->receive_token);
 }
 
-/* Take no more from the socket, from the next enter on; what was taken before still comes.  Whether a receive is being
- * cancelled for that. */
+/* Takes no more from the socket from the next enter on; bytes taken before still come.  Returns whether a receive is
+ * being cancelled for that. */
 int ul_stream_hold(ul_stream *stream)
 {
     stream->wanted = 0;
@@ -243,8 +244,8 @@ static int end_receiving(ul_stream *stream, int error)
     return error == 0 && was_reset(stream) ? -ECONNRESET : error;
 }
 
-/* Takes what is there, after UL_STREAM_READABLE: the number of bytes, 0 at the end of file, or a negative errno, of
- * which EAGAIN means that the next UL_STREAM_READABLE comes as always. */
+/* Takes the bytes of a readable stream, after UL_STREAM_READABLE.  Returns their number, 0 at the end of file, or a
+ * negative errno.  After EAGAIN the next UL_STREAM_READABLE comes as always. */
 int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
 {
     if (!stream->wanted)

@@ -1,13 +1,14 @@
 /* The sending half of the stream engine (stream.c).
  *
- * The owner decides for each write whether it goes to the socket at once, by send(2), or waits in the queue, to be sent
+ * The owner decides for each write: it goes to the socket at once, by send(2), or it waits in the queue and leaves
  * together with the writes of other streams.  A send(2) never overtakes the queue.  Queued bytes leave by SENDs: one in
- * flight, so that bytes keep their order, staged only when the ring is about to be entered.  When one has completed, more
- * is sent at once, so that no byte waits for a second tick while its socket has room.  MSG_WAITALL, because a large send
- * otherwise returns short; MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE.
+ * flight, so that bytes keep their order, staged only when the ring is about to be entered.  When one has completed,
+ * more is sent at once, so that no byte waits for a second tick while its socket has room.  MSG_WAITALL, because a
+ * large send otherwise returns short; MSG_NOSIGNAL, because a broken connection is an errno here and not a SIGPIPE.
  *
  * The last bytes of a server's connection and its FIN are one packet (stream.c), if the bytes wait for the close.  They
- * wait, at most until their callback ends, where the last connections were all closed by the callback that had answered.
+ * wait, at most until their callback ends, where the last connections were all closed by the callback that had
+ * answered.
  */
 #define _GNU_SOURCE
 #include "stream.h"
@@ -195,8 +196,8 @@ void ul_stream_send_queued(ul_stream *stream)
     }
 }
 
-/* The same of all streams, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing may;
- * else closing streams still do. */
+/* The same of all streams, in the middle of a tick; 1 if some of it goes on waiting for the tick's end.  all: nothing
+ * may; else closing streams still do. */
 int ul_streams_send_waiting(ul_stream_engine *engine, int all)
 {
     ul_stream **link = &engine->to_send;
@@ -235,7 +236,7 @@ size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 /* Whether the last bytes of a closing stream are sent, so that no more may follow. */
 int ul_stream_finished(ul_stream *stream) { return stream->finished; }
 
-/* Somebody else may have a copy of the descriptor from now on. */
+/* Other code may have a copy of the descriptor from now on. */
 void ul_stream_share(ul_stream *stream) { stream->own_tcp = 0; }
 
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)

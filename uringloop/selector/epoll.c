@@ -1,6 +1,7 @@
 /* Waiting on the selector's epoll set, with a timeout in nanoseconds where epoll_pwait2(2) exists (Linux 5.11).
  *
- * The ring's eventfd is watched edge-triggered and never read: its counter says nothing that the ring's flags do not. */
+ * The ring's eventfd is watched edge-triggered and never read: its counter says nothing that the ring's flags do not.
+ */
 #define _GNU_SOURCE
 #include "epoll.h"
 

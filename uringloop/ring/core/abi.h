@@ -1,7 +1,7 @@
 /* The part of the kernel's io_uring ABI that the C core uses.
  *
- * Distribution headers lag years behind running kernels, so the numbers are ours.  They are the kernel's promise to user
- * space and never change; the sizes and offsets that matter are asserted below.  See io_uring_setup(2),
+ * Distribution headers lag years behind running kernels, so the numbers are ours.  They are the kernel's promise to
+ * user space and never change; the sizes and offsets that matter are asserted below.  See io_uring_setup(2),
  * io_uring_enter(2), io_uring_register(2).
  */
 #ifndef UL_ABI_H

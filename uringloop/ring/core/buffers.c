@@ -4,14 +4,14 @@
  * from.  A build with UL_DEBUG aborts unless each buffer is recycled once, and by its borrower.  The ring is registered
  * at its largest size; buffers are added in blocks, each as large as all before it.
  *
- * Growing: receives that find the group empty in one round are counted.  Many of them need more buffers.  A few mean that
- * some streams are fast, which would empty a group of any size.
+ * Growing: receives that find the group empty in one round are counted.  Many of them need more buffers.  A few mean
+ * that some streams are fast, which would empty a group of any size.
  *
  * Shrinking: the last blocks are given back when twice what was lent at once, in one to two seconds, does without them.
- * The kernel may write into a buffer from the moment that it was provided until its CQE, and a provided buffer cannot be
- * withdrawn.  So a buffer of such a block is kept when it is recycled, and the block is unmapped when all of them are
- * here.  Those at which no receive arrives are taken out by reads of an empty file, which use up a buffer each and leave
- * it untouched.  All that happens in enters that there are anyway: an idle loop is not woken for it. */
+ * The kernel may write into a buffer from the moment that it was provided until its CQE, and a provided buffer cannot
+ * be withdrawn.  So a buffer of such a block is kept when it is recycled, and the block is unmapped when all of them
+ * are here.  Those at which no receive arrives are taken out by reads of an empty file, which use up a buffer each and
+ * leave it untouched.  All that happens in enters that there are anyway: an idle loop is not woken for it. */
 #define _GNU_SOURCE
 #include "internal.h"
 
@@ -96,7 +96,8 @@ static int add_block(ul_buffers *group, uint32_t count)
 }
 
 /* count_max is a power of two, at most 32768; count divides it.  sparse: the buffers are hardly ever filled. */
-int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max, int sparse)
+int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,
+                    int sparse)
 {
     ul_buffers *group = &ring->buffers[group_id];
     if (group->entries != NULL)

@@ -1,9 +1,9 @@
 /* Cancels, and asking again for those that were lost.
  *
  * A cancel that meets its target while that is completing finds nothing: it answers ENOENT or EALREADY, and a multishot
- * operation goes on for ever.  So the ring remembers each target from the first cancel to its last CQE.  A CQE with MORE
- * after the answer means that the cancel was lost, and the ring cancels again.  A multishot receive may also go on without
- * a CQE, so an answer that found nothing is followed by one more cancel.
+ * operation goes on for ever.  So the ring remembers each target from the first cancel to its last CQE.  A CQE with
+ * MORE after the answer means that the cancel was lost, and the ring cancels again.  A multishot receive may also go on
+ * without a CQE, so an answer that found nothing is followed by one more cancel.
  *
  * The table is a hash table with linear probing; tokens never come twice.  A cancel's user_data is its target's with
  * UL_KIND_CANCEL_BIT, so that its answer names the target.
@@ -77,7 +77,7 @@ static int remember(ul_targets *targets, uint64_t token)
     return 0;
 }
 
-/* Takes a target out, and closes the gap: what stands behind it and belongs before it moves up. */
+/* Takes a target out, and closes the gap: a later target that belongs before it moves up. */
 static void take_out(ul_targets *targets, ul_target *target)
 {
     uint32_t mask = targets->capacity - 1;

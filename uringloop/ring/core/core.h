@@ -1,8 +1,8 @@
 /* The C core: one io_uring with its two queues, its groups of buffers, its cancels and its waits.
  *
- * Every function runs on the ring's own thread, calls no Python, and allocates with malloc.  A function that can be refused
- * returns 0 or a negative errno.  The core is one shared library.  cffi binds it for what is rare (tools/bindings.py), and
- * Cython for what runs once a message.
+ * Every function runs on the ring's own thread, calls no Python, and allocates with malloc.  A function that can be
+ * refused returns 0 or a negative errno.  The core is one shared library.  cffi binds it for rare calls
+ * (tools/bindings.py), and Cython for those of each message.
  */
 #ifndef UL_CORE_H
 #define UL_CORE_H
@@ -13,9 +13,10 @@
 enum {
     UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
     UL_KIND_CANCEL = 1,    /* a cancel of everything */
-    UL_KIND_FOREIGN = 2, /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
-    UL_KIND_BUFFER = 3,  /* takes one buffer out of a group; above the kind is the group */
-    UL_KIND_ENGINES = 4, /* from here on: the engines', see ul_engine */
+    UL_KIND_FOREIGN =
+        2,              /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
+    UL_KIND_BUFFER = 3, /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_ENGINES = 4,    /* from here on: the engines', see ul_engine */
     UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
@@ -70,7 +71,8 @@ int64_t ul_now_ns(void);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
 uint32_t ul_staged(ul_ring *ring);
-int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask);
+int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags,
+            const uint64_t *signal_mask);
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 int ul_reserve(ul_ring *ring, uint32_t count);
 int ul_unstage(ul_ring *ring, uint64_t *token);

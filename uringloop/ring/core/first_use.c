@@ -1,5 +1,6 @@
-/* What a loop makes when it first needs it, because making it takes time, and memory that counts against RLIMIT_MEMLOCK:
- * the buffer group for bytes in order, and the room of a larger completion queue.  Where it is refused the loop does without. */
+/* What a loop makes when it first needs it, because making it takes time, and memory that counts against
+ * RLIMIT_MEMLOCK: the buffer group for bytes in order, and the room of a larger completion queue.  Where it is refused
+ * the loop does without. */
 #include "internal.h"
 
 #include <errno.h>

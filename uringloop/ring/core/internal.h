@@ -18,9 +18,9 @@ typedef struct {
     char **blocks;                /* what was allocated, one block a growth */
     uint8_t *retired;             /* by buffer id: kept from the kernel, because its block is to be given back */
     uint32_t block_count, count, count_first, count_max, size_bytes, lent;
-    uint32_t kept;          /* buffers from this id on are retired; count: none */
-    uint32_t retired_count; /* of those, how many the kernel does not have */
-    uint32_t found_empty;   /* receives since the last adjustment */
+    uint32_t kept;                      /* buffers from this id on are retired; count: none */
+    uint32_t retired_count;             /* of those, how many the kernel does not have */
+    uint32_t found_empty;               /* receives since the last adjustment */
     uint32_t lent_max, lent_max_before; /* in this period and the one before */
     uint32_t taking, takes_left;        /* of UL_KIND_BUFFER: in flight, and to come */
     int64_t period_end_ns;
@@ -44,8 +44,8 @@ typedef struct {
     uint32_t capacity, count, owed; /* owed: of those that count, so many wait for room to be cancelled again */
 } ul_targets;
 
-/* Serves in C the completions of its own SQEs, whose tokens are of its kinds.  It is the first field of a larger struct, which
- * ul_ring_add_engine gives to the ring. */
+/* Serves in C the completions of its own SQEs, whose tokens are of its kinds.  It is the first field of a larger
+ * struct, which ul_ring_add_engine gives to the ring. */
 typedef struct ul_engine ul_engine;
 struct ul_engine {
     /* Takes one CQE; 1 if Python must hear of it, by the event. */
@@ -69,11 +69,11 @@ struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
     uint32_t enter_flags, wait_flags; /* wait_flags: of enters that may wait */
-    int forgotten; /* in a forked child: the mappings are not there */
-    int owned;     /* only this thread may enter it */
+    int forgotten;                    /* in a forked child: the mappings are not there */
+    int owned;                        /* only this thread may enter it */
     pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
-    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max; /* of UL_GROUP_STREAM, until it is needed */
+    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max;    /* of UL_GROUP_STREAM, until it is needed */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;
@@ -89,7 +89,7 @@ struct ul_ring {
     uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
     int64_t refused_since_ns;
     ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */
-    uint32_t short_waits, short_waits_wanted; /* in a row so far; before the next wait is spent awake */
+    uint32_t short_waits, short_waits_wanted;              /* in a row so far; before the next wait is spent awake */
     ul_statistics statistics;
 };
 

@@ -1,7 +1,7 @@
 /* The submission queue, and the system calls that hand it to the kernel.
  *
- * SQEs are staged in the queue's memory and handed over together by the next io_uring_enter.  A full queue is submitted on
- * the spot.
+ * SQEs are staged in the queue's memory and handed over together by the next io_uring_enter.  A full queue is submitted
+ * on the spot.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -51,14 +51,16 @@ uint32_t ul_staged(ul_ring *ring) { return ring->forgotten ? 0 : ring->sqe_tail 
 
 /* Passes the error of an enter on, or -ENOTRECOVERABLE if every enter has been refused for long.
  *
- * EAGAIN and EBUSY are told to try again, and a signal interrupts a wait as often as it likes.  But a filter may answer so
- * for ever.  An enter that does not wait is interrupted by no signal, so one of these shows what the interrupts are. */
+ * EAGAIN and EBUSY are told to try again, and a signal interrupts a wait as often as it likes.  But a filter may answer
+ * so for ever.  An enter that does not wait is interrupted by no signal, so one of these shows what the interrupts are.
+ */
 static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
 {
     if (error == -EINTR && min_complete > 0) {
         if (++ring->interrupts % INTERRUPTS_SEEN != 0)
             return error;
-        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, IORING_ENTER_GETEVENTS | ring->enter_flags, NULL, 0) >= 0) {
+        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, IORING_ENTER_GETEVENTS | ring->enter_flags, NULL, 0) >=
+            0) {
             ring->refusals = 0;
             return error;
         }
@@ -72,8 +74,8 @@ static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
     return error;
 }
 
-/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask: which
- * signals to block meanwhile, NULL to leave that as it is.
+/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask:
+ * which signals to block meanwhile, NULL to leave that as it is.
  *
  * With SQPOLL the kernel's thread takes what is published, without a system call while it is awake. */
 int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t enter_flags, const uint64_t *signal_mask)
@@ -116,8 +118,8 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
     return ul_wait(ring, min_complete, timeout_ns, 0, NULL);
 }
 
-/* Room for count SQEs in a row: what must stay together (a link chain) never straddles a submit.  Which thread it is
- * does not matter: between two runs of a loop another one may stage what the next run submits. */
+/* Makes room for count SQEs in a row, so that a link chain never straddles a submit.  Any thread may call it: between
+ * two runs of a loop another thread may stage SQEs that the next run submits. */
 int ul_reserve(ul_ring *ring, uint32_t count)
 {
     if (ring->forgotten)
@@ -176,7 +178,7 @@ int ul_disown(ul_ring *ring, uint64_t token)
     return 0;
 }
 
-/* An SQE ended without a CQE: it was told to (IOSQE_CQE_SKIP_SUCCESS), and what was linked behind it has completed. */
+/* Counts an SQE that ended without a CQE (IOSQE_CQE_SKIP_SUCCESS): the SQE linked behind it has completed. */
 void ul_retire(ul_ring *ring) { ring->statistics.in_flight--; }
 
 /* The next free SQE, zeroed.  It counts as in flight from here on, so the caller fills it. */

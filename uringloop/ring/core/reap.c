@@ -1,8 +1,8 @@
 /* The completion queue.
  *
  * Reaping is complete, or the loop would sleep on finished work.  With DEFER_TASKRUN a completion exists as a CQE only
- * after an enter with GETEVENTS; one such enter runs at most about twenty of them and does not signal for the rest; and
- * CQEs that overflowed the queue signal nobody.  Both states show in the SQ flags (TASKRUN, CQ_OVERFLOW), so reaping
+ * after an enter with GETEVENTS.  One such enter runs at most about twenty of them and does not signal for the rest.
+ * CQEs that overflowed the queue send no signal.  Both states show in the SQ flags (TASKRUN, CQ_OVERFLOW), so reaping
  * goes on until these are clear.  A bounded number of rounds, because completions of sends stage more sends.
  */
 #include "internal.h"
@@ -81,7 +81,8 @@ int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
 /* Enters without reaping until the queue is full, or nothing completes: a multishot operation without room ends. */
 void ul_let_overflow(ul_ring *ring)
 {
-    for (uint32_t round = 0; round < 2 * ring->cq_entries && !(load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW); round++) {
+    for (uint32_t round = 0; round < 2 * ring->cq_entries && !(load_relaxed(ring->sq_flags) & IORING_SQ_CQ_OVERFLOW);
+         round++) {
         if (ul_enter(ring, 0, -1) < 0)
             return;
     }

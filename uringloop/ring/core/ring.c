@@ -1,4 +1,4 @@
-/* One io_uring: how it is set up, what it has, and how it ends.
+/* One io_uring: its set-up, its facts, and its end.
  *
  * Memory shared with the kernel is not inherited by fork (MADV_DONTFORK): a child that touched it would corrupt the
  * parent's queues.
@@ -21,7 +21,8 @@
 /* A number that begins no pointer, no small number, and is another in most rings. */
 static uint64_t make_stamp(const ul_ring *ring)
 {
-    uint64_t mixed = ((uint64_t)ul_now_ns() ^ (uint64_t)(uintptr_t)ring ^ (uint64_t)getpid() << 20) * 0x9e3779b97f4a7c15ULL;
+    uint64_t mixed = ((uint64_t)ul_now_ns() ^ (uint64_t)(uintptr_t)ring ^ (uint64_t)getpid() << 20) *
+                     0x9e3779b97f4a7c15ULL;
     return (mixed >> 57 | 0x80) << UL_STAMP_SHIFT;
 }
 
@@ -110,8 +111,8 @@ ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_f
     return ring;
 }
 
-/* Whether a filter forbids io_uring_enter or io_uring_register: 0, or the errno that it answers.  The ring is not enabled
- * yet, so the kernel itself refuses to enter it.  With an argument it refuses to enable it. */
+/* Whether a filter forbids io_uring_enter or io_uring_register: 0, or the errno that it answers.  The ring is not
+ * enabled yet, so the kernel itself refuses to enter it.  With an argument it refuses to enable it. */
 int ul_ring_check(ul_ring *ring)
 {
     int entered = ul_enter(ring, 0, -1);
@@ -186,8 +187,8 @@ int ul_ring_unregister_fd(ul_ring *ring)
     return result < 0 ? result : 0;
 }
 
-/* 0, or why this process or thread may not touch the queues: of a ring with one issuer the kernel would take what is
- * staged here for the issuer's. */
+/* Returns 0, or the reason why this process or thread may not touch the queues.  On a ring with one issuer the kernel
+ * would take SQEs of another thread for the issuer's. */
 int ul_ring_refuses(ul_ring *ring)
 {
     if (ring->forgotten)
@@ -198,7 +199,8 @@ int ul_ring_refuses(ul_ring *ring)
 /* Whether this is a forked child, where the queues and the receive buffers are not there. */
 int ul_ring_forgotten(ul_ring *ring) { return ring->forgotten; }
 
-/* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the close. */
+/* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the
+ * close. */
 void ul_ring_close(ul_ring *ring, int only_watches)
 {
     if (!ring->forgotten) {

@@ -1,5 +1,5 @@
-/* Tables that name what is open in a token: slot by slot, with a serial number of 28 bits.  A token comes again after 268
- * million others of its ring at the earliest, so never while an operation with it is in flight in the same slot. */
+/* Tables that name what is open in a token: slot by slot, with a serial number of 28 bits.  A token comes again after
+ * 268 million others of its ring at the earliest.  So no operation with it is still in flight in the same slot. */
 #include "internal.h"
 
 #include <errno.h>

@@ -1,10 +1,10 @@
 /* Waiting for a completion: whether to wait at all, asleep or awake, in the ring or beside it.
  *
- * To fall asleep and to be woken takes longer than many a peer takes to answer, so a wait that is likely to be short is
- * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel shares: as a CQE, or as work
- * that an enter will make one of.  Likely means that the last waits were short.  A spin in vain costs its time, and takes the
- * CPU from a peer that might be waiting for it, so each one in a row doubles the number of short waits that must come before
- * the next.
+ * Falling asleep and waking up take longer than the answers of many peers.  So a wait that is likely to be short is
+ * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel shares: as a CQE, or as
+ * work that an enter will make one of.  Likely means that the last waits were short.  A spin in vain costs its time,
+ * and takes the CPU from a peer that may wait for it.  So each one in a row doubles the number of short waits before
+ * the next spin.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -44,8 +44,8 @@ int ul_has_work(ul_ring *ring)
     return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring);
 }
 
-/* Before an enter: stages what the engines have waiting, and makes the timeout 0 if a completion is at hand, or work that
- * may bring one.  1 if there is something to enter for. */
+/* Before an enter: stages the engines' waiting SQEs.  Makes the timeout 0 if a completion is at hand, or work that may
+ * bring one.  Returns 1 if there is a reason to enter. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
     if (ring->forgotten)
@@ -95,8 +95,8 @@ static int spin_if_likely(ul_ring *ring, int64_t for_ns)
     return 0;
 }
 
-/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter makes
- * a completion. */
+/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter
+ * makes a completion. */
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
 {
     if (spin_ns <= 0)
