@@ -41,7 +41,7 @@ cdef extern from *:
 cdef enum:
     # The most free handles to keep.  A thread that keeps the GIL for its 5 ms schedules more than that.  They take 3
     # MB, but only as many are made as wait at once.
-    SPARES_MAX = 32768
+    FREELIST_MAX = 32768
 
 cdef Py_ssize_t CALLBACK = slot_offset(asyncio.Handle, b"_callback")
 cdef Py_ssize_t ARGS = slot_offset(asyncio.Handle, b"_args")
@@ -123,7 +123,7 @@ cdef void free_handle(handle, Freelist *freelist) noexcept:
 cdef bint grow_freelist(Freelist *freelist) noexcept:
     """Return whether the free list has room."""
     cdef int capacity = freelist.capacity * 2 or 64
-    if capacity > SPARES_MAX:
+    if capacity > FREELIST_MAX:
         return False
     cdef void *larger = realloc(freelist.handles, capacity * sizeof(PyObject *))
     if larger == NULL:
