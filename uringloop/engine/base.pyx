@@ -2,10 +2,9 @@
 
 from libc.stdlib cimport free, malloc
 
-from ..ring.core.core cimport UL_DATAGRAM_BUFFER_SIZE
 from ..ring.dispatcher cimport Dispatcher
 from .address cimport AddressCache
-from .core cimport ul_streams_give_turns, ul_streams_send
+from .core cimport UL_DATAGRAM_BUFFER_SIZE, ul_streams_give_turns, ul_streams_send
 
 
 cdef class EngineBase:

@@ -32,6 +32,8 @@ cdef extern from "engine/engine.h" nogil:
         UL_DATAGRAM_LOW
         UL_DATAGRAM_CLOSED
         UL_DATAGRAM_READABLE
+        UL_DATAGRAM_BUFFER_SIZE
+        UL_NAME_SIZE
 
     ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     int ul_stream_receive(ul_stream *stream)
@@ -47,7 +49,7 @@ cdef extern from "engine/engine.h" nogil:
     int ul_stream_may_be_last(ul_stream *stream)
     int ul_streams_send(ul_ring *ring, int all)
     size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
-    int ul_stream_quiet(ul_stream *stream)
+    int ul_stream_idle(ul_stream *stream)
     void *ul_stream_released(ul_stream *stream)
     bint ul_stream_take_back(ul_stream *stream, size_t size_bytes)
     size_t ul_stream_queued(ul_stream *stream)
@@ -69,7 +71,7 @@ cdef extern from "engine/engine.h" nogil:
                          uint32_t name_size, int may_queue)
     size_t ul_datagram_queued(ul_datagram *datagram)
     void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
-    int ul_datagram_quiet(ul_datagram *datagram)
+    int ul_datagram_idle(ul_datagram *datagram)
     int ul_datagram_close(ul_datagram *datagram)
     int ul_datagram_abort(ul_datagram *datagram)
     void ul_datagram_free(ul_datagram *datagram)

@@ -392,7 +392,7 @@ static int stage_datagrams(ul_engine *base)
     return 0;
 }
 
-int ul_datagram_quiet(ul_datagram *datagram)
+int ul_datagram_idle(ul_datagram *datagram)
 {
     return datagram->receive_token == 0 && datagram->send_token == 0 && datagram->head == NULL;
 }
@@ -414,12 +414,12 @@ static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul
         complete_retry(datagram, event);
     else
         return 0;
-    if (datagram->closing && ul_datagram_quiet(datagram))
+    if (datagram->closing && ul_datagram_idle(datagram))
         event->what |= UL_DATAGRAM_CLOSED;
     return event->what != 0;
 }
 
-/* Stops receiving and sends what is queued.  1 if the socket is quiet at once, else UL_DATAGRAM_CLOSED comes. */
+/* Stops receiving and sends what is queued.  1 if the socket is idle at once, else UL_DATAGRAM_CLOSED comes. */
 int ul_datagram_close(ul_datagram *datagram)
 {
     datagram->closing = 1;
@@ -430,7 +430,7 @@ int ul_datagram_close(ul_datagram *datagram)
         drop_queue(datagram);
     }
     int error = cancel_receive(datagram);
-    return error < 0 ? error : ul_datagram_quiet(datagram);
+    return error < 0 ? error : ul_datagram_idle(datagram);
 }
 
 /* The same without sending: the queue is dropped. */

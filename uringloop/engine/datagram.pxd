@@ -1,9 +1,9 @@
 from libc.stdint cimport uint32_t
 
-from ..ring.core.core cimport UL_NAME_SIZE, ul_event
+from ..ring.core.core cimport ul_event
 from .address cimport AddressCache
 from .base cimport EngineBase
-from .core cimport ul_datagram
+from .core cimport UL_NAME_SIZE, ul_datagram
 from .endpoint cimport Endpoint
 
 

@@ -68,7 +68,7 @@ void ul_stream_send_queued(ul_stream *stream);
 int ul_stream_may_be_last(ul_stream *stream);
 int ul_streams_send(ul_ring *ring, int all);
 size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes);
-int ul_stream_quiet(ul_stream *stream);
+int ul_stream_idle(ul_stream *stream);
 void *ul_stream_released(ul_stream *stream);
 int ul_stream_take_back(ul_stream *stream, size_t size_bytes);
 size_t ul_stream_queued(ul_stream *stream);
@@ -91,7 +91,7 @@ int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes,
                      int may_queue);
 size_t ul_datagram_queued(ul_datagram *datagram);
 void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes);
-int ul_datagram_quiet(ul_datagram *datagram);
+int ul_datagram_idle(ul_datagram *datagram);
 int ul_datagram_close(ul_datagram *datagram);
 int ul_datagram_abort(ul_datagram *datagram);
 void ul_datagram_free(ul_datagram *datagram);

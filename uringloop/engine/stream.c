@@ -73,7 +73,7 @@ static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_e
         return 0;
     if (stream->queue.released != NULL)
         event->what |= UL_STREAM_RELEASED;
-    if (stream->closing && ul_stream_quiet(stream))
+    if (stream->closing && ul_stream_idle(stream))
         event->what |= UL_STREAM_CLOSED;
     return event->what != 0;
 }
@@ -172,7 +172,7 @@ int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint
     return 0;
 }
 
-int ul_stream_quiet(ul_stream *stream)
+int ul_stream_idle(ul_stream *stream)
 {
     return stream->receive_token == 0 && stream->send_token == 0 && stream->queue.size == 0;
 }
@@ -199,7 +199,7 @@ int ul_stream_close(ul_stream *stream)
         ul_stream_drop_queue(stream);
     }
     int error = ul_stream_cancel_receive(stream);
-    return error < 0 ? error : ul_stream_quiet(stream);
+    return error < 0 ? error : ul_stream_idle(stream);
 }
 
 /* Closes without waiting: drops the bytes that the socket does not take at once, and cancels a send under way. */

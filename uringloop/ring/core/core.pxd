@@ -52,9 +52,7 @@ cdef extern from "ring/core/core.h" nogil:
     enum:
         UL_KIND_BITS
         UL_KIND_FOREIGN
-        UL_DATAGRAM_BUFFER_SIZE
         UL_GROUP_STREAM
-        UL_NAME_SIZE
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     uint32_t ul_staged(ul_ring *ring)
