@@ -113,7 +113,7 @@ class RingBase(Registration):
 
     @property
     def handle(self) -> Any:
-        """The core's `ul_ring *`, for the other modules of this package."""
+        """Return the core's `ul_ring *`, for the other modules of this package."""
         if self._handle is None:
             raise ValueError("operation on a closed ring")
         if self.forked:
@@ -122,22 +122,22 @@ class RingBase(Registration):
 
     @property
     def fd(self) -> int:
-        """The ring's file descriptor."""
+        """Return the ring's file descriptor."""
         return int(lib.ul_ring_fd(self.handle))
 
     @property
     def unfinished(self) -> int:
-        """How many SQEs were staged and have not completed for the last time, cancels among them."""
+        """Return how many SQEs were staged and have not completed for the last time, cancels among them."""
         return int(lib.ul_in_flight(self.handle))
 
     @property
     def is_single_issuer(self) -> bool:
-        """Whether the ring belongs to the thread that enabled it."""
+        """Return whether the ring belongs to the thread that enabled it."""
         return bool(self.features.setup & Setup.SINGLE_ISSUER)
 
     @property
     def entries(self) -> tuple[int, int]:
-        """Entries of the submission and of the completion queue, as the kernel rounded them."""
+        """Return the entries of the submission and of the completion queue, as the kernel rounded them."""
         return lib.ul_ring_entries(self.handle, 0), lib.ul_ring_entries(self.handle, 1)
 
     def _features(self) -> Features:
@@ -163,12 +163,12 @@ class RingBase(Registration):
 
     @property
     def has_buffers(self) -> bool:
-        """Whether a buffer group to receive into is made when it is needed."""
+        """Return whether a buffer group to receive into is made when it is needed."""
         return self._has_buffers
 
     @property
     def address(self) -> int:
-        """Of the core's `ul_ring`, for `Dispatcher`."""
+        """Return the address of the core's `ul_ring`, for `Dispatcher`."""
         return int(ffi.cast("uintptr_t", self.handle))
 
     # What is registered
@@ -200,7 +200,7 @@ class RingBase(Registration):
         return RegisteredFiles(self, files, tags)
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start, and what is in flight now.
+        """Return counters since the start, and numbers of this moment.
 
         submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
         streams and datagrams), spins and spins_in_vain (waits begun awake), cancels_lost (asked again because they
@@ -213,7 +213,7 @@ class RingBase(Registration):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return whether `close` was called."""
         return self._handle is None
 
     def close(self, *, only_watches: bool = False) -> None:
@@ -241,7 +241,7 @@ class RingBase(Registration):
         return [] if dispatcher is None else [*dispatcher.operations.values(), *dispatcher.owners]
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's ring."""
+        """Drop the parent's ring, in a forked child."""
         self.forked = True
         if self._handle is not None:
             lib.ul_ring_forget(self._handle)

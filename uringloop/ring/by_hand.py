@@ -21,67 +21,67 @@ _FIRST_GROUP_ID = 16
 
 
 class Stageable(Protocol):
-    """What a ring asks of an operation; see `uringloop.operations.Operation`."""
+    """Name what a ring asks of an operation; see `uringloop.operations.Operation`."""
 
     token: int
 
     @property
     def opcode(self) -> int:
-        """What its SQE asks for."""
+        """Return the opcode of its SQE."""
 
     def submit(self, dispatcher: Any) -> None:
         """Stage it by `dispatcher.stage`."""
 
     def finish(self, res: int) -> int:
-        """Its last CQE arrived; returns the result, or what is to be taken for it."""
+        """Take the result of the last CQE; return that, or what stands for it."""
 
     def release(self) -> None:
-        """Let go of the memory: the kernel is done with it."""
+        """Release the memory: the kernel is done with it."""
 
     def result(self, res: int, flags: int) -> Any:
-        """What the caller gets for a result that is no error."""
+        """Return the caller's value of a result that is no error."""
 
     def error(self, res: int) -> BaseException:
-        """The exception for a negative result."""
+        """Return the exception for a negative result."""
 
     def dispose(self, res: int, flags: int) -> None:
-        """A result that is no error and that nobody looks at."""
+        """Undo a result that is no error and has no taker."""
 
 
 class Repeatable(Stageable, Protocol):
-    """What a ring asks of a multishot operation; see `uringloop.operations.Multishot`."""
+    """Name what a ring asks of a multishot operation; see `uringloop.operations.Multishot`."""
 
     def repeat(self) -> None:
         """Take the multishot form."""
 
     def answer(self, res: int, flags: int) -> int:
-        """What is to be taken for the result of one of many CQEs."""
+        """Return the result of one of many CQEs, or what stands for it."""
 
     def is_end(self, res: int) -> bool:
-        """Whether there is nothing more to come after this answer, which came without MORE."""
+        """Return whether this answer, which came without MORE, is the last."""
 
     def is_result(self, res: int, flags: int) -> bool:
-        """Whether an answer is one of the many results."""
+        """Return whether an answer is one of the many results."""
 
 
 class Linked(Protocol):
-    """What a ring asks of a chain; see `uringloop.operations.Chain`."""
+    """Name what a ring asks of a chain; see `uringloop.operations.Chain`."""
 
     @property
     def is_over(self) -> bool:
-        """Whether all parts have ended."""
+        """Return whether all parts have ended."""
 
     def __contains__(self, operation: object) -> bool:
-        """Whether this is one of its operations."""
+        """Return whether this is one of its operations."""
 
     def submit(self, dispatcher: Any) -> None:
         """Stage all parts."""
 
     def hear(self, operation: Any, res: int, flags: int) -> None:
-        """One of its operations completed."""
+        """Take the completion of one of its operations."""
 
     def results(self) -> list[Any]:
-        """The results of the parts."""
+        """Return the results of the parts."""
 
 
 OperationType = TypeVar("OperationType", bound=Stageable)
@@ -130,7 +130,7 @@ class Ring(RingBase):
 
     @property
     def _queues(self) -> Queues:
-        """The queues of the ring, which must be open and of this process."""
+        """Return the queues of the ring, which must be open and of this process."""
         handle = self.handle
         if self._dispatcher is None:
             self._dispatcher = Queues(self.address, lib.ul_ring_entries(handle, 1), _no_report)
@@ -138,15 +138,15 @@ class Ring(RingBase):
 
     @property
     def in_flight(self) -> int:
-        """How many operations and SQEs were staged and have not completed for the last time."""
+        """Return how many operations and SQEs were staged and have not completed for the last time."""
         return self._queues.in_flight
 
     def get_sqe(self) -> Sqe:
-        """The next free SQE, as io_uring_get_sqe(3); a full queue is submitted first."""
+        """Return the next free SQE, as io_uring_get_sqe(3); a full queue is submitted first."""
         return self._queues.stage_by_hand(Sqe)
 
     def prepare(self, operation: OperationType) -> OperationType:
-        """Stage an operation; the next `submit` or wait hands it to the kernel.  Returns it.
+        """Stage an operation and return it; the next `submit` or wait hands it to the kernel.
 
         Raises:
             RuntimeError: the ring is another thread's or process's, or is not enabled, and the queue is full.
@@ -176,11 +176,11 @@ class Ring(RingBase):
         return self._queues.enter_for(max(wait_for - len(self._set_aside), 0), timeout_ns, _bits(signal_mask))
 
     def peek_cqe(self) -> Completion | None:
-        """The next completion if there is one, without waiting."""
+        """Return the next completion, or None if there is none without waiting."""
         return self._set_aside.popleft() if self._set_aside else self._take()
 
     def wait_cqe(self, timeout_ns: int = -1, *, signal_mask: Collection[int] | None = None) -> Completion:
-        """The next completion, waited for; submits what is staged.
+        """Submit what is staged, wait for the next completion, and return it.
 
         Raises:
             TimeoutError: none came within timeout_ns.
@@ -194,7 +194,7 @@ class Ring(RingBase):
         return completion
 
     def completions(self, timeout_ns: int = -1) -> Iterator[Completion]:
-        """Completions as they come, until nothing is in flight.  What is staged meanwhile is submitted, and waited for.
+        """Yield completions as they come, until nothing is in flight.  Submit and await also what is staged meanwhile.
 
         Raises:
             TimeoutError: none came within timeout_ns of the last.
@@ -216,7 +216,7 @@ class Ring(RingBase):
         return answer.result()
 
     def iterate(self, operation: Repeatable) -> Iterator[Any]:
-        """The results of a multishot operation, which is staged again when the kernel ended it for want of room.
+        """Yield the results of a multishot operation; stage it again when the kernel ended it for want of room.
 
         Left early, it cancels the operation and disposes of what came too late.
 
@@ -232,7 +232,7 @@ class Ring(RingBase):
                 completion = self._next_of(operation)
                 more = completion.more
                 res = operation.answer(completion.res, completion.flags)
-                # Without a buffer for the second time: somebody else has to give one back.
+                # Without a buffer for the second time: another has to give one back.
                 is_over = not more and (operation.is_end(res) or (starved and res < 0))
                 starved = res < 0
                 if operation.is_result(res, completion.flags):
@@ -277,7 +277,7 @@ class Ring(RingBase):
         return self._next_that(lambda completion: completion.operation is operation)
 
     def _next_that(self, is_wanted: Callable[[Completion], bool]) -> Completion:
-        """The next completion of some; others are set aside."""
+        """Return the next wanted completion; set others aside."""
         for place, completion in enumerate(self._set_aside):
             if is_wanted(completion):
                 del self._set_aside[place]
@@ -316,9 +316,9 @@ class Ring(RingBase):
 
 
 def _no_report(error: BaseException, operation: Any) -> None:
-    """Nothing is dispatched on a ring by hand."""
+    """Do nothing: a ring by hand dispatches nothing."""
 
 
 def _bits(signal_mask: Collection[int] | None) -> int | None:
-    """A set of signals as the kernel takes it."""
+    """Return a set of signals as the kernel takes it."""
     return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))

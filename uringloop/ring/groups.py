@@ -43,11 +43,11 @@ class BufferGroup:
 
     @property
     def lent(self) -> int:
-        """How many buffers were lent and are not recycled."""
+        """Return how many buffers were lent and are not recycled."""
         return self._lender.lent
 
     def lend(self, completion: Completion) -> Loan:
-        """The bytes of a completion, in the buffer that the kernel picked; recycle it, or use it in a `with`.
+        """Lend the buffer that the kernel picked for a completion; recycle it, or use it in a `with`.
 
         Each completion's buffer is lent once, also if it failed or received nothing: until then the kernel lacks it.
 

@@ -31,12 +31,12 @@ _limited = _Limited()
 
 
 def pack(layout: str, *values: int) -> Any:
-    """A struct without padding, in memory that the kernel may write to."""
+    """Return a struct without padding, in memory that the kernel may write to."""
     return bytearray(struct.pack("=" + layout, *values))
 
 
 def check_errno(result: int) -> int:
-    """A result that is no error.
+    """Return a result that is no error.
 
     Raises:
         RuntimeError: of another process or thread than the ring's, or before it was enabled.
@@ -50,7 +50,7 @@ def check_errno(result: int) -> int:
 
 
 def check_owner(handle: Any) -> Any:
-    """A ring of the core's that this thread and process may use.
+    """Return a ring of the core's that this thread and process may use.
 
     Raises:
         RuntimeError: it may not.
@@ -63,7 +63,7 @@ def check_owner(handle: Any) -> Any:
 
 
 def message_user_data(number: int) -> int:
-    """The user_data of a message or tag, which a ring tells from its own operations: `Completion.number` gives it back.
+    """Return the user_data of a message or tag, of which `Completion.number` makes the number again.
 
     Raises:
         ValueError: the number has more than 60 bits.
@@ -74,11 +74,11 @@ def message_user_data(number: int) -> int:
 
 
 class Registration:
-    """The part of `Ring` that registers.  Errors are the kernel's, as io_uring_register(2) lists them."""
+    """The part of a ring that registers.  Errors are the kernel's, as io_uring_register(2) lists them."""
 
     @property
     def handle(self) -> Any:
-        """The core's `ul_ring *`."""
+        """Return the core's `ul_ring *`."""
         raise NotImplementedError
 
     def _register(self, opcode: int, argument: Any = None, count: int = 0) -> int:
@@ -133,7 +133,7 @@ class Registration:
         self._register(Unregister.EVENTFD)
 
     def pause_eventfd(self, paused: bool = True) -> None:
-        """Have the eventfd keep silent for a while, without a system call (IORING_CQ_EVENTFD_DISABLED)."""
+        """Signal no completion on the eventfd for a while, without a system call (IORING_CQ_EVENTFD_DISABLED)."""
         (lib.ul_eventfd_disarm if paused else lib.ul_eventfd_arm)(self.handle)
 
     def register_napi(self, busy_poll_us: int, *, prefer_busy_poll: bool = False) -> None:
@@ -145,7 +145,7 @@ class Registration:
         self._register(Unregister.NAPI, bytearray(16), 1)
 
     def register_clock(self, clock_id: int) -> None:
-        """The clock of the timeouts of waits: time.CLOCK_MONOTONIC, the default, or CLOCK_BOOTTIME; Linux 6.12."""
+        """Choose the clock of waits: time.CLOCK_MONOTONIC, the default, or CLOCK_BOOTTIME; Linux 6.12."""
         self._register(Register.CLOCK, pack("I12x", clock_id), 0)
 
     # Who may do what
@@ -241,7 +241,7 @@ class Registration:
 
     @property
     def is_single_issuer(self) -> bool:
-        """Whether the ring belongs to the thread that enabled it."""
+        """Return whether the ring belongs to the thread that enabled it."""
         raise NotImplementedError
 
     def cancel_now(self, token: int = 0, *, fd: int = -1, flags: int = 0, timeout_ns: int | None = None) -> None:

@@ -20,7 +20,7 @@ NO_FILE = -1
 
 
 def allocate(size_bytes: int) -> mmap.mmap:
-    """Writable memory that is aligned to pages, as O_DIRECT asks for."""
+    """Return writable memory that is aligned to pages, as O_DIRECT asks for."""
     return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
@@ -90,7 +90,7 @@ class RegisteredBuffers(_Table):
         self._objects: list[Any] = objects
 
     def __getitem__(self, index: int) -> Any:
-        """The object that is registered at a place; None if there is none."""
+        """Return the object that is registered at a place; None if there is none."""
         self._check(index)
         return self._objects[index]
 
@@ -149,7 +149,7 @@ class RegisteredFiles(_Table):
         self._change(index, Pin(array.array("i", files)), tags, len(files))
 
     def set_allocation_range(self, first: int, count: int) -> None:
-        """Where the kernel puts the files of operations that leave the place to it; at first the whole table."""
+        """Choose where the kernel puts files of operations that leave the place to it; at first the whole table."""
         self._check(first, count)
         self._ring._register(Register.FILE_ALLOC_RANGE, pack("IIQ", first, count, 0), 0)
 

@@ -12,7 +12,7 @@ class LoopRing(RingBase):
     """One io_uring under an event loop; see `RingBase` for the arguments."""
 
     def open_datagram_buffers(self, count: int, count_max: int) -> bool:
-        """Make the buffer group of datagram sockets, unless it is there; whether it is.
+        """Make the buffer group of datagram sockets, unless it is there; return whether it is.
 
         A buffer has room for the largest datagram, so this is left until there is a socket that needs it.
 
@@ -26,13 +26,13 @@ class LoopRing(RingBase):
         return bool(lib.ul_buffers_open(self.handle, lib.UL_GROUP_DATAGRAM, count, size_bytes, count_max, 1) == 0)
 
     def allow_growth(self, cq_entries: int) -> bool:
-        """Let a loop's completion queue grow to so many entries once it has overflowed; whether the kernel can."""
+        """Let a loop's completion queue grow to so many entries once it has overflowed; return whether it can."""
         return bool(lib.ul_ring_allow_growth(self.handle, cq_entries))
 
     def dispatcher(
         self, report: Callable[[BaseException, Any], object], kind: type[Dispatcher] = Dispatcher
     ) -> Dispatcher:
-        """The tick of an event loop on this ring; report(exception, operation) hears what no one else does."""
+        """Return a dispatcher for this ring, which calls report(exception, operation) if a `complete` raises."""
         self._dispatcher = dispatcher = kind(self.address, self.entries[1], report)
         return dispatcher
 

@@ -63,20 +63,20 @@ class Sqe(StagedSqe):
     # What a ring asks of an operation
 
     def finish(self, res: int) -> int:
-        """The last CQE arrived; returns its result."""
+        """Take the result of the last CQE, and return it."""
         return res
 
     def release(self) -> None:
-        """Let go of what `hold` keeps."""
+        """Release what `hold` keeps."""
         self._held.clear()
 
     def result(self, res: int, flags: int) -> int:
-        """The result of the CQE."""
+        """Return the result of the CQE."""
         return res
 
     def error(self, res: int) -> OSError:
-        """The exception for a negative result."""
+        """Return the exception for a negative result."""
         return OSError(-res, os.strerror(-res))
 
     def dispose(self, res: int, flags: int) -> None:
-        """A result that nobody looks at: what it means is known to the caller alone."""
+        """Do nothing with an untaken result: its meaning is known to the caller alone."""
