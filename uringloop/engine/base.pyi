@@ -1,20 +1,23 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 from ..ring import Dispatcher, LoopRing
 
+@disjoint_base
 class EngineBase:
     ring: LoopRing
     owner_thread: int | None
-    def __init__(
-        self,
+    def __new__(
+        cls,
         loop: Any,
         ring: LoopRing,
         dispatcher: Dispatcher,
         transports: dict[int, Any],
         leftovers: Any,
         options: Any,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def loop(self) -> Any: ...
     @property

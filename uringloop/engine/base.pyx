@@ -41,7 +41,10 @@ cdef class EngineBase:
         return 0
 
     cdef char *take_received(self) except NULL:
-        """Return memory to receive into, until `give_received`.  A callback may run the loop, which then gets other memory."""
+        """Return memory to receive into, until `give_received`.
+
+        A callback may run the loop, which then gets other memory.
+        """
         cdef char *memory = self.received
         self.received = NULL
         if memory == NULL:

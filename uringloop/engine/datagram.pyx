@@ -10,12 +10,12 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from ..ring.core.core cimport io_uring_recvmsg_out, ul_event
-from .address cimport KEY_SIZE, AddressCache, pack_address
+from .address cimport KEY_SIZE, pack_address
 from .base cimport EngineBase
 from .core cimport (
     UL_DATAGRAM_CLOSED, UL_DATAGRAM_DATA, UL_DATAGRAM_LOW, UL_DATAGRAM_READABLE, UL_DATAGRAM_RECEIVE_ERROR,
-    UL_DATAGRAM_SEND_ERROR, UL_NAME_SIZE, ul_datagram, ul_datagram_abort, ul_datagram_close, ul_datagram_free,
-    ul_datagram_hold, ul_datagram_idle, ul_datagram_notify_low, ul_datagram_open, ul_datagram_queued, ul_datagram_receive,
+    UL_DATAGRAM_SEND_ERROR, UL_NAME_SIZE, ul_datagram_abort, ul_datagram_close, ul_datagram_free, ul_datagram_hold,
+    ul_datagram_idle, ul_datagram_notify_low, ul_datagram_open, ul_datagram_queued, ul_datagram_receive,
     ul_datagram_recycle, ul_datagram_send, ul_datagram_take,
 )
 from .endpoint cimport ENDING, Endpoint, delivers, enter_context

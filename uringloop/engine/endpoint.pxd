@@ -3,8 +3,8 @@ from .base cimport EngineBase
 
 cdef extern from *:
     """
-    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the context
-     * to be left. */
+    /* Enters a context, or a copy of it where it is entered already: by a callback that runs the loop.  Returns the
+     * context to be left. */
     static inline PyObject *enter_context(PyObject *context)
     {
         if (PyContext_Enter(context) == 0)

@@ -1,9 +1,9 @@
 """`Endpoint`: the engine's half of a transport, and its life from open to closed.
 
 Closing is the delicate part, because three things end at times of their own: the protocol's part, with
-`connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in asyncio
-the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed right
-after that, or later, when the kernel has let go of it.
+`connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in
+asyncio the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed
+right after that, or later, when the kernel has let go of it.
 """
 
 from logging import getLogger
@@ -30,9 +30,9 @@ cdef enum:
 #       |                                   ^
 #       +---------- given back -------------+
 #
-# OPEN carries bytes both ways.  FLUSHING delivers no more to the protocol; the queue is being sent.  ENDING: nothing more is
-# sent, writes are ignored, and `connection_lost` comes soon.  CLOSED: `connection_lost` was called.  From FLUSHING on the
-# kernel may still hold the file, until the endpoint is `released`.
+# OPEN carries bytes both ways.  FLUSHING delivers no more to the protocol; the queue is being sent.  ENDING: nothing
+# more is sent, writes are ignored, and `connection_lost` comes soon.  CLOSED: `connection_lost` was called.  From
+# FLUSHING on the kernel may still hold the file, until the endpoint is `released`.
 cdef int[4] FOLLOWING = [1 << FLUSHING | 1 << CLOSED, 1 << ENDING, 1 << CLOSED, 0]
 cdef tuple NAMES = ("open", "flushing", "ending", "closed")
 #: As asyncio's transports call the states.
@@ -162,8 +162,10 @@ cdef class Endpoint(Owner):
             checked(self.receive_in_core())
 
     def pause(self):
-        """Deliver nothing from now on.  What arrives stays with the kernel: another process may have been given the socket
-        or the pipe, to read on."""
+        """Deliver nothing from now on.
+
+        What arrives stays with the kernel: another process may have been given the socket or the pipe, to read on.
+        """
         self.paused = True
         if self.has_core() and checked(self.hold_in_core()) == 1:
             self.engine.dispatcher.submit_cancel()

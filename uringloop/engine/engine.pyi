@@ -2,11 +2,14 @@ from contextvars import Context
 from socket import socket
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from .base import EngineBase
 from .datagram import Datagram
 from .sock import Sockets
 from .stream import Stream
 
+@disjoint_base
 class Engine(EngineBase):
     @property
     def sockets(self) -> Sockets | None: ...

@@ -29,6 +29,7 @@ cdef class Engine(EngineBase):
     """
 
     cdef readonly Sockets sockets
+
     def open_sockets(self):
         """Return `sockets`, which the first call makes.  From then on each sleep of the loop asks them too.
 
@@ -49,8 +50,8 @@ cdef class Engine(EngineBase):
             fd: the descriptor of the connected socket, non-blocking.
             file: the socket object that has this descriptor; None: only the caller knows the descriptor.
             delays_small_writes: it is a TCP socket, whose delay of small writes is to be ended.
-            context: a `Context` for all callbacks.  None: those of received bytes run in `events_context`, and each other
-                in a copy of the current one.
+            context: a `Context` for all callbacks.  None: those of received bytes run in `events_context`, and each
+                other in a copy of the current one.
             events_context: a `Context` that nothing else uses; a copy of the current one if None.
 
         Returns:

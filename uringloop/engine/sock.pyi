@@ -1,11 +1,14 @@
 from asyncio import Future
-from typing import Any
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 from ..ring.dispatcher import Awaited
 from .base import EngineBase
 
+@disjoint_base
 class Sockets:
-    def __init__(self, engine: EngineBase) -> None: ...
+    def __new__(cls, engine: EngineBase) -> Self: ...
     @property
     def held(self) -> dict[Any, Any]: ...
     @property
@@ -19,6 +22,7 @@ class Sockets:
 
 def accept_now(sock: Any) -> int: ...
 
+@disjoint_base
 class Receiving(Awaited):
     waiter: Future[Any]
     def keep(self, data: Any) -> None: ...

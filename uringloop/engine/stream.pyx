@@ -17,11 +17,12 @@ from ..ring.core.core cimport ENOMEM, ul_event
 from ..ring.dispatcher cimport Dispatcher, raise_errno
 from .base cimport EngineBase
 from .core cimport (
-    UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW, UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED,
-    UL_STREAM_SEND_ERROR, ul_stream_abort, ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold,
-    ul_stream_may_be_last, ul_stream_notify_empty, ul_stream_notify_low, ul_stream_open, ul_stream_queued,
-    ul_stream_idle, ul_stream_receive, ul_stream_recycle, ul_stream_released, ul_stream_send_now, ul_stream_send_queued,
-    ul_stream_share, ul_stream_take, ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
+    UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW,
+    UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED, UL_STREAM_SEND_ERROR, ul_stream_abort,
+    ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold, ul_stream_may_be_last, ul_stream_notify_empty,
+    ul_stream_notify_low, ul_stream_open, ul_stream_queued, ul_stream_idle, ul_stream_receive, ul_stream_recycle,
+    ul_stream_released, ul_stream_send_now, ul_stream_send_queued, ul_stream_share, ul_stream_take,
+    ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
     ul_stream_write_pinned,
 )
 from .endpoint cimport ENDING, Endpoint, checked, delivers, enter_context
@@ -30,8 +31,8 @@ from .tls cimport Tls, tls_of
 
 cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
-    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still in
-    # the cache.  What is left of them is referenced, not copied.
+    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still
+    # in the cache.  What is left of them is referenced, not copied.
     LARGE_BYTES = 16384
     # As much as asyncio reads at once.
     READY_BYTES = 262144
@@ -63,8 +64,8 @@ cdef extern from "Python.h":
 
 # A connection joins and leaves the `asyncio.Server` that accepted it.
 #
-# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.  Where
-# server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
+# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.
+# Where server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
 
 cdef object Server = asyncio.Server
 cdef bint SERVER_TAKES_TRANSPORT = version_info >= (3, 13)
@@ -131,7 +132,7 @@ cdef class Stream(Endpoint):
         self.keep(data)
 
     def watch(self, uint32_t events):
-        """Have `start` receive nothing: the transport's `hung_up` is told of one of these poll(2) events or a hang-up."""
+        """Have `start` receive nothing, and tell `hung_up` of the transport of these poll(2) events or a hang-up."""
         ul_stream_watch(self.handle, events)
 
     cdef bint has_core(self):
@@ -428,14 +429,16 @@ cdef class Stream(Endpoint):
         return size_bytes
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
-        """As asyncio does to all its TCP sockets, but not before it matters: Nagle's algorithm delays nothing while nothing
-        is under way, and many a connection has one answer."""
+        """End the delay as asyncio does for all its TCP sockets, but only when it matters.
+
+        Nagle's algorithm delays nothing while nothing is under way, and many a connection has one answer.
+        """
         if self.has_written or size_bytes >= LARGE_BYTES:
             self.never_delay()
         self.has_written = True
 
     def share(self):
-        """Somebody gets at the socket, who may look at it, copy its descriptor, and go on when the transport is closed."""
+        """Hear that the application gets the socket: it may copy the descriptor, and use it after the end."""
         self.never_delay()
         if self.handle != NULL:
             ul_stream_share(self.handle)

@@ -1,7 +1,7 @@
 """What asyncio's stream reader does with bytes, without its four Python calls for each piece.
 
-Only where nothing is left to be decided: the protocol and the reader are asyncio's own classes as this Python made them,
-and the reader is neither at its end nor so full that it pauses.  Everything else is asyncio's.
+Only where nothing is left to be decided: the protocol and the reader are asyncio's own classes as this Python made
+them, and the reader is neither at its end nor so full that it pauses.  Everything else is asyncio's.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What asyncio's TLS protocol does with each message of an open connection, without its Python calls.
 
-The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses, errors,
-what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
+The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses,
+errors, what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
 """
 
 from asyncio.sslproto import SSLProtocol
@@ -22,7 +22,8 @@ cdef Tls tls_of(protocol):
 
 
 cdef class Tls:
-    """asyncio's TLS protocol over a stream; the transport that the application sees takes its `write` as an attribute."""
+    """asyncio's TLS protocol over a stream.  The transport that the application sees takes its `write` as an attribute.
+    """
 
     def __init__(self, protocol):
         self.protocol = protocol

@@ -1,8 +1,12 @@
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Owner: ...
 
+@disjoint_base
 class Awaited:
     may_move: bool
     waiter: Any
@@ -12,6 +16,7 @@ class Awaited:
     def complete(self, res: int, flags: int) -> None: ...
     def abandon(self) -> None: ...
 
+@disjoint_base
 class Dispatcher:
     @property
     def operations(self) -> dict[int, Any]: ...
@@ -20,7 +25,7 @@ class Dispatcher:
     spin_ns: int
     early_count: int
     first: Callable[[], object] | None
-    def __init__(self, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> None: ...
+    def __new__(cls, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> Self: ...
     def detach(self) -> None: ...
     def stage(
         self,
@@ -62,7 +67,12 @@ class Dispatcher:
     def disarm_eventfd(self) -> None: ...
     def dispatch(self) -> None: ...
 
+@disjoint_base
 class EventCallback:
+    __name__: str
+    __qualname__: str
+    @property
+    def __self__(self) -> Any: ...
     @property
     def arguments(self) -> tuple[Any, ...]: ...
     def __call__(self, *arguments: Any) -> None: ...

@@ -1,12 +1,12 @@
 """The tick of a ring: staging, waiting, and handing each completion to its owner.
 
-No callback runs while CQEs are walked in C: they become events at the end of a queue, and `dispatch` takes one event at a
-time from its front.
+No callback runs while CQEs are walked in C: they become events at the end of a queue, and `dispatch` takes one event at
+a time from its front.
 
 A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the event in
 hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the events that
-the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the queue,
-and the next tick dispatches them before anything else runs.
+the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the
+queue, and the next tick dispatches them before anything else runs.
 
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
 thread even that is put off for a moment.
@@ -22,13 +22,12 @@ from libc.string cimport memmove
 
 from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
-    ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN,
-    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle,
-    ul_buffers_found_empty, ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event,
-    ul_eventfd_arm, ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token,
-    ul_prepare, ul_reap, ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten,
-    ul_ring_make_room, ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel,
-    ul_stage_cancel_all, ul_staged,
+    ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
+    IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
+    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event, ul_eventfd_arm,
+    ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
+    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
+    ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
 )
 
 from .errors import refusal
@@ -58,7 +57,7 @@ cdef raise_errno(int error):
 
 
 cdef class Owner:
-    """Base of what the core tells of events by itself, such as an endpoint.  It is freed after the last of its events."""
+    """Base of the objects that events belong to, such as an endpoint.  One is freed after the last of its events."""
 
     cdef receive_event(self, ul_event *event):
         """Take one event; called by the dispatch."""
@@ -119,8 +118,8 @@ cdef class Dispatcher:
     Attributes:
         spin_ns: how long to wait awake at most where waits are short; 0 never.
         early_count: how many staged SQEs `submit_early` submits before the tick ends; 0 for never.
-        first: called before the first sleep, or before anything is submitted, to stage what is wanted then; it sets this
-            to None.
+        first: called before the first sleep, or before anything is submitted, to stage what is wanted then; it sets
+            this to None.
     """
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
@@ -179,7 +178,8 @@ cdef class Dispatcher:
         return sqe
 
     def stage(self, operation, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0,
-              uint32_t op_flags=0, *, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0, uint64_t addr3=0):
+              uint32_t op_flags=0, *, int ioprio=0, int sqe_flags=0, int buf_index=0, int file_index=0,
+              uint64_t addr3=0):
         """Stage an SQE for an operation; return its token."""
         cdef io_uring_sqe *sqe = self.next_sqe(operation)
         cdef uint64_t token = sqe.user_data
@@ -295,7 +295,10 @@ cdef class Dispatcher:
         return <uintptr_t>&self.tick
 
     cdef bint sends_at_once(self) noexcept:
-        """Whether a small write goes to its socket now.  Where many callbacks of a tick write, one enter for all costs less."""
+        """Return whether a small write goes to its socket now.
+
+        Where many callbacks of a tick write, one enter for all costs less.
+        """
         self.writes += 1
         if has_few(&self.tick) or self.last_writes <= FEW_WRITES or self.late:
             return True
@@ -379,9 +382,9 @@ cdef class Dispatcher:
     cdef bint finds_without_sleeping(self, int64_t timeout_ns):
         """Whether a completion comes in a moment for which the GIL may be kept.
 
-        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms in
-        which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up as
-        soon as it has been asked for, for as long.
+        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms
+        in which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up
+        as soon as it has been asked for, for as long.
         """
         return self.contended > 0 and ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns))
 
@@ -493,7 +496,8 @@ cdef class Dispatcher:
         ul_eventfd_disarm(self.ring)
 
     def dispatch(self):
-        """Hand each event that waits now to its operation or endpoint; those that callbacks add are left for the next call.
+        """Hand each event that waits now to its operation or owner.  Those that callbacks add are left for the next
+        call.
 
         Raises:
             RuntimeError: a callback forked, and this is the child.

@@ -1,7 +1,10 @@
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from .queues import Completion
 
+@disjoint_base
 class Lender:
     lent: int
     def __init__(self, entries: Any, memory: Any, size_bytes: int, count: int) -> None: ...
@@ -9,6 +12,7 @@ class Lender:
     def lend(self, completion: Completion) -> Loan: ...
     def close(self) -> None: ...
 
+@disjoint_base
 class Loan:
     size_bytes: int
     buffer_id: int

@@ -1,7 +1,10 @@
-from typing import Any
+from typing import Any, Self
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Pin:
-    def __init__(self, buffer: Any, *, writable: bool = False) -> None: ...
+    def __new__(cls, buffer: Any, *, writable: bool = False) -> Self: ...
     @property
     def address(self) -> int: ...
     @property

@@ -1,9 +1,12 @@
 from typing import Any, TypeVar
 
+from typing_extensions import disjoint_base
+
 from .dispatcher import Dispatcher
 
 _Staged = TypeVar("_Staged", bound=StagedSqe)
 
+@disjoint_base
 class Completion:
     operation: Any
     user_data: int
@@ -17,6 +20,7 @@ class Completion:
     def buffer_id(self) -> int | None: ...
     def result(self) -> Any: ...
 
+@disjoint_base
 class StagedSqe:
     opcode: int
     user_data: int
@@ -38,6 +42,7 @@ class StagedSqe:
         addr3: int = 0,
     ) -> int: ...
 
+@disjoint_base
 class Queues(Dispatcher):
     def stage_by_hand(self, kind: type[_Staged]) -> _Staged: ...
     def enter_for(self, wait_for: int, timeout_ns: int, signal_mask: int | None, enter_flags: int = 0) -> int: ...

@@ -1,8 +1,8 @@
 """A ring that is used by hand: what runs once for each SQE and CQE of `Ring`.
 
-`Queues` stages and reaps as the loop's dispatcher does.  The next completion goes to the caller that asks for it; nothing
-is dispatched.  Completions are copied out of the kernel's queue as soon as they are seen.  So there is nothing to mark as
-seen, and the kernel's queue does not overflow while Python works.
+`Queues` stages and reaps as the loop's dispatcher does.  The next completion goes to the caller that asks for it;
+nothing is dispatched.  Completions are copied out of the kernel's queue as soon as they are seen.  So there is nothing
+to mark as seen, and the kernel's queue does not overflow while Python works.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -10,8 +10,8 @@ from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from .core.core cimport (
-    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS, UL_KIND_FOREIGN,
-    io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_now_ns, ul_place,
+    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS,
+    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_now_ns, ul_place,
     ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
 )
 from .dispatcher cimport Dispatcher, raise_errno
