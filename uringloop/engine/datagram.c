@@ -145,7 +145,7 @@ static void queue_to_receive(ul_datagram *datagram)
 }
 
 /* What a UL_DATAGRAM_DATA event brought was taken. */
-void ul_datagram_recycle(ul_datagram *datagram, const ul_event *event)
+void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *event)
 {
     ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
 }
@@ -176,7 +176,7 @@ int ul_datagram_take(ul_datagram *datagram, void *buffer)
     return 1;
 }
 
-static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_event *event)
+static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     ul_ring *ring = datagram->ring;
     event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
@@ -190,7 +190,7 @@ static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe,
         ul_datagram_recycle(datagram, event);
 }
 
-static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_event *event)
+static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     ul_ring *ring = datagram->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
@@ -328,7 +328,7 @@ static int send_queue(ul_datagram *datagram)
     return 0;
 }
 
-static void complete_retry(ul_datagram *datagram, ul_event *event)
+static void complete_retry(ul_datagram *datagram, ul_outcome *event)
 {
     size_t before = datagram->queued;
     datagram->send_token = 0;
@@ -398,7 +398,7 @@ int ul_datagram_idle(ul_datagram *datagram)
 }
 
 /* One CQE of a datagram socket; 1 if there is something that Python must hear. */
-static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul_event *event)
+static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
     ul_datagram *datagram = ul_slot_find(&engine->datagrams, cqe->user_data);

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 
-from ..ring.core.core cimport ul_event
+from ..ring.core.core cimport ul_outcome
 from .address cimport AddressCache
 from .base cimport EngineBase
 from .core cimport UL_NAME_SIZE, ul_datagram
@@ -25,11 +25,11 @@ cdef class Datagram(Endpoint):
     cdef int receive_in_core(self)
     cdef int hold_in_core(self)
     cdef deliver_item(self, item)
-    cdef receive_event(self, ul_event *event)
-    cdef receive_in_context(self, ul_event *event)
+    cdef receive_event(self, ul_outcome *event)
+    cdef receive_in_context(self, ul_outcome *event)
     cdef go_on(self, uint32_t what)
     cdef forget_core(self)
-    cdef receive_datagram(self, ul_event *event)
+    cdef receive_datagram(self, ul_outcome *event)
     cdef receive_ready(self)
     cdef sender_of(self, const char *data)
     cdef address_of(self, const char *name, uint32_t name_size)

@@ -9,7 +9,7 @@ from libc.errno cimport EAGAIN, EMSGSIZE
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
-from ..ring.core.core cimport io_uring_recvmsg_out, ul_event
+from ..ring.core.core cimport io_uring_recvmsg_out, ul_outcome
 from .address cimport KEY_SIZE, pack_address
 from .base cimport EngineBase
 from .core cimport (
@@ -80,7 +80,7 @@ cdef class Datagram(Endpoint):
         else:
             self.deliver(item[0], item[1])
 
-    cdef receive_event(self, ul_event *event):
+    cdef receive_event(self, ul_outcome *event):
         if self.orphaned:
             if event.what & UL_DATAGRAM_DATA and self.handle != NULL:
                 ul_datagram_recycle(self.handle, event)
@@ -91,7 +91,7 @@ cdef class Datagram(Endpoint):
         finally:
             PyContext_Exit(context)
 
-    cdef receive_in_context(self, ul_event *event):
+    cdef receive_in_context(self, ul_outcome *event):
         cdef uint32_t what = event.what
         try:
             if what & UL_DATAGRAM_DATA:
@@ -119,7 +119,7 @@ cdef class Datagram(Endpoint):
         self.orphaned = True
         self.protocol = None
 
-    cdef receive_datagram(self, ul_event *event):
+    cdef receive_datagram(self, ul_outcome *event):
         try:
             item = item_of(event.data)
             address = None if type(item) is int else self.sender_of(event.data)

@@ -55,7 +55,7 @@ static int stage_streams(ul_engine *base)
 }
 
 /* One CQE of a stream; 1 if there is something that Python must hear. */
-static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_event *event)
+static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     const ul_stream_engine *engine = (const ul_stream_engine *)base;
     ul_stream *stream = ul_slot_find(&engine->streams, cqe->user_data);
@@ -129,7 +129,7 @@ int ul_streams_send(ul_ring *ring, int all)
     return engine != NULL && ul_streams_send_waiting(engine, all);
 }
 
-int ul_streams_give_turns(ul_ring *ring, ul_event *events, uint32_t capacity)
+int ul_streams_give_turns(ul_ring *ring, ul_outcome *events, uint32_t capacity)
 {
     ul_stream_engine *engine = find_engine(ring);
     return engine != NULL ? ul_streams_give_turns_waiting(engine, events, capacity) : 0;

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 
-from ..ring.core.core cimport ul_event
+from ..ring.core.core cimport ul_outcome
 from .base cimport EngineBase
 from .core cimport ul_stream
 from .endpoint cimport Endpoint
@@ -20,15 +20,15 @@ cdef class Stream(Endpoint):
     cdef int hold_in_core(self)
     cdef deliver_item(self, item)
     cdef end(self, item)
-    cdef receive_event(self, ul_event *event)
-    cdef receive_in_context(self, ul_event *event)
+    cdef receive_event(self, ul_outcome *event)
+    cdef receive_in_context(self, ul_outcome *event)
     cdef go_on(self, uint32_t what)
     cdef forget_core(self)
     cdef failed(self, int res, direction)
     cdef receive_ready(self)
     cdef receive_much(self)
     cdef int take(self, char *data) except -1
-    cdef receive_data(self, ul_event *event)
+    cdef receive_data(self, ul_outcome *event)
     cdef deliver(self, const char *data, Py_ssize_t size, whole)
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1
     cdef append_all(self, list pieces)

@@ -13,7 +13,7 @@ from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from ..ring.core.core cimport ENOMEM, ul_event
+from ..ring.core.core cimport ENOMEM, ul_outcome
 from ..ring.dispatcher cimport Dispatcher, raise_errno
 from .base cimport EngineBase
 from .core cimport (
@@ -159,7 +159,7 @@ cdef class Stream(Endpoint):
         if not self.paused:
             self.deliver_soon()
 
-    cdef receive_event(self, ul_event *event):
+    cdef receive_event(self, ul_outcome *event):
         try:
             context = enter_context(self.context)
             try:
@@ -170,7 +170,7 @@ cdef class Stream(Endpoint):
             if event.what & UL_STREAM_DATA and self.handle != NULL:
                 ul_stream_recycle(self.handle, event)
 
-    cdef receive_in_context(self, ul_event *event):
+    cdef receive_in_context(self, ul_outcome *event):
         cdef uint32_t what = event.what
         if what & UL_STREAM_RELEASED:
             self.release_pins()
@@ -254,7 +254,7 @@ cdef class Stream(Endpoint):
             self.end(size)
         return max(size, 0)
 
-    cdef receive_data(self, ul_event *event):
+    cdef receive_data(self, ul_outcome *event):
         if not delivers(self):
             return
         if self.paused or self.held:

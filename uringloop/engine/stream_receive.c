@@ -184,7 +184,7 @@ void ul_stream_leave_turns(ul_stream *stream)
 }
 
 /* Gives the next streams in bulk their turn in the tick that begins: writes their events, and returns the number. */
-int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_event *events, uint32_t capacity)
+int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *events, uint32_t capacity)
 {
     uint32_t count = 0;
     ul_stream *stream;
@@ -200,12 +200,12 @@ int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_event *events, ui
 }
 
 /* The bytes of a UL_STREAM_DATA event were taken. */
-void ul_stream_recycle(ul_stream *stream, const ul_event *event)
+void ul_stream_recycle(ul_stream *stream, const ul_outcome *event)
 {
     ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id, stream);
 }
 
-static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     if (cqe->res == -ECANCELED || cqe->res == -EINTR) {
         queue_to_receive(stream);
@@ -266,7 +266,7 @@ int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
     return size > 0 ? (int)size : -EAGAIN;
 }
 
-static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     ul_ring *ring = stream->ring;
     ring->statistics.bytes_received += (uint64_t)cqe->res;
@@ -287,7 +287,7 @@ static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     }
 }
 
-void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     ul_ring *ring = stream->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);

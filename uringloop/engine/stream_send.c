@@ -249,7 +249,7 @@ void ul_stream_notify_empty(ul_stream *stream) { stream->notify_empty = 1; }
 
 void ul_stream_drop_queue(ul_stream *stream) { ul_queue_drop(&stream->engine->freelist, &stream->queue); }
 
-void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_event *event)
+void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
 {
     stream->send_token = 0;
     if (stream->aborted) {

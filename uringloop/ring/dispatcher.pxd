@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..tick cimport Tick
-from .core.core cimport io_uring_sqe, ul_event, ul_ring
+from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
 
 
 cdef raise_errno(int error)
@@ -11,7 +11,7 @@ cdef class Owner:
     cdef int untold  # events of it that wait in the dispatcher's queue or are in hand
     cdef bint freeing  # once they are told
 
-    cdef receive_event(self, ul_event *event)
+    cdef receive_event(self, ul_outcome *event)
     cdef abort_in_core(self)
     cdef forget_core(self)
     cdef free(self)
@@ -31,7 +31,7 @@ cdef class Awaited:
 cdef class Dispatcher:
     cdef ul_ring *ring  # NULL: it is closed
     # The queue of events: those from cursor to count wait.
-    cdef ul_event *events
+    cdef ul_outcome *events
     cdef int count, cursor, capacity
     cdef uint64_t taken  # events so far
     cdef int contended  # so many sleeps to come may be spared
@@ -41,7 +41,7 @@ cdef class Dispatcher:
     cdef int writes, last_writes  # small ones since the last enter, and before it
     cdef bint late  # the tick has gone on for long: what is written goes out at once
     cdef int (*send_written)(ul_ring *ring, int all) noexcept nogil  # how the engine does that; NULL: there is none
-    cdef int (*give_turns)(ul_ring *ring, ul_event *events, uint32_t capacity) noexcept nogil  # the engine's; or NULL
+    cdef int (*give_turns)(ul_ring *ring, ul_outcome *events, uint32_t capacity) noexcept nogil  # the engine's; or NULL
     cdef object report
     cdef public object first
     cdef readonly set owners
@@ -67,7 +67,7 @@ cdef class Dispatcher:
     cdef int reap_ready(self) noexcept
     cdef void add(self, int count) noexcept
     cdef bint hand_over(self) except -1
-    cdef tell(self, Owner owner, ul_event *event)
+    cdef tell(self, Owner owner, ul_outcome *event)
     cdef complete(self, uint64_t token, int res, uint32_t flags)
 
 

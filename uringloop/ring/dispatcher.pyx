@@ -24,7 +24,7 @@ from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
-    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_event, ul_eventfd_arm,
+    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_eventfd_arm,
     ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
@@ -59,7 +59,7 @@ cdef raise_errno(int error):
 cdef class Owner:
     """Base of the objects that events belong to, such as an endpoint.  One is freed after the last of its events."""
 
-    cdef receive_event(self, ul_event *event):
+    cdef receive_event(self, ul_outcome *event):
         """Take one event; called by the dispatch."""
         raise NotImplementedError
 
@@ -125,7 +125,7 @@ cdef class Dispatcher:
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
         self.capacity = capacity
-        self.events = <ul_event *>malloc(capacity * sizeof(ul_event))
+        self.events = <ul_outcome *>malloc(capacity * sizeof(ul_outcome))
         if self.events == NULL:
             raise MemoryError
         self.report = report
@@ -340,7 +340,7 @@ cdef class Dispatcher:
         None if the completion comes by `dispatch`.  What else completed is left for the next dispatch.
         """
         cdef int place, found
-        cdef ul_event event
+        cdef ul_outcome event
         self.check()
         self.enter(0)
         found = self.reap_ready()
@@ -348,7 +348,7 @@ cdef class Dispatcher:
             event = self.events[place]
             if event.owner == NULL and event.token == token and not event.flags & IORING_CQE_F_MORE:
                 self.count -= 1
-                memmove(&self.events[place], &self.events[place + 1], (self.count - place) * sizeof(ul_event))
+                memmove(&self.events[place], &self.events[place + 1], (self.count - place) * sizeof(ul_outcome))
                 del self.operations[token]
                 return event.res, event.flags
         return None
@@ -434,10 +434,10 @@ cdef class Dispatcher:
         """Room for as many completions as the ring's queue holds now."""
         if capacity <= self.capacity:
             return
-        cdef void *events = realloc(self.events, capacity * sizeof(ul_event))
+        cdef void *events = realloc(self.events, capacity * sizeof(ul_outcome))
         if events == NULL:
             raise MemoryError
-        self.events = <ul_event *>events
+        self.events = <ul_outcome *>events
         self.capacity = capacity
 
     cdef inline int room(self) noexcept:
@@ -447,7 +447,7 @@ cdef class Dispatcher:
             self.cursor = self.count = 0
         elif self.cursor > self.capacity // 2 or self.count == self.capacity:
             # Half of the queue is moved at most once while as many events are taken.
-            memmove(self.events, &self.events[self.cursor], waiting * sizeof(ul_event))
+            memmove(self.events, &self.events[self.cursor], waiting * sizeof(ul_outcome))
             self.cursor, self.count = 0, waiting
         return self.capacity - self.count
 
@@ -508,7 +508,7 @@ cdef class Dispatcher:
 
     cdef bint hand_over(self) except -1:
         """Hand the first event of the queue to its owner; returns whether there may be another one."""
-        cdef ul_event event
+        cdef ul_outcome event
         # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
         PyErr_CheckSignals()
         if must_send(&self.tick):
@@ -526,7 +526,7 @@ cdef class Dispatcher:
             self.complete(event.token, event.res, event.flags)
         return self.ring != NULL
 
-    cdef tell(self, Owner owner, ul_event *event):
+    cdef tell(self, Owner owner, ul_outcome *event):
         try:
             owner.receive_event(event)
         except (SystemExit, KeyboardInterrupt):
@@ -568,7 +568,7 @@ cdef class EventCallback:
     """
 
     def __cinit__(self, Dispatcher dispatcher):
-        cdef ul_event *event = &dispatcher.events[dispatcher.cursor]
+        cdef ul_outcome *event = &dispatcher.events[dispatcher.cursor]
         self.dispatcher = dispatcher
         self.number = dispatcher.taken
         self.arguments = ()

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from .core.core cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS,
-    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_forget, ul_cancels, ul_event, ul_let_overflow, ul_now_ns, ul_place,
+    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_forget, ul_cancels, ul_outcome, ul_let_overflow, ul_now_ns, ul_place,
     ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
 )
 from .dispatcher cimport Dispatcher, raise_errno
@@ -177,7 +177,7 @@ cdef class Queues(Dispatcher):
 
     def take(self):
         """The next completion that there is without waiting, or None."""
-        cdef ul_event event
+        cdef ul_outcome event
         cdef Completion completion
         self.check_use()
         if self.cursor == self.count:

@@ -39,7 +39,7 @@ typedef struct {
     uint32_t what;  /* the engine's bits */
     uint32_t buffer_id;
     const char *data; /* in the buffer of this id, lent until it is recycled */
-} ul_event;
+} ul_outcome;
 
 /* Groups of receive buffers. */
 enum {
@@ -84,8 +84,8 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
 uint64_t ul_operation_token(ul_ring *ring);
 
 /* reap.c */
-int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity);
-int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity);
+int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity);
+int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity);
 void ul_let_overflow(ul_ring *ring);
 
 /* first_use.c */

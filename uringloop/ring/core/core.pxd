@@ -33,7 +33,7 @@ cdef extern from "ring/core/core.h" nogil:
         uint16_t personality
         int32_t splice_fd_in
         uint64_t addr3
-    ctypedef struct ul_event:
+    ctypedef struct ul_outcome:
         uint64_t token
         int32_t res
         uint32_t flags
@@ -86,8 +86,8 @@ cdef extern from "ring/core/core.h" nogil:
     uint32_t ul_place(ul_ring *ring)
     io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
     void ul_retire(ul_ring *ring)
-    int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
-    int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
+    int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
+    int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity)
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
 

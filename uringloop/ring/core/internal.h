@@ -49,7 +49,7 @@ typedef struct {
 typedef struct ul_engine ul_engine;
 struct ul_engine {
     /* Takes one CQE; 1 if Python must hear of it, by the event. */
-    int (*complete)(ul_engine *engine, const struct io_uring_cqe *cqe, ul_event *event);
+    int (*complete)(ul_engine *engine, const struct io_uring_cqe *cqe, ul_outcome *event);
     /* Stages what waits, before an enter.  Positive: the enter is not to wait; or a negative errno. */
     int (*stage)(ul_engine *engine);
     /* Whether something waits to be staged. */

@@ -38,12 +38,12 @@ static int next_cqe(ul_ring *ring, struct io_uring_cqe *out)
 }
 
 /* Turns the CQEs that are there into events, without a system call; the number of events. */
-int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
+int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
 {
     uint32_t count = 0;
     struct io_uring_cqe cqe;
     while (count < capacity && next_cqe(ring, &cqe)) {
-        ul_event *event = &events[count];
+        ul_outcome *event = &events[count];
         uint32_t kind = kind_of(cqe.user_data);
         ul_engine *engine = ring->engines[kind];
         if (kind == UL_KIND_OPERATION || is_foreign(ring, cqe.user_data)) {
@@ -62,7 +62,7 @@ int ul_reap_ready(ul_ring *ring, ul_event *events, uint32_t capacity)
 }
 
 /* Reaps every completion there is, up to the capacity; the number of events, or a negative errno. */
-int ul_reap(ul_ring *ring, ul_event *events, uint32_t capacity)
+int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity)
 {
     uint32_t count = 0;
     for (int round = 0; round < REAP_ROUNDS; round++) {
