@@ -1,6 +1,6 @@
 """io_uring itself: the C core, its bindings, and the compiled dispatcher.
 
-Everything that knows an SQE from a CQE lives here, and nothing outside this package sees `ffi` or `lib`.
+All code that fills in an SQE or reads a CQE lives here.  Outside, only a room with a binding of its own sees `ffi`.
 """
 
 from .abi import (

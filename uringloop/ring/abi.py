@@ -8,7 +8,7 @@ import enum
 
 
 class Opcode(enum.IntEnum):
-    """IORING_OP_*: what an SQE asks for."""
+    """IORING_OP_*: the request of an SQE."""
 
     NOP = 0
     READV = 1
@@ -76,7 +76,7 @@ class Opcode(enum.IntEnum):
 
 
 class Setup(enum.IntFlag):
-    """IORING_SETUP_*: how a ring is made."""
+    """IORING_SETUP_*: the flags of a new ring."""
 
     IOPOLL = 1 << 0
     SQPOLL = 1 << 1
@@ -100,7 +100,7 @@ class Setup(enum.IntFlag):
 
 
 class Feature(enum.IntFlag):
-    """IORING_FEAT_*: what io_uring_setup(2) says of the kernel."""
+    """IORING_FEAT_*: the kernel's features that io_uring_setup(2) reports."""
 
     SINGLE_MMAP = 1 << 0
     NODROP = 1 << 1
@@ -123,7 +123,7 @@ class Feature(enum.IntFlag):
 
 
 class SqeFlag(enum.IntFlag):
-    """IOSQE_*: how one SQE is run, whatever its opcode."""
+    """IOSQE_*: the flags of an SQE, for any opcode."""
 
     FIXED_FILE = 1 << 0
     IO_DRAIN = 1 << 1
@@ -135,7 +135,7 @@ class SqeFlag(enum.IntFlag):
 
 
 class CqeFlag(enum.IntFlag):
-    """IORING_CQE_F_*: what a completion says beside its result."""
+    """IORING_CQE_F_*: the flags of a completion."""
 
     BUFFER = 1 << 0
     MORE = 1 << 1
@@ -145,7 +145,7 @@ class CqeFlag(enum.IntFlag):
 
 
 class Enter(enum.IntFlag):
-    """IORING_ENTER_*: what io_uring_enter(2) is to do."""
+    """IORING_ENTER_*: the flags of io_uring_enter(2)."""
 
     GETEVENTS = 1 << 0
     SQ_WAKEUP = 1 << 1
@@ -158,7 +158,7 @@ class Enter(enum.IntFlag):
 
 
 class Register(enum.IntEnum):
-    """IORING_REGISTER_*: what io_uring_register(2) is to do.  IORING_UNREGISTER_* are in `Unregister`."""
+    """IORING_REGISTER_*: the opcodes of io_uring_register(2).  IORING_UNREGISTER_* are in `Unregister`."""
 
     BUFFERS = 0
     FILES = 2
@@ -204,7 +204,7 @@ class Unregister(enum.IntEnum):
 
 
 class Restriction(enum.IntEnum):
-    """IORING_RESTRICTION_*: what a restriction of a ring is about."""
+    """IORING_RESTRICTION_*: the kinds of restrictions of a ring."""
 
     REGISTER_OP = 0
     SQE_OP = 1
@@ -213,7 +213,7 @@ class Restriction(enum.IntEnum):
 
 
 class CancelFlag(enum.IntFlag):
-    """IORING_ASYNC_CANCEL_*: what a cancel looks for."""
+    """IORING_ASYNC_CANCEL_*: the criteria of a cancel."""
 
     ALL = 1 << 0
     FD = 1 << 1

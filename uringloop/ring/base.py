@@ -1,4 +1,4 @@
-"""`RingBase`: what the ring of an event loop and the ring by hand share.
+"""`RingBase`: the common part of an event loop's ring and the ring by hand.
 
 The first ring that a thread makes sizes the worker pool of that thread.  So a ring that only probes has a normal size.
 
@@ -29,7 +29,7 @@ BUFFER_SIZE_BYTES = 32768
 
 _live: "weakref.WeakSet[RingBase]" = weakref.WeakSet()
 
-#: What was in flight on a ring that was closed without waiting: the kernel may still write into its memory, or read it.
+#: Operations in flight on a ring that closed without waiting: the kernel may still use their memory.
 _never_freed: list[object] = []
 
 
@@ -37,19 +37,19 @@ class RingBase(Registration):
     """One io_uring.
 
     Args:
-        entries: of the submission queue; rounded up to a power of two.
-        cq_entries: of the completion queue.
-        without: optional features to do without, as named in `features.OPTIONAL`.
-        enable: start it for this thread now; otherwise `enable()` does, on the thread that will use it.
-        io_poll: completions are polled for on the device (IORING_SETUP_IOPOLL): for files opened with O_DIRECT on a
-            device with polled queues, and for nothing else.
-        sq_poll: a thread of the kernel's submits (IORING_SETUP_SQPOLL).
-        attach: a ring whose kernel workers, and SQPOLL thread, this one shares (IORING_SETUP_ATTACH_WQ).
-        shared: several threads may use the ring, one at a time; otherwise only the one that enabled it.
+        entries: the size of the submission queue, rounded up to a power of two.
+        cq_entries: the size of the completion queue.
+        without: the names of optional features not to use, keys of `features.OPTIONAL`.
+        enable: start the ring for this thread now; otherwise `enable()` does, on the thread that will use it.
+        io_poll: poll the device for completions (IORING_SETUP_IOPOLL).  Such a ring serves only files with O_DIRECT on
+            a device with polled queues.
+        sq_poll: let a kernel thread submit (IORING_SETUP_SQPOLL).
+        attach: share the kernel workers, and the SQPOLL thread, of this ring (IORING_SETUP_ATTACH_WQ).
+        shared: let several threads use the ring, one at a time; otherwise only the thread that enabled it.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here; it says why and what to do.
-        ValueError: a size below 1, or an unknown feature.
+        RingUnavailableError: io_uring cannot be used here; the message names the cause and the remedy.
+        ValueError: a size is below 1, or a feature is unknown.
     """
 
     _handle: Any = None
@@ -99,10 +99,10 @@ class RingBase(Registration):
                 raise
 
     def _set_up(self) -> None:
-        """Make what a kind of ring has of its own, before the ring is opened."""
+        """Make the attributes of a type of ring, before the ring is opened."""
 
     def enable(self) -> None:
-        """Start a ring that was made disabled; from now on it belongs to this thread.
+        """Start a ring that was made disabled; it belongs to this thread from now on.
 
         Raises:
             RingUnavailableError: the kernel refuses.
@@ -127,7 +127,7 @@ class RingBase(Registration):
 
     @property
     def unfinished(self) -> int:
-        """Return how many SQEs were staged and have not completed for the last time, cancels among them."""
+        """Return the number of staged SQEs without a last CQE, cancels among them."""
         return int(lib.ul_in_flight(self.handle))
 
     @property
@@ -137,22 +137,22 @@ class RingBase(Registration):
 
     @property
     def entries(self) -> tuple[int, int]:
-        """Return the entries of the submission and of the completion queue, as the kernel rounded them."""
+        """Return the sizes of the submission and the completion queue, as the kernel rounded them."""
         return lib.ul_ring_entries(self.handle, 0), lib.ul_ring_entries(self.handle, 1)
 
     def _features(self) -> Features:
         return derive(*self._flags, self._opcodes, self._has_buffers, self._without)
 
     def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
-        """Have the streams' buffer group made when it is needed, if the kernel has such and it is not masked off.
+        """Plan the streams' buffer group, which the first need makes, if the kernel offers it and `without` allows it.
 
-        Where it is refused then, for want of memory too, streams receive into memory of their own.
+        If the kernel refuses it then, for want of memory too, streams receive into memory of their own.
 
         Args:
-            count: buffers at first, a power of two.
-            size_bytes: of one buffer.
-            count_max: the group doubles up to this many when the kernel runs out; a power of two, at most 32768.
-            bulk_count_max: streams at a time that may receive by readiness, in large pieces, because much comes.
+            count: the first number of buffers, a power of two.
+            size_bytes: the size of a buffer.
+            count_max: the largest number, to which the group doubles when it is empty; a power of two, at most 32768.
+            bulk_count_max: so many streams at a time may receive by readiness, in large pieces, if much comes.
         """
         if "buffer_rings" in self._without:
             return
@@ -163,7 +163,7 @@ class RingBase(Registration):
 
     @property
     def has_buffers(self) -> bool:
-        """Return whether a buffer group to receive into is made when it is needed."""
+        """Return whether the first need makes a buffer group to receive into."""
         return self._has_buffers
 
     @property
@@ -171,19 +171,19 @@ class RingBase(Registration):
         """Return the address of the core's `ul_ring`, for `Dispatcher`."""
         return int(ffi.cast("uintptr_t", self.handle))
 
-    # What is registered
+    # Registered resources
 
     def register_buffers(self, buffers: Sequence[Any] | int, tags: Sequence[int] | None = None) -> RegisteredBuffers:
         """Register buffers, which the kernel pins once (io_uring_register_buffers_tags(3)).
 
         Args:
-            buffers: writable, such as `allocate` gives; or a number of places to be filled later.
-            tags: a number for each, see `RegisteredBuffers`.
+            buffers: writable buffers, such as those of `allocate`; or a number of places to fill later.
+            tags: a number for each buffer, see `RegisteredBuffers`.
 
         Raises:
-            OSError: EBUSY if the ring has such a table; ENOMEM if RLIMIT_MEMLOCK is too small.
+            OSError: EBUSY, the ring has such a table; ENOMEM, RLIMIT_MEMLOCK is too small.
         """
-        # Held here: who drops the table leaves its memory to the kernel.
+        # The ring holds it: a caller who drops the table leaves its memory to the kernel.
         self._buffers = RegisteredBuffers(self, buffers, tags)
         return self._buffers
 
@@ -191,21 +191,21 @@ class RingBase(Registration):
         """Register files (io_uring_register_files_tags(3)).
 
         Args:
-            files: descriptors, `NO_FILE` for an empty place; or a number of places to be filled later.
-            tags: a number for each, see `RegisteredFiles`.
+            files: descriptors, with `NO_FILE` for an empty place; or a number of places to fill later.
+            tags: a number for each file, see `RegisteredFiles`.
 
         Raises:
-            OSError: EBUSY if the ring has such a table; EMFILE if RLIMIT_NOFILE is too small.
+            OSError: EBUSY, the ring has such a table; EMFILE, RLIMIT_NOFILE is too small.
         """
         return RegisteredFiles(self, files, tags)
 
     def statistics(self) -> dict[str, int]:
         """Return counters since the start, and numbers of this moment.
 
-        submitted, completed, enters, overflows, rearms, no_buffers, batches_max, bytes_received and bytes_sent (of
-        streams and datagrams), spins and spins_in_vain (waits begun awake), cancels_lost (asked again because they
-        found nothing) only grow; in_flight, streams, bulk_streams, datagrams (sockets), buffers and buffers_lent are of
-        this moment.
+        These only grow: submitted, completed, enters, overflows, rearms, no_buffers, batches_max; bytes_received and
+        bytes_sent, of streams and datagrams; spins and spins_in_vain, the waits begun awake; cancels_lost, the cancels
+        asked again because they found nothing.  These are of this moment: in_flight, streams, bulk_streams, datagrams
+        (sockets), buffers, buffers_lent.
         """
         counters = ffi.new("ul_statistics *")
         lib.ul_ring_statistics(self.handle, counters)
@@ -220,7 +220,8 @@ class RingBase(Registration):
         """Close the ring.
 
         Args:
-            only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
+            only_watches: no operation in flight writes to memory.  Otherwise the memory that one may write to is never
+                freed.
         """
         self._close(only_watches)
 
@@ -236,7 +237,7 @@ class RingBase(Registration):
         _live.discard(self)
 
     def _in_use(self) -> list[object]:
-        """Return what holds memory that the kernel may touch."""
+        """Return the objects that hold memory of operations in flight."""
         dispatcher = self._dispatcher
         return [] if dispatcher is None else [*dispatcher.operations.values(), *dispatcher.owners]
 

@@ -16,12 +16,12 @@ from .queues import Completion, Queues
 from .register import check_errno
 from .sqe import Sqe
 
-#: Below are the groups of streams and datagram sockets.
+#: The groups of streams and datagram sockets come before it.
 _FIRST_GROUP_ID = 16
 
 
 class Stageable(Protocol):
-    """Name what a ring asks of an operation; see `uringloop.operations.Operation`."""
+    """The methods of an operation that a ring calls; see `uringloop.operations.Operation`."""
 
     token: int
 
@@ -30,32 +30,32 @@ class Stageable(Protocol):
         """Return the opcode of its SQE."""
 
     def submit(self, dispatcher: Any) -> None:
-        """Stage it by `dispatcher.stage`."""
+        """Stage it by `dispatcher.stage`; return its token."""
 
     def finish(self, res: int) -> int:
-        """Take the result of the last CQE; return that, or what stands for it."""
+        """Take the last CQE's result; return it, or the result that the class puts in its place."""
 
     def release(self) -> None:
-        """Release the memory: the kernel is done with it."""
+        """Drop the memory, which the kernel has released."""
 
     def result(self, res: int, flags: int) -> Any:
-        """Return the caller's value of a result that is no error."""
+        """Convert a result that is no error for the caller."""
 
     def error(self, res: int) -> BaseException:
         """Return the exception for a negative result."""
 
     def dispose(self, res: int, flags: int) -> None:
-        """Undo a result that is no error and has no taker."""
+        """Dispose of a result that is no error and that no caller takes."""
 
 
 class Repeatable(Stageable, Protocol):
-    """Name what a ring asks of a multishot operation; see `uringloop.operations.Multishot`."""
+    """The methods of a multishot operation that a ring calls; see `uringloop.operations.Multishot`."""
 
     def repeat(self) -> None:
         """Take the multishot form."""
 
     def answer(self, res: int, flags: int) -> int:
-        """Return the result of one of many CQEs, or what stands for it."""
+        """Return the result that one of many CQEs stands for."""
 
     def is_end(self, res: int) -> bool:
         """Return whether this answer, which came without MORE, is the last."""
@@ -65,7 +65,7 @@ class Repeatable(Stageable, Protocol):
 
 
 class Linked(Protocol):
-    """Name what a ring asks of a chain; see `uringloop.operations.Chain`."""
+    """The methods of a chain that a ring calls; see `uringloop.operations.Chain`."""
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +91,7 @@ class Ring(RingBase):
     """One io_uring, used by hand; see `RingBase` for the arguments.
 
     Attributes:
-        features: what its kernel offers.
+        features: the offer of its kernel.
     """
 
     _dispatcher: Queues | None = None
@@ -105,8 +105,8 @@ class Ring(RingBase):
         """Make a group of buffers for receives to pick from.
 
         Args:
-            count: of buffers, a power of two, at most 32768.
-            size_bytes: of one.
+            count: the number of buffers, a power of two, at most 32768.
+            size_bytes: the size of a buffer.
         """
         group = BufferGroup(self, self._next_group_id, count, size_bytes)
         self._next_group_id += 1
@@ -114,12 +114,12 @@ class Ring(RingBase):
         return group
 
     def resize(self, entries: int, cq_entries: int) -> None:
-        """Give the ring other queues (IORING_REGISTER_RESIZE_RINGS); what is staged is submitted first.
+        """Submit the staged SQEs, and give the ring other queues (IORING_REGISTER_RESIZE_RINGS).
 
-        Linux 6.13 and newer, and only a ring with deferred task work (not `shared`, no `sq_poll`).
+        It needs Linux 6.13, and a ring with deferred task work (not `shared`, no `sq_poll`).
 
         Raises:
-            OSError: EOVERFLOW if the new queues have no room for what is in the old ones.
+            OSError: EOVERFLOW, the new queues have no room for the entries of the old ones.
         """
         queues = self._queues
         if entries < 1 or cq_entries < 1:
@@ -130,7 +130,7 @@ class Ring(RingBase):
 
     @property
     def _queues(self) -> Queues:
-        """Return the queues of the ring, which must be open and of this process."""
+        """Return the queues of a ring that is open and of this process."""
         handle = self.handle
         if self._dispatcher is None:
             self._dispatcher = Queues(self.address, lib.ul_ring_entries(handle, 1), _no_report)
@@ -138,36 +138,36 @@ class Ring(RingBase):
 
     @property
     def in_flight(self) -> int:
-        """Return how many operations and SQEs were staged and have not completed for the last time."""
+        """Return the number of staged operations and SQEs without a last CQE."""
         return self._queues.in_flight
 
     def get_sqe(self) -> Sqe:
-        """Return the next free SQE, as io_uring_get_sqe(3); a full queue is submitted first."""
+        """Return the next free SQE, as io_uring_get_sqe(3); submit a full queue first."""
         return self._queues.stage_by_hand(Sqe)
 
     def prepare(self, operation: OperationType) -> OperationType:
         """Stage an operation and return it; the next `submit` or wait hands it to the kernel.
 
         Raises:
-            RuntimeError: the ring is another thread's or process's, or is not enabled, and the queue is full.
+            RuntimeError: the ring belongs to another thread or process, or it is not enabled and the queue is full.
             ValueError: the ring is closed.
         """
         operation.submit(self._queues)
         return operation
 
     def submit(self, wait_for: int = 0, *, timeout_ns: int = -1, signal_mask: Collection[int] | None = None) -> int:
-        """Hand what is staged to the kernel, and wait, as io_uring_submit_and_wait_timeout(3) does.
+        """Hand the staged SQEs to the kernel, and wait, as io_uring_submit_and_wait_timeout(3) does.
 
         Args:
-            wait_for: until so many completions can be taken.
-            timeout_ns: at most this long; -1 waits for ever.
-            signal_mask: the signals that are blocked while waiting, instead of those that are now; see pselect(2).
+            wait_for: the number of completions to wait for.
+            timeout_ns: the longest wait; -1 waits for ever.
+            signal_mask: the signals to block during the wait, in place of the present mask; see pselect(2).
 
         Returns:
-            How many SQEs the kernel took.
+            The number of SQEs that the kernel took.
 
         Raises:
-            ValueError: wait_for is more than the completion queue holds.
+            ValueError: the completion queue cannot hold wait_for completions.
         """
         if wait_for > self.entries[1]:
             raise ValueError(f"the completion queue holds {self.entries[1]}, so {wait_for} cannot be waited for")
@@ -176,11 +176,11 @@ class Ring(RingBase):
         return self._queues.enter_for(max(wait_for - len(self._set_aside), 0), timeout_ns, _bits(signal_mask))
 
     def peek_cqe(self) -> Completion | None:
-        """Return the next completion, or None if there is none without waiting."""
+        """Return the next completion, or None, without waiting."""
         return self._set_aside.popleft() if self._set_aside else self._take()
 
     def wait_cqe(self, timeout_ns: int = -1, *, signal_mask: Collection[int] | None = None) -> Completion:
-        """Submit what is staged, wait for the next completion, and return it.
+        """Submit the staged SQEs, and wait for the next completion.
 
         Raises:
             TimeoutError: none came within timeout_ns.
@@ -194,7 +194,7 @@ class Ring(RingBase):
         return completion
 
     def completions(self, timeout_ns: int = -1) -> Iterator[Completion]:
-        """Yield completions as they come, until nothing is in flight.  Submit and await also what is staged meanwhile.
+        """Yield completions until nothing is in flight.  SQEs that are staged meanwhile are submitted, and waited for.
 
         Raises:
             TimeoutError: none came within timeout_ns of the last.
@@ -203,22 +203,22 @@ class Ring(RingBase):
             yield completion or self.wait_cqe(timeout_ns)
 
     def run(self, operation: Stageable) -> Any:
-        """Stage an operation, submit it, and wait for its result; what else completes is left for later.
+        """Stage and submit an operation, and wait for its result; other completions stay for later.
 
         Raises:
-            OSError: the kernel's errno, with the filename if there is one.
+            OSError: the kernel's errno, with the filename if the operation has one.
         """
         self.prepare(operation)
         completion = answer = self._next_of(operation)
         while completion.more:
-            # Memory that a zero-copy send still reads.
+            # A zero-copy send still reads the memory.
             completion = self._next_of(operation)
         return answer.result()
 
     def iterate(self, operation: Repeatable) -> Iterator[Any]:
-        """Yield the results of a multishot operation; stage it again when the kernel ended it for want of room.
+        """Yield the results of a multishot operation; stage it again when the kernel ends it for want of room.
 
-        Left early, it cancels the operation and disposes of what came too late.
+        An iteration that is left early cancels the operation and disposes of later results.
 
         Raises:
             OSError: the kernel's errno.
@@ -232,7 +232,7 @@ class Ring(RingBase):
                 completion = self._next_of(operation)
                 more = completion.more
                 res = operation.answer(completion.res, completion.flags)
-                # Without a buffer for the second time: another has to give one back.
+                # Without a buffer for the second time: the caller has to recycle one.
                 is_over = not more and (operation.is_end(res) or (starved and res < 0))
                 starved = res < 0
                 if operation.is_result(res, completion.flags):
@@ -252,7 +252,7 @@ class Ring(RingBase):
         """Run a `uringloop.operations.Chain`, and return the results of its parts.
 
         Raises:
-            ChainError: a part failed; says which, what was cancelled, and the results of all.
+            ChainError: a part failed; the error names it, the cancelled parts, and all results.
             ValueError: the chain is empty, or longer than the submission queue.
         """
         chain.submit(self._queues)
@@ -277,7 +277,7 @@ class Ring(RingBase):
         return self._next_that(lambda completion: completion.operation is operation)
 
     def _next_that(self, is_wanted: Callable[[Completion], bool]) -> Completion:
-        """Return the next wanted completion; set others aside."""
+        """Return the next completion of these operations, and set others aside."""
         for place, completion in enumerate(self._set_aside):
             if is_wanted(completion):
                 del self._set_aside[place]
@@ -292,13 +292,14 @@ class Ring(RingBase):
                 self._set_aside.append(taken)
 
     def close(self, *, only_watches: bool = False) -> None:
-        """Close the ring.  What is in flight is cancelled first, and what cannot be cancelled is waited for.
+        """Cancel the operations in flight, wait for their ends, and close the ring.
 
         Args:
-            only_watches: what is still in flight writes to no memory.  Otherwise nothing that it may write to is freed.
+            only_watches: no operation in flight writes to memory.  Otherwise the memory that one may write to is never
+                freed.
 
         Raises:
-            OSError: the kernel refuses to cancel or to wait; the ring is closed all the same.
+            OSError: the kernel refuses to cancel or to wait; the ring closes all the same.
         """
         try:
             if self._handle is not None and self._dispatcher is not None and not lib.ul_ring_refuses(self._handle):
@@ -316,9 +317,9 @@ class Ring(RingBase):
 
 
 def _no_report(error: BaseException, operation: Any) -> None:
-    """Do nothing: a ring by hand dispatches nothing."""
+    """Do nothing: a ring by hand dispatches no completion."""
 
 
 def _bits(signal_mask: Collection[int] | None) -> int | None:
-    """Return a set of signals as the kernel takes it."""
+    """Return a set of signals as the kernel's bit mask."""
     return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))

@@ -1,10 +1,11 @@
-"""How a ring by hand ends: everything in flight is cancelled, and what cannot be is waited for.
+"""The end of a ring by hand: cancel all operations in flight, and wait for their last CQEs.
 
-Not cancelled by an SQE where there is another way: behind an SQE with IO_DRAIN it would wait for what it is to cancel.
+Where there is another way than an SQE, it cancels by that way.  Behind an SQE with IO_DRAIN a cancel's SQE would wait
+for the operation that it is to cancel.
 
-Some things do not end.  A zero-copy send reads the caller's memory until the receiver has read, which may be never; and
-an SQE with IO_DRAIN may wait for ever after one of those (found by tests/fuzz on Linux 6.18).  So what has not ended
-when nothing else has for a while is left to the kernel, and its memory is never freed.
+Some operations do not end.  A zero-copy send reads the caller's memory until the receiver has read, which may be never.
+An SQE with IO_DRAIN may then wait for ever (found by tests/fuzz on Linux 6.18).  If nothing has ended for a while, the
+rest is left to the kernel, and its memory is never freed.
 """
 
 import errno
@@ -14,12 +15,12 @@ from .abi import CancelFlag, Opcode
 from .queues import Completion, Queues
 from .register import Registration
 
-#: Of completions that still come, so many are taken before everything is cancelled again: a multishot operation that
-#: completes as it is cancelled goes on.
+#: So many completions are taken before all operations are cancelled again: a multishot operation that completes during
+#: its cancel goes on.
 _COMPLETIONS = 64
-#: After so many there is one that no cancel finds: a multishot timeout whose interval is shorter than a system call.
+#: After so many, no cancel finds an operation: a multishot timeout whose interval is shorter than a system call.
 _COMPLETIONS_UNFOUND = 1024
-#: How long to wait before looking again: a drained operation may begin only after the cancel.
+#: The pause before the next look: an operation behind a drain may begin only after the cancel.
 _LOOK_NS = 10_000_000
 _ZERO_COPY = {Opcode.SEND_ZC, Opcode.SENDMSG_ZC}
 _ZERO_COPY_LOOKS = 20
@@ -27,12 +28,12 @@ _LOOKS = 300
 
 
 def drain(ring: Registration, queues: Queues, unseen: deque[Completion]) -> None:
-    """End everything in flight, and dispose of what nobody will look at.  What was not submitted never is.
+    """End all operations in flight, and dispose of their results.  Staged SQEs are taken back.
 
     Args:
-        ring: that of the queues, in its own thread.
-        queues: by hand.
-        unseen: completions that were set aside; empty afterwards.
+        ring: the ring of the queues, in its own thread.
+        queues: the queues of a ring by hand.
+        unseen: the completions that were set aside; empty afterwards.
     """
     for operation in queues.unstage():
         operation.finish(-errno.ECANCELED)
@@ -70,6 +71,6 @@ def _cancel_all(ring: Registration, queues: Queues) -> None:
     try:
         ring.cancel_now(flags=CancelFlag.ANY | CancelFlag.ALL, timeout_ns=0)
     except OSError as error:
-        # Older than Linux 6.0, or restricted.
+        # The kernel is older than Linux 6.0, or the ring restricted.
         if error.errno in (errno.EINVAL, errno.EACCES):
             queues.cancel_all()

@@ -1,7 +1,6 @@
-"""What the kernel refuses, and why it most likely did.
+"""The refusals of the kernel, with their likely causes.
 
-One class with one meaning: `RingUnavailableError`, io_uring cannot be used here.  Everything else that the kernel
-refuses is an OSError with its errno.
+`RingUnavailableError` has one meaning: io_uring cannot be used here.  Every other refusal is an OSError with its errno.
 """
 
 import contextlib
@@ -18,9 +17,9 @@ class RingUnavailableError(OSError):
     """io_uring cannot be used in this process.
 
     Attributes:
-        errno: what the kernel answered, 0 if it was not asked.
+        errno: the kernel's errno, 0 if it was not asked.
         cause: the likely reason, one sentence.
-        remedy: what to do about it, one sentence.
+        remedy: the way to lift the refusal, one sentence.
     """
 
     def __init__(self, error: int, cause: str, remedy: str) -> None:
@@ -30,19 +29,19 @@ class RingUnavailableError(OSError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Without OSError's "[Errno N]": the text has the errno's name, and there may be none."""
+        """Return the text without OSError's "[Errno N]": the text names the errno, if there is one."""
         return str(self.strerror)
 
 
 def unavailable(error: int) -> RingUnavailableError:
-    """Return the error for an errno that a step of making a ring gave, with its likely cause and remedy."""
+    """Return the error for the errno of a step that makes a ring, with its likely cause and remedy."""
     cause, remedy = _explain(error)
     return RingUnavailableError(error, cause, remedy)
 
 
 @contextlib.contextmanager
 def unavailable_if_refused() -> Iterator[None]:
-    """Raise RingUnavailableError for each OSError of the body: one of the steps by which a ring is made was refused."""
+    """Raise RingUnavailableError for each OSError of the body: the kernel refused a step that makes a ring."""
     try:
         yield
     except RingUnavailableError:
@@ -52,12 +51,12 @@ def unavailable_if_refused() -> Iterator[None]:
 
 
 def disabled_by_variable() -> bool:
-    """Whether URINGLOOP_DISABLE forbids even to ask the kernel (some sandboxes kill a process that does)."""
+    """Return whether URINGLOOP_DISABLE forbids even to ask the kernel: some sandboxes kill a process that asks."""
     return os.environ.get(DISABLE_VARIABLE, "0") not in ("", "0")
 
 
 def kernel_switch() -> int | None:
-    """kernel.io_uring_disabled: 0 anyone may, 1 only a group may, 2 nobody may; None where there is no such switch."""
+    """Return kernel.io_uring_disabled: 0 allows all, 1 a group, 2 none; None if the kernel has no such switch."""
     try:
         return int(_SWITCH.read_text())
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""What this kernel offers, and what the loop makes of it.
+"""The offer of this kernel, and the loop's use of it.
 
-Features are probed, never guessed from the kernel's version.  Multishot receive and accept are flags of operations,
-which no probe reports: they are taken as present where an operation of the same release is (SEND_ZC of 6.0, SOCKET of
-5.19), because refusing them at run time would cost a connection.  Whether pipes wait shows only when one is read: it is
-taken as present, and EAGAIN is answered with a poll.  A restricted ring still reports an operation as supported.
+Features are probed, never guessed from the kernel's version.  No probe reports multishot receive and accept, which are
+flags of operations.  They count as present with an operation of the same release: SEND_ZC of 6.0, SOCKET of 5.19.  A
+refusal at run time would cost a connection.  Whether pipes wait shows only at a read.  It counts as present,
+and a poll answers EAGAIN.  A restricted ring still reports an operation as supported.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import functools
 
 from .abi import Feature, Opcode, Setup
 
-#: Optional features by name: what may be masked off, with what each is for.
+#: The optional features, which `without` may name, each with its purpose.
 OPTIONAL = {
     "multishot_receive": "one armed receive serves a connection until it ends",
     "multishot_accept": "one armed accept serves a listening socket",
@@ -29,9 +29,9 @@ class Features:
 
     Attributes:
         setup: the setup flags that the kernel accepted.
-        kernel: its IORING_FEAT_* flags.
-        opcodes: the operations that it reports as supported.
-        enabled: the optional features (keys of `OPTIONAL`) that are there and not masked off.
+        kernel: the kernel's IORING_FEAT_* flags.
+        opcodes: the operations that the kernel reports as supported.
+        enabled: the optional features (keys of `OPTIONAL`) that are present and allowed.
     """
 
     setup: Setup
@@ -44,7 +44,7 @@ class Features:
 def derive(
     setup: int, kernel: int, opcodes: frozenset[Opcode], buffer_rings: bool, without: frozenset[str]
 ) -> Features:
-    """Features from what a ring's setup and probe said, less those masked off."""
+    """Return the features that a ring's setup and probe tell, less those in `without`."""
     present = {
         "multishot_receive": buffer_rings and Opcode.SEND_ZC in opcodes,
         "multishot_accept": Opcode.SOCKET in opcodes,
@@ -59,7 +59,7 @@ def derive(
 
 
 def check_names(without: frozenset[str]) -> None:
-    """Refuse a mask that names no optional feature.
+    """Refuse a name of no optional feature.
 
     Raises:
         ValueError: a name is not in `OPTIONAL`.

@@ -1,7 +1,7 @@
-"""`BufferGroup`: buffers from which the kernel picks one when something arrives; io_uring_setup_buf_ring(3).
+"""`BufferGroup`: buffers from which the kernel picks one when bytes arrive; io_uring_setup_buf_ring(3).
 
-A thousand idle connections then need no thousand buffers.  A completion names the buffer (`Completion.buffer_id`); it
-is lent from there to its recycling.
+So a thousand idle connections need no thousand buffers.  A completion names its buffer (`Completion.buffer_id`), which
+is lent from then on until it is recycled.
 """
 
 from .abi import Register, Unregister
@@ -20,8 +20,8 @@ class BufferGroup:
 
     Attributes:
         group_id: the SQE's buf_index.
-        count: of buffers.
-        size_bytes: of one.
+        count: the number of buffers.
+        size_bytes: the size of a buffer.
     """
 
     def __init__(self, ring: Registration, group_id: int, count: int, size_bytes: int) -> None:
@@ -43,13 +43,14 @@ class BufferGroup:
 
     @property
     def lent(self) -> int:
-        """Return how many buffers were lent and are not recycled."""
+        """Return the number of lent buffers."""
         return self._lender.lent
 
     def lend(self, completion: Completion) -> Loan:
-        """Lend the buffer that the kernel picked for a completion; recycle it, or use it in a `with`.
+        """Lend the bytes of a completion, in the buffer that the kernel picked; recycle the loan, or use it in a
+        `with`.
 
-        Each completion's buffer is lent once, also if it failed or received nothing: until then the kernel lacks it.
+        Lend each completion's buffer once, even after a failure or an empty receive: the kernel lacks it until then.
 
         Raises:
             ValueError: the completion has no buffer, or its buffer was lent before.
@@ -57,9 +58,9 @@ class BufferGroup:
         return self._lender.lend(completion)
 
     def close(self) -> None:
-        """Take the group from the kernel.  What is lent stays readable.
+        """Unregister the group; loans stay readable.
 
-        Nothing that uses the group may be in flight: the kernel could be writing into one of its buffers.
+        No operation in flight may use the group: the kernel could write into one of its buffers.
         """
         if self._is_open:
             self._is_open = False

@@ -1,4 +1,4 @@
-"""Several buffers of Python objects, held still, as the kernel takes them.  One buffer alone is a `Pin`."""
+"""`Vector`: several pinned buffers of Python objects, in the kernel's form.  One buffer alone is a `Pin`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from .pin import Pin
 
 
 class Vector:
-    """An array of `struct iovec` (readv(2)) over several buffers, all held still."""
+    """An array of `struct iovec` (readv(2)) over several pinned buffers."""
 
     __slots__ = ("_array", "_pins", "address", "count")
 
@@ -19,6 +19,6 @@ class Vector:
         self.count = len(self._pins)
 
     def release(self) -> None:
-        """Let go of the buffers now; only when nothing in flight uses them."""
+        """Release the buffers now; no operation in flight may use them."""
         for pin in self._pins:
             pin.release()

@@ -1,6 +1,6 @@
-"""What is registered with a ring once, apart from buffers and files: io_uring_register(2) beside those.
+"""Registration with a ring beside buffers and files: see io_uring_register(2).
 
-The structs are packed here, by their layout in the kernel's header; numbers are `abi.py`'s.
+This module packs the structs by the layout of the kernel's header; the numbers are `abi.py`'s.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _CPUS_MAX = 1024
 
 
 class _Limited(threading.local):
-    """What `limit_workers` has asked for this thread's workers; 0 for nothing."""
+    """The limits of this thread's workers that `limit_workers` has set; 0 for none."""
 
     bounded = 0
 
@@ -39,7 +39,7 @@ def check_errno(result: int) -> int:
     """Return a result that is no error.
 
     Raises:
-        RuntimeError: of another process or thread than the ring's, or before it was enabled.
+        RuntimeError: this is another process or thread than the ring's, or the ring is not enabled.
         OSError: any other negative errno.
     """
     if result >= 0:
@@ -50,10 +50,10 @@ def check_errno(result: int) -> int:
 
 
 def check_owner(handle: Any) -> Any:
-    """Return a ring of the core's that this thread and process may use.
+    """Return a ring of the core that this thread and process may use.
 
     Raises:
-        RuntimeError: it may not.
+        RuntimeError: they may not use it.
     """
     refused = lib.ul_ring_refuses(handle)
     if refused == -errno.EEXIST:
@@ -63,7 +63,7 @@ def check_owner(handle: Any) -> Any:
 
 
 def message_user_data(number: int) -> int:
-    """Return the user_data of a message or tag, of which `Completion.number` makes the number again.
+    """Return the user_data of a message or tag; a ring tells it from its own tokens (`Completion.number`).
 
     Raises:
         ValueError: the number has more than 60 bits.
@@ -74,7 +74,7 @@ def message_user_data(number: int) -> int:
 
 
 class Registration:
-    """The part of a ring that registers.  Errors are the kernel's, as io_uring_register(2) lists them."""
+    """The registering methods of a ring.  Their errors are those that io_uring_register(2) lists."""
 
     @property
     def handle(self) -> Any:
@@ -93,13 +93,13 @@ class Registration:
     # Waking
 
     def signal_or_close(self, eventfd: int) -> None:
-        """Signal an eventfd that was there before; close this new ring if that is refused.
+        """Signal an existing eventfd, or close this new ring if the kernel refuses it.
 
         Args:
-            eventfd: of os.eventfd.
+            eventfd: a descriptor of os.eventfd.
 
         Raises:
-            RingUnavailableError: it was refused.
+            RingUnavailableError: the kernel refused it.
         """
         try:
             with unavailable_if_refused():
@@ -112,7 +112,7 @@ class Registration:
         """Return a new eventfd that this ring signals, paused at first; see `pause_eventfd`.
 
         Raises:
-            RingUnavailableError: it was refused.
+            RingUnavailableError: the kernel refused it.
         """
         eventfd = int(lib.ul_eventfd_open(self.handle))
         if eventfd < 0:
@@ -120,42 +120,42 @@ class Registration:
         return eventfd
 
     def register_eventfd(self, fd: int, *, only_async: bool = False) -> None:
-        """Have completions signalled on an eventfd (IORING_REGISTER_EVENTFD).
+        """Signal completions on an eventfd (IORING_REGISTER_EVENTFD).
 
         Args:
-            fd: of os.eventfd.
-            only_async: only those that did not complete while they were submitted (IORING_REGISTER_EVENTFD_ASYNC).
+            fd: a descriptor of os.eventfd.
+            only_async: leave out those that complete during the submit (IORING_REGISTER_EVENTFD_ASYNC).
         """
         self._register(Register.EVENTFD_ASYNC if only_async else Register.EVENTFD, pack("i", fd), 1)
 
     def unregister_eventfd(self) -> None:
-        """Signal no more."""
+        """Stop signalling the eventfd."""
         self._register(Unregister.EVENTFD)
 
     def pause_eventfd(self, paused: bool = True) -> None:
-        """Signal no completion on the eventfd for a while, without a system call (IORING_CQ_EVENTFD_DISABLED)."""
+        """Pause the eventfd without a system call (IORING_CQ_EVENTFD_DISABLED)."""
         (lib.ul_eventfd_disarm if paused else lib.ul_eventfd_arm)(self.handle)
 
     def register_napi(self, busy_poll_us: int, *, prefer_busy_poll: bool = False) -> None:
-        """Poll network devices for up to so long before sleeping (IORING_REGISTER_NAPI); Linux 6.9 and newer."""
+        """Poll network devices for up to so long before a sleep (IORING_REGISTER_NAPI); needs Linux 6.9."""
         self._register(Register.NAPI, pack("IBB2xII", busy_poll_us, prefer_busy_poll, 0, 0, 0), 1)
 
     def unregister_napi(self) -> None:
-        """Poll network devices no more."""
+        """Stop polling network devices."""
         self._register(Unregister.NAPI, bytearray(16), 1)
 
     def register_clock(self, clock_id: int) -> None:
-        """Choose the clock of waits: time.CLOCK_MONOTONIC, the default, or CLOCK_BOOTTIME; Linux 6.12."""
+        """Set the clock of waits' timeouts: time.CLOCK_MONOTONIC, the default, or CLOCK_BOOTTIME; needs Linux 6.12."""
         self._register(Register.CLOCK, pack("I12x", clock_id), 0)
 
-    # Who may do what
+    # Rights
 
     def register_personality(self) -> int:
-        """Remember this thread's credentials; SQEs with this `personality` are run with them."""
+        """Register this thread's credentials; return the `personality` for SQEs that run with them."""
         return self._register(Register.PERSONALITY)
 
     def unregister_personality(self, personality: int) -> None:
-        """Forget credentials."""
+        """Unregister credentials."""
         self._register(Unregister.PERSONALITY, None, personality)
 
     def restrict(
@@ -166,13 +166,13 @@ class Registration:
         flags_allowed: int = 0,
         flags_required: int = 0,
     ) -> None:
-        """Allow only this from now on; before the ring is enabled, and once.
+        """Restrict the ring to these from now on; call it once, before the ring is enabled.
 
         Args:
-            opcodes: of SQEs.
-            registers: `Register` and `Unregister`.
-            flags_allowed: which `SqeFlag` they may have.
-            flags_required: which they must have.
+            opcodes: the opcodes that SQEs may have.
+            registers: the `Register` and `Unregister` opcodes.
+            flags_allowed: the `SqeFlag`s that SQEs may have.
+            flags_required: the `SqeFlag`s that SQEs must have.
         """
         entries: list[tuple[int, int]] = [(Restriction.SQE_OP, opcode) for opcode in opcodes]
         entries += [(Restriction.REGISTER_OP, register) for register in registers]
@@ -186,11 +186,11 @@ class Registration:
     # Workers
 
     def set_worker_limits(self, bounded: int, unbounded: int) -> tuple[int, int]:
-        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit as it is.
+        """Limit this thread's kernel workers (IORING_REGISTER_IOWQ_MAX_WORKERS); 0 leaves a limit unchanged.
 
         Args:
-            bounded: for what ends by itself, such as reads of files.
-            unbounded: for what may wait for ever.
+            bounded: the limit for operations that end by themselves, such as reads of files.
+            unbounded: the limit for operations that may wait for ever.
 
         Returns:
             The limits until now.
@@ -202,9 +202,9 @@ class Registration:
         return before[0], before[1]
 
     def limit_workers(self, bounded: int) -> None:
-        """Limit this thread's kernel workers for what ends by itself, unless an earlier ring has done the same.
+        """Limit this thread's bounded kernel workers, unless an earlier ring has set the same limit.
 
-        Does nothing where the kernel has no such limits (before Linux 5.15).
+        It does nothing on a kernel without such limits (before Linux 5.15).
         """
         if _limited.bounded == bounded:
             return
@@ -223,13 +223,13 @@ class Registration:
         """Run kernel workers on any CPU."""
         self._register(Unregister.IOWQ_AFF)
 
-    # The rest
+    # Other calls
 
     def register_ring_fd(self) -> None:
-        """Enter the ring by its place in a table of this thread's, which saves a look-up each time (Linux 5.18).
+        """Enter the ring by its place in this thread's table, which saves a look-up at each enter (Linux 5.18).
 
         Raises:
-            RuntimeError: the ring may be entered by other threads too (`shared`), which do not have the place.
+            RuntimeError: other threads, whose tables lack it, may enter the ring too (`shared`).
         """
         if not self.is_single_issuer:
             raise RuntimeError("the ring is not bound to one thread, so it cannot be in the table of one")
@@ -245,29 +245,29 @@ class Registration:
         raise NotImplementedError
 
     def cancel_now(self, token: int = 0, *, fd: int = -1, flags: int = 0, timeout_ns: int | None = None) -> None:
-        """Cancel what is in flight and wait until it has ended, as io_uring_register_sync_cancel(3); Linux 6.0.
+        """Cancel operations and wait for their ends, as io_uring_register_sync_cancel(3); needs Linux 6.0.
 
         Args:
-            token: of an operation.
-            fd: of what is cancelled instead, with `CancelFlag.FD`.
-            flags: what to look for, see `CancelFlag`.
-            timeout_ns: wait at most so long.
+            token: the operation's token.
+            fd: the descriptor of the operations, with `CancelFlag.FD`.
+            flags: the criterion, see `CancelFlag`.
+            timeout_ns: the longest wait.
 
         Raises:
-            FileNotFoundError: there was nothing of the kind.
-            OSError: ETIME if it did not end in time.
+            FileNotFoundError: no operation matched.
+            OSError: ETIME, an operation did not end in time.
         """
         timeout = _NO_TIMEOUT if timeout_ns is None else divmod(timeout_ns, _NS_PER_S)
         self._register(Register.SYNC_CANCEL, pack("QiIqq32x", token, fd, flags, *timeout), 1)
 
     def post(self, number: int, res: int = 0) -> None:
-        """Have a completion with this `number` and result appear on this ring; from any thread, without a ring there.
+        """Put a completion with this `number` and result into this ring, from any thread, without a ring there.
 
-        Linux 6.13 and newer; the operation `MessageRing` does the same from another ring on older kernels.
+        It needs Linux 6.13; on older kernels the operation `MessageRing` does the same from another ring.
 
         Args:
-            number: of 60 bits.
-            res: of 32 bits.
+            number: a number of 60 bits.
+            res: a result of 32 bits.
 
         Raises:
             ValueError: the number or the result does not fit.

@@ -1,7 +1,7 @@
-"""Buffers and files that are registered with a ring: looked up and pinned once, instead of for each operation.
+"""Registered buffers and files: looked up and pinned once, instead of for each operation.
 
-A registered buffer's object is held still as long as it is registered.  An operation that uses it holds the object as
-well, so replacing a buffer never takes its memory from under one that is in flight.
+A registered buffer's object stays pinned while it is registered.  An operation that uses it pins the object as well.
+So a table that gets another buffer never takes the old memory from an operation in flight.
 """
 
 import array
@@ -20,15 +20,15 @@ NO_FILE = -1
 
 
 def allocate(size_bytes: int) -> mmap.mmap:
-    """Return writable memory that is aligned to pages, as O_DIRECT asks for."""
+    """Return writable memory that is aligned to pages, as O_DIRECT needs it."""
     return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class _Table:
     """Numbered places, registered with a ring as a whole.
 
-    A tag is a number that a completion brings (`Completion.number`) when the kernel has let go of what was registered
-    under it; 0 asks for none.
+    A completion brings a tag (`Completion.number`) when the kernel has released the resource of that tag; 0 asks for
+    none.
     """
 
     _register: int
@@ -66,7 +66,7 @@ class _Table:
         return values, Pin(array.array("Q", [message_user_data(tag) if tag else 0 for tag in tags]))
 
     def unregister(self) -> None:
-        """Take the whole table from the ring; what is in flight keeps what it uses."""
+        """Unregister the whole table; operations in flight keep the resources that they use."""
         self._ring._register(self._unregister)
         self.size = 0
 
@@ -90,12 +90,12 @@ class RegisteredBuffers(_Table):
         self._objects: list[Any] = objects
 
     def __getitem__(self, index: int) -> Any:
-        """Return the object that is registered at a place; None if there is none."""
+        """Return the object that is registered at a place, or None."""
         self._check(index)
         return self._objects[index]
 
     def update(self, index: int, buffers: Sequence[Any], tags: Sequence[int] | None = None) -> None:
-        """Put other buffers into places of the table; what is in flight goes on with the old ones.  None empties one.
+        """Put other buffers into places of the table, None for an empty one; operations in flight keep the old ones.
 
         Raises:
             IndexError: the table has no such places.
@@ -111,7 +111,7 @@ class RegisteredBuffers(_Table):
         self._vectors[index : index + len(buffers)] = [vector] * len(buffers)
 
     def unregister(self) -> None:
-        """Take the whole table from the ring; what is in flight keeps what it uses."""
+        """Unregister the whole table; operations in flight keep the resources that they use."""
         super().unregister()
         self._objects.clear()
         self._vectors.clear()
@@ -120,7 +120,7 @@ class RegisteredBuffers(_Table):
         if buffer is not None:
             self.update(index, [buffer], tags)
             return
-        # An iovec of nothing, nowhere.
+        # An empty iovec.
         self._change(index, Pin(bytes(16)), tags, 1)
         self._objects[index] = self._vectors[index] = None
 
@@ -141,7 +141,7 @@ class RegisteredFiles(_Table):
             self._open(Pin(array.array("i", files)), tags)
 
     def update(self, index: int, files: Sequence[int], tags: Sequence[int] | None = None) -> None:
-        """Put other files into places of the table; `NO_FILE` empties one, `FILES_SKIP` leaves it as it is.
+        """Put other files into places of the table; `NO_FILE` empties one, `FILES_SKIP` leaves it unchanged.
 
         Raises:
             IndexError: the table has no such places.
@@ -149,7 +149,7 @@ class RegisteredFiles(_Table):
         self._change(index, Pin(array.array("i", files)), tags, len(files))
 
     def set_allocation_range(self, first: int, count: int) -> None:
-        """Choose where the kernel puts files of operations that leave the place to it; at first the whole table."""
+        """Set the places for files of operations that leave the place to the kernel; at first the whole table."""
         self._check(first, count)
         self._ring._register(Register.FILE_ALLOC_RANGE, pack("IIQ", first, count, 0), 0)
 

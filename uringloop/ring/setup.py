@@ -1,6 +1,6 @@
-"""How a ring is made: which setup flags, and what is asked of the kernel before the ring is believed to work.
+"""The making of a ring: the setup flags, and the checks before the ring counts as working.
 
-Nothing is assumed of the kernel's version.  The flags are tried from the best set to the plainest.
+This module assumes nothing of the kernel's version.  It tries the flags from the best set to the plainest.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from .errors import unavailable, unavailable_if_refused
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 _DEFERRED = Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
-#: From the best set of flags to the plainest; a kernel that does not know one answers EINVAL.
+#: The sets of flags from the best to the plainest; a kernel that does not know a flag gives EINVAL.
 _INTERRUPT_DRIVEN = (
     int(_ALWAYS | Setup.SUBMIT_ALL | _DEFERRED | Setup.TASKRUN_FLAG | Setup.NO_SQARRAY),
     int(_ALWAYS | Setup.SUBMIT_ALL | _DEFERRED | Setup.TASKRUN_FLAG),
@@ -23,9 +23,9 @@ _INTERRUPT_DRIVEN = (
     int(_ALWAYS | Setup.SUBMIT_ALL),
     int(_ALWAYS),
 )
-#: With a thread of the kernel's that submits, task work interrupts nobody, and these flags are refused.
+#: The kernel refuses these flags with a submitting thread: its task work interrupts no other thread.
 _SQ_POLLED = (int(_ALWAYS | Setup.SUBMIT_ALL | Setup.NO_SQARRAY), int(_ALWAYS | Setup.SUBMIT_ALL), int(_ALWAYS))
-# As numbers: an enum's operators take longer than the rest of this module.
+# Plain numbers: an enum's operators take longer than the rest of this module.
 _DEFER_TASKRUN = int(Setup.DEFER_TASKRUN)
 _IOPOLL, _SQPOLL = int(Setup.IOPOLL), int(Setup.SQPOLL)
 _SQ_AFF, _ATTACH_WQ = int(Setup.SQ_AFF), int(Setup.ATTACH_WQ)
@@ -38,11 +38,11 @@ _opcodes: frozenset[Opcode] = frozenset()
 
 @dataclasses.dataclass(frozen=True)
 class SqPoll:
-    """A thread of the kernel's that takes SQEs by itself (IORING_SETUP_SQPOLL); it keeps a CPU busy while it is awake.
+    """A kernel thread that takes SQEs by itself (IORING_SETUP_SQPOLL); awake, it keeps a CPU busy.
 
     Attributes:
-        idle_ms: it falls asleep after so long without an SQE; 0 is the kernel's default, one second.
-        cpu: the CPU that it is bound to; None for any.
+        idle_ms: the time without an SQE after which it sleeps; 0 is the kernel's default, one second.
+        cpu: the CPU to bind it to; None for any.
     """
 
     idle_ms: int = 0
@@ -59,7 +59,7 @@ def open_ring(
     attach_fd: int | None,
     shared: bool,
 ) -> Any:
-    """The core's `ul_ring *` of a new ring, not enabled yet; see `Ring` for the arguments.
+    """Return the core's `ul_ring *` of a new ring that is not enabled yet; see `RingBase` for the arguments.
 
     Raises:
         RingUnavailableError: the kernel refuses all sets of flags, or one of the three system calls.
@@ -88,9 +88,9 @@ def open_ring(
 
 
 def _open(*arguments: Any) -> Any:
-    """Call ul_ring_open; try again for a moment if the memory of rings is used up.
+    """Call ul_ring_open; try again for a moment if the memory for rings is used up.
 
-    The kernel gives back what a closed ring was charged for some 30 ms later.
+    The kernel gives the charge of a closed ring back some 30 ms later.
     """
     deadline_ns = 0
     while True:
@@ -105,7 +105,7 @@ def _open(*arguments: Any) -> Any:
 
 
 def _check_calls(handle: Any) -> Any:
-    """Refuse a ring on which a filter forbids the other two system calls.  One that is not enabled yet shows it."""
+    """Refuse a ring if a filter forbids the other two system calls; a ring that is not enabled shows it."""
     error = lib.ul_ring_check(handle)
     if error == 0 and not _opcodes:
         error = _probe(handle)
@@ -119,14 +119,14 @@ def open_eventfd() -> int:
     """Return a new eventfd, by which a ring wakes a selector.
 
     Raises:
-        RingUnavailableError: it was refused.
+        RingUnavailableError: the kernel refused it.
     """
     with unavailable_if_refused():
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
 def opcodes() -> frozenset[Opcode]:
-    """Return the opcodes that IORING_REGISTER_PROBE reported; empty before there was a ring."""
+    """Return the opcodes that IORING_REGISTER_PROBE reported; empty before the first ring."""
     return _opcodes
 
 

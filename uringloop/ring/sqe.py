@@ -1,7 +1,7 @@
-"""`Sqe`: one SQE filled in by hand, for what no operation serves.
+"""`Sqe`: one SQE filled in by hand, for requests that no operation serves.
 
-The fields are written into the queue itself, so they can be set until the SQE is submitted and no longer: after that
-the place may be another SQE's, and setting them is refused.
+The fields are written into the queue itself, so they can be set until the SQE is submitted.  After that the place may
+be another SQE's, and setting them is refused.
 """
 
 import os
@@ -20,7 +20,7 @@ class Sqe(StagedSqe):
     Attributes:
         user_data: unique on this ring.
         flags: IOSQE_*, see `SqeFlag`.
-        data: anything of the caller's, as io_uring_sqe_set_data(3).
+        data: an object of the caller, as of io_uring_sqe_set_data(3).
     """
 
     data: Any = None
@@ -37,19 +37,19 @@ class Sqe(StagedSqe):
         return self.prep(Opcode.NOP, -1)
 
     def prep_read(self, fd: int, buffer: bytearray | memoryview, offset: int) -> int:
-        """pread(2) at an offset in bytes; -1 reads at the file's own position."""
+        """Fill in a pread(2) at an offset in bytes; -1 reads at the file's own position."""
         return self._prep_one(Opcode.READ, fd, Pin(buffer, writable=True), offset)
 
     def prep_write(self, fd: int, buffer: bytes | bytearray | memoryview, offset: int) -> int:
-        """pwrite(2) at an offset in bytes; -1 writes at the file's own position."""
+        """Fill in a pwrite(2) at an offset in bytes; -1 writes at the file's own position."""
         return self._prep_one(Opcode.WRITE, fd, Pin(buffer), offset)
 
     def prep_readv(self, fd: int, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
-        """preadv(2) at an offset in bytes; -1 reads at the file's own position."""
+        """Fill in a preadv(2) at an offset in bytes; -1 reads at the file's own position."""
         return self._prep_vector(Opcode.READV, fd, Vector(buffers, writable=True), offset)
 
     def prep_writev(self, fd: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
-        """pwritev(2) at an offset in bytes; -1 writes at the file's own position."""
+        """Fill in a pwritev(2) at an offset in bytes; -1 writes at the file's own position."""
         return self._prep_vector(Opcode.WRITEV, fd, Vector(buffers), offset)
 
     def _prep_one(self, opcode: Opcode, fd: int, pin: Pin, offset: int) -> int:
@@ -60,18 +60,18 @@ class Sqe(StagedSqe):
         self.hold(vector)
         return self.prep(opcode, fd, vector.address, vector.count, offset % (1 << 64))
 
-    # What a ring asks of an operation
+    # The methods of an operation that a ring calls
 
     def finish(self, res: int) -> int:
-        """Take the result of the last CQE, and return it."""
+        """Take the last CQE; return its result."""
         return res
 
     def release(self) -> None:
-        """Release what `hold` keeps."""
+        """Drop the objects of `hold`."""
         self._held.clear()
 
     def result(self, res: int, flags: int) -> int:
-        """Return the result of the CQE."""
+        """Return the CQE's result."""
         return res
 
     def error(self, res: int) -> OSError:
@@ -79,4 +79,4 @@ class Sqe(StagedSqe):
         return OSError(-res, os.strerror(-res))
 
     def dispose(self, res: int, flags: int) -> None:
-        """Do nothing with an untaken result: its meaning is known to the caller alone."""
+        """Do nothing with a result that no caller takes: the caller alone knows its meaning."""

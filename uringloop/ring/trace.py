@@ -1,7 +1,7 @@
-"""What the kernel says of a process's rings while it runs: its io_uring tracepoints, counted.
+"""The io_uring tracepoints of a process's rings, counted while it runs.
 
-They are read through an instance of tracefs of our own, so nobody else's tracing is disturbed, and it is gone
-afterwards.  The kernel's threads of the process (workers, SQPOLL) are counted with it.
+This module reads them through a tracefs instance of its own, which disturbs no other tracing and is removed afterwards.
+It also counts the process's kernel threads: workers and SQPOLL.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Where tracefs may be mounted.
+#: The usual mount points of tracefs.
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
-#: The tracepoints that are counted, and what each is called here.
+#: The tracepoints to count, each with its name here.
 TRACEPOINTS = {
     "io_uring_submit_req": "submits",
     "io_uring_complete": "completions",
@@ -28,7 +28,7 @@ TRACEPOINTS = {
     "io_uring_req_failed": "refused",
     "io_uring_cqe_overflow": "overflows",
 }
-#: What each number says.
+#: The meaning of each number.
 MEANINGS = {
     "submits": "SQEs that the kernel took",
     "completions": "CQEs that it made",
@@ -52,7 +52,7 @@ class TraceUnavailableError(OSError):
     """The tracepoints cannot be read here.
 
     Attributes:
-        remedy: what to do about it, one sentence.
+        remedy: the way to make them readable, one sentence.
     """
 
     def __init__(self, error: int, cause: str, remedy: str) -> None:
@@ -64,7 +64,7 @@ class TraceUnavailableError(OSError):
 
 
 def find_tracefs(places: tuple[Path, ...] = PLACES) -> Path:
-    """Where the io_uring tracepoints are.
+    """Return the folder of the io_uring tracepoints.
 
     Raises:
         TraceUnavailableError: tracefs is not mounted, may not be read, or has no such tracepoints.
@@ -93,7 +93,7 @@ def find_tracefs(places: tuple[Path, ...] = PLACES) -> Path:
 
 
 def count(text: str) -> Counter[str]:
-    """What the lines of a trace_pipe tell, by the words of `MEANINGS`; and `submits of NAME` for each operation."""
+    """Count the lines of a trace_pipe by the words of `MEANINGS`, and by `submits of NAME` for each operation."""
     counts: Counter[str] = Counter()
     for (name, opcode), times in Counter(_LINE.findall(text)).items():
         if word := TRACEPOINTS.get(name):
@@ -106,7 +106,7 @@ def count(text: str) -> Counter[str]:
 
 @contextlib.contextmanager
 def _instance(tracefs: Path, pid: int) -> Iterator[Path]:
-    """A tracing of our own, of one process."""
+    """A tracefs instance that traces one process."""
     instance = tracefs / "instances" / f"uringloop-{os.getpid()}"
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -117,7 +117,7 @@ def _instance(tracefs: Path, pid: int) -> Iterator[Path]:
     except PermissionError:
         raise TraceUnavailableError(errno.EACCES, f"{instance.parent} may not be written to.", "Run as root.") from None
     try:
-        # Threads that it starts later, workers among them.
+        # Also later threads of the process, workers among them.
         (instance / "options" / "event-fork").write_text("1")
         (instance / "set_event_pid").write_text(" ".join(tasks))
         for name in TRACEPOINTS:
@@ -130,16 +130,16 @@ def _instance(tracefs: Path, pid: int) -> Iterator[Path]:
 
 
 def watch(pid: int, interval_ns: int, tracefs: Path | None = None) -> Iterator[Counter[str]]:
-    """What the rings of a process did in each interval, until the process ends.
+    """Yield the counts of a process's rings for each interval, until the process ends.
 
     Args:
         pid: the process.
-        interval_ns: how long to count.
-        tracefs: where it is mounted, unless in its usual place.
+        interval_ns: the length of an interval.
+        tracefs: its mount point, unless that is a usual one.
 
     Raises:
         TraceUnavailableError: the tracepoints cannot be read.
-        ProcessLookupError: there is no such process.
+        ProcessLookupError: the process does not exist.
     """
     with _instance(tracefs or find_tracefs(), pid) as instance:
         pipe = _Pipe(instance / "trace_pipe", pid)
@@ -151,7 +151,7 @@ def watch(pid: int, interval_ns: int, tracefs: Path | None = None) -> Iterator[C
 
 
 class _Pipe:
-    """A trace_pipe: lines as they are written.  It is looked at regularly: polled it wakes when it is half full."""
+    """Reads a trace_pipe at regular times: poll(2) reports it only when it is half full."""
 
     def __init__(self, path: Path, pid: int) -> None:
         self.is_over = False
@@ -162,7 +162,7 @@ class _Pipe:
         self._end.register(self._process, select.POLLIN)
 
     def count_for(self, interval_ns: int) -> Counter[str]:
-        """What is told meanwhile, or until the process ends."""
+        """Return the lines that arrive in an interval, or until the process ends."""
         counts: Counter[str] = Counter()
         end_ns = time.monotonic_ns() + interval_ns
         while (left_ms := (end_ns - time.monotonic_ns()) // _NS_PER_MS) > 0 and not self.is_over:
@@ -179,6 +179,6 @@ class _Pipe:
         self.is_over = bool(self._end.poll(wait_ms))
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the trace_pipe."""
         os.close(self._fd)
         os.close(self._process)

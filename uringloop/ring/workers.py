@@ -1,7 +1,7 @@
-"""Operations that need a thread of the kernel's and get none.
+"""Operations that need a kernel worker and get none.
 
-The kernel runs what it cannot do at once in workers, which count as threads of the user.  Where RLIMIT_NPROC or the
-cgroup's pids.max leaves none, it answers ECANCELED, as if the operation had been cancelled.
+The kernel runs operations that must wait in workers, which count as the user's threads.  If RLIMIT_NPROC or the
+cgroup's pids.max leaves none, it gives ECANCELED, as if the operation had been cancelled.
 """
 
 import _thread
@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-#: So long an answer of the system holds: many operations may fail at once.
+#: The time for which an answer of the system holds: many operations may fail at once.
 _ANSWER_HOLDS_S = 0.05
 _REMEDY = (
     "the kernel could not start a worker for this operation: the limit of processes and threads is reached; raise "
@@ -21,11 +21,11 @@ _answer = (0.0, True)
 
 
 class NoWorkerError(OSError):
-    """No thread was left for a kernel worker; errno is EAGAIN, as of clone(2)."""
+    """Tells that no thread was left for a kernel worker; errno is EAGAIN, as of clone(2)."""
 
 
 def _can_start_thread() -> bool:
-    """Ask the system, which gives threads and workers out of one count."""
+    """Ask the system, which counts threads and workers together, for a thread; return whether it has one."""
     global _answer
     asked_at, can = _answer
     if time.monotonic() - asked_at > _ANSWER_HOLDS_S:
@@ -39,15 +39,15 @@ def _can_start_thread() -> bool:
 
 
 def _nothing() -> None:
-    """The end of a thread that was only to be started."""
+    """End a thread that only had to start."""
 
 
 def operation_error(res: int, *filenames: Any) -> OSError:
-    """Return the exception for an operation's result that nobody's cancel explains.
+    """Return the exception for an operation's result that no cancel explains.
 
     Args:
         res: a negative errno.
-        filenames: of the error, at most two.
+        filenames: the error's filenames, at most two.
     """
     named = filenames if len(filenames) < 2 else (filenames[0], None, filenames[1])
     if res == -errno.ECANCELED and not _can_start_thread():
