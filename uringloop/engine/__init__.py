@@ -1,4 +1,4 @@
-"""The engine: what runs once a message.  Each thing's C and Cython stand together here."""
+"""The engine: the compiled code that runs once a message.  Its C and its Cython stand together here."""
 
 from .datagram import Datagram
 from .endpoint import Endpoint

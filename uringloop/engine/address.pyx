@@ -50,7 +50,7 @@ cdef bint is_within(value, int64_t highest) except -1:
 
 
 cdef bint parse_host(int family, host, void *into) except -1:
-    """Whether host is an address literal; then it is stored."""
+    """Store a host that is an address literal; return whether it is one."""
     cdef Py_ssize_t size = 0
     cdef const char *text
     if not PyUnicode_CheckExact(host) or not host.isascii():
@@ -60,7 +60,7 @@ cdef bint parse_host(int family, host, void *into) except -1:
 
 
 cdef uint32_t pack_address(int family, address, char *name) except? 0xFFFFFFFF:
-    """Store the sockaddr of an address that is a literal, as `socket.sendto` takes it; 0 for any other."""
+    """Store the sockaddr of a literal address of `socket.sendto`; return its size, 0 for another address."""
     cdef sockaddr_in *inet = <sockaddr_in *>name
     cdef sockaddr_in6 *inet6 = <sockaddr_in6 *>name
     if not PyTuple_CheckExact(address) or len(address) < 2 or not is_within(address[1], 0xFFFF):
@@ -87,7 +87,7 @@ cdef uint32_t pack_address(int family, address, char *name) except? 0xFFFFFFFF:
 
 
 cdef unpack_address(const char *name):
-    """The address as `socket.recvfrom` gives it."""
+    """Return the address in the form of `socket.recvfrom`."""
     cdef char text[INET6_ADDRSTRLEN]
     cdef const sockaddr_in *inet = <const sockaddr_in *>name
     cdef const sockaddr_in6 *inet6 = <const sockaddr_in6 *>name
@@ -99,7 +99,7 @@ cdef unpack_address(const char *name):
 
 
 cdef class AddressCache:
-    """Internet addresses of late, so that one tuple serves all datagrams of a peer."""
+    """The latest internet addresses, so that one tuple serves all datagrams of a peer."""
 
     def __dealloc__(self):
         for i in range(KNOWN_COUNT):

@@ -31,7 +31,7 @@ cdef enum:
 
 
 cdef item_of(const char *data):
-    """What was received: bytes, or a negative errno for a datagram that was cut off."""
+    """Return the received bytes, or a negative errno for a datagram that was cut off."""
     cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>data
     if out.flags & MSG_TRUNC:
         return -EMSGSIZE
@@ -48,7 +48,7 @@ cdef class Datagram(Endpoint):
     cdef name_peer(self, peer):
         """Note the peer that the socket is connected to, None if there is none.
 
-        One with a name gets everything that is sent, one without (of a socket pair) what has no address.
+        A peer with a name gets all datagrams; one without (of a socket pair) gets those without an address.
         """
         self.has_peer = peer is not None
         self.has_named_peer = bool(peer)
@@ -128,13 +128,13 @@ cdef class Datagram(Endpoint):
         self.receive(item, address)
 
     cdef receive_ready(self):
-        """Receive by readiness, not more at once than a multishot receive takes."""
+        """Receive by readiness, at most as many datagrams as a multishot receive takes at once."""
         cdef EngineBase engine = self.engine
         cdef int taken, result
         cdef list items = []
         cdef char *memory = engine.take_received()
         try:
-            # All before the first callback: that may have a receive armed, which takes what comes after these.
+            # All before the first callback, which may arm a receive that takes the later ones.
             for taken in range(READY_DATAGRAMS):
                 if self.handle == NULL or not delivers(self) or self.paused or self.held:
                     break
@@ -206,7 +206,7 @@ cdef class Datagram(Endpoint):
 
         Raises:
             TypeError: data is not bytes, bytearray or memoryview.
-            ValueError: another address than the one that the endpoint was made for.
+            ValueError: the address is not the one that the endpoint was made for.
         """
         cdef const char *name
         cdef uint32_t name_size
@@ -235,7 +235,7 @@ cdef class Datagram(Endpoint):
         self.send(data, PyBytes_AS_STRING(name), <uint32_t>PyBytes_GET_SIZE(name))
 
     cdef bint name_target(self, addr) except -1:
-        """Put the address into target_name, if it is one that needs no resolving."""
+        """Put a literal address into target_name; return False for another one."""
         cdef uint32_t size
         if addr is None:
             return False

@@ -1,9 +1,9 @@
 """`Endpoint`: the engine's half of a transport, and its life from open to closed.
 
-Closing is the delicate part, because three things end at times of their own: the protocol's part, with
-`connection_lost`; the queue, which a closing endpoint still sends; and the kernel's hold on the descriptor.  As in
-asyncio the protocol is told in the tick after the transport was closed, or when the queue is sent.  The file is closed
-right after that, or later, when the kernel has let go of it.
+Closing is delicate, because three ends come at times of their own: the protocol's, with `connection_lost`; that of the
+queue, which a closing endpoint still sends; and that of the kernel's hold on the descriptor.  As with asyncio, the
+protocol is told in the tick after the close, or when the queue is sent.  The file closes right after that, or later,
+when the kernel has released it.
 """
 
 from logging import getLogger
@@ -54,20 +54,20 @@ cdef class Endpoint(Owner):
         file: the object that has the descriptor, or None.
         protocol: the transport's protocol; None once the connection is over.
         paused: the protocol reads nothing.
-        high_water: of the queue, in bytes.
+        high_water: the queue's high-water mark, in bytes.
     """
 
     def __init__(self, *_):
         raise TypeError("an Engine opens endpoints")
 
-    # What the kinds of endpoints do in their own ways
+    # The methods of each kind of endpoint
 
     cdef bint has_core(self):
         """Return whether the core's half is there."""
         raise NotImplementedError
 
     cdef int receive_in_core(self):
-        """Arm the receive; return a negative errno if that is refused."""
+        """Arm the receive; return a negative errno if the core refuses it."""
         raise NotImplementedError
 
     cdef int hold_in_core(self):
@@ -75,14 +75,14 @@ cdef class Endpoint(Owner):
         raise NotImplementedError
 
     cdef size_t queued_bytes(self):
-        """Return the size of what is to be sent."""
+        """Return the size of the send queue in bytes."""
         raise NotImplementedError
 
     cdef int close_in_core(self, bint abort):
-        """Stop receiving; send what is queued, or drop it.
+        """Stop receiving; send the queue, or drop it.
 
         Returns:
-            1 if nothing is in flight, 0 if the core tells of that later, a negative errno.
+            1 if nothing is in flight, 0 if the core tells of that later, or a negative errno.
         """
         raise NotImplementedError
 
@@ -91,11 +91,11 @@ cdef class Endpoint(Owner):
         raise NotImplementedError
 
     cdef free_core(self):
-        """Let go of the core's half; only when nothing is in flight."""
+        """Free the core's half; nothing of it may be in flight."""
         raise NotImplementedError
 
     cdef deliver_item(self, item):
-        """Deliver what was kept."""
+        """Deliver the kept items."""
         raise NotImplementedError
 
     cdef leaving(self, bint abort):
@@ -153,7 +153,7 @@ cdef class Endpoint(Owner):
     # Receiving
 
     def start(self):
-        """Deliver what was kept, and arm the receive, unless the endpoint is paused or closing meanwhile."""
+        """Deliver the kept items and arm the receive, unless the endpoint is paused or closing meanwhile."""
         if not self.has_core() or self.paused or not delivers(self):
             return
         if self.held:
@@ -164,14 +164,14 @@ cdef class Endpoint(Owner):
     def pause(self):
         """Deliver nothing from now on.
 
-        What arrives stays with the kernel: another process may have been given the socket or the pipe, to read on.
+        Later bytes stay with the kernel: another process may have been given the socket or the pipe, to read on.
         """
         self.paused = True
         if self.has_core() and checked(self.hold_in_core()) == 1:
             self.engine.dispatcher.submit_cancel()
 
     def resume(self):
-        """Deliver what was kept, soon, and what arrives from now on."""
+        """Deliver the kept items soon, and then later ones."""
         self.paused = False
         if self.held:
             self.deliver_soon()
@@ -179,13 +179,13 @@ cdef class Endpoint(Owner):
             self.start()
 
     cdef keep(self, item):
-        """Keep what was received for later."""
+        """Keep a received item for later."""
         if self.held is None:
             self.held = []
         self.held.append(item)
 
     cdef hold(self, item):
-        """Keep it, and receive nothing more meanwhile."""
+        """Keep an item, and receive no more meanwhile."""
         self.keep(item)
         checked(self.hold_in_core())
 
@@ -201,7 +201,7 @@ cdef class Endpoint(Owner):
     # Sending
 
     def queued(self):
-        """Return the size in bytes of what was written and the kernel has not reported sent."""
+        """Return the number of written bytes that the kernel has not reported sent."""
         return self.queued_bytes()
 
     cdef note_lost_write(self):
@@ -213,7 +213,7 @@ cdef class Endpoint(Owner):
 
     @property
     def state(self):
-        """As `repr` calls it."""
+        """Return the state's name, for `repr`."""
         return SHOWN[self.state]
 
     @property
@@ -229,7 +229,7 @@ cdef class Endpoint(Owner):
     # Closing
 
     def leave(self, bint abort=False):
-        """Close, unless that is under way; an abort drops what a closing endpoint still sends."""
+        """Close, unless that is under way; an abort drops the queue of a closing endpoint."""
         self.leaving(abort)
         if self.state == OPEN:
             self.advance(FLUSHING)
@@ -246,9 +246,9 @@ cdef class Endpoint(Owner):
         self.leave(True)
 
     cdef finish(self, bint abort):
-        """Have the core's half closed, and the protocol told soon if nothing more is to be sent.
+        """Close the core's half, and tell the protocol soon if the queue is empty.
 
-        A paused protocol may have more to send, so this is called again when it was resumed.
+        A paused protocol may have more to send, so its resume calls this again.
         """
         cdef bint ends = abort or not self.has_core()
         if not ends and self.queued_bytes() == 0:
@@ -260,18 +260,18 @@ cdef class Endpoint(Owner):
             self.soon(self._lose_connection)
 
     cdef queue_fell(self, bint closed):
-        """The queue fell to the low-water mark; `closed`: the core is done as well, and `core_closed` comes next."""
+        """Take the fall of the queue to the low-water mark; `closed` tells that `core_closed` comes next."""
         self.transport._maybe_resume_protocol()
         if self.state == FLUSHING and not closed:
             self.finish(False)
 
     cdef core_closed(self):
-        """The core is done, unless the protocol was resumed and has queued more, which asyncio sends even then."""
+        """Take the end of the core's half, unless a resumed protocol has queued more, which asyncio sends even then."""
         if self.has_core() and self.is_idle():
             self.file_released()
 
     def _lose_connection(self):
-        """Tell the protocol; the file is closed now if the kernel is done with it, else by `file_released`."""
+        """Tell the protocol, and close the file if the kernel has released it; otherwise `file_released` does."""
         self.advance(CLOSED)
         # Not kept: its traceback may lead back to the transport.
         error, self.error = self.error, None
@@ -296,7 +296,7 @@ cdef class Endpoint(Owner):
             self._lose_connection()
 
     def close_file(self):
-        """Close the file, if it is open; only when nothing is queued or in flight."""
+        """Close an open file; nothing of it may be queued or in flight."""
         cdef int fd, result
         if self.fd < 0:
             return

@@ -1,4 +1,4 @@
-"""`Engine`: what a loop hands to its transports."""
+"""`Engine`: the object that a loop hands to its transports."""
 
 from libc.stdint cimport uint32_t
 
@@ -49,7 +49,7 @@ cdef class Engine(EngineBase):
             transport: the object that the stream tells of errors and ends; see `Stream`.
             fd: the descriptor of the connected socket, non-blocking.
             file: the socket object that has this descriptor; None: only the caller knows the descriptor.
-            delays_small_writes: it is a TCP socket, whose delay of small writes is to be ended.
+            delays_small_writes: whether it is a TCP socket, whose delay of small writes must end.
             context: a `Context` for all callbacks.  None: those of received bytes run in `events_context`, and each
                 other in a copy of the current one.
             events_context: a `Context` that nothing else uses; a copy of the current one if None.
@@ -100,7 +100,7 @@ cdef class Engine(EngineBase):
             sock: a non-blocking socket, its family AF_INET, AF_INET6 or AF_UNIX.
             remote: the only address that `sendto` accepts, None for any.
             sends_empty: datagrams without content are sent; otherwise they are ignored.
-            overhead_bytes: what a queued datagram counts beside its own size.
+            overhead_bytes: the count of a queued datagram beside its own size.
 
         Returns:
             The `Datagram`.

@@ -1,7 +1,7 @@
-"""What `loop.sock_*` does with a socket: at once where that is ready, as asyncio does, else through the ring.
+"""`Sockets`: the compiled half of `loop.sock_*`: at once on a ready socket, as asyncio does, else through the ring.
 
-A receive that finds its socket empty is a system call for nothing.  So what the last receive said is remembered: after
-one that emptied the socket, the next goes to the ring unasked, where many share one system call.
+A receive that finds its socket empty is a wasted system call.  So `Sockets` remembers which sockets the last receive
+emptied.  The next receive of such a socket goes straight to the ring, where many share one system call.
 """
 
 import asyncio
@@ -48,13 +48,13 @@ cdef extern from *:
         return Py_TYPE(descriptor)->tp_descr_get(descriptor, owner, (PyObject *)Py_TYPE(owner));
     }
 
-    /* PyDict_Size of what is known to be one. */
+    /* PyDict_Size without its check of the type. */
     static inline Py_ssize_t size_of_dict(PyObject *dict)
     {
         return ((PyDictObject *)dict)->ma_used;
     }
 
-    /* Where a socket object has its descriptor: before its family. */
+    /* The offset of the descriptor in a socket object: before its family. */
     static Py_ssize_t descriptor_offset(PyObject *family)
     {
         if (!Py_IS_TYPE(family, &PyMemberDescr_Type))
@@ -69,24 +69,24 @@ cdef extern from *:
     object PyObject_CallOneArg(object callable, object argument)
 
 cdef enum:
-    # What one receive takes at most.  Into fresh memory of that size it would cost more than the receive itself.
+    # The most bytes of one receive.  Fresh memory of that size would cost more than the receive itself.
     SCRATCH_BYTES = 65536
     # Room for the address of any family.
     ADDRESS_BYTES = 128
-    # So many waits are looked through each tick, more only so often.
+    # Each tick looks through so many waits; more only so often.
     FEW_WAITS = 32
     LOOK_INTERVAL_NS = 10_000_000
 
 cdef object SocketType = socket.socket
-# As it is in the class, which saves the search through it.
+# From the class itself, which saves the search through it.
 cdef object FILENO = socket.SocketType.fileno
-# A plain number: `socket.socket` makes an enum of it, which takes longer than all else that a receive does here.
+# A plain number: `socket.socket` makes an enum of it, which takes longer than the rest of a receive.
 cdef object TYPE = socket.SocketType.type
 cdef Patched FUTURE = patched(asyncio.futures, "Future")
 
 
 cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
-    """accept4(2) without waiting; a negative errno if it failed.
+    """Call accept4(2) without waiting; return a descriptor or a negative errno.
 
     A process that shares the socket may have made it blocking.  Another one may take the connection that was announced,
     and accept4 would then block this loop.
@@ -125,11 +125,11 @@ cdef check_descriptor_offset(sock):
 cdef class Sockets:
     """The compiled half of the loop's socket methods.
 
-    What waits in the ring holds its file.  So each tick looks for sockets that were closed meanwhile, and cancels what
-    waits on them: then the close takes effect.  As with asyncio, nobody is told who waits there.
+    An operation that waits in the ring holds its file.  So each tick looks for sockets that were closed meanwhile, and
+    cancels their operations: then the close takes effect.  As with asyncio, the waiters are not told.
 
     Args:
-        engine: of the loop.
+        engine: the loop's.
     """
 
     def __cinit__(self, EngineBase engine):
@@ -161,7 +161,7 @@ cdef class Sockets:
         return self.dispatcher.wait_for(timeout_ns)
 
     cpdef int64_t look(self, int64_t timeout_ns) except? -2:
-        """Cancel what waits on sockets that were closed; return how long to sleep, less if that is yet to come."""
+        """Cancel operations on closed sockets; return how long to sleep, less if the next look comes before."""
         cdef Py_ssize_t count = self.receiving_count + size_of_dict(self.held)
         cdef int64_t now_ns
         if count == 0:
@@ -196,16 +196,16 @@ cdef class Sockets:
                 operation.abandon()
 
     cdef bint ends(self, operation, uint64_t token):
-        """Whether an operation whose socket was closed is being cancelled already.
+        """Return whether an operation whose socket was closed is being cancelled already.
 
-        What is still staged has no descriptor from now on: the number may be another file's.
+        A staged one loses its descriptor: the number may be another file's.
         """
         if self.dispatcher.ring != NULL:
             ul_disown(self.dispatcher.ring, token)
         return operation.abandoned
 
     cdef int descriptor(self, sock) except -2:
-        """The socket's, after all checks."""
+        """Return the socket's descriptor, after all checks."""
         cdef int fd
         if type(sock) is SocketType and not self.loop._debug and self.dispatcher.ring != NULL:
             fd = PyObject_CallOneArg(FILENO, sock)
@@ -233,7 +233,7 @@ cdef class Sockets:
         return 0
 
     cdef ssize_t receive_now(self, int fd, void *buffer, Py_ssize_t size_bytes) except -2:
-        """What recv(2) gives without waiting; -1 if nothing is there, or if others are to have their turn first."""
+        """Call recv(2) without waiting; return -1 if the socket is empty, or if the callback has no budget."""
         cdef ssize_t count
         if self.was_emptied(fd) or not self.has_budget():
             return -1
@@ -244,9 +244,9 @@ cdef class Sockets:
         return count
 
     def receive(self, sock, n):
-        """Up to n bytes of a stream if they are there, else a `Receiving` in flight.
+        """Return up to n bytes of a stream if they are there, else a `Receiving` in flight.
 
-        None for nothing to be received, a datagram socket, or a ring without buffers.
+        Return None if n is 0, for a datagram socket, or on a ring without buffers.
         """
         cdef int fd = self.descriptor(sock)
         cdef Py_ssize_t size_bytes
@@ -281,7 +281,7 @@ cdef class Sockets:
         return receiving
 
     def receive_into(self, int fd, buffer):
-        """Receive into a writable buffer; the number of bytes, None if nothing is there."""
+        """Receive into a writable buffer; return the number of bytes, or None if the socket is empty."""
         cdef Py_buffer view
         cdef ssize_t count
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
@@ -306,7 +306,7 @@ cdef class Sockets:
         return None
 
     def send(self, sock, data):
-        """What send(2) takes of the bytes without waiting: None for all, else their number."""
+        """Call send(2) without waiting; return None if it takes all bytes, else their number."""
         cdef int fd = self.descriptor(sock)
         cdef Py_buffer view
         cdef ssize_t count
@@ -332,7 +332,7 @@ cdef class Receiving(Awaited):
     """A receive of a stream socket, in flight.  The waiter gets the bytes."""
 
     cdef join(self):
-        """Join those that wait."""
+        """Join the list of waiting receives."""
         self.next = self.sockets.receiving
         if self.next != NULL:
             (<Receiving>self.next).previous = <PyObject *>self
@@ -340,7 +340,7 @@ cdef class Receiving(Awaited):
         self.sockets.receiving_count += 1
 
     cdef part(self):
-        """Wait no more, if it did."""
+        """Leave the list of waiting receives, if it is in it."""
         if self.previous != NULL:
             (<Receiving>self.previous).next = self.next
         elif self.sockets.receiving == <PyObject *>self:
@@ -353,7 +353,7 @@ cdef class Receiving(Awaited):
         self.sockets.receiving_count -= 1
 
     cdef leave(self):
-        """The socket was closed: end, and tell nobody."""
+        """End without telling the waiter: the socket was closed."""
         self.waiter = None
         self.abandon()
 
@@ -372,7 +372,7 @@ cdef class Receiving(Awaited):
         if flags & IORING_CQE_F_BUFFER:
             data = dispatcher.bytes_of_buffer(flags, max(res, 0))
         elif res == -ENOBUFS and not self.abandoned:
-            # Others hold all buffers of the group: they are recycled as these are dispatched.
+            # Other receives hold all buffers of the group; their dispatch recycles them.
             dispatcher.grow_buffers()
             self.stage()
             return
@@ -387,7 +387,7 @@ cdef class Receiving(Awaited):
             waiter.set_result(data if res >= 0 else OSError(-res, strerror(-res)))
 
     def keep(self, data):
-        """For the next receive, bytes that nobody waits for any more."""
+        """Keep bytes without a waiter for the next receive."""
         if data and type(data) is bytes:
             self.sockets.leftovers.keep(self.sock, data)
 

@@ -30,17 +30,17 @@ from .stream_reader cimport feed_reader, feeds_reader
 from .tls cimport Tls, tls_of
 
 cdef enum:
-    # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do: a protocol is then
-    # paused only when the socket is full, not whenever it writes more than the high-water mark, and the bytes are still
-    # in the cache.  What is left of them is referenced, not copied.
+    # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do.  So a full socket
+    # alone pauses a protocol, and not each write above the high-water mark.  The bytes are also still in the cache.
+    # The unsent rest is referenced, not copied.
     LARGE_BYTES = 16384
     # As much as asyncio reads at once.
     READY_BYTES = 262144
 
-# What a paused stream keeps for later beside bytes: an end of file, or the errno of a failed receive.
+# A paused stream also keeps an end of file, or the errno of a failed receive.
 cdef object EOF = object()
 
-#: What asyncio calls what may be written.
+#: asyncio's words for the types that may be written.
 cdef object WRITABLE = "bytes, bytearray, or memoryview" if version_info >= (3, 14) else "bytes-like"
 
 
@@ -65,14 +65,14 @@ cdef extern from "Python.h":
 # A connection joins and leaves the `asyncio.Server` that accepted it.
 #
 # `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.
-# Where server and set are asyncio's own, the same is done to the set that is in the `WeakSet`.
+# If server and set are asyncio's own, this code does the same to the set inside the `WeakSet`.
 
 cdef object Server = asyncio.Server
 cdef bint SERVER_TAKES_TRANSPORT = version_info >= (3, 13)
 
 
 cdef attach_to_server(server, transport):
-    """May raise: the server may have been closed meanwhile."""
+    """Join a server; raise as it does, since it may have been closed meanwhile."""
     if not SERVER_TAKES_TRANSPORT:
         server._attach()
     elif type(server) is not Server or server._sockets is None:
@@ -128,7 +128,7 @@ cdef class Stream(Endpoint):
     # Receiving
 
     def preload(self, data):
-        """Bytes that were received before the stream was made."""
+        """Keep bytes that were received before the stream was made."""
         self.keep(data)
 
     def watch(self, uint32_t events):
@@ -153,8 +153,11 @@ cdef class Stream(Endpoint):
             self.deliver(PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), item)
 
     cdef end(self, item):
-        """The last thing that was received.  asyncio reads a socket once a tick, so the end never comes in the tick of
-        the last bytes, and what these woke runs first."""
+        """Keep the end, and deliver it soon.
+
+        asyncio reads a socket once a tick, so the end never comes in the tick of the last bytes.  The tasks that the
+        bytes woke run first.
+        """
         self.keep(item)
         if not self.paused:
             self.deliver_soon()
@@ -187,7 +190,7 @@ cdef class Stream(Endpoint):
         elif what & UL_STREAM_RECEIVE_ERROR:
             self.end(<int>event.res)
         elif what & UL_STREAM_SEND_ERROR:
-            # If the receive was told why, the send has merely found a broken pipe.
+            # If a receive was told the reason, the send has merely found a broken pipe.
             last = self.held[len(self.held) - 1] if self.held else None
             self.failed(last if type(last) is int else event.res, "write")
         if what & (UL_STREAM_LOW | UL_STREAM_EMPTY | UL_STREAM_CLOSED):
@@ -215,7 +218,7 @@ cdef class Stream(Endpoint):
             self.transport.stream_failed(error, direction)
 
     cdef receive_ready(self):
-        """Receive by readiness: as asyncio does, at most 256 KiB a tick."""
+        """Receive by readiness, at most 256 KiB a tick, as asyncio does."""
         cdef EngineBase engine = self.engine
         cdef int size
         if not delivers(self) or self.paused or self.held:
@@ -232,13 +235,13 @@ cdef class Stream(Endpoint):
             engine.give_received(data)
 
     cdef receive_much(self):
-        """Straight into the bytes object that the protocol is given."""
+        """Receive straight into the bytes object for the protocol."""
         cdef PyObject *whole = new_bytes(NULL, READY_BYTES)
         cdef int size = 0
         try:
             size = self.take(bytes_of(whole))
         finally:
-            # Of 0 bytes it is the empty object.
+            # For 0 bytes it gives the empty object.
             _PyBytes_Resize(&whole, size)
             data = <object>whole
             Py_DECREF(data)
@@ -246,7 +249,7 @@ cdef class Stream(Endpoint):
             self.deliver(PyBytes_AS_STRING(data), size, data)
 
     cdef int take(self, char *data) except -1:
-        """The number of bytes received, 0 for none: the end and an error are told."""
+        """Receive; return the number of bytes, 0 for none.  Deliver an end or an error soon."""
         cdef int size = ul_stream_take(self.handle, data, READY_BYTES)
         if size == 0:
             self.end(EOF)
@@ -350,14 +353,14 @@ cdef class Stream(Endpoint):
             self.transport._maybe_pause_protocol()
 
     cdef append_all(self, list pieces):
-        """With one send for all that is small."""
+        """Queue all pieces, with one send for the small ones."""
         cdef bint at_once = self.sends_at_once()
         cdef Py_ssize_t size = 0
         try:
             for data in pieces:
                 size += self.append(data, self.is_pipe)
         except (BufferError, MemoryError) as error:
-            # Of those before it, nothing or all: the caller may write all again.
+            # Take the earlier pieces back, all or none: the caller may write all again.
             if self.handle != NULL and self.state < ENDING and not ul_stream_take_back(self.handle, size):
                 self.force_close(error)
             if self.handle != NULL:
@@ -380,7 +383,7 @@ cdef class Stream(Endpoint):
         return True
 
     cdef bint sends_at_once(self):
-        """Whether what is written next goes to the socket now, not together with what other callbacks write."""
+        """Return whether the next write goes to the socket now, and not together with those of other callbacks."""
         if self.handle == NULL:
             return False  # the write's data has closed the loop
         if self.is_pipe:
@@ -394,13 +397,13 @@ cdef class Stream(Endpoint):
         return False
 
     cdef Py_ssize_t append(self, data, bint at_once) except -1:
-        """Send or queue the bytes; returns how many."""
+        """Send or queue the bytes; return their number."""
         cdef Py_buffer view
         cdef const char *start
         cdef Py_ssize_t size, size_bytes
         cdef int error = 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        # Only now: a `__buffer__` in Python may close the transport, or the loop.
+        # Checked only now: a `__buffer__` in Python may close the transport, or the loop.
         if self.handle == NULL or self.state >= ENDING or (not delivers(self) and ul_stream_finished(self.handle)):
             PyBuffer_Release(&view)
             return 0
@@ -431,7 +434,7 @@ cdef class Stream(Endpoint):
     cdef disable_nagle(self, Py_ssize_t size_bytes):
         """End the delay as asyncio does for all its TCP sockets, but only when it matters.
 
-        Nagle's algorithm delays nothing while nothing is under way, and many a connection has one answer.
+        Nagle's algorithm delays no byte while none is under way, and many connections have one answer.
         """
         if self.has_written or size_bytes >= LARGE_BYTES:
             self.never_delay()
@@ -444,7 +447,7 @@ cdef class Stream(Endpoint):
             ul_stream_share(self.handle)
 
     def never_delay(self):
-        """Have the socket delay no small write any more."""
+        """End the socket's delay of small writes."""
         cdef int one = 1
         if self.delays_small_writes and self.fd >= 0:
             self.delays_small_writes = False
@@ -466,7 +469,7 @@ cdef class Stream(Endpoint):
         checked(ul_stream_write_eof(self.handle))
 
     def hold_writes(self):
-        """Refuse writes until `allow_writes`, and report the queue empty; returns whether it already is."""
+        """Refuse writes until `allow_writes`, and report the empty queue; return whether it is empty now."""
         self.sendfile_waits = True
         if self.handle == NULL or ul_stream_queued(self.handle) == 0:
             return True
@@ -497,7 +500,7 @@ cdef class Stream(Endpoint):
         return result
 
     cdef closing_file(self):
-        # One reference is this object's own: who holds another may ask the transport about its socket for ever.
+        # One reference is this object's own: the holder of another one may ask the transport about its socket later.
         if not self.is_pipe and self.transport is not None and Py_REFCNT(<PyObject *>self.transport) > 1:
             self.transport.keep_answers()
 

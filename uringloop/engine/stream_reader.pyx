@@ -1,7 +1,7 @@
-"""What asyncio's stream reader does with bytes, without its four Python calls for each piece.
+"""Bytes into asyncio's stream reader, without its four Python calls for each piece.
 
-Only where nothing is left to be decided: the protocol and the reader are asyncio's own classes as this Python made
-them, and the reader is neither at its end nor so full that it pauses.  Everything else is asyncio's.
+This way serves only the plain case.  The protocol and the reader are asyncio's own classes as this Python made them.
+The reader is neither at its end nor so full that it pauses.  Everything else is asyncio's.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ cdef tuple FEEDING = stream_feeding()
 
 
 cdef bint feeds_reader(protocol):
-    """Whether what the protocol receives may go straight into its reader."""
+    """Return whether the protocol's bytes may go straight into its reader."""
     return type(protocol) is asyncio.StreamReaderProtocol and stream_feeding() == FEEDING
 
 
 cdef bint fills_reader(limit, Py_ssize_t size_bytes) except -1:
-    """Whether so many bytes, more than twice its limit, pause a reader, or only asyncio can tell."""
+    """Return whether so many bytes, more than twice its limit, pause a reader, or only asyncio can tell."""
     cdef int overflow = 0
     cdef long long limit_bytes
     if PyLong_CheckExact(limit):
@@ -44,7 +44,7 @@ cdef bint fills_reader(limit, Py_ssize_t size_bytes) except -1:
 
 
 cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except -1:
-    """As `StreamReaderProtocol.data_received`; whether that is done, else it is to be called."""
+    """Do the work of `StreamReaderProtocol.data_received`; return False if the caller must call it."""
     reference = protocol._stream_reader_wr
     reader = reference() if reference is not None else None
     if type(reader) is not StreamReader or reader._eof:
@@ -63,7 +63,7 @@ cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except 
         try:
             waiter.set_result(None)
         except InvalidStateError:
-            # Asked beforehand, as asyncio does, it would say so for nothing nearly always.
+            # Asking before, as asyncio does, would nearly always be in vain.
             if not waiter.cancelled():
                 raise
     return True

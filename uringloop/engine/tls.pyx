@@ -1,7 +1,8 @@
-"""What asyncio's TLS protocol does with each message of an open connection, without its Python calls.
+"""The messages of an open TLS connection, without the Python calls of asyncio's TLS protocol.
 
-The protocol, its transport and their state are asyncio's, and so is all that is rare: handshake, shutdown, pauses,
-errors, what OpenSSL does not take at once.  Here is the straight way through them, which looks at that state each time.
+The protocol, its transport and their state are asyncio's.  So are all rare cases: handshake, shutdown, pauses, errors,
+bytes that OpenSSL does not take at once.  This module has the straight way through them, and checks that state each
+time.
 """
 
 from asyncio.sslproto import SSLProtocol
@@ -17,7 +18,7 @@ cdef str FATAL = "Fatal error on SSL protocol"
 
 
 cdef Tls tls_of(protocol):
-    """The straight way through a protocol, None if it is not asyncio's own for TLS as this Python made it."""
+    """Return the straight way through a protocol, or None if it is not asyncio's unchanged one for TLS."""
     return Tls(protocol) if type(protocol) is SSLProtocol and tls_is_known(protocol) else None
 
 
@@ -34,12 +35,12 @@ cdef class Tls:
         self.transport.write = self.write
 
     cdef let_go(self):
-        """Break the circle that the transport and this are in; asyncio's own is broken when the connection is lost."""
+        """Break the reference cycle of the transport and this; asyncio breaks its own when the connection is lost."""
         if vars(self.transport).get("write") == self.write:
             del self.transport.write
 
     cdef bint receive(self, const char *data, Py_ssize_t size) except -1:
-        """As `get_buffer`, `buffer_updated` and `_do_read`; whether that is done, else call the first two."""
+        """Do the work of `get_buffer`, `buffer_updated` and `_do_read`; return False if the caller must call them."""
         protocol = self.protocol
         if protocol._state is not WRAPPED or protocol._app_reading_paused or protocol._app_protocol_is_buffer:
             return False
@@ -57,9 +58,9 @@ cdef class Tls:
         return True
 
     cdef decrypt(self):
-        """As `_do_read__copied`, which reads until an exception says that there is no more; that alone takes 1.5 µs.
+        """Do the work of `_do_read__copied`, which reads until an exception ends it; that alone takes 1.5 µs.
 
-        A read ends within a record only with an exception, so what is left is in the BIO or decrypted.
+        A read ends within a record only by an exception, so the rest is in the BIO or decrypted.
         """
         cdef list chunks = []
         protocol = self.protocol
@@ -79,7 +80,7 @@ cdef class Tls:
             protocol._start_shutdown()
 
     cdef send(self):
-        """As `_process_outgoing`, when there is no backlog."""
+        """Do the work of `_process_outgoing`, without a backlog."""
         protocol = self.protocol
         if not protocol._ssl_writing_paused:
             if self.outgoing.pending:

@@ -9,12 +9,12 @@ cdef extern from "unistd.h":
 
 
 cdef class Descriptor:
-    """A descriptor that is held open by whoever refers to it.
+    """A descriptor that its references hold open.
 
     Args:
         fd: the descriptor.
-        filename: named in the errors of its operations.
-        owned: close it when the last reference is gone, unless `Close` did.
+        filename: a name for the errors of its operations.
+        owned: close the descriptor with the last reference, unless `Close` did.
 
     Attributes:
         fd: -1 after it was closed.
@@ -29,7 +29,7 @@ cdef class Descriptor:
         self.owned = owned
 
     def close(self):
-        """Close it now, whoever still refers to it; only when nothing in flight uses it.
+        """Close the descriptor now, even with references; no operation in flight may use it.
 
         Raises:
             OSError: as from close(2).

@@ -1,15 +1,15 @@
 """The tick of a ring: staging, waiting, and handing each completion to its owner.
 
-No callback runs while CQEs are walked in C: they become events at the end of a queue, and `dispatch` takes one event at
-a time from its front.
+No callback runs while C walks CQEs.  Each CQE becomes an outcome at the end of a queue, and `dispatch` takes one
+outcome at a time from its front.
 
-A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the event in
-hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the events that
-the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other events stay in the
-queue, and the next tick dispatches them before anything else runs.
+A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the outcome
+in hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the outcomes
+that the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other outcomes stay in
+the queue, and the next tick dispatches them before all else.
 
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
-thread even that is put off for a moment.
+thread even that waits for a moment.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -45,9 +45,9 @@ cdef extern from *:
     PyTypeObject *tp_base(PyObject *object)
 
 cdef enum:
-    # Who waits longer for the GIL after a sleep has a busy thread beside it.
+    # A longer wait for the GIL after a sleep means a busy thread beside the loop.
     GIL_AWAITED_NS = 2_000_000
-    # Then this many sleeps are put off for a moment each, in case that what is waited for comes meanwhile.
+    # So many later sleeps then wait awake for a moment first, in case that a completion comes meanwhile.
     CONTENDED_SLEEPS = 16
     SPIN_NS = 200_000
 
@@ -81,12 +81,12 @@ cdef class Owner:
 
 
 cdef class Awaited:
-    """Base of the operations that compiled code awaits; see operations/base.py for what an operation is.
+    """Base of the operations that compiled code awaits; see operations/base.py for the life of an operation.
 
     Attributes:
         waiter: the future that gets the result, or an OSError as its result.
-        in_flight: the kernel may still touch its memory and descriptor.
-        abandoned: nobody waits for the result any more.
+        in_flight: whether the kernel may still touch its memory and descriptor.
+        abandoned: whether it has lost its waiter.
     """
 
     may_move = False
@@ -100,7 +100,7 @@ cdef class Awaited:
         self.arrive(res, flags)
 
     def abandon(self):
-        """Nobody waits any more: ask the kernel to cancel, once."""
+        """Ask the kernel once to cancel: the waiter is gone."""
         if not self.abandoned:
             self.abandoned = True
             if self.in_flight:
@@ -111,15 +111,14 @@ cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
     Args:
-        ring_address: of the core's `ul_ring`.
+        ring_address: the address of the core's `ul_ring`.
         capacity: the largest number of completions of one tick.
         report: called with (exception, operation) when an operation's `complete` raises.
 
     Attributes:
-        spin_ns: how long to wait awake at most where waits are short; 0 never.
-        early_count: how many staged SQEs `submit_early` submits before the tick ends; 0 for never.
-        first: called before the first sleep, or before anything is submitted, to stage what is wanted then; it sets
-            this to None.
+        spin_ns: the longest wait awake while waits are short; 0 never waits awake.
+        early_count: the number of staged SQEs that `submit_early` submits before the tick ends; 0 for never.
+        first: called before the first sleep or submission, to stage the first SQEs; it sets this to None.
     """
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
@@ -136,11 +135,11 @@ cdef class Dispatcher:
         free(self.events)
 
     def detach(self):
-        """Forget the ring, which is about to be closed: everything after this is refused."""
+        """Forget the ring, which is about to close; refuse all later calls."""
         cdef Owner owner
         self.ring = NULL
         self.count = self.cursor = 0
-        # Letting go of a protocol may run Python.
+        # Dropping a protocol may run Python.
         owners, self.owners = self.owners, set()
         for owner in owners:
             owner.forget_core()
@@ -151,7 +150,7 @@ cdef class Dispatcher:
         return 0
 
     cdef bint has_memory(self):
-        """Whether the queues and the receive buffers are there: the ring is open, and this is no forked child."""
+        """Return whether the queues and buffers exist: the ring is open, and this is no forked child."""
         return self.ring != NULL and not ul_ring_forgotten(self.ring)
 
     cdef int check_use(self) except -1:
@@ -159,7 +158,7 @@ cdef class Dispatcher:
         return self.check()
 
     cdef mark(self, uint64_t token, int sqe_flags):
-        """Note the flags of a staged SQE, if they change what completes."""
+        """Note the flags of a staged SQE, if they change its completions."""
 
     cdef io_uring_sqe *next_sqe(self, operation) except NULL:
         """Return an SQE that is zeroed but for its token; the caller fills it before any Python runs.
@@ -201,7 +200,7 @@ cdef class Dispatcher:
         return token
 
     cpdef submit_early(self):
-        """Submit what is staged, if it is much: a disk idles, or falls asleep, while a large batch is put together."""
+        """Submit the staged SQEs, if they are many: a disk idles, or sleeps, while a large batch is put together."""
         if self.early_count > 0 and self.ring != NULL and ul_staged(self.ring) >= self.early_count:
             self.enter(0)
 
@@ -213,8 +212,10 @@ cdef class Dispatcher:
             raise_errno(error)
 
     def retire(self, uint64_t token, int res=0):
-        """The operation of this token ended without a CQE: it was told to, and what was linked behind it completed, or
-        it was linked behind one like that, which failed.  Returns its result.
+        """End the operation of this token, which has no CQE, and return its result.
+
+        Either it skips success, and the SQE linked behind it has completed; or it is linked behind one that skips
+        success and has failed.
         """
         self.check()
         operation = self.operations.pop(token)
@@ -225,7 +226,7 @@ cdef class Dispatcher:
         return res
 
     def take_buffer(self, uint32_t flags, int size_bytes):
-        """The bytes that a receive with BUFFER_SELECT put into the buffer that its CQE's flags name; recycles it."""
+        """Return the bytes in the buffer that a CQE's flags name, and recycle the buffer."""
         return self.bytes_of_buffer(flags, size_bytes)
 
     cdef bytes_of_buffer(self, uint32_t flags, int size_bytes):
@@ -241,7 +242,7 @@ cdef class Dispatcher:
             ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id, <void *>self)
 
     def grow_buffers(self):
-        """Add to the buffer group, if it may grow: a receive found it empty.  Whether there is a group at all."""
+        """Let the buffer group grow, if it may: a receive found it empty.  Return whether there is a group."""
         return ul_buffers_found_empty(self.ring, UL_GROUP_STREAM) != -ENOBUFS
 
     def cancel(self, uint64_t token):
@@ -259,7 +260,7 @@ cdef class Dispatcher:
             raise_errno(error)
 
     def cancel_all(self):
-        """Ask the kernel to cancel everything in flight, and drop what is queued to be sent."""
+        """Ask the kernel to cancel all operations in flight, and drop the send queues."""
         cdef Owner owner
         for owner in self.owners:
             owner.abort_in_core()
@@ -269,7 +270,7 @@ cdef class Dispatcher:
             raise_errno(error)
 
     def has_work(self):
-        """Whether sleeping would be wrong: completions at hand or under way, SQEs staged, events not yet dispatched."""
+        """Return whether a sleep would be wrong: completions are at hand or near, SQEs staged, or outcomes waiting."""
         return self.has_memory() and (self.cursor < self.count or ul_has_work(self.ring) != 0)
 
     def callbacks(self):
@@ -282,7 +283,7 @@ cdef class Dispatcher:
         return self.cursor < self.count
 
     def submit(self):
-        """Hand what is staged to the kernel now; what completes is left for the next `wait`."""
+        """Hand the staged SQEs to the kernel now; their completions wait for the next `wait`."""
         self.check()
         self.enter(0)
         self.tick.events = 0
@@ -291,13 +292,13 @@ cdef class Dispatcher:
 
     @property
     def tick_address(self):
-        """Where the scheduler finds the `Tick`."""
+        """Return the address of the `Tick`, for the scheduler."""
         return <uintptr_t>&self.tick
 
     cdef bint sends_at_once(self) noexcept:
         """Return whether a small write goes to its socket now.
 
-        Where many callbacks of a tick write, one enter for all costs less.
+        If many callbacks of a tick write, one enter for all costs less.
         """
         self.writes += 1
         if has_few(&self.tick) or self.last_writes <= FEW_WRITES or self.late:
@@ -308,13 +309,13 @@ cdef class Dispatcher:
         return False
 
     cdef void hold(self) noexcept:
-        """What is written next waits for the end of the callback."""
+        """Let the next written bytes wait for the end of the callback."""
         if has_few(&self.tick):
             begin_waiting(&self.tick)
         self.tick.held = True
 
     cpdef void send_waiting(self) noexcept:
-        """Send what waits for the tick's end, or for the end of the callback."""
+        """Send the bytes that wait for the end of the tick or of the callback."""
         if self.ring == NULL:
             return
         self.tick.held = False
@@ -322,22 +323,25 @@ cdef class Dispatcher:
         self.tick.unsent = self.send_written != NULL and self.send_written(self.ring, self.late) and not self.late
 
     def send_if_late(self):
-        """The same between two callbacks, if it is time."""
+        """Do the same between two callbacks, if it is time."""
         if must_send(&self.tick):
             self.send_waiting()
 
     cdef submit_cancel(self):
-        """A receive is being cancelled, so that what arrives from now on stays with its socket or pipe.
+        """Submit the cancel of a receive, so that later bytes stay with their socket or pipe.
 
-        With DEFER_TASKRUN the next enter is soon enough: nothing is received but in an enter, after what it submits.
+        With DEFER_TASKRUN the next enter is soon enough: an enter receives only after it has submitted.
         """
         if not ul_ring_setup_flags(self.ring) & IORING_SETUP_DEFER_TASKRUN:
             self.enter(0)
 
     def finish_now(self, uint64_t token):
-        """Submit what is staged; if that completed the operation of this token, take its completion: (res, flags).
+        """Submit the staged SQEs, and take the completion of this token if it is there.
 
-        None if the completion comes by `dispatch`.  What else completed is left for the next dispatch.
+        Other completions wait for the next dispatch.
+
+        Returns:
+            (res, flags), or None if `dispatch` will bring the completion.
         """
         cdef int place, found
         cdef ul_outcome event
@@ -354,7 +358,7 @@ cdef class Dispatcher:
         return None
 
     cdef bint enter(self, int64_t timeout_ns) except -1:
-        """Submit, and wait for a completion; whether a signal came first."""
+        """Submit, and wait for a completion; return whether a signal came first."""
         cdef int result
         cdef int64_t awake_ns
         if self.first is not None and ul_staged(self.ring):
@@ -380,22 +384,22 @@ cdef class Dispatcher:
             self.last_writes, self.writes = self.writes, 0
 
     cdef bint finds_without_sleeping(self, int64_t timeout_ns):
-        """Whether a completion comes in a moment for which the GIL may be kept.
+        """Return whether a completion comes within a moment, during which this thread keeps the GIL.
 
-        Beside a thread that computes in Python, who lets go of the GIL is given it back after a switch interval, 5 ms
-        in which much more would have arrived.  The other thread is not starved: the callbacks' Python gives the GIL up
-        as soon as it has been asked for, for as long.
+        Beside a thread that computes in Python, a released GIL comes back after a switch interval of 5 ms, in which
+        much more would have arrived.  The other thread does not starve: the callbacks' Python releases the GIL for as
+        long, as soon as it is asked to.
         """
         return self.contended > 0 and ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns))
 
     def wait(self, int64_t timeout_ns):
-        """Submit, wait for a completion, and copy out what completed.
+        """Submit, wait for a completion, and copy the completions out.
 
         Args:
-            timeout_ns: at most this long; 0 does not wait, a negative number waits for ever.
+            timeout_ns: the longest wait; 0 does not wait, a negative number waits for ever.
 
         Returns:
-            The number of events to dispatch; 0 also after a signal or the timeout.
+            The number of outcomes to dispatch; 0 also after a signal or the timeout.
         """
         return self.wait_for(timeout_ns)
 
@@ -422,7 +426,7 @@ cdef class Dispatcher:
             self.tick.events = self.count - self.cursor
             if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count - self.cursor
-            # Sends that end well, and nothing else, are no reason to wake Python: sleep on, if anything may still come.
+            # Sends that end well are no reason to wake Python: sleep on, if an operation is still in flight.
             if ul_in_flight(self.ring) == 0:
                 return 0
             if timeout_ns > 0:
@@ -431,7 +435,7 @@ cdef class Dispatcher:
                     return 0
 
     def grow(self, int capacity):
-        """Room for as many completions as the ring's queue holds now."""
+        """Make room for as many completions as the ring's queue holds now."""
         if capacity <= self.capacity:
             return
         cdef void *events = realloc(self.events, capacity * sizeof(ul_outcome))
@@ -441,7 +445,7 @@ cdef class Dispatcher:
         self.capacity = capacity
 
     cdef inline int room(self) noexcept:
-        """Make room at the queue's end; returns the number of free places."""
+        """Make room at the queue's end; return the number of free places."""
         cdef int waiting = self.count - self.cursor
         if waiting == 0:
             self.cursor = self.count = 0
@@ -452,7 +456,7 @@ cdef class Dispatcher:
         return self.capacity - self.count
 
     cdef int reap_all(self) except -1:
-        """Queue an event for everything that has completed, as far as there is room; returns their number."""
+        """Queue an outcome for each completion, as far as there is room; return their number."""
         cdef int room = self.room()
         cdef int result = ul_reap(self.ring, self.events + self.count, room)
         if result < 0:
@@ -464,7 +468,7 @@ cdef class Dispatcher:
         return result
 
     cdef int reap_ready(self) noexcept:
-        """The same without a system call."""
+        """Do the same without a system call."""
         cdef int room = self.room()
         cdef int result = ul_reap_ready(self.ring, self.events + self.count, room)
         self.add(result)
@@ -479,12 +483,12 @@ cdef class Dispatcher:
         self.count += count
 
     def reap(self):
-        """Copy out what has completed, without a system call: all that another thread than the ring's may do."""
+        """Copy the completions out without a system call, which another thread than the ring's may do."""
         self.check()
         self.reap_ready()
 
     def move(self, uintptr_t ring_address):
-        """Go on with another ring.  No stream or datagram socket is open; operations are to be submitted again."""
+        """Take another ring.  No endpoint may be open; the caller submits the operations again."""
         assert not self.owners
         self.ring = <ul_ring *>ring_address
         self.operations.clear()
@@ -507,9 +511,9 @@ cdef class Dispatcher:
             pass
 
     cdef bint hand_over(self) except -1:
-        """Hand the first event of the queue to its owner; returns whether there may be another one."""
+        """Hand the first outcome of the queue to its owner; return whether there may be another one."""
         cdef ul_outcome event
-        # A signal handler that raises does so here, where it loses no event, and not on entering a callback.
+        # A signal handler that raises does so here, where it loses no outcome, and not on the way into a callback.
         PyErr_CheckSignals()
         if must_send(&self.tick):
             self.send_waiting()
@@ -564,7 +568,7 @@ cdef class EventCallback:
     `repr` of a handle shows it as a method of the transport or operation, called with the protocol.
 
     Attributes:
-        arguments: those to be shown; a call ignores them.
+        arguments: the arguments to show; a call ignores them.
     """
 
     def __cinit__(self, Dispatcher dispatcher):

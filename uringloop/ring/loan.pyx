@@ -1,7 +1,7 @@
-"""Buffers that the kernel fills in its own order, and that Python looks at without copying them.
+"""`Loan`: a buffer that the kernel filled, for Python to read without a copy.
 
-A lent buffer must not be seen any more once it is recycled: the kernel writes the next bytes there.  So a `Loan` counts
-the memoryviews of it, recycling it while there is one is refused, and after that no new one can be made.
+A recycled buffer must not be visible any more: the kernel writes the next bytes there.  So a `Loan` counts its
+memoryviews.  It refuses to recycle while there is one, and after that makes no new one.
 """
 
 cimport cython
@@ -17,10 +17,10 @@ cdef class Lender:
     """The ring of buffers that a group shares with the kernel.
 
     Args:
-        entries: writable, 16 bytes for each buffer: the ring.
-        memory: writable: the buffers.
-        size_bytes: of one buffer.
-        count: of buffers, a power of two.
+        entries: writable memory of the ring, 16 bytes for each buffer.
+        memory: writable memory of the buffers.
+        size_bytes: the size of a buffer.
+        count: the number of buffers, a power of two.
     """
 
     def __init__(self, entries, memory, uint32_t size_bytes, uint32_t count):
@@ -31,7 +31,7 @@ cdef class Lender:
         self.count = count
 
     def provide_all(self):
-        """Give all buffers to the kernel; once, after the group was registered."""
+        """Give all buffers to the kernel; call it once, after the group was registered."""
         cdef int buffer_id
         for buffer_id in range(self.count):
             self.provide(buffer_id)
@@ -46,11 +46,11 @@ cdef class Lender:
         self.tail += 1
 
     def lend(self, Completion completion):
-        """Lend the buffer that a completion names, once; returns the `Loan` of what was received.
+        """Lend the buffer that a completion names, once; return the `Loan` of the received bytes.
 
         Raises:
-            IndexError: there is no such buffer.
-            ValueError: the completion has no buffer, or it was lent before.
+            IndexError: the group has no such buffer.
+            ValueError: the completion has no buffer, or its buffer was lent before.
         """
         if not completion.flags & IORING_CQE_F_BUFFER:
             raise ValueError(f"{completion!r} has no buffer")
@@ -70,20 +70,20 @@ cdef class Lender:
         return loan
 
     def close(self):
-        """The kernel knows the group no more: what is recycled from here on goes nowhere."""
+        """Give no buffer to the kernel any more: the group is unregistered."""
         self.closed = True
 
 
-# Cleared by the garbage collector it could not find its lender any more.
+# A loan that the garbage collector has cleared could not find its lender.
 @cython.no_gc_clear
 cdef class Loan:
-    """A buffer of a group, with what was received, until it is recycled.  It has the buffer protocol.
+    """A buffer of a group with the received bytes, until it is recycled.  It has the buffer protocol.
 
-    As a context manager it gives a memoryview, and is recycled at the end.  A loan that is dropped is recycled as well.
+    As a context manager it gives a memoryview, and recycles the buffer at the end.  A dropped loan recycles it too.
 
     Attributes:
-        size_bytes: of what was received.
-        buffer_id: in its group.
+        size_bytes: the number of received bytes.
+        buffer_id: the buffer's id in its group.
     """
 
     def __getbuffer__(self, Py_buffer *view, int flags):
@@ -99,7 +99,7 @@ cdef class Loan:
         """Give the buffer back to the kernel.
 
         Raises:
-            BufferError: a memoryview of it, or something made from one, is still there; it stays lent.
+            BufferError: a memoryview of it, or an object made from one, still exists; the buffer stays lent.
         """
         if self.views:
             raise BufferError(f"the buffer is still looked at ({self.views} views), so it cannot be recycled")
@@ -122,7 +122,7 @@ cdef class Loan:
         if kind is None:
             self.recycle()
         elif self.views == 0:
-            # Otherwise the traceback looks at it, and it is recycled when that is gone.
+            # Otherwise the traceback refers to it, and the buffer is recycled with the traceback's end.
             self.give_back()
 
     def __len__(self):

@@ -1,11 +1,11 @@
-"""`Pin`: memory held still for the kernel."""
+"""`Pin`: a Python object's memory, held still for the kernel."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
 
 
 cdef class Pin:
-    """An object's buffer held still, so that the kernel may read or write it: neither resized nor freed until dropped.
+    """An object's buffer, held still for the kernel: it is neither resized nor freed before the pin is dropped.
 
     Args:
         buffer: bytes, bytearray, memoryview, or another object with a contiguous buffer.
@@ -13,7 +13,7 @@ cdef class Pin:
 
     Raises:
         TypeError: the object has no buffer.
-        BufferError: it is not contiguous, or read-only where writable is asked for.
+        BufferError: the buffer is not contiguous, or it is read-only and `writable` is true.
     """
 
     def __cinit__(self, buffer, *, bint writable=False):
@@ -31,7 +31,7 @@ cdef class Pin:
         return self.view.len
 
     def release(self):
-        """Let go of the buffer now, whoever still refers to this; only when nothing in flight uses it."""
+        """Release the buffer now, even with references to this pin; no operation in flight may use it."""
         PyBuffer_Release(&self.view)
         self.view.buf = NULL
         self.view.len = 0

@@ -1,4 +1,4 @@
-"""A ring that is used by hand: what runs once for each SQE and CQE of `Ring`.
+"""`Queues`: the compiled part of a ring by hand, which runs once for each SQE and CQE.
 
 `Queues` stages and reaps as the loop's dispatcher does.  The next completion goes to the caller that asks for it;
 nothing is dispatched.  Completions are copied out of the kernel's queue as soon as they are seen.  So there is nothing
@@ -21,31 +21,31 @@ cdef class Completion:
     """A CQE.
 
     Attributes:
-        operation: what completed: the operation or `Sqe`; None for a message or tag, see `number`.
-        user_data: the token that it was staged under; of a message from another ring as it was sent.
+        operation: the operation or `Sqe` that completed; None for a message or tag, see `number`.
+        user_data: the token of its SQE; for a message, the user_data that the other ring sent.
         res: the result, negative for an errno.
         flags: IORING_CQE_F_*, see `CqeFlag`.
     """
 
     @property
     def more(self):
-        """Whether the same operation will complete again: it is multishot, or its memory is still in use."""
+        """Return whether the same operation will complete again: it is multishot, or its memory is still in use."""
         return bool(self.flags & IORING_CQE_F_MORE)
 
     @property
     def number(self):
-        """Of a message that another ring sent, or of the tag of a registered buffer or file; None for an operation."""
+        """Return the number of a message of another ring, or of a tag; None for an operation."""
         if self.user_data & ((1 << UL_KIND_BITS) - 1) != UL_KIND_FOREIGN:
             return None
         return self.user_data >> UL_KIND_BITS
 
     @property
     def buffer_id(self):
-        """Of the buffer that the kernel picked out of a group; None if it took none."""
+        """Return the id of the buffer that the kernel picked out of a group, or None."""
         return self.flags >> IORING_CQE_BUFFER_SHIFT if self.flags & IORING_CQE_F_BUFFER else None
 
     def result(self):
-        """What the operation makes of the result.
+        """Return the result in the operation's form.
 
         Raises:
             OSError: the kernel's errno, with the filename if there is one.
@@ -63,7 +63,7 @@ cdef class Completion:
 
 
 cdef class StagedSqe:
-    """One SQE in the queue, until it is handed over; see `Sqe`."""
+    """One SQE in the queue, until it is submitted; see `Sqe`."""
 
     cdef io_uring_sqe *fields(self) except NULL:
         self.queues.check_use()
@@ -74,7 +74,7 @@ cdef class StagedSqe:
 
     def prep(self, int opcode, int fd, uint64_t addr=0, uint32_t length=0, uint64_t offset=0, uint32_t op_flags=0, *,
              int ioprio=0, int flags=0, int buf_index=0, int personality=0, int file_index=0, uint64_t addr3=0):
-        """Fill in the fields, as io_uring_prep_rw(3) does; returns the user_data."""
+        """Fill in the fields, as io_uring_prep_rw(3) does; return the user_data."""
         cdef io_uring_sqe *sqe = self.fields()
         sqe.opcode = self.opcode = opcode
         sqe.ioprio = ioprio
@@ -92,7 +92,7 @@ cdef class StagedSqe:
 
     @property
     def flags(self):
-        """IOSQE_* flags; they may be set until the SQE is submitted."""
+        """The IOSQE_* flags, which may be set until the SQE is submitted."""
         return self.fields().flags
 
     @flags.setter
@@ -121,12 +121,12 @@ cdef class Queues(Dispatcher):
             self.skipping.discard(token)
 
     def cancel(self, uint64_t token):
-        """As every dispatcher's, but only on the ring's thread."""
+        """Cancel as every dispatcher does, but only on the ring's thread."""
         self.check_use()
         Dispatcher.cancel(self, token)
 
     def stage_by_hand(self, kind):
-        """Stage an SQE that does nothing yet; `kind` is a class of `StagedSqe`, and called without arguments."""
+        """Stage an SQE that does nothing yet; `kind` is a subclass of `StagedSqe`, called without arguments."""
         cdef StagedSqe staged = kind()
         staged.queues = self
         staged.user_data = self.next_sqe(staged).user_data
@@ -134,16 +134,16 @@ cdef class Queues(Dispatcher):
         return staged
 
     def enter_for(self, uint32_t wait_for, int64_t timeout_ns, signal_mask, uint32_t enter_flags=0):
-        """Submit what is staged, wait, and copy out what completed.
+        """Submit the staged SQEs, wait, and copy the completions out.
 
         Args:
-            wait_for: until so many completions are at hand.
-            timeout_ns: at most this long; a negative number waits for ever.
-            signal_mask: which signals to block while waiting, as a bit mask; None leaves that as it is.
-            enter_flags: IORING_ENTER_*, beside those that are always needed.
+            wait_for: the number of completions to wait for.
+            timeout_ns: the longest wait; a negative number waits for ever.
+            signal_mask: the signals to block during the wait, as a bit mask; None leaves the mask unchanged.
+            enter_flags: IORING_ENTER_* beside those of every enter.
 
         Returns:
-            How many SQEs the kernel took.
+            The number of SQEs that the kernel took.
         """
         cdef uint64_t mask = 0 if signal_mask is None else signal_mask
         cdef uint64_t *blocked = NULL if signal_mask is None else &mask
@@ -176,7 +176,7 @@ cdef class Queues(Dispatcher):
                     return submitted
 
     def take(self):
-        """The next completion that there is without waiting, or None."""
+        """Return the next completion without a wait, or None."""
         cdef ul_outcome event
         cdef Completion completion
         self.check_use()
@@ -204,12 +204,12 @@ cdef class Queues(Dispatcher):
 
     @property
     def in_flight(self):
-        """How many operations will complete: without cancels, and what completes only if it fails."""
+        """Return the number of operations that will complete, without cancels and SQEs that skip success."""
         self.check()
         return len(self.operations) - len(self.skipping)
 
     def end_cancels(self):
-        """Wait for the cancels that are still in flight; nothing else is."""
+        """Wait for the cancels in flight; no operation may be in flight."""
         cdef int result
         while ul_cancels(self.ring) > 0:
             self.cursor = self.count = 0
@@ -221,12 +221,12 @@ cdef class Queues(Dispatcher):
             self.reap_all()
 
     def let_overflow(self):
-        """Have completions fill the kernel's queue: a multishot operation for which there is no room ends."""
+        """Let completions fill the kernel's queue: a multishot operation that finds no room ends."""
         self.check_use()
         ul_let_overflow(self.ring)
 
     def unstage(self):
-        """Take back what is staged and was not submitted; the operations that are not in flight any more."""
+        """Take the staged SQEs back; return their operations, which are no longer in flight."""
         cdef uint64_t token = 0
         cdef list taken = []
         self.check_use()
