@@ -188,11 +188,21 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._owner_thread = thread
         self._ring.limit_workers(_BOUNDED_WORKERS)
         if self._wakeup is None:
-            multishot = "multishot_poll" in self._ring.features.enabled
-            self._wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
-            moved.append(self._wakeup)
+            self._dispatcher.first = self._watch_self_pipe
         for operation in moved:
             operation.submit(self._dispatcher)
+
+    def _watch_self_pipe(self) -> None:
+        """Poll the self-pipe through the ring, from the first sleep on, or with the first operation, if that is earlier.
+
+        A loop that does neither needs no poll: it looks by itself for what threads give it.
+        """
+        if self._wakeup is None:
+            multishot = "multishot_poll" in self._ring.features.enabled
+            wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
+            wakeup.submit(self._dispatcher)
+            self._wakeup = wakeup
+        self._dispatcher.first = None
 
     def _leave_thread(self) -> list[Operation]:
         """Replace the ring by a new one for this thread; returns the operations to be staged again there.
@@ -258,10 +268,12 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         Returns:
             Whether this is the main thread, which has to call `_give_signals_back`.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return False
-        self._signals.take()
-        return True
+        takes = threading.current_thread() is threading.main_thread()
+        if takes:
+            self._signals.take()
+        if self._signals.passes_on or self._signal_handlers:
+            self._watch_self_pipe()  # a loop that never sleeps reads them there too
+        return takes
 
     def _give_signals_back(self) -> None:
         if self._signals.passes_on:
@@ -281,6 +293,10 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             if takes:
                 self._settle_signals()
             raise
+        if self._owner_thread == threading.get_native_id():
+            self._watch_self_pipe()
+        elif self.is_running():
+            self.call_soon_threadsafe(self._watch_self_pipe)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
@@ -563,6 +579,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        self._dispatcher.first = None
         try:
             close_ring(self._ring, self._dispatcher, self._owner_thread)
         finally:

@@ -113,6 +113,8 @@ cdef class Dispatcher:
     Attributes:
         spin_ns: how long to wait awake at most where waits are short; 0 never.
         feed_from: how many staged SQEs `feed` hands over before the tick ends; 0 none.
+        first: called before the first sleep, or before anything is submitted, to stage what is wanted then; it sets this
+            to None.
     """
 
     cdef ul_ring *ring
@@ -127,6 +129,7 @@ cdef class Dispatcher:
     cdef int writes, last_writes  # small ones since the last enter, and before it
     cdef bint late  # the tick has gone on for long: what is written goes out at once
     cdef object report
+    cdef public object first
     cdef readonly set endpoints
     cdef readonly dict operations
     cdef AddressCache addresses  # made with the first datagram socket: it is large
@@ -371,6 +374,8 @@ cdef class Dispatcher:
         """Submit, and wait for a completion; whether a signal came first."""
         cdef int result
         cdef int64_t awake_ns
+        if self.first is not None and ul_staged(self.ring):
+            self.first()
         self.begin_batch()
         result = ul_prepare(self.ring, &timeout_ns)
         if result > 0 and timeout_ns == 0:
