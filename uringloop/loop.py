@@ -25,10 +25,11 @@ import ssl
 import sys
 import threading
 import time
+import weakref
 from asyncio import Handle
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVarTuple
+from typing import Any
 
 from . import hooks
 from .names import NameResolution
@@ -38,17 +39,14 @@ from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import Datagram, Ring, Sockets, Stream, WatchSelector, unavailable_if_refused
 from .ring.ring import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .scheduler import Scheduler
-from .sendfile import FileSending, PipePool
-from .signals import SignalWakeup
+from .sendfile import FileSending
+from .signals import SignalHandling, SignalWakeup
 from .sockets import SocketOperations, Unread
 from .transports.datagram import DatagramTransport
 from .transports.pipe import ReadPipeTransport, WritePipeTransport
 from .transports.process import ProcessTransport, start_process
-from .transports.server import ListenerSet
 from .transports.serving import Serving
 from .transports.stream import StreamTransport
-
-_Ts = TypeVarTuple("_Ts")
 
 _log = logging.getLogger("asyncio")
 
@@ -58,7 +56,7 @@ _RING_CLOSE_TIMEOUT_S = 10
 _FEED_FROM = 8
 
 
-class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Serving):
+class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Serving, SignalHandling):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -122,31 +120,20 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     def _make(self, sleep: Sleep, spin_ns: int) -> None:
         """Make the rest, which needs no more of the kernel than asyncio's loop does."""
-        self._dispatcher = self._ring.dispatcher(self._report)
+        self._dispatcher = self._ring.dispatcher(partial(_report, weakref.ref(self)))
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.feed_from = _FEED_FROM
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
-        self._listeners = ListenerSet(self)
         self._unread = Unread()
-        self._pipes = PipePool()
         self._watch.serve = self._serve_by_hand
         super().__init__(self._watch)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
-        self._hot_sockets = Sockets(
-            self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
-        )
-        wait, in_selector = self._hot_sockets.wait, self._sleep_in_selector
-        self._sleep_by(
-            in_selector if sleep == "selector" else wait,
-            self._sleep_in_ring if sleep == "ring" else in_selector,
-            self._watch.watched,
-            self._dispatcher.dispatch,
-        )
+        self._sleep_with(self._dispatcher.wait)
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
         # What each stream is given.
-        self._soon = self.call_soon
+        self._soon: Any = self.call_soon
         self._receives_many = "multishot_receive" in self._ring.features.enabled
 
     # Running
@@ -193,7 +180,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             operation.submit(self._dispatcher)
 
     def _watch_self_pipe(self) -> None:
-        """Poll the self-pipe through the ring, from the first sleep on, or with the first operation, if that is earlier.
+        """Poll the self-pipe through the ring; called before the first sleep, and before the first submission.
 
         A loop that does neither needs no poll: it looks by itself for what threads give it.
         """
@@ -262,66 +249,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             while witness.recv(4096):
                 pass
 
-    def _take_signals(self) -> bool:
-        """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too.
-
-        Returns:
-            Whether this is the main thread, which has to call `_give_signals_back`.
-        """
-        takes = threading.current_thread() is threading.main_thread()
-        if takes:
-            self._signals.take()
-        if self._signals.passes_on or self._signal_handlers:
-            self._watch_self_pipe()  # a loop that never sleeps reads them there too
-        return takes
-
-    def _give_signals_back(self) -> None:
-        if self._signals.passes_on:
-            self._read_from_self()
-        # For signal handlers it stays, as asyncio's does.
-        if not self._signal_handlers:
-            self._signals.give_back()
-
-    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
-        """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
-        takes = not self.is_closed() and threading.current_thread() is threading.main_thread()
-        if takes:
-            self._signals.take()
-        try:
-            super().add_signal_handler(sig, callback, *args)
-        except BaseException:
-            if takes:
-                self._settle_signals()
-            raise
-        if self._owner_thread == threading.get_native_id():
-            self._watch_self_pipe()
-        elif self.is_running():
-            self.call_soon_threadsafe(self._watch_self_pipe)
-
-    def remove_signal_handler(self, sig: int) -> bool:
-        """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
-        removed = super().remove_signal_handler(sig)
-        if removed:
-            self._settle_signals()
-        return removed
-
-    def _settle_signals(self) -> None:
-        """Put the wakeup descriptor right: with the last handler asyncio has taken it away."""
-        if self._signal_handlers or threading.current_thread() is not threading.main_thread():
-            return
-        if self.is_running() and self._owner_thread == threading.get_native_id():
-            self._signals.take_again()
-        else:
-            self._signals.restore()
-
-    def _process_self_data(self, data: bytes) -> None:
-        """Handle the signals that the self-pipe tells of."""
-        try:
-            self._signals.pass_on(data)
-        except OSError as error:
-            self.call_exception_handler({"message": "Exception in the signal wakeup descriptor", "exception": error})
-        super()._process_self_data(data)
-
     def _run_slowly(self, count: int) -> None:
         """Run ready handles in debug mode, and say which of them took long."""
         for _ in range(count):
@@ -368,19 +295,44 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
 
     # Sleeping
 
+    def _sleep_with(self, wait: Callable[[int], object]) -> None:
+        """Settle how the loop sleeps; wait is how it does so in the ring."""
+        sleep, in_selector = self._options.sleep, self._sleep_in_selector
+        self._sleep_by(
+            in_selector if sleep == "selector" else wait,
+            self._sleep_in_ring if sleep == "ring" else in_selector,
+            self._watch.watched,
+            self._dispatcher.dispatch,
+        )
+
+    def _open_sockets(self) -> Sockets:
+        """Return the hot half of the socket methods, which is made when it is needed; then each sleep asks it too."""
+        if self._hot_sockets is None:
+            self._hot_sockets = Sockets(
+                self._dispatcher, self, self._transports_by_fd, self._unread, self._ring.has_buffers
+            )
+            self._sleep_with(self._hot_sockets.wait)
+        return self._hot_sockets
+
     def _sleep_in_ring(self, timeout_ns: int) -> None:
         if self._selector_poll is None:
             # An epoll set does not signal a multishot poll again for data that stays unread.
             self._selector_poll = Poll(self._watch.fileno(), select.POLLIN, False, self._selector_became_ready)
             self._selector_poll.submit(self._dispatcher)
-        self._hot_sockets.wait(timeout_ns)
+        self._dispatcher.wait(self._look(timeout_ns))
 
     def _selector_became_ready(self) -> None:
         self._process_events(self._watch.sleep(0))
 
+    def _look(self, timeout_ns: int) -> int:
+        """Let go of sockets that were closed; return how long to sleep, see `Sockets.look`."""
+        return timeout_ns if self._hot_sockets is None else self._hot_sockets.look(timeout_ns)
+
     def _sleep_in_selector(self, timeout_ns: int) -> None:
         dispatcher = self._dispatcher
-        timeout_ns = self._hot_sockets.look(timeout_ns)
+        timeout_ns = self._look(timeout_ns)
+        if timeout_ns != 0 and dispatcher.first is not None:
+            dispatcher.first()
         if dispatcher.wait(0):
             timeout_ns = 0
         dispatcher.arm_eventfd()
@@ -416,7 +368,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 ended_by = error.__context__
                 # A run that this refusal has ended says so itself.
                 if not (isinstance(ended_by, OSError) and ended_by.errno == error.errno):
-                    self._report(error, self)
+                    _report(weakref.ref(self), error, self)
 
     def _make_self_pipe(self) -> None:
         """asyncio's self-pipe, but polled through the ring, from the first run on."""
@@ -560,10 +512,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
         return counters
 
-    def _report(self, error: BaseException, source: Any) -> None:
-        """What nobody else hears goes to the exception handler."""
-        self.call_exception_handler({"message": f"Exception in callback of {source!r}", "exception": error})
-
     # Closing
 
     def close(self) -> None:
@@ -584,5 +532,24 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             close_ring(self._ring, self._dispatcher, self._owner_thread)
         finally:
             super().close()
-            self._pipes.close()
+            if self._pipes is not None:
+                self._pipes.close()
             os.close(self._eventfd)
+            self._break_cycles()
+
+    def _break_cycles(self) -> None:
+        """Drop what refers to the loop, so that a closed one is freed at once, without the garbage collector."""
+        self._wakeup = self._selector_poll = self._soon = None
+        self._watch.serve = None
+        self._sleep_by(self._dispatcher.wait, self._dispatcher.wait, self._watch.watched, self._dispatcher.dispatch)
+        self._let_go()
+
+
+def _report(loop: "weakref.ref[EventLoop]", error: BaseException, source: Any) -> None:
+    """Give an exception that nobody else hears of to the loop's exception handler."""
+    message = f"Exception in callback of {source!r}"
+    alive = loop()
+    if alive is not None:
+        alive.call_exception_handler({"message": message, "exception": error})
+    else:
+        _log.error(message, exc_info=error)

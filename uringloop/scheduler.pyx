@@ -76,7 +76,7 @@ cdef class Scheduler:
     cdef bint in_tick  # also after one that an exception has ended
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
-    cdef dict keywords  # what a future is made with, and a task
+    cdef dict keywords  # what a future is made with, and a task; None before the first
     cdef Spares spares, spare_timers
     cdef TimerHeap timers
     cdef uint64_t runs  # handles run so far
@@ -85,7 +85,6 @@ cdef class Scheduler:
 
     def __cinit__(self):
         self.now = &self.own_tick
-        self.keywords = {"loop": self}
         self.timers = TimerHeap()
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
@@ -144,7 +143,15 @@ cdef class Scheduler:
 
     def create_future(self):
         """See `asyncio.loop.create_future`."""
-        return PyObject_Call(look_up(&FUTURE), (), self.keywords)
+        return PyObject_Call(look_up(&FUTURE), (), self.keywords or self.make_keywords())
+
+    cdef dict make_keywords(self):
+        self.keywords = {"loop": self}
+        return self.keywords
+
+    def _let_go(self):
+        """Refer to this loop no more; a closed one still makes futures."""
+        self.keywords = None
 
     def create_task(self, coro, **keywords):
         """See `asyncio.loop.create_task`."""
@@ -152,7 +159,9 @@ cdef class Scheduler:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
         task = look_up(&TASK)
-        return task(coro, loop=self, **keywords) if keywords else PyObject_Call(task, (coro,), self.keywords)
+        if keywords:
+            return task(coro, loop=self, **keywords)
+        return PyObject_Call(task, (coro,), self.keywords or self.make_keywords())
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""

@@ -239,7 +239,7 @@ class FileSending(PrivateLoop):
     """The native halves of the loop's sendfile and sock_sendfile; the checks and the fallbacks are asyncio's."""
 
     _dispatcher: Dispatcher
-    _pipes: PipePool
+    _pipes: PipePool | None = None
 
     async def _sock_sendfile_native(self, sock: socket.socket, file: Any, offset: int, count: int | None) -> int:
         self._ensure_fd_no_transport(sock)
@@ -282,6 +282,8 @@ class FileSending(PrivateLoop):
             raise asyncio.SendfileNotAvailableError("not a regular file") from None
         if not (count or size_bytes):
             return None
+        if self._pipes is None:
+            self._pipes = PipePool()
         try:
             return FileTransfer(self, self._dispatcher, self._pipes, sock, fd, offset, count)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`SignalWakeup`: signals write to the loop's self-pipe, and the descriptor that was set before gets the bytes too.
+"""Signals write to the loop's self-pipe, and the descriptor that was set before gets the bytes too.
 
 Python writes the number of each signal to one descriptor of the process, `signal.set_wakeup_fd`.  The loop needs it
 while it runs, so that a signal that comes just before a sleep ends that sleep.  Another library may have set its own
@@ -9,7 +9,12 @@ import contextlib
 import os
 import signal
 import threading
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVarTuple
+
+from .hooks import PrivateLoop
+
+_Ts = TypeVarTuple("_Ts")
 
 
 class _Displaced(NamedTuple):
@@ -102,3 +107,74 @@ class SignalWakeup:
                 os.write(self._displaced.fd, numbers)
         else:
             self._displaced = None
+
+
+class SignalHandling(PrivateLoop):
+    """The loop's part in signals: it takes the wakeup descriptor, shares it, and reads what comes."""
+
+    _owner_thread: int | None
+    _signals: SignalWakeup
+
+    def _watch_self_pipe(self) -> None:
+        """Poll the self-pipe from now on."""
+        raise NotImplementedError
+
+    def _take_signals(self) -> bool:
+        """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too.
+
+        Returns:
+            Whether this is the main thread, which has to call `_give_signals_back`.
+        """
+        takes = threading.current_thread() is threading.main_thread()
+        if takes:
+            self._signals.take()
+        if self._signals.passes_on or self._signal_handlers:
+            self._watch_self_pipe()  # a loop that never sleeps reads them there too
+        return takes
+
+    def _give_signals_back(self) -> None:
+        if self._signals.passes_on:
+            self._read_from_self()
+        # For signal handlers it stays, as asyncio's does.
+        if not self._signal_handlers:
+            self._signals.give_back()
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
+        takes = not self.is_closed() and threading.current_thread() is threading.main_thread()
+        if takes:
+            self._signals.take()
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        except BaseException:
+            if takes:
+                self._settle_signals()
+            raise
+        if self._owner_thread == threading.get_native_id():
+            self._watch_self_pipe()
+        elif self.is_running():
+            self.call_soon_threadsafe(self._watch_self_pipe)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """See `asyncio.loop.remove_signal_handler`; every other signal goes on waking this loop."""
+        removed = super().remove_signal_handler(sig)
+        if removed:
+            self._settle_signals()
+        return removed
+
+    def _settle_signals(self) -> None:
+        """Put the wakeup descriptor right: with the last handler asyncio has taken it away."""
+        if self._signal_handlers or threading.current_thread() is not threading.main_thread():
+            return
+        if self.is_running() and self._owner_thread == threading.get_native_id():
+            self._signals.take_again()
+        else:
+            self._signals.restore()
+
+    def _process_self_data(self, data: bytes) -> None:
+        """Handle the signals that the self-pipe tells of."""
+        try:
+            self._signals.pass_on(data)
+        except OSError as error:
+            self.call_exception_handler({"message": "Exception in the signal wakeup descriptor", "exception": error})
+        super()._process_self_data(data)

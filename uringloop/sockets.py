@@ -42,13 +42,15 @@ class Unread:
     """What cancelled receives had taken from their sockets: pieces of a stream, or datagrams with their senders."""
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] = weakref.WeakKeyDictionary()
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] | None = None
         #: Nothing is kept of any socket.
         self.empty = True
 
     def keep(self, sock: socket.socket, data: bytes, sender: Any = None) -> None:
         """For the next receive."""
         self.empty = False
+        if self._kept is None:
+            self._kept = weakref.WeakKeyDictionary()
         self._kept.setdefault(sock, deque()).append((data, sender))
 
     def take(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any] | None:
@@ -56,7 +58,7 @@ class Unread:
 
         Of a datagram the rest is lost, of a stream it is not.
         """
-        if self.empty:
+        if self.empty or self._kept is None:
             return None
         kept = self._kept.get(sock)
         if kept is None:
@@ -71,14 +73,18 @@ class Unread:
 
     def take_all(self, sock: socket.socket) -> bytes:
         """All that was kept of a stream."""
-        return b"".join(data for data, _ in self._kept.pop(sock, ()))
+        return b"" if self._kept is None else b"".join(data for data, _ in self._kept.pop(sock, ()))
 
 
 class SocketOperations(Submitting):
     """The socket methods of the loop."""
 
-    _hot_sockets: Sockets
+    _hot_sockets: Sockets | None = None
     _unread: Unread
+
+    def _open_sockets(self) -> Sockets:
+        """Return the hot half, which the loop makes when it first needs it."""
+        raise NotImplementedError
 
     def _check_socket(self, sock: socket.socket) -> int:
         """Returns its descriptor."""
@@ -93,7 +99,7 @@ class SocketOperations(Submitting):
 
     async def _submit_for(self, sock: socket.socket, operation: Operation) -> Any:
         """Submit an operation that lets go of the socket when that is closed."""
-        held = self._hot_sockets.held
+        held = (self._hot_sockets or self._open_sockets()).held
         held[operation] = sock
         try:
             return await self.submit(operation)
@@ -104,7 +110,7 @@ class SocketOperations(Submitting):
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see `asyncio.loop.sock_recv`."""
-        received: Any = self._hot_sockets.receive(sock, n)
+        received: Any = (self._hot_sockets or self._open_sockets()).receive(sock, n)
         if type(received) is bytes:
             return received
         if received is not None:
@@ -159,7 +165,7 @@ class SocketOperations(Submitting):
         unread = self._unread.take(sock, size_bytes)
         if unread is not None:
             return _fill(buf, unread[0])
-        count_now = self._hot_sockets.receive_into(fd, buf)
+        count_now = (self._hot_sockets or self._open_sockets()).receive_into(fd, buf)
         if count_now is not None:
             return count_now
         received_bytes: int = await self._submit_for(sock, ReceiveInto(fd, buf, partial(self._unread.keep, sock)))
@@ -210,7 +216,7 @@ class SocketOperations(Submitting):
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
-        sent_bytes = self._hot_sockets.send(sock, data)
+        sent_bytes = (self._hot_sockets or self._open_sockets()).send(sock, data)
         while sent_bytes is not None:
             sending = SendAll(sock.fileno(), data, sent_bytes)
             sent_bytes += await self._submit_for(sock, sending)
@@ -285,7 +291,7 @@ class SocketOperations(Submitting):
         if sock.family not in address.FAMILIES:
             return await super().sock_accept(sock)
         while True:
-            accepted = self._hot_sockets.accept(sock)
+            accepted = (self._hot_sockets or self._open_sockets()).accept(sock)
             if accepted is not None:
                 break
             # Not an accept: one that waits in the ring takes connections from those who share the socket.

@@ -50,6 +50,22 @@ def foreign() -> Iterator[Foreign]:
 
 
 @every_loop
+def test_it_hears_of_a_signal_while_the_loop_never_sleeps(factory: LoopFactory, foreign: Foreign) -> None:
+    async def spin() -> bytes:
+        signal.raise_signal(SIGNAL)
+        for _ in range(100):
+            heard = foreign.read()
+            if heard:
+                return heard
+            await asyncio.sleep(0)
+        return b""
+
+    loop = factory()
+    assert loop.run_until_complete(spin()) == bytes([SIGNAL])
+    loop.close()
+
+
+@every_loop
 def test_it_hears_of_a_signal_while_the_loop_sleeps(factory: LoopFactory, foreign: Foreign) -> None:
     loop = factory()
     loop.add_reader(foreign.reading, loop.stop)

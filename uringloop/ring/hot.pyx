@@ -422,6 +422,8 @@ cdef class Dispatcher:
         cdef int64_t deadline_ns = 0
         if self.cursor < self.count:
             timeout_ns = 0
+        if timeout_ns != 0 and self.first is not None:
+            self.first()
         if timeout_ns > 0:
             deadline_ns = ul_now_ns() + timeout_ns
         while True:

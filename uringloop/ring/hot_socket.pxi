@@ -140,7 +140,8 @@ cdef class Sockets:
         self.transports = transports
         self.unread = unread
         self.has_buffers = has_buffers
-        check_descriptor_offset(loop._ssock)
+        if loop._ssock is not None:  # it is closed with the loop
+            check_descriptor_offset(loop._ssock)
         self.held = {}
         self.left = {}
         self.scratch = <char *>malloc(SCRATCH_BYTES)
@@ -161,8 +162,6 @@ cdef class Sockets:
         """Cancel what waits on sockets that were closed; return how long to sleep, less if that is yet to come."""
         cdef Py_ssize_t count = self.receiving_count + size_of_dict(self.held)
         cdef int64_t now_ns
-        if timeout_ns != 0 and self.dispatcher.first is not None:
-            self.dispatcher.first()
         if count == 0:
             return timeout_ns
         if count > FEW_WAITS:

@@ -18,13 +18,14 @@ class WatchSelector(selectors.EpollSelector):
 
     Attributes:
         watched: the selector's keys; empty while it watches nothing but the eventfd.
-        serve: what `select` calls with a timeout in nanoseconds, -1 for ever; the loop serves its ring there too.
+        serve: what `select` calls with a timeout in nanoseconds, -1 for ever, instead of `sleep`; the loop serves its
+            ring there too.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
-        self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] = self.sleep
+        self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] | None = None
         self._events = ffi.new("ul_watch_event[]", lib.UL_WATCH_MAX)
 
     def watch_edge(self, fd: int) -> None:
@@ -42,7 +43,8 @@ class WatchSelector(selectors.EpollSelector):
         Returns:
             What is left to be processed: nothing with a loop, which makes everything ready by itself.
         """
-        return self.serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
+        serve = self.serve or self.sleep
+        return serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
 
     def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
         """As `select`, for at most timeout_ns; a negative number sleeps for ever."""

@@ -150,7 +150,7 @@ class Listener:
             self._accept.submit(self._loop._dispatcher)
 
     def _begin_polling(self) -> None:
-        self._loop._hot_sockets.held[self._poll] = self._sock
+        self._loop._open_sockets().held[self._poll] = self._sock
         self._poll.submit(self._loop._dispatcher)
 
     def share(self) -> bool:
@@ -171,7 +171,8 @@ class Listener:
         if self._accept is not None:
             self._accept.abandon()
         self._poll.abandon()
-        self._loop._hot_sockets.held.pop(self._poll, None)
+        if self._loop._hot_sockets is not None:
+            self._loop._hot_sockets.held.pop(self._poll, None)
 
     def _became_ready(self) -> None:
         """Accept the connections that wait; come back to what is left, since the poll tells of arrivals only."""

@@ -6,19 +6,27 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import hooks
 from ..ring import Dispatcher
 from .server import ListenerSet, mark_unshared
+
+if TYPE_CHECKING:
+    from ..loop import EventLoop
 
 
 class Serving(hooks.PrivateLoop):
     """The loop's methods for servers.  Their parameters are asyncio's, whatever the Python."""
 
     _dispatcher: Dispatcher
-    _listeners: ListenerSet
+    _listeners: ListenerSet | None = None
     _owner_thread: int | None
+
+    def _open_listeners(self) -> ListenerSet:
+        if self._listeners is None:
+            self._listeners = ListenerSet(cast("EventLoop", self))
+        return self._listeners
 
     async def create_server(self, *args: Any, start_serving: bool = True, **options: Any) -> asyncio.Server:
         """Make a server; see `asyncio.loop.create_server`."""
@@ -53,10 +61,11 @@ class Serving(hooks.PrivateLoop):
                 "ssl_handshake_timeout": ssl_handshake_timeout,
                 "ssl_shutdown_timeout": ssl_shutdown_timeout,
             }
-        self._listeners.start(sock, protocol_factory, server, tls, context, backlog)
+        self._open_listeners().start(sock, protocol_factory, server, tls, context, backlog)
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        self._listeners.stop(sock)
+        if self._listeners is not None:
+            self._listeners.stop(sock)
         if self._owner_thread == threading.get_native_id() and not self.is_closed():
             # The poll holds the address until it is cancelled; the kernel does that in the submit.
             self._dispatcher.submit()
