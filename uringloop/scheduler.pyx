@@ -281,8 +281,8 @@ cdef class Scheduler:
 
     def _run_once(self):
         """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready."""
-        cdef int i
-        for i in range(TICKS_IN_A_ROW):
+        cdef int _i
+        for _i in range(TICKS_IN_A_ROW):
             self.tick()
             if self._stopping or self.thread_id is None or not self.ready:
                 return
@@ -378,14 +378,14 @@ cdef class Scheduler:
 
     cdef run(self, Py_ssize_t count, bint by_handles):
         """Run so many ready handles, each in its context, or by its `_run` if a tool has replaced that."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t _i
         cdef PyObject *raw
         if self._debug:
             # Not counted one by one: in debug mode all handles of a tick share a slice.
             self.runs += 1
             self._run_slowly(count)
             return
-        for i in range(count):
+        for _i in range(count):
             if must_send(self.now):
                 PyObject_CallNoArgs(self.send)
             raw = take_handle(self.popleft)

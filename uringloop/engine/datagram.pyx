@@ -130,12 +130,12 @@ cdef class Datagram(Endpoint):
     cdef receive_ready(self):
         """Receive by readiness, at most as many datagrams as a multishot receive takes at once."""
         cdef EngineBase engine = self.engine
-        cdef int taken, result
+        cdef int _taken, result
         cdef list items = []
         cdef char *memory = engine.take_received()
         try:
             # All before the first callback, which may arm a receive that takes the later ones.
-            for taken in range(READY_DATAGRAMS):
+            for _taken in range(READY_DATAGRAMS):
                 if self.handle == NULL or not delivers(self) or self.paused or self.held:
                     break
                 result = ul_datagram_take(self.handle, memory)
@@ -208,8 +208,6 @@ cdef class Datagram(Endpoint):
             TypeError: data is not bytes, bytearray or memoryview.
             ValueError: the address is not the one that the endpoint was made for.
         """
-        cdef const char *name
-        cdef uint32_t name_size
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if not self.sends_empty and not data:

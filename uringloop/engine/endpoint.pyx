@@ -138,7 +138,7 @@ cdef class Endpoint(Owner):
         if self.state != CLOSED:
             self.advance(CLOSED)
         self.left()
-        self.free()
+        self.free_half()
         return file
 
     cdef soon(self, callback, argument=None):
@@ -283,14 +283,14 @@ cdef class Endpoint(Owner):
                 self.close_file()
             self.left()
             if self.released:
-                self.free()
+                self.free_half()
 
     def file_released(self):
         """Hear that nothing of the file is queued or in flight any more."""
         self.released = True
         if self.state == CLOSED:
             self.close_file()
-            self.free()
+            self.free_half()
         elif self.state != ENDING:
             self.advance(ENDING)
             self._lose_connection()
@@ -319,7 +319,7 @@ cdef class Endpoint(Owner):
         self.orphaned = True
         self.close_in_core(True)
 
-    cdef free(self):
+    cdef free_half(self):
         self.freeing = True
         if self.untold > 0:
             return

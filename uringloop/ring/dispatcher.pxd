@@ -14,7 +14,7 @@ cdef class Owner:
     cdef receive_event(self, ul_outcome *event)
     cdef abort_in_core(self)
     cdef forget_core(self)
-    cdef free(self)
+    cdef free_half(self)
     cdef tuple shown(self)
 
 

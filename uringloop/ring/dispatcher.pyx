@@ -71,7 +71,7 @@ cdef class Owner:
         """The core's half is about to be freed with the ring."""
         raise NotImplementedError
 
-    cdef free(self):
+    cdef free_half(self):
         """Let go of the core's half, now or when the last of its events was dispatched."""
         raise NotImplementedError
 
@@ -540,7 +540,7 @@ cdef class Dispatcher:
         finally:
             owner.untold -= 1
             if owner.freeing:
-                owner.free()
+                owner.free_half()
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:

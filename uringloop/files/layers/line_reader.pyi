@@ -1,5 +1,6 @@
-from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
+
+from typing_extensions import disjoint_base
 
 from .file_base import FileBase
 
@@ -7,9 +8,10 @@ _C = TypeVar("_C", bound=type)
 
 class LineReader(FileBase):
     def __aiter__(self) -> Self: ...
-    def __anext__(self) -> Coroutine[Any, Any, Any]: ...
-    def next_call(self) -> Coroutine[Any, Any, Any]: ...
+    async def __anext__(self) -> Any: ...
+    async def next_call(self) -> Any: ...
 
+@disjoint_base
 class DecodedLines(LineReader):
     chars: str
     used: int

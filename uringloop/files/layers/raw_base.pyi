@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import Callable
 
+from typing_extensions import disjoint_base
+
 from ...companion import Submitter
 from ...ring import Descriptor
 from .file_base import FileBase
@@ -8,6 +10,7 @@ from .raw import FilePath, Mode
 
 PIECE_BYTES: int
 
+@disjoint_base
 class RawBase(FileBase):
     _submitter: Submitter
     _name: FilePath

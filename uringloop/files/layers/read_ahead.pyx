@@ -47,8 +47,8 @@ cdef class ReadAhead(LineReader):
         _read_limit: reads that end up to this place of the buffer are answered here; -1 for none.
         _write_limit: the same for writes, into a buffer that is a bytearray.
         _budget_calls: the number of such calls before the file asks whether other callbacks are to run.
-        _bypass_from_bytes: reads of at least so many bytes go to the raw file at once, because the buffer is empty; NEVER
-            if it is not.
+        _bypass_from_bytes: reads of at least so many bytes go straight to the raw file, because the buffer is empty.
+            NEVER if it is not.
         _read_ahead_bytes: the size of the next read ahead.
         _adapts: whether that size changes with how the file is read.
         _buffer_size_bytes: the size of the buffer.
