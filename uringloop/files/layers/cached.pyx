@@ -1,4 +1,4 @@
-"""Reads, opens and stats that the page cache or the inode answers, without a wait and without the ring; see cached.c."""
+"""Reads, opens and stats that the page cache or the inode answers, without a wait or the ring; see cached.c."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING

@@ -220,7 +220,7 @@ cdef class FileCall:
 
 @cython.final
 cdef class OwedCall(FileCall):
-    """A call that warns if it is never awaited, as any coroutine does.  `async for` always awaits, and saves the cost."""
+    """A call that warns if it is never awaited, as any coroutine.  `async for` always awaits, and saves the cost."""
 
     def __dealloc__(self):
         # The owner is still there, because FileCall's own deallocation comes later.
