@@ -34,8 +34,8 @@ _log = logging.getLogger("asyncio")
 _UNKNOWN_RETURNCODE = 255
 #: A debugger is told of the end before the parent is.
 _TRACED_RETRY_S = 0.01
-#: A debugger, for example, may stop a child before it leaves this process's table of descriptors.
-_SETTLING_MAX_MS = 100
+#: A debugger may stop a child before it leaves this process's table of descriptors; a busy machine only delays it.
+_SETTLING_MAX_MS = 1000
 
 
 class Child:
