@@ -1,4 +1,4 @@
-"""os.fork() with a live loop: the child is told, the parent goes on.  DESIGN §5."""
+"""os.fork() with a live loop: the child is told, the parent goes on."""
 
 import pytest
 

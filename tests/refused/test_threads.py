@@ -1,4 +1,4 @@
-"""The loop made in one thread and run in another, and later in a third: nothing is lost silently.  DESIGN §5."""
+"""The loop made in one thread and run in another, and later in a third: nothing is lost silently."""
 
 import asyncio
 import socket
