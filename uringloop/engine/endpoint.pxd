@@ -1,4 +1,5 @@
-from ..ring.dispatcher cimport Owner, raise_errno
+from ..ring.dispatcher cimport raise_errno
+from ..ring.owner cimport Owner
 from .base cimport EngineBase
 
 cdef extern from *:

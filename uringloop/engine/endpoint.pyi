@@ -3,7 +3,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-from ..ring.dispatcher import Owner
+from ..ring.owner import Owner
 
 @disjoint_base
 class Endpoint(Owner):

@@ -12,7 +12,8 @@ from cpython.contextvars cimport PyContext_CopyCurrent
 from libc.errno cimport ECONNRESET, errno
 from posix.unistd cimport close as close_fd
 
-from ..ring.dispatcher cimport Owner, raise_errno
+from ..ring.dispatcher cimport raise_errno
+from ..ring.owner cimport Owner
 from .base cimport EngineBase
 
 _log = getLogger("asyncio")

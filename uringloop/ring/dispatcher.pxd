@@ -2,20 +2,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..tick cimport Tick
 from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
+from .owner cimport Owner
 
 
 cdef raise_errno(int error)
-
-
-cdef class Owner:
-    cdef int untold  # events of it that wait in the dispatcher's queue or are in hand
-    cdef bint freeing  # once they are told
-
-    cdef receive_event(self, ul_outcome *event)
-    cdef abort_in_core(self)
-    cdef forget_core(self)
-    cdef free_half(self)
-    cdef tuple shown(self)
 
 
 cdef class Awaited:

@@ -3,8 +3,7 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
-@disjoint_base
-class Owner: ...
+from .owner import Owner
 
 @disjoint_base
 class Awaited:

@@ -29,6 +29,7 @@ from .core.core cimport (
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
 )
+from .owner cimport Owner
 
 from .errors import refusal
 
@@ -54,30 +55,6 @@ cdef enum:
 
 cdef raise_errno(int error):
     raise refusal(-error)
-
-
-cdef class Owner:
-    """Base of the objects that events belong to, such as an endpoint.  One is freed after the last of its events."""
-
-    cdef receive_event(self, ul_outcome *event):
-        """Take one event; called by the dispatch."""
-        raise NotImplementedError
-
-    cdef abort_in_core(self):
-        """Have everything of it in flight cancelled: the loop is closing."""
-        raise NotImplementedError
-
-    cdef forget_core(self):
-        """The core's half is about to be freed with the ring."""
-        raise NotImplementedError
-
-    cdef free_half(self):
-        """Let go of the core's half, now or when the last of its events was dispatched."""
-        raise NotImplementedError
-
-    cdef tuple shown(self):
-        """Return how a handle shows an event: the object that is called, and a tuple of arguments."""
-        return self, ()
 
 
 cdef class Awaited:

@@ -1,0 +1,12 @@
+from .core.core cimport ul_outcome
+
+
+cdef class Owner:
+    cdef int untold  # its outcomes that wait in the dispatcher's queue or are in hand
+    cdef bint freeing  # once they are told
+
+    cdef receive_event(self, ul_outcome *event)
+    cdef abort_in_core(self)
+    cdef forget_core(self)
+    cdef free_half(self)
+    cdef tuple shown(self)

@@ -1,0 +1,27 @@
+"""`Owner`: the dispatcher's view of an endpoint."""
+
+from .core.core cimport ul_outcome
+
+
+cdef class Owner:
+    """Base of the objects that outcomes belong to, such as an endpoint.  It is freed after the last of its outcomes."""
+
+    cdef receive_event(self, ul_outcome *event):
+        """Take one outcome; called by the dispatch."""
+        raise NotImplementedError
+
+    cdef abort_in_core(self):
+        """Cancel everything of it in flight: the loop is closing."""
+        raise NotImplementedError
+
+    cdef forget_core(self):
+        """Forget the core's half, which is about to be freed with the ring."""
+        raise NotImplementedError
+
+    cdef free_half(self):
+        """Free the core's half, now or after the last of its outcomes was dispatched."""
+        raise NotImplementedError
+
+    cdef tuple shown(self):
+        """Return how a handle shows an outcome: the object that is called, and a tuple of arguments."""
+        return self, ()
