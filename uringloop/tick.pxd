@@ -10,7 +10,7 @@ cdef enum:
     # In a tick with at most so many callbacks each write leaves at once, as with asyncio: an enter for all costs as
     # much.
     FEW = 2
-    # Each write also leaves at once if the last tick that wrote made at most so many writes.
+    # In other ticks the first so many writes leave at once, if the last tick that wrote made no more.
     FEW_WRITES = 1
     # In other ticks the waiting bytes leave before the next callback after so long, and later writes leave at once.
     # Each

@@ -278,7 +278,7 @@ cdef class Dispatcher:
         If many callbacks of a tick write, one enter for all costs less.
         """
         self.writes += 1
-        if has_few(&self.tick) or self.last_writes <= FEW_WRITES or self.late:
+        if has_few(&self.tick) or max(self.writes, self.last_writes) <= FEW_WRITES or self.late:
             return True
         if is_late(&self.tick):
             self.send_waiting()
