@@ -96,7 +96,7 @@ cdef class Endpoint(Owner):
         raise NotImplementedError
 
     cdef deliver_item(self, item):
-        """Deliver the kept items."""
+        """Deliver one kept item."""
         raise NotImplementedError
 
     cdef leaving(self, bint abort):
