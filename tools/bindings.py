@@ -34,6 +34,6 @@ def _binding(module: str, headers: list[str], sources: list[str]) -> FFI:
     return builder
 
 
-ring = _binding("uringloop.ring.core._cffi", ["ring/core/abi.h", "ring/core/core.h", "engine/engine.h"], [])
+ring = _binding("uringloop.ring.core._cffi", ["ring/core/abi.h", "ring/core/core.h"], [])
 children = _binding("uringloop.children._cffi", ["children/spawn.h"], ["children/spawn.c", "children/spawn_child.c"])
 selector = _binding("uringloop.selector._cffi", ["selector/epoll.h"], ["selector/epoll.c"])

@@ -212,8 +212,9 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
             )
-        old, self._ring = self._ring, self._open_other_ring()
-        self._engine.ring = self._ring
+        ring = self._open_other_ring()
+        self._engine.use_ring(ring)
+        old, self._ring = self._ring, ring
         self._ring.take_dispatcher(old)
         self._close_ring(old)
         for operation in moved:

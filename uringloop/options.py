@@ -61,12 +61,7 @@ class Options:
         """
         ring = self._open_ring(enable)
         try:
-            ring.open_buffers(
-                self.buffer_count,
-                self.buffer_size_bytes,
-                max(self.buffer_count, self.buffer_count_max),
-                self.bulk_stream_count_max,
-            )
+            ring.open_buffers(self.buffer_count, self.buffer_size_bytes, max(self.buffer_count, self.buffer_count_max))
         except BaseException:
             ring.close(only_watches=True)
             raise
@@ -84,9 +79,9 @@ class Options:
             _can_grow["defer_taskrun" in without] = False
         return LoopRing(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
 
-    def open_datagram_buffers(self, ring: LoopRing) -> bool:
-        """Make the buffers of datagram sockets, with the first socket; return whether this kernel has such buffers."""
-        return ring.open_datagram_buffers(
+    def datagram_buffer_counts(self) -> tuple[int, int]:
+        """Return the first and the largest number of buffers for datagram sockets, powers of two."""
+        return (
             min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),
             min(max(self.buffer_count, self.buffer_count_max), _DATAGRAM_BUFFER_COUNT_MAX),
         )

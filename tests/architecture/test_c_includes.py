@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .sources import CORE, PACKAGE, c_files, relative
+from uringloop.ring.core import _cffi
+
+from .sources import CORE, PACKAGE, c_files, cython_files, python_files, relative
 from .test_core import compiler
 
 #: Which other rooms a room's C may include.
@@ -45,6 +47,23 @@ def test_includes_stay_in_the_room_or_point_down(path: Path) -> None:
 
 def test_headers_include_each_other_in_no_circle() -> None:
     check_no_circle({relative(path): {relative(header) for header in included(path)} for path in c_files()})
+
+
+def names_of_the_engine() -> set[str]:
+    """Return the engine's header, and the names in it that the core's headers have not."""
+    theirs = (PACKAGE / "engine" / "engine.h").read_text()
+    ours = "".join((CORE / header).read_text() for header in ("abi.h", "core.h"))
+    return {"engine.h", *re.findall(r"\b[Uu][Ll]_\w+", theirs)} - set(re.findall(r"\w+", ours))
+
+
+def test_the_ring_names_no_engine() -> None:
+    names = names_of_the_engine()
+    assert {"ul_stream", "ul_stream_open", "UL_NAME_SIZE", "UL_GROUP_DATAGRAM", "UL_STREAM_DATA"} <= names
+    sources = [*c_files(), *cython_files(), *python_files(), *PACKAGE.rglob("*.pyi")]
+    in_ring = [path for path in sources if path.is_relative_to(PACKAGE / "ring")]
+    found = {relative(path): names & set(re.findall(r"\b\w+(?:\.h\b)?", path.read_text())) for path in in_ring}
+    found["the binding"] = names & {*dir(_cffi.lib), *(name for kind in _cffi.ffi.list_types() for name in kind)}
+    assert {where: used for where, used in found.items() if used} == {}
 
 
 SOURCES = [path for path in c_files() if path.suffix == ".c"]

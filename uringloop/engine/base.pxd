@@ -8,7 +8,8 @@ cdef class EngineBase:
     cdef readonly dict transports
     cdef readonly bint has_buffers
     cdef bint receives_many  # one armed receive serves a connection until it ends
-    cdef public object ring, owner_thread
+    cdef readonly object ring
+    cdef public object owner_thread
     cdef object options
     cdef AddressCache addresses  # made with the first datagram socket: it is large
     cdef char *received  # endpoints receive into it by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use

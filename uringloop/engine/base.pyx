@@ -1,10 +1,12 @@
 """`EngineBase`: the objects that the endpoints of a loop and its `Sockets` share."""
 
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
+from ..ring.core.core cimport ul_ring
 from ..ring.dispatcher cimport Dispatcher
 from .address cimport AddressCache
-from .core cimport UL_DATAGRAM_BUFFER_SIZE, ul_streams_give_turns, ul_streams_send
+from .core cimport UL_DATAGRAM_BUFFER_SIZE, ul_streams_allow_bulk, ul_streams_give_turns, ul_streams_send
 
 
 cdef class EngineBase:
@@ -13,7 +15,6 @@ cdef class EngineBase:
     def __cinit__(self, loop, ring, Dispatcher dispatcher, dict transports, leftovers, options):
         self.loop = loop
         self.call_soon = loop.call_soon
-        self.ring = ring
         self.features = ring.features.enabled
         self.receives_many = "multishot_receive" in self.features
         self.has_buffers = ring.has_buffers
@@ -21,11 +22,24 @@ cdef class EngineBase:
         self.transports = transports
         self.leftovers = leftovers
         self.options = options
+        self.use_ring(ring)
         dispatcher.send_written = ul_streams_send
         dispatcher.give_turns = ul_streams_give_turns
 
     def __dealloc__(self):
         free(self.received)
+
+    def use_ring(self, ring):
+        """Serve a ring: the loop's first, or that of the thread which the loop has moved to.
+
+        Raises:
+            MemoryError: the core got no memory.
+        """
+        cdef uintptr_t address = ring.address
+        cdef uint32_t bulk_stream_count_max = self.options.bulk_stream_count_max
+        if ring.has_buffers and ul_streams_allow_bulk(<ul_ring *>address, bulk_stream_count_max) < 0:
+            raise MemoryError
+        self.ring = ring
 
     def check_open(self):
         """Refuse a closed loop.

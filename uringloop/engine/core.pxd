@@ -33,8 +33,10 @@ cdef extern from "engine/engine.h" nogil:
         UL_DATAGRAM_CLOSED
         UL_DATAGRAM_READABLE
         UL_DATAGRAM_BUFFER_SIZE
+        UL_GROUP_DATAGRAM
         UL_NAME_SIZE
 
+    int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max)
     ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     int ul_stream_receive(ul_stream *stream)
     void ul_stream_watch(ul_stream *stream, uint32_t events)

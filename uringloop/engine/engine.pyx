@@ -2,8 +2,11 @@
 
 from libc.stdint cimport uint32_t
 
+from ..ring.core.core cimport ul_buffers_open
 from .base cimport EngineBase
-from .core cimport UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS
+from .core cimport (
+    UL_DATAGRAM_BUFFER_SIZE, UL_GROUP_DATAGRAM, UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS,
+)
 from .datagram cimport Datagram
 from .sock cimport Sockets
 from .stream cimport Stream
@@ -21,7 +24,7 @@ cdef class Engine(EngineBase):
         options: the loop's `Options`.
 
     Attributes:
-        ring: as given; the loop replaces it when it goes to another thread.
+        ring: as given; `use_ring` replaces it when the loop goes to another thread.
         owner_thread: the native id of the thread that the ring belongs to, None before the loop first ran.
         features: a frozenset of the optional features that are enabled.
         sockets: the `Sockets` of the loop's socket methods; None before the first of these.
@@ -110,7 +113,7 @@ cdef class Engine(EngineBase):
             MemoryError: the core got no memory.
         """
         self.refuse_closed()
-        cdef bint multishot = self.options.open_datagram_buffers(self.ring)
+        cdef bint multishot = self.open_datagram_buffers()
         peer = None
         try:
             peer = sock.getpeername()
@@ -122,3 +125,16 @@ cdef class Engine(EngineBase):
         datagram.name_peer(peer)
         datagram.open(self, transport, sock, multishot, overhead_bytes)
         return datagram
+
+    cdef bint open_datagram_buffers(self):
+        """Make the buffer group of datagram sockets, unless it exists; return whether it does.
+
+        A buffer has room for the largest datagram, so the group waits for a socket that needs it.
+        """
+        cdef uint32_t count, count_max
+        if not self.receives_many:
+            return False
+        count, count_max = self.options.datagram_buffer_counts()
+        return ul_buffers_open(
+            self.dispatcher.ring, UL_GROUP_DATAGRAM, count, UL_DATAGRAM_BUFFER_SIZE, count_max, 1
+        ) == 0

@@ -17,7 +17,7 @@ from .core._cffi import ffi, lib
 from .dispatcher import Dispatcher
 from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
-from .register import Registration, check_errno, check_owner
+from .register import Registration, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import SqPoll, opcodes, open_ring
 
@@ -143,7 +143,7 @@ class RingBase(Registration):
     def _features(self) -> Features:
         return derive(*self._flags, self._opcodes, self._has_buffers, self._without)
 
-    def open_buffers(self, count: int, size_bytes: int, count_max: int, bulk_count_max: int = 0) -> None:
+    def open_buffers(self, count: int, size_bytes: int, count_max: int) -> None:
         """Plan the streams' buffer group, which the first need makes, if the kernel offers it and `without` allows it.
 
         If the kernel refuses it then, for want of memory too, streams receive into memory of their own.
@@ -152,11 +152,9 @@ class RingBase(Registration):
             count: the first number of buffers, a power of two.
             size_bytes: the size of a buffer.
             count_max: the largest number, to which the group doubles when it is empty; a power of two, at most 32768.
-            bulk_count_max: so many streams at a time may receive by readiness, in large pieces, if much comes.
         """
         if "buffer_rings" in self._without:
             return
-        check_errno(lib.ul_streams_allow_bulk(self.handle, bulk_count_max))
         self._has_buffers = bool(lib.ul_buffers_plan(self.handle, count, size_bytes, count_max))
         if self._has_buffers:
             self.features = self._features()

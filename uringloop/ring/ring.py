@@ -11,20 +11,6 @@ from .dispatcher import Dispatcher
 class LoopRing(RingBase):
     """One io_uring under an event loop; see `RingBase` for the arguments."""
 
-    def open_datagram_buffers(self, count: int, count_max: int) -> bool:
-        """Make the buffer group of datagram sockets, unless it exists; return whether it does.
-
-        A buffer has room for the largest datagram, so the group waits for a socket that needs it.
-
-        Args:
-            count: the first number of buffers, a power of two.
-            count_max: the largest number, to which the group doubles when it is empty; a power of two, at most 32768.
-        """
-        if "multishot_receive" not in self.features.enabled:
-            return False
-        size_bytes = lib.UL_DATAGRAM_BUFFER_SIZE
-        return bool(lib.ul_buffers_open(self.handle, lib.UL_GROUP_DATAGRAM, count, size_bytes, count_max, 1) == 0)
-
     def allow_growth(self, cq_entries: int) -> bool:
         """Let the completion queue grow to so many entries after an overflow; return whether the kernel can grow it."""
         return bool(lib.ul_ring_allow_growth(self.handle, cq_entries))

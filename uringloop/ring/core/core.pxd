@@ -91,6 +91,8 @@ cdef extern from "ring/core/core.h" nogil:
     void ul_eventfd_arm(ul_ring *ring)
     void ul_eventfd_disarm(ul_ring *ring)
 
+    int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,
+                        int sparse)
     int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id)
     void ul_buffer_provide(io_uring_buf *entries, uint32_t entry_count, uint16_t tail, void *memory,
                            uint32_t size_bytes, uint16_t buffer_id)
