@@ -1,7 +1,7 @@
-"""The doctor, `python -m uringloop`, and the tracer, `python -m uringloop trace PID`.
+"""The doctor, `python -m uringloop`, and its commands `trace PID` and `seccomp PROFILE.json`.
 
-The doctor tells what the kernel offers, which of it the loop uses, and which obstacles stand.  The tracer shows the
-activity of a process's rings.
+The doctor tells what the kernel offers, which of it the loop uses, and which obstacles stand.  `trace` shows the
+activity of a process's rings.  `seccomp` adds io_uring to a container's seccomp profile.
 
 The exit code is 0 if io_uring can be used, and 1 if it cannot.  The doctor gathers all facts before it prints them, and
 no refusal ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks first.
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from . import __version__, seccomp
 from .policy import FALLBACK_VARIABLE
 from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
@@ -239,12 +239,16 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m uringloop", description="What this kernel offers to uringloop, and what is in the way."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    commands = parser.add_subparsers(dest="command", metavar="trace")
+    commands = parser.add_subparsers(dest="command", metavar="trace | seccomp")
     trace = commands.add_parser("trace", help="what the rings of a process do, as the kernel's tracepoints tell it")
     trace.add_argument("pid", type=int, help="the process; its threads and kernel workers are counted with it")
     trace.add_argument("--interval", type=float, default=1, metavar="SECONDS", help="how long to count for a line")
     trace.add_argument("--lines", type=int, help="end after so many; otherwise with the process, or Ctrl-C")
+    profiles = commands.add_parser("seccomp", help="write a container runtime's seccomp profile with io_uring allowed")
+    seccomp.add_arguments(profiles)
     options = parser.parse_args(arguments)
+    if options.command == "seccomp":
+        return seccomp.run(profiles, options)
     if options.command:
         return _trace(options.pid, round(options.interval * 1e9), options.lines)
     report = examine()

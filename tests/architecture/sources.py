@@ -11,6 +11,7 @@ CORE = PACKAGE / "ring" / "core"
 
 #: From the top down: imports go down this list only.
 LAYERS = (
+    "seccomp",
     "policy",
     "loop",
     "options",
