@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
+from .operations.positional import PositionalTransfer
 from .ring import (
     Descriptor,
     Dispatcher,
@@ -54,6 +55,9 @@ class Submitter(Protocol):
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """Read into a writable buffer, as pread(2); return the number of bytes."""
+
+    def begin_write(self, file: int | Descriptor, buffer: Any, offset: int) -> PositionalTransfer:
+        """Put a write in flight, as pwrite(2); `operations.transferred` waits for it."""
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
         """Run operations of which each begins when the one before has ended well; return their results."""
@@ -154,6 +158,11 @@ class Companion:
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
         """Read into a writable buffer, as pread(2); return the number of bytes."""
         return read_at(self._loop, self._dispatcher, file, buffer, offset)
+
+    def begin_write(self, file: int | Descriptor, buffer: Any, offset: int) -> PositionalTransfer:
+        """Put a write in flight, as pwrite(2); `operations.transferred` waits for it."""
+        waiter = self._loop.create_future()
+        return PositionalTransfer(self._dispatcher, waiter, file, buffer, offset, True, self.has_budget())
 
     async def submit_chain(self, chain: Iterable[Operation]) -> list[Any]:
         """Run operations of which each begins when the one before has ended well; see `EventLoop.submit_chain`."""

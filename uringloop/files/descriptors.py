@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..companion import Submitter, submitter
-from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, Write, WriteVector
+from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, WriteVector, transferred
 from ..ring import Opcode
 from .layers.cached import status_now
 from .layers.waiting import in_thread
@@ -99,7 +99,7 @@ async def pwrite(fd: int, buffer: Any, offset: int, /, *, loop: Loop = None, exe
     ring = _ring_for(loop, Opcode.WRITE, fd, offset)
     if ring is None:
         return await _thread(loop, executor, os.pwrite, fd, buffer, offset)
-    return int(await ring.submit(Write(fd, buffer, offset)))
+    return await transferred(ring.begin_write(fd, buffer, offset))
 
 
 async def preadv(

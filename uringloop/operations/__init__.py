@@ -25,6 +25,7 @@ from .file import (
     Write,
     WriteVector,
     read_at,
+    transferred,
 )
 from .group import Group
 from .message import Message, ReceiveMessage, ReceiveMessages, SendMessage
@@ -167,4 +168,5 @@ __all__ = [
     "close_ring",
     "first_bytes",
     "read_at",
+    "transferred",
 ]

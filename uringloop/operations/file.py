@@ -29,7 +29,7 @@ from ..ring import (
 )
 from .base import Operation, Slot, close_made, file_index, made
 from .multishot import Multishot
-from .positional import PositionalRead
+from .positional import PositionalTransfer
 
 #: The offset that means the file's own position.
 CURRENT_POSITION = 0xFFFFFFFFFFFFFFFF
@@ -175,20 +175,46 @@ async def read_at(
         OSError: as from pread(2).
         asyncio.CancelledError: raised only when the kernel has released the buffer.
     """
-    reading = PositionalRead(dispatcher, loop.create_future(), file, buffer, offset)
+    reading = PositionalTransfer(dispatcher, loop.create_future(), file, buffer, offset)
+    # As `transferred`, but without a coroutine for it.
     try:
         result = await reading.waiter
     except BaseException as error:
-        reading.abandon()
-        while isinstance(error, asyncio.CancelledError) and reading.in_flight:
-            reading.waiter = loop.create_future()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading.waiter
+        await _leave(reading, error)
         raise
     if type(result) is int:
         return result
     assert isinstance(result, OSError)
     raise result
+
+
+async def transferred(transfer: PositionalTransfer) -> int:
+    """Wait for a transfer, without suspending if it ends at once; return the number of bytes.
+
+    Raises:
+        OSError: as from pread(2) or pwrite(2).
+        asyncio.CancelledError: raised only when the kernel has released the buffer.
+    """
+    try:
+        if transfer.at_once:
+            transfer.finish_now()
+        result = await transfer.waiter
+    except BaseException as error:
+        await _leave(transfer, error)
+        raise
+    if type(result) is int:
+        return result
+    assert isinstance(result, OSError)
+    raise result
+
+
+async def _leave(transfer: PositionalTransfer, error: BaseException) -> None:
+    """Abandon a transfer; if it was cancelled, wait until the kernel has released its buffer."""
+    transfer.abandon()
+    while isinstance(error, asyncio.CancelledError) and transfer.in_flight:
+        transfer.waiter = transfer.waiter.get_loop().create_future()
+        with contextlib.suppress(asyncio.CancelledError):
+            await transfer.waiter
 
 
 class Write(_Transfer):

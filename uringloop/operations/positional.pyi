@@ -7,8 +7,12 @@ from ..ring import Descriptor, Dispatcher
 from ..ring.dispatcher import Awaited
 
 @disjoint_base
-class PositionalRead(Awaited):
+class PositionalTransfer(Awaited):
     waiter: Future[int | OSError]
+    @property
+    def moved_bytes(self) -> int: ...
+    @property
+    def at_once(self) -> bool: ...
     def __new__(
         cls,
         dispatcher: Dispatcher,
@@ -16,4 +20,7 @@ class PositionalRead(Awaited):
         file: int | Descriptor,
         buffer: Any,
         offset: int,
+        writes: bool = False,
+        at_once: bool = False,
     ) -> Self: ...
+    def finish_now(self) -> None: ...

@@ -48,6 +48,7 @@ cdef class Dispatcher:
     cdef void hold(self) noexcept
     cpdef void send_waiting(self) noexcept
     cdef submit_cancel(self)
+    cpdef finish_now(self, uint64_t token)
     cdef bint enter(self, int64_t timeout_ns) except -1
     cdef void begin_batch(self) noexcept
     cdef int wait_for(self, int64_t timeout_ns) except -1

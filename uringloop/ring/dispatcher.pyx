@@ -312,7 +312,7 @@ cdef class Dispatcher:
         if not ul_ring_setup_flags(self.ring) & IORING_SETUP_DEFER_TASKRUN:
             self.enter(0)
 
-    def finish_now(self, uint64_t token):
+    cpdef finish_now(self, uint64_t token):
         """Submit the staged SQEs, and take the completion of this token if it is there.
 
         Other completions wait for the next dispatch.

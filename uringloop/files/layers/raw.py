@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, Write
+from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, transferred
 from ...ring import Descriptor, Opcode
 from .base import File, bytes_of, count_of, space_of
 from .cached import read_into_now, read_now, status_now
@@ -60,9 +60,6 @@ class RawFile(RawBase, File[bytes]):
 
     Where `io.FileIO` returns None because a descriptor would block, this file waits.
     """
-
-    #: See `_may_poll_in_vain`; None before the first question.
-    _polls_in_vain: bool | None = None
 
     def _bottom(self) -> "RawFile":
         return self
@@ -306,17 +303,17 @@ class RawFile(RawBase, File[bytes]):
                 elif self._positioned:
                     # A file on disk is always ready, so do not ask again.
                     self._polls_in_vain = False
-            operation = Write(self._descriptor, data, position)
+            writing = self._submitter.begin_write(self._descriptor, data, position)
             try:
-                count: int = await self._submitter.submit(operation)
+                count = await transferred(writing)
             except InterruptedError:
                 continue
             except BlockingIOError:
                 await self._submitter.submit(Ready(self._descriptor, select.POLLOUT))
                 continue
             finally:
-                self.uncertain |= operation.in_flight
-                self._moved(operation.moved_bytes, position)
+                self.uncertain |= writing.in_flight
+                self._moved(writing.moved_bytes, position)
             if count == 0:
                 raise OSError(errno.EIO, "a write wrote nothing", self._descriptor.filename)
             return count

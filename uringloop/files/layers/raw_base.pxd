@@ -6,7 +6,7 @@ from .file_base cimport FileBase
 
 cdef class RawBase(FileBase):
     cdef public Descriptor _descriptor
-    cdef public object _submitter, _name, _size_bytes, _unread, mode_flags, has_budget
+    cdef public object _submitter, _name, _size_bytes, _unread, mode_flags, has_budget, _polls_in_vain
     cdef public int64_t _position, block_size_bytes, written_bytes
     cdef public bint _positioned, _seekable, _writable, _shared, _cached, _local, is_regular, is_terminal, uncertain
 

@@ -30,6 +30,7 @@ class RawBase(FileBase):
     _cached: bool
     _local: bool
     _size_bytes: int | None
+    _polls_in_vain: bool | None
     has_budget: Callable[[], bool]
     def __init__(
         self,

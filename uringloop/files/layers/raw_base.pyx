@@ -44,6 +44,7 @@ cdef class RawBase(FileBase):
         _shared: whether others may use the descriptor, whose own position is then the file's.
         _cached: whether the file may be read at once.
         _local: whether a read at once has worked, so that its file system has no server to ask.
+        _polls_in_vain: see `RawFile._may_poll_in_vain`; None before the first question.
         _size_bytes: the size at the time of opening, None once it may be another.
     """
 
