@@ -1,8 +1,8 @@
 """`Companion`: a ring beside another loop than uringloop's, so that operations can be awaited there too.
 
 Each loop has one, made by its first operation and closed with the loop.  All operations of one turn of the loop are
-submitted together at the turn's end.  A later completion signals the ring's eventfd, which the loop watches as any
-other descriptor.
+submitted together at the turn's end.  A later completion signals the ring's descriptor, an eventfd, which the loop
+watches as any other.
 
 The eventfd alone is not enough.  With DEFER_TASKRUN it fires before the CQE exists.  It is silent for more than about
 twenty completions at once, and for CQEs that overflowed.  So after each look at the ring the companion re-arms the
@@ -10,7 +10,6 @@ eventfd first, and then checks the ring's flags.  If there is more, the loop loo
 """
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
@@ -28,7 +27,6 @@ from .ring import (
     Opcode,
     RingUnavailableError,
     disabled_by_variable,
-    open_eventfd,
 )
 
 _BOUNDED_WORKERS_PER_CPU = 4
@@ -116,25 +114,24 @@ class Companion:
         self._slice_end_ns = 0
         self._turn_is_due = False
         self._thread = threading.get_native_id()
-        self._eventfd = open_eventfd()
+        self._ring = self._make_ring()
         try:
-            self._ring = self._make_ring()
+            self._descriptor = self._ring.open_descriptor()
         except BaseException:
-            os.close(self._eventfd)
+            self._ring.close(only_watches=True)
             raise
         try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
             self._dispatcher.wake = self._wake
-            loop.add_reader(self._eventfd, self._signalled)
+            loop.add_reader(self._descriptor, self._signalled)
         except BaseException:
             self._ring.close(only_watches=True)
-            os.close(self._eventfd)
+            os.close(self._descriptor)
             raise
 
     def _make_ring(self) -> LoopRing:
         ring = LoopRing()
-        ring.signal_or_close(self._eventfd)
         ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
         return ring
 
@@ -208,7 +205,9 @@ class Companion:
                 f"this event loop ran in another thread, where {left} operations on files are in flight: "
                 "run it there, or close its files before it is run elsewhere"
             )
-        old, self._ring = self._ring, self._make_ring()
+        ring = self._make_ring()
+        ring.signal_or_close(self._descriptor)
+        old, self._ring = self._ring, ring
         self._ring.take_dispatcher(old)
         self._thread = thread
         old.close()
@@ -220,19 +219,18 @@ class Companion:
             self._loop.call_soon(self._turn)
 
     def _signalled(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._eventfd)
+        self._ring.clear_descriptor(self._descriptor)
         self._turn()
 
     def _turn(self) -> None:
         dispatcher = self._dispatcher
         self._is_awake = False
-        dispatcher.disarm_eventfd()
+        dispatcher.disarm_descriptor()
         try:
             dispatcher.wait(0)
             dispatcher.dispatch()
         finally:
-            dispatcher.arm_eventfd()
+            dispatcher.arm_descriptor()
             if dispatcher.has_work():
                 self._wake()
 
@@ -241,13 +239,13 @@ class Companion:
 
     def close(self) -> None:
         """Cancel the operations in flight, wait for their CQEs, and close the ring."""
-        self._loop.remove_reader(self._eventfd)
+        self._loop.remove_reader(self._descriptor)
         # A callback that is still scheduled finds nothing to do.
         self._is_awake = True
         try:
             close_ring(self._ring, self._dispatcher, self._thread)
         finally:
-            os.close(self._eventfd)
+            os.close(self._descriptor)
 
 
 def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:

@@ -107,11 +107,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         try:
             self._ring = self._options.open_ring(enable=False)
             made.append(partial(self._ring.close, only_watches=True))
-            self._eventfd = self._ring.open_eventfd()
-            made.append(partial(os.close, self._eventfd))
+            self._descriptor = self._ring.open_descriptor()
+            made.append(partial(os.close, self._descriptor))
             self._epoll_selector = Selector()
             made.append(self._epoll_selector.close)
-            self._epoll_selector.add_edge(self._eventfd)
+            self._epoll_selector.add_edge(self._descriptor)
             self._make(sleep, spin_ns)
         except BaseException:
             for close in reversed(made):
@@ -224,7 +224,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
     def _open_other_ring(self) -> LoopRing:
         """Open a ring for this thread that signals the same eventfd."""
         ring = self._options.open_ring(enable=True)
-        ring.signal_or_close(self._eventfd)
+        ring.signal_or_close(self._descriptor)
         return ring
 
     def _close_ring(self, ring: LoopRing) -> None:
@@ -334,11 +334,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             dispatcher.first()
         if dispatcher.wait(0):
             timeout_ns = 0
-        dispatcher.arm_eventfd()
+        dispatcher.arm_descriptor()
         if dispatcher.has_work():
             timeout_ns = 0
         events = self._epoll_selector.sleep(timeout_ns)
-        dispatcher.disarm_eventfd()
+        dispatcher.disarm_descriptor()
         dispatcher.wait(0)
         if events:
             self._process_events(events)
@@ -503,7 +503,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
             super().close()
             if self._pipes is not None:
                 self._pipes.close()
-            os.close(self._eventfd)
+            os.close(self._descriptor)
             self._break_cycles()
 
     def _break_cycles(self) -> None:

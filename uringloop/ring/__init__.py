@@ -31,7 +31,7 @@ from .queues import Completion
 from .register import message_user_data
 from .registered import FILES_SKIP, NO_FILE, RegisteredBuffers, RegisteredFiles, allocate
 from .ring import LoopRing
-from .setup import SqPoll, open_eventfd
+from .setup import SqPoll
 from .sqe import Sqe
 from .workers import NoWorkerError, operation_error
 
@@ -72,6 +72,5 @@ __all__ = [
     "disabled_by_variable",
     "is_available",
     "message_user_data",
-    "open_eventfd",
     "operation_error",
 ]

@@ -24,8 +24,8 @@ from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
-    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_eventfd_arm,
-    ul_eventfd_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
+    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
+    ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
 )
@@ -470,11 +470,11 @@ cdef class Dispatcher:
         self.ring = <ul_ring *>ring_address
         self.operations.clear()
 
-    def arm_eventfd(self):
-        ul_eventfd_arm(self.ring)
+    def arm_descriptor(self):
+        ul_descriptor_arm(self.ring)
 
-    def disarm_eventfd(self):
-        ul_eventfd_disarm(self.ring)
+    def disarm_descriptor(self):
+        ul_descriptor_disarm(self.ring)
 
     def dispatch(self):
         """Hand each event that waits now to its operation or owner.  Those that callbacks add are left for the next

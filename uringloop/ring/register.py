@@ -84,7 +84,7 @@ class Registration:
     def _register(self, opcode: int, argument: Any = None, count: int = 0) -> int:
         handle = check_owner(self.handle)
         memory = ffi.NULL if argument is None else ffi.from_buffer(argument)
-        return check_errno(lib.ul_ring_register(lib.ul_ring_fd(handle), opcode, memory, count))
+        return check_errno(lib.ul_ring_register(handle, opcode, memory, count))
 
     def close(self, *, only_watches: bool = False) -> None:
         """See `Ring.close`."""
@@ -108,16 +108,24 @@ class Registration:
             self.close(only_watches=True)
             raise
 
-    def open_eventfd(self) -> int:
-        """Return a new eventfd that this ring signals, paused at first; see `pause_eventfd`.
+    def open_descriptor(self) -> int:
+        """Return a new descriptor that is readable when there are completions; the caller closes it.
+
+        It is silent until `Dispatcher.arm_descriptor`.  It is an eventfd, or on epoll a copy of the set.
 
         Raises:
             RingUnavailableError: the kernel refused it.
         """
-        eventfd = int(lib.ul_eventfd_open(self.handle))
-        if eventfd < 0:
-            raise unavailable(-eventfd)
-        return eventfd
+        descriptor = int(lib.ul_descriptor_open(self.handle))
+        if descriptor < 0:
+            raise unavailable(-descriptor)
+        return descriptor
+
+    def clear_descriptor(self, descriptor: int) -> None:
+        """Make a descriptor of `open_descriptor` silent until the next completion, for a level-triggered set."""
+        if lib.ul_ring_backend(self.handle) == lib.UL_BACKEND_IO_URING:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(descriptor)
 
     def register_eventfd(self, fd: int, *, only_async: bool = False) -> None:
         """Signal completions on an eventfd (IORING_REGISTER_EVENTFD).
@@ -134,7 +142,7 @@ class Registration:
 
     def pause_eventfd(self, paused: bool = True) -> None:
         """Pause the eventfd without a system call (IORING_CQ_EVENTFD_DISABLED)."""
-        (lib.ul_eventfd_disarm if paused else lib.ul_eventfd_arm)(self.handle)
+        (lib.ul_descriptor_disarm if paused else lib.ul_descriptor_arm)(self.handle)
 
     def register_napi(self, busy_poll_us: int, *, prefer_busy_poll: bool = False) -> None:
         """Poll network devices for up to so long before a sleep (IORING_REGISTER_NAPI); needs Linux 6.9."""
@@ -280,7 +288,7 @@ class Registration:
             "=B3xiQQI", Opcode.MSG_RING, lib.ul_ring_fd(self.handle), message_user_data(number), 0, res % (1 << 32)
         )
         sqe[: len(fields)] = fields
-        check_errno(lib.ul_ring_register(-1, Register.SEND_MSG_RING, ffi.from_buffer(sqe), 1))
+        check_errno(lib.ul_send_message(ffi.from_buffer(sqe)))
 
 
 def _forget_limits() -> None:

@@ -5,13 +5,12 @@ This module assumes nothing of the kernel's version.  It tries the flags from th
 
 import dataclasses
 import errno
-import os
 import time
 from typing import Any
 
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .core._cffi import ffi, lib
-from .errors import unavailable, unavailable_if_refused
+from .errors import unavailable
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 _DEFERRED = Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
@@ -94,7 +93,7 @@ def _open(*arguments: Any) -> Any:
     """
     deadline_ns = 0
     while True:
-        handle = lib.ul_ring_open(*arguments)
+        handle = lib.ul_ring_open(lib.UL_BACKEND_IO_URING, *arguments)
         if handle or arguments[-1][0] != -errno.ENOMEM:
             return handle
         now_ns = time.monotonic_ns()
@@ -115,16 +114,6 @@ def _check_calls(handle: Any) -> Any:
     return handle
 
 
-def open_eventfd() -> int:
-    """Return a new eventfd, by which a ring wakes a selector.
-
-    Raises:
-        RingUnavailableError: the kernel refused it.
-    """
-    with unavailable_if_refused():
-        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-
 def opcodes() -> frozenset[Opcode]:
     """Return the opcodes that IORING_REGISTER_PROBE reported; empty before the first ring."""
     return _opcodes
@@ -134,7 +123,7 @@ def _probe(handle: Any) -> int:
     """Ask for the opcodes, which are the same for all rings of a process; return 0 or a negative errno."""
     global _opcodes
     answer = bytearray(_PROBE_BYTES)
-    error = lib.ul_ring_register(lib.ul_ring_fd(handle), Register.PROBE, ffi.from_buffer(answer), 256)
+    error = lib.ul_ring_register(handle, Register.PROBE, ffi.from_buffer(answer), 256)
     if error == 0:
         # A header of 16 bytes, then 8 bytes for each of 256.
         _opcodes = frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)

@@ -160,6 +160,7 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_UNREGISTER_RING_FDS 21
 #define IORING_REGISTER_PBUF_RING 22
 #define IORING_UNREGISTER_PBUF_RING 23
+#define IORING_REGISTER_SEND_MSG_RING 31
 #define IORING_REGISTER_RESIZE_RINGS 33
 
 #endif

@@ -115,7 +115,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
         return -ENOMEM;
     }
     struct io_uring_buf_reg reg = {(uint64_t)(uintptr_t)group->entries, count_max, (uint16_t)group_id, 0, {0}};
-    int error = ul_ring_register(ring->fd, IORING_REGISTER_PBUF_RING, &reg, 1);
+    int error = ul_ring_register(ring, IORING_REGISTER_PBUF_RING, &reg, 1);
     if (error == 0)
         error = add_block(group, count);
     if (error < 0)

@@ -24,6 +24,12 @@ enum {
 
 typedef struct ul_ring ul_ring;
 
+/* What carries a ring's operations; see backend.h. */
+enum {
+    UL_BACKEND_IO_URING = 0,
+    UL_BACKEND_EPOLL = 1,
+};
+
 typedef struct {
     uint64_t submitted, completed, enters, overflows, rearms, batches_max, no_buffers, in_flight, streams;
     uint64_t datagrams, buffers, buffers_lent, bytes_received, bytes_sent, spins, spins_in_vain;
@@ -48,8 +54,9 @@ enum {
 };
 
 /* ring.c */
-ul_ring *ul_ring_open(uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags, uint32_t idle_ms, uint32_t cpu,
-                      int attach_fd, int *error);
+ul_ring *ul_ring_open(uint32_t backend, uint32_t sq_entries, uint32_t cq_entries, uint32_t setup_flags,
+                      uint32_t idle_ms, uint32_t cpu, int attach_fd, int *error);
+uint32_t ul_ring_backend(ul_ring *ring);
 int ul_ring_check(ul_ring *ring);
 int ul_ring_enable(ul_ring *ring);
 int ul_ring_refuses(ul_ring *ring);
@@ -66,7 +73,7 @@ uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);
 void ul_ring_statistics(ul_ring *ring, ul_statistics *out);
 
 /* queue.c */
-int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count);
+int ul_ring_register(ul_ring *ring, uint32_t opcode, void *arg, uint32_t count);
 int64_t ul_now_ns(void);
 uint64_t ul_in_flight(ul_ring *ring);
 uint64_t ul_completed(ul_ring *ring);
@@ -107,10 +114,13 @@ int ul_has_work(ul_ring *ring);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_spin(ul_ring *ring, int64_t for_ns);
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns);
-int ul_eventfd_open(ul_ring *ring);
-int ul_eventfd_register(ul_ring *ring, int eventfd);
-void ul_eventfd_arm(ul_ring *ring);
-void ul_eventfd_disarm(ul_ring *ring);
+int ul_descriptor_open(ul_ring *ring);
+void ul_descriptor_arm(ul_ring *ring);
+void ul_descriptor_disarm(ul_ring *ring);
+void ul_descriptor_closes(ul_ring *ring, int fd);
+
+/* io_uring.c */
+int ul_send_message(void *sqe);
 
 /* buffers.c */
 int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,

@@ -88,8 +88,8 @@ cdef extern from "ring/core/core.h" nogil:
     void ul_retire(ul_ring *ring)
     int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
     int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity)
-    void ul_eventfd_arm(ul_ring *ring)
-    void ul_eventfd_disarm(ul_ring *ring)
+    void ul_descriptor_arm(ul_ring *ring)
+    void ul_descriptor_disarm(ul_ring *ring)
 
     int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,
                         int sparse)

@@ -11,7 +11,7 @@ static int knows(ul_ring *ring, uint32_t opcode, int *known)
 {
     if (__atomic_load_n(known, __ATOMIC_RELAXED))
         return 1;
-    int knows_it = ul_ring_register(ring->fd, opcode, (void *)1, 1) == -EFAULT;
+    int knows_it = ul_ring_register(ring, opcode, (void *)1, 1) == -EFAULT;
     __atomic_store_n(known, knows_it, __ATOMIC_RELAXED);
     return knows_it;
 }

@@ -2,7 +2,7 @@
 #ifndef UL_INTERNAL_H
 #define UL_INTERNAL_H
 
-#include "core.h"
+#include "backend.h"
 
 #include <pthread.h>
 
@@ -66,6 +66,8 @@ struct ul_engine {
 #define UL_STAMP_MASK (~0ULL << UL_STAMP_SHIFT)
 
 struct ul_ring {
+    const ul_backend *backend;
+    void *backend_state;
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
     uint32_t enter_flags, wait_flags; /* wait_flags: of enters that may wait */
@@ -77,7 +79,7 @@ struct ul_ring {
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;
-    uint32_t *cq_head, *cq_tail, *cq_flags, *cq_overflow, cq_mask;
+    uint32_t *cq_head, *cq_tail, *cq_flags, cq_mask;
     struct io_uring_cqe *cqes;
     void *ring_map, *sqe_map;
     size_t ring_map_size, sqe_map_size;

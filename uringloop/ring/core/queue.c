@@ -1,6 +1,6 @@
-/* The submission queue, and the system calls that hand it to the kernel.
+/* The submission queue, and the enters that hand it to the backend.
  *
- * SQEs are staged in the queue's memory and handed over together by the next io_uring_enter.  A full queue is submitted
+ * SQEs are staged in the queue's memory and handed over together by the next enter.  A full queue is submitted
  * on the spot.
  */
 #define _GNU_SOURCE
@@ -9,24 +9,16 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
-
-#ifndef __NR_io_uring_enter
-#define __NR_io_uring_enter 426
-#define __NR_io_uring_register 427
-#endif
 
 #define INTERRUPTS_SEEN 256
 #define REFUSALS_MAX 64
 #define REFUSED_MAX_NS 2000000000LL
 #define NS_PER_S 1000000000LL
 
-int ul_ring_register(int ring_fd, uint32_t opcode, void *arg, uint32_t count)
+int ul_ring_register(ul_ring *ring, uint32_t opcode, void *arg, uint32_t count)
 {
-    long result = syscall(__NR_io_uring_register, ring_fd, opcode, arg, count);
-    return result < 0 ? -errno : (int)result;
+    return ring->backend->control(ring, opcode, arg, count);
 }
 
 /* The user_data of the next operation. */
@@ -59,8 +51,9 @@ static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
     if (error == -EINTR && min_complete > 0) {
         if (++ring->interrupts % INTERRUPTS_SEEN != 0)
             return error;
-        if (syscall(__NR_io_uring_enter, ring->enter_fd, 0, 0, IORING_ENTER_GETEVENTS | ring->enter_flags, NULL, 0) >=
-            0) {
+        struct io_uring_getevents_arg none = {0, 0, 0, 0};
+        if (ring->backend->enter(ring, 0, 0, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | ring->enter_flags,
+                                 &none) >= 0) {
             ring->refusals = 0;
             return error;
         }
@@ -74,7 +67,7 @@ static int count_refusal(ul_ring *ring, int error, uint32_t min_complete)
     return error;
 }
 
-/* The system call; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask:
+/* One enter; submits all that is staged, and waits for min_complete CQEs.  timeout_ns < 0: none.  signal_mask:
  * which signals to block meanwhile, NULL to leave that as it is.
  *
  * With SQPOLL the kernel's thread takes what is published, without a system call while it is awake. */
@@ -104,13 +97,13 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
             return (int)to_submit;
     }
     ring->statistics.enters++;
-    long result = syscall(__NR_io_uring_enter, ring->enter_fd, to_submit, min_complete, flags, &arg, sizeof(arg));
+    int result = ring->backend->enter(ring, to_submit, min_complete, flags, &arg);
     if (result < 0)
-        return count_refusal(ring, -errno, min_complete);
+        return count_refusal(ring, result, min_complete);
     ring->refusals = 0;
     if (!polled)
         ring->statistics.submitted += (uint64_t)result;
-    return (int)result;
+    return result;
 }
 
 int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)

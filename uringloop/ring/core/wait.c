@@ -10,8 +10,6 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #define SHORT_WAITS_MAX 1024
 
@@ -24,10 +22,11 @@ static void relax(void)
 #endif
 }
 
-/* With IOPOLL nothing completes but in an enter. */
-static int polls_device(const ul_ring *ring)
+/* With IOPOLL, and on epoll, nothing completes but in an enter. */
+static int completes_in_enters(const ul_ring *ring)
 {
-    return (ring->setup_flags & IORING_SETUP_IOPOLL) != 0 && ring->statistics.in_flight > 0;
+    return (ring->setup_flags & IORING_SETUP_IOPOLL || ring->backend != &ul_backend_io_uring) &&
+           ring->statistics.in_flight > 0;
 }
 
 static int engines_wait(const ul_ring *ring)
@@ -62,7 +61,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     }
     if (busy || cqes_ready(ring) || deferred_work(ring))
         *timeout_ns = 0;
-    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || polls_device(ring);
+    return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || completes_in_enters(ring);
 }
 
 /* Looks for a completion for at most so long, and submits what is staged before; whether there is one. */
@@ -71,7 +70,7 @@ int ul_spin(ul_ring *ring, int64_t for_ns)
     int64_t end_ns = ul_now_ns() + for_ns;
     if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
         return 0;
-    while (!cqes_ready(ring) && !deferred_work(ring)) {
+    while (!ring->backend->look(ring)) {
         if (ul_now_ns() >= end_ns)
             return 0;
         relax();
@@ -115,36 +114,31 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
     return result;
 }
 
-int ul_eventfd_register(ul_ring *ring, int eventfd)
+/* A new descriptor that tells of completions, which begins disarmed; or a negative errno. */
+int ul_descriptor_open(ul_ring *ring)
 {
-    return ul_ring_register(ring->fd, IORING_REGISTER_EVENTFD, &eventfd, 1);
-}
-
-/* A new eventfd that the ring signals, which begins disarmed; or a negative errno. */
-int ul_eventfd_open(ul_ring *ring)
-{
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    int error = ul_eventfd_register(ring, fd);
-    if (error < 0) {
-        close(fd);
-        return error;
-    }
-    ul_eventfd_disarm(ring);
+    int fd = ring->backend->open_descriptor(ring);
+    if (fd >= 0)
+        ul_descriptor_disarm(ring);
     return fd;
 }
 
-/* Before sleeping in the selector: let the eventfd speak.  The barrier orders this against the checks that follow. */
-void ul_eventfd_arm(ul_ring *ring)
+/* Before sleeping beside the ring: lets the descriptor speak. */
+void ul_descriptor_arm(ul_ring *ring)
 {
-    if (ring->cq_flags != NULL && !ring->forgotten)
-        __atomic_store_n(ring->cq_flags, 0, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!ring->forgotten)
+        ring->backend->arm(ring);
 }
 
-void ul_eventfd_disarm(ul_ring *ring)
+void ul_descriptor_disarm(ul_ring *ring)
 {
-    if (ring->cq_flags != NULL && !ring->forgotten)
-        __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
+    if (!ring->forgotten)
+        ring->backend->disarm(ring);
+}
+
+/* An endpoint is about to close its descriptor. */
+void ul_descriptor_closes(ul_ring *ring, int fd)
+{
+    if (!ring->forgotten)
+        ring->backend->closes(ring, fd);
 }
