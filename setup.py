@@ -15,8 +15,8 @@ CORE = "uringloop.liburingloop"
 CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
 COMPILE = ["-std=gnu11", "-O2"]
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
-#: Which extensions call the core: its binding, and the modules that `module` adds.
-LINKED = {"uringloop.ring.core._cffi"}
+#: Which extensions call the core: its bindings, and the modules that `module` adds.
+LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
 #: What an extension is made of beside its Cython module.
 BESIDE = {"uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"]}
 
@@ -78,18 +78,19 @@ def module(path: str) -> Extension:
     )
 
 
-HEADERS = files("ring/core/*.h", "engine/*.h")
+HEADERS = files("pool/*.h", "ring/core/*.h", "engine/*.h")
 
 setup(
     cmdclass={"build_ext": BuildExtensions},
-    cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "children", "selector")],
+    cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "pool", "children", "selector")],
     ext_modules=[
         Extension(
             CORE,
-            files("ring/core/*.c", "engine/*.c"),
+            files("pool/*.c", "ring/core/*.c", "engine/*.c"),
             depends=HEADERS,
             extra_compile_args=COMPILE,
-            extra_link_args=[f"-Wl,-soname,{CORE_FILE}"],
+            # A thread of the pool may run its code until the process ends.
+            extra_link_args=[f"-Wl,-soname,{CORE_FILE}", "-Wl,-z,nodelete"],
         ),
         *map(module, files("**/*.pyx")),
     ],

@@ -31,6 +31,7 @@ LAYERS = (
     "engine",
     "selector",
     "ring",
+    "pool",
     "patched",
     "tick",
     "hooks",

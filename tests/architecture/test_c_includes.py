@@ -1,4 +1,4 @@
-"""C includes point one way: the ring's core knows no engine, and no two files need each other."""
+"""C includes point one way: the pool knows no ring, its core no engine, and no two files need each other."""
 
 import graphlib
 import re
@@ -13,7 +13,8 @@ from .sources import CORE, PACKAGE, c_files, cython_files, python_files, relativ
 from .test_core import compiler
 
 #: Which other rooms a room's C may include.
-BELOW = {"engine": {"ring/core"}}
+BELOW = {"engine": {"ring/core"}, "ring/core": {"pool"}}
+POOL = PACKAGE / "pool"
 #: These halves of one engine call each other.
 ONE_ENGINE = {"stream.c", "stream_receive.c", "stream_send.c"}
 
@@ -95,8 +96,9 @@ def test_files_call_each_other_in_no_circle(objects: dict[Path, Path]) -> None:
     check_no_circle(needed)
 
 
-def test_the_core_links_without_an_engine(objects: dict[Path, Path], tmp_path: Path) -> None:
-    core = [str(compiled) for source, compiled in objects.items() if source.parent == CORE]
-    command = [compiler(), "-shared", "-Wl,-z,defs", "-o", str(tmp_path / "core.so"), *core]
+@pytest.mark.parametrize("rooms", [[POOL], [POOL, CORE]], ids=["pool", "pool and ring"])
+def test_links_without_the_rooms_above(objects: dict[Path, Path], rooms: list[Path], tmp_path: Path) -> None:
+    linked = [str(compiled) for source, compiled in objects.items() if source.parent in rooms]
+    command = [compiler(), "-shared", "-Wl,-z,defs", "-o", str(tmp_path / "core.so"), *linked]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

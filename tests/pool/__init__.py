@@ -1,0 +1,1 @@
+"""The pool of threads, driven by jobs in C that a test begins, holds and lets go."""
