@@ -194,6 +194,7 @@ def write_text(report: Report) -> str:
         lines += _entry(
             "until then", f"new_event_loop(fallback=True) or {FALLBACK_VARIABLE}=1 gives asyncio's own loop"
         )
+        lines += _entry("read", "docs/containers.md: which containers and sandboxes refuse it, and how each allows it")
     if report.optional:
         lines += ["", "The loop"]
         for name, used in report.optional.items():

@@ -208,6 +208,7 @@ def test_doctor_explains(refused: Callable[..., str], way: str, arguments: list[
     else:
         text = " ".join(report.split())
         assert "io_uring cannot be used here." in text
+        assert "docs/containers.md" in text
         assert cause in text
         assert remedy in text
 

@@ -74,12 +74,14 @@ def _explain(error: int) -> tuple[str, str]:
             )
         return (
             "A seccomp filter refuses it, as Docker's and containerd's default profiles do.",
-            "Run the container with a seccomp profile that allows io_uring_setup, _enter and _register, and eventfd2.",
+            "Run the container with a seccomp profile that allows io_uring_setup, _enter and _register, and eventfd2; "
+            "`python -m uringloop seccomp` writes one.",
         )
     if error == errno.ENOSYS:
         return (
-            "The kernel's io_uring is older than Linux 5.11, or a sandbox (gVisor, a seccomp filter) hides it.",
-            "Use Linux 5.11 or newer outside such a sandbox; uringloop is at its best from 6.1 on.",
+            "The kernel's io_uring is older than Linux 5.11, or a sandbox hides it (gVisor, Podman's default profile).",
+            "Use Linux 5.11 or newer outside such a sandbox, at its best from 6.1 on; for Podman, `python -m uringloop "
+            "seccomp` writes a profile that allows it.",
         )
     if error == errno.ENOMEM:
         return (
