@@ -9,10 +9,12 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,10 +50,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONWARNINGS": "error"}
 
 
-def shell(command: str) -> str:
+def shell(command: str, folder: str | Path = ROOT) -> str:
     """Run one line as a reader of README would, in the checkout; its standard output."""
     finished = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=100
+        command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=100
     )
     assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
     return finished.stdout
@@ -135,12 +137,50 @@ def prints_a_python(line: str) -> None:
     assert os.access(ROOT / line.removeprefix("python=$(").removesuffix(")"), os.X_OK)
 
 
+def writes_a_profile(line: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "default.json").write_text('{"defaultAction": "SCMP_ACT_ERRNO"}')
+        shell(line, folder)
+        assert "io_uring_setup" in Path(folder, "uringloop.json").read_text()
+
+
+def reads_a_profile(line: str) -> None:
+    """`docker run` and its like, which need a daemon and an image: the option is there, if the program is."""
+    program, run, *arguments = shlex.split(line)
+    assert arguments[1:3] == ["--security-opt", "seccomp=uringloop.json"]
+    if shutil.which(program):
+        assert "--security-opt" in shell(f"{program} {run} --help")
+
+
+def shows_a_profile(line: str) -> None:
+    """It needs a node of Kubernetes."""
+    assert line.endswith("> default.json")
+
+
+def lists_system_calls(line: str) -> None:
+    if shutil.which(line.split()[0]) is None:
+        pytest.skip("no systemd here")
+    assert {"io_uring_setup", "io_uring_enter", "io_uring_register"} < set(shell(line).split())
+
+
+def sets_a_kernel_variable(line: str) -> None:
+    """It would allow io_uring to the whole machine: the variable is there."""
+    path = Path("/proc/sys", line.split()[1].partition("=")[0].replace(".", "/"))
+    if not path.exists():
+        pytest.skip("Linux before 6.6 has no such variable")
+
+
 HANDLERS: dict[str, Callable[[str], None]] = {
     r"make [\w-]+( .*)?": makes,
     r"python3 -m venv venv": installs,
     r"venv/bin/pip install -e \.": installs,
     r"venv/bin/python -m uringloop": runs_in_venv,
     r"python -m uringloop( --json)?": runs,
+    r"python -m uringloop seccomp default\.json -o uringloop\.json": writes_a_profile,
+    r"(docker|podman|nerdctl) run --rm .* python -m uringloop": reads_a_profile,
+    r"crictl inspect CONTAINER \| jq .*": shows_a_profile,
+    r"systemd-analyze syscall-filter @\w+": lists_system_calls,
+    r"sysctl kernel\.\w+=\d": sets_a_kernel_variable,
     r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
     r"python examples/echo_server\.py .*": is_a_server,
     r"python examples/echo_client\.py .*": is_a_client,

@@ -10,7 +10,9 @@ import struct
 from typing import Any
 
 SETUP, ENTER, REGISTER = 425, 426, 427
-EVENTFD, WAITID, WAIT4 = {"x86_64": (290, 247, 61), "aarch64": (19, 95, 260)}.get(os.uname().machine, (0, 0, 0))
+EVENTFD, WAITID, WAIT4, SOCKET = {"x86_64": (290, 247, 61, 41), "aarch64": (19, 95, 260, 198)}.get(
+    os.uname().machine, (0, 0, 0, 0)
+)
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _RET_ALLOW, _RET_ERRNO, _RET_KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
+from uringloop.operations import MakeSocket
 from uringloop.seccomp import allow_io_uring
 
 from .seccomp import _ARCHITECTURES
@@ -72,3 +74,26 @@ def test_refused_before_and_allowed_after(kind: str) -> None:
     assert changes
     assert script(ASKING, before) == f"{answer}\nFalse\n"
     assert script(ASKING, after) == "usable by hand\nTrue\n"
+
+
+@needs(MakeSocket)
+def test_a_filter_does_not_see_operations() -> None:
+    """The warning in docs/containers.md is right: the filter refuses socket(2), and io_uring makes a socket."""
+    answer = script("""
+        import asyncio, errno, os, socket, stat, uringloop
+        from tests.refused import seccomp
+        from uringloop.operations import MakeSocket
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            return await loop.submit(MakeSocket(socket.AF_INET, socket.SOCK_STREAM))
+
+        seccomp.refuse(errno.EPERM, seccomp.SOCKET)
+        try:
+            socket.socket()
+        except PermissionError:
+            print("refused")
+        fd = uringloop.run(main())
+        print(stat.S_ISSOCK(os.fstat(fd).st_mode))
+    """)
+    assert answer == "refused\nTrue\n"
