@@ -18,7 +18,8 @@ from tests.refused.test_refused import PREPARED, WAYS
 from uringloop import files
 from uringloop.companion import SLICE_NS, Companion, submitter
 from uringloop.operations import Nop, Stat
-from uringloop.operations.file import Read, Ready
+from uringloop.operations.file import Ready
+from uringloop.operations.read_write import Read
 
 needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 

@@ -15,7 +15,7 @@ import pytest
 from tests.housekeeping import open_descriptors
 from uringloop import files
 from uringloop.files import direct, polled
-from uringloop.operations.file import Read
+from uringloop.operations.read_write import Read
 from uringloop.ring import LoopRing, Ring, RingUnavailableError, allocate
 
 from .conftest import Run

@@ -13,7 +13,8 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..companion import Submitter, submitter
-from ..operations.file import Advise, Allocate, Fsync, ReadVector, Truncate, WriteVector, transferred
+from ..operations.file import Advise, Allocate, Fsync, Truncate
+from ..operations.read_write import ReadVector, WriteVector, transferred
 from ..ring import Opcode
 from .layers.cached import status_now
 from .layers.waiting import in_thread

@@ -7,26 +7,7 @@ from .base import ANY_SLOT, Operation, Slot, State
 from .chain import Chain, ChainError
 from .closing import close_ring
 from .control import Cancel, MessageRing, Nop, Poll, PollRemove, PollUpdate, SendFile
-from .file import (
-    Advise,
-    AdviseMemory,
-    Allocate,
-    Close,
-    Fstat,
-    Fsync,
-    Open,
-    Read,
-    ReadMany,
-    ReadVector,
-    Ready,
-    SyncFlag,
-    SyncRange,
-    Truncate,
-    Write,
-    WriteVector,
-    read_at,
-    transferred,
-)
+from .file import Advise, AdviseMemory, Allocate, Close, Fstat, Fsync, Open, Ready, SyncFlag, SyncRange, Truncate
 from .group import Group
 from .message import Message, ReceiveMessage, ReceiveMessages, SendMessage
 from .multishot import Multishot, MultishotIterator, Results
@@ -41,6 +22,7 @@ from .path import (
     Symlink,
     Unlink,
 )
+from .read_write import Read, ReadMany, ReadVector, Write, WriteVector, read_at, transferred
 from .registered import (
     InstallFile,
     ProvideBuffers,

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..ring import Descriptor, Dispatcher, Opcode, Pin, Vector
 from .base import Operation, Slot
-from .file import CURRENT_POSITION, FileOperation
+from .file import FileOperation
+from .read_write import CURRENT_POSITION
 
 _KEEP_OPEN_ON_EXEC = 1 << 0
 

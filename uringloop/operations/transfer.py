@@ -10,7 +10,7 @@ import struct
 
 from ..ring import TRANSFER_MAX_BYTES, Descriptor, Dispatcher, Opcode, Pin
 from .base import ANY_SLOT, Operation, Slot, close_made, file_index
-from .file import CURRENT_POSITION
+from .read_write import CURRENT_POSITION
 
 _ENDS = struct.Struct("=ii")
 

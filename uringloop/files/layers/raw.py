@@ -20,7 +20,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ...operations.file import CURRENT_POSITION, Close, FileStatus, Fstat, Read, Ready, Truncate, transferred
+from ...operations.file import Close, FileStatus, Fstat, Ready, Truncate
+from ...operations.read_write import CURRENT_POSITION, Read, transferred
 from ...ring import Descriptor, Opcode
 from .base import File, bytes_of, count_of, space_of
 from .cached import read_into_now, read_now, status_now
