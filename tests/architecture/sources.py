@@ -46,6 +46,7 @@ FILE_LAYERS = (
     "reading",
     "buffered",
     "raw",
+    "unlocked",
     "base",
     "special",
     "threads",

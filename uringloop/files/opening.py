@@ -31,9 +31,10 @@ from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag
 from .layers.cached import open_now, status_now
 from .layers.opening_base import OpeningBase
-from .layers.raw import FilePath, Mode, RawFile
+from .layers.raw import RawFile
 from .layers.reading import BufferedReader
 from .layers.text import TextFile, resolve
+from .layers.unlocked import FilePath, Mode
 from .layers.waiting import made_in_thread
 from .layers.writing import BufferedRandom, BufferedWriter
 

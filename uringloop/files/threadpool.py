@@ -20,10 +20,11 @@ from typing import Any, Literal, overload
 from ..companion import Submitter, submitter
 from ..ring import Descriptor
 from . import wrapping
-from .layers.raw import FilePath, Mode, RawFile
+from .layers.raw import RawFile
 from .layers.reading import BufferedReader
 from .layers.text import TextFile
 from .layers.threads import may_wait_for_ever, unjoined
+from .layers.unlocked import FilePath, Mode
 from .layers.writing import BufferedRandom, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import (

@@ -6,7 +6,7 @@ from typing_extensions import disjoint_base
 from ...companion import Submitter
 from ...ring import Descriptor
 from .file_base import FileBase
-from .raw import FilePath, Mode
+from .unlocked import FilePath, Mode
 
 PIECE_BYTES: int
 
