@@ -15,12 +15,10 @@ The ring polls asyncio's self-pipe (threads, signals), so the self-pipe does not
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 import select
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -35,7 +33,6 @@ from .children.process import ProcessTransport, start_process
 from .engine import Engine, Sockets
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
-from .operations.address import FAMILIES
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import LoopRing
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
@@ -44,10 +41,8 @@ from .selector.selector import Selector
 from .sendfile import FileSending
 from .signals import SignalHandling, SignalWakeup
 from .sockets import Leftovers, SocketOperations
-from .transports.datagram import DatagramTransport
-from .transports.pipe import ReadPipeTransport, WritePipeTransport
+from .transports.making import TransportMaking
 from .transports.serving import Serving
-from .transports.stream import StreamTransport
 
 _log = logging.getLogger("asyncio")
 
@@ -57,7 +52,7 @@ _RING_CLOSE_TIMEOUT_S = 10
 _EARLY_COUNT = 8
 
 
-class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Serving, SignalHandling):
+class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, TransportMaking, Serving, SignalHandling):
     """An asyncio event loop on io_uring.
 
     Args:
@@ -375,27 +370,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         self._internal_fds += 1
         self._signals = SignalWakeup(self._csock.fileno())
 
-    # Sockets and pipes
-
-    def _make_read_pipe_transport(
-        self,
-        pipe: Any,
-        protocol: asyncio.BaseProtocol,
-        waiter: "asyncio.Future[None] | None" = None,
-        extra: dict[str, Any] | None = None,
-    ) -> ReadPipeTransport:
-        self._check_closed()
-        return ReadPipeTransport(self._engine, pipe, protocol, waiter, extra)
-
-    def _make_write_pipe_transport(
-        self,
-        pipe: Any,
-        protocol: asyncio.BaseProtocol,
-        waiter: "asyncio.Future[None] | None" = None,
-        extra: dict[str, Any] | None = None,
-    ) -> WritePipeTransport:
-        self._check_closed()
-        return WritePipeTransport(self._engine, pipe, protocol, waiter, extra)
+    # Child processes
 
     async def _make_subprocess_transport(
         self,
@@ -410,67 +385,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Servin
         **kwargs: Any,
     ) -> ProcessTransport:
         return await start_process(self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
-
-    def _make_datagram_transport(
-        self,
-        sock: socket.socket,
-        protocol: asyncio.DatagramProtocol,
-        address: Any = None,
-        waiter: "asyncio.Future[None] | None" = None,
-        extra: dict[str, Any] | None = None,
-    ) -> asyncio.DatagramTransport:
-        """Make asyncio's own transport for the families whose addresses this package does not know."""
-        if sock.family not in FAMILIES:
-            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
-        self._ensure_fd_no_transport(sock)
-        self._check_closed()
-        return DatagramTransport(self._engine, sock, protocol, address, waiter, extra)
-
-    def _make_socket_transport(
-        self,
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: "asyncio.Future[None] | None" = None,
-        *,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-        context: contextvars.Context | None = None,
-    ) -> StreamTransport:
-        if sock.fileno() in self._transports_by_fd:
-            self._ensure_fd_no_transport(sock)
-        self._check_closed()
-        return StreamTransport(self._engine, sock, protocol, waiter, extra, server, context)
-
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
-        waiter: "asyncio.Future[None] | None" = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-        ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
-        ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.Transport:
-        """Make asyncio's TLS protocol over a transport of this package."""
-        self._ensure_fd_no_transport(rawsock)
-        tls, transport = hooks.make_tls_protocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            handshake_timeout_s=ssl_handshake_timeout,
-            shutdown_timeout_s=ssl_shutdown_timeout,
-        )
-        self._check_closed()
-        StreamTransport(self._engine, rawsock, tls, None, extra, server, context)
-        return transport
 
     # Information
 

@@ -28,7 +28,7 @@ from typing import Any
 from ..engine import Engine, accept_now
 from ..hooks import TransportSocket
 from ..operations import AcceptMany, Poll
-from .stream import Accepted, StreamTransport, delays_small_writes
+from .stream import Origin, StreamTransport, delays_small_writes
 
 _log = logging.getLogger("asyncio")
 
@@ -125,12 +125,12 @@ class Listener:
         # Plain numbers: `socket.socket` makes enums of them at each call.
         family, kind, proto = int(sock.family), int(sock.type) | socket.SOCK_NONBLOCK, sock.proto
         self._socket_arguments = family, kind, proto
-        self._accepted_info = Accepted(family, kind, proto, delays_small_writes(family, kind, proto))
+        delays = delays_small_writes(family, kind, proto)
+        self._origin = Origin(server, context is not None, family, kind, proto, delays)
         self._protocol_factory = protocol_factory
         self._server = server
         self._make_tls = make_tls
         self._context = contextvars.copy_context() if context is None else context
-        self._one_context = context is not None
         self._retry: asyncio.TimerHandle | None = None
         self._stopped = False
         enabled = engine.features
@@ -218,19 +218,9 @@ class Listener:
             protocol = self._protocol_factory()
             if self._make_tls is not None:
                 sock = socket.socket(*self._socket_arguments, fd)
-                self._loop.create_task(self._connect_tls(sock, protocol, context if self._one_context else None))
+                self._loop.create_task(self._connect_tls(sock, protocol, context if self._origin.one_context else None))
             else:
-                transport = StreamTransport(
-                    self._engine,
-                    fd,
-                    protocol,
-                    None,
-                    None,
-                    self._server,
-                    context if self._one_context else None,
-                    self._accepted_info,
-                    context,
-                )
+                transport = StreamTransport(self._engine, fd, protocol, None, context, self._origin)
         except (SystemExit, KeyboardInterrupt):
             _close(fd, sock)
             raise

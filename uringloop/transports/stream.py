@@ -34,13 +34,22 @@ def delays_small_writes(family: int, type: int, proto: int) -> bool:
     )
 
 
-class Accepted(NamedTuple):
-    """A listener's facts for the `StreamTransport` of each connection; the numbers are its socket's."""
+class Origin(NamedTuple):
+    """The facts about a listener that the `StreamTransport` of each of its connections needs.
 
-    family: int
-    type: int
-    proto: int
-    delays_small_writes: bool
+    Attributes:
+        server: the `asyncio.Server`, or None.
+        one_context: whether all callbacks of a connection run in its context, or only those of received bytes.
+        family: a plain number of the listening socket, as the next two.
+        delays_small_writes: see the function of this name.
+    """
+
+    server: Any
+    one_context: bool = True
+    family: int = 0
+    type: int = 0
+    proto: int = 0
+    delays_small_writes: bool = False
 
 
 class StreamTransport(SocketTransport):
@@ -52,18 +61,16 @@ class StreamTransport(SocketTransport):
             be scheduled.  Or the descriptor of an accepted one, which the caller closes if this raises.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
         waiter: resolved after the protocol's `connection_made`.
-        extra: for `get_extra_info`.
-        server: the `asyncio.Server` that accepted the connection.
-        context: the context of the protocol's calls, as asyncio has it from Python 3.15 on.
-        accepted: the listener's facts for a descriptor, of which a socket is made on demand.
-        events_context: the context of the calls for received bytes, if not `context`; no other code may have it.
+        context: the context of the protocol's calls, as asyncio has it from Python 3.15 on, or of those for received
+            bytes (`Origin.one_context`).  No other code may have it.
+        origin: the listener, for a connection that one accepted.
     """
 
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_accepted",
         "_endpoint",
+        "_origin",
         "_sock_fd",
         "write",
     )
@@ -83,32 +90,30 @@ class StreamTransport(SocketTransport):
         sock: socket.socket | int,
         protocol: asyncio.BaseProtocol,
         waiter: "asyncio.Future[None] | None" = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
         context: contextvars.Context | None = None,
-        accepted: Accepted | None = None,
-        events_context: contextvars.Context | None = None,
+        origin: Origin | None = None,
     ) -> None:
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
         file: socket.socket | None = None
         if isinstance(sock, int):
-            assert accepted is not None
-            fd, delays = sock, accepted.delays_small_writes
+            assert origin is not None
+            fd, delays = sock, origin.delays_small_writes
         else:
             file = sock
             fd = sock.fileno()
             delays = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
         engine.check_open()
         # As the base class's __init__ does, without its search for limits that are always the same.
-        self._extra, self._loop, self._protocol_paused = extra, engine.loop, False
+        self._extra, self._loop, self._protocol_paused = None, engine.loop, False
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
-        self._sock_fd, self._accepted = fd, accepted
-        stream = self._endpoint = engine.open_stream(self, fd, file, delays, context, events_context)
+        self._sock_fd, self._origin = fd, origin
+        own_context = context if origin is None or origin.one_context else None
+        stream = self._endpoint = engine.open_stream(self, fd, file, delays, own_context, context)
         stream.high_water = self._high_water
         self.write = stream.write  # type: ignore[method-assign]
         try:
-            if server is not None:
-                stream.join(server)
+            if origin is not None and origin.server is not None:
+                stream.join(origin.server)
             if file is not None and not engine.leftovers.empty:
                 leftovers = engine.leftovers.take_all(file)
                 if leftovers:
@@ -126,6 +131,11 @@ class StreamTransport(SocketTransport):
         self._fatal_error(error, f"Fatal error: protocol.{method}() call failed.")
 
     # Information
+
+    def add_info(self, extra: dict[str, Any] | None) -> None:
+        """Have `get_extra_info` know these items, which a new transport gets as asyncio's does by its constructor."""
+        if extra is not None:
+            self._extra = extra
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name in _LOOKED_UP:
@@ -146,9 +156,9 @@ class StreamTransport(SocketTransport):
     @property
     def _sock(self) -> socket.socket | None:
         stream = self._endpoint
-        if stream.file is None and stream.fd >= 0 and self._accepted is not None:
-            accepted = self._accepted
-            stream.file = socket.socket(accepted.family, accepted.type, accepted.proto, stream.fd)
+        if stream.file is None and stream.fd >= 0 and self._origin is not None:
+            origin = self._origin
+            stream.file = socket.socket(origin.family, origin.type, origin.proto, stream.fd)
         sock: socket.socket | None = stream.file
         return sock
 

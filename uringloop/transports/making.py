@@ -1,0 +1,106 @@
+"""The loop's methods that make transports, which asyncio's own methods call."""
+
+import asyncio
+import contextvars
+import socket
+import ssl
+from typing import Any
+
+from .. import hooks
+from ..engine import Engine
+from ..operations.address import FAMILIES
+from .datagram import DatagramTransport
+from .pipe import ReadPipeTransport, WritePipeTransport
+from .stream import Origin, StreamTransport
+
+
+class TransportMaking(hooks.PrivateLoop):
+    """The loop's methods for transports, with the parameters of the running Python's asyncio."""
+
+    _engine: Engine
+    _transports_by_fd: dict[int, Any]
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport:
+        self._check_closed()
+        return ReadPipeTransport(self._engine, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport:
+        self._check_closed()
+        return WritePipeTransport(self._engine, pipe, protocol, waiter, extra)
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: "asyncio.Future[None] | None" = None,
+        extra: dict[str, Any] | None = None,
+    ) -> asyncio.DatagramTransport:
+        """Make asyncio's own transport for the families whose addresses this package does not know."""
+        if sock.family not in FAMILIES:
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        self._ensure_fd_no_transport(sock)
+        self._check_closed()
+        return DatagramTransport(self._engine, sock, protocol, address, waiter, extra)
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> StreamTransport:
+        if sock.fileno() in self._transports_by_fd:
+            self._ensure_fd_no_transport(sock)
+        self._check_closed()
+        origin = None if server is None else Origin(server)
+        transport = StreamTransport(self._engine, sock, protocol, waiter, context, origin)
+        transport.add_info(extra)
+        return transport
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: "asyncio.Future[None] | None" = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
+        ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Transport:
+        """Make asyncio's TLS protocol over a transport of this package."""
+        self._ensure_fd_no_transport(rawsock)
+        tls, transport = hooks.make_tls_protocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            handshake_timeout_s=ssl_handshake_timeout,
+            shutdown_timeout_s=ssl_shutdown_timeout,
+        )
+        self._check_closed()
+        origin = None if server is None else Origin(server)
+        StreamTransport(self._engine, rawsock, tls, None, context, origin).add_info(extra)
+        return transport
