@@ -1,6 +1,5 @@
 """`Stream`: the engine's half of the transport of a connection or a pipe."""
 
-import asyncio
 from asyncio import BufferedProtocol
 from sys import version_info
 
@@ -26,6 +25,7 @@ from .core cimport (
     ul_stream_write_pinned,
 )
 from .endpoint cimport ENDING, Endpoint, checked, delivers, enter_context
+from .joining cimport join_server, leave_server
 from .stream_reader cimport feed_reader, feeds_reader
 from .tls cimport Tls, tls_of
 
@@ -56,39 +56,9 @@ cdef extern from "<netinet/tcp.h>" nogil:
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)  # of an object it would count the reference that it is passed
-    object PyWeakref_NewRef(object referent, object callback)
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size_bytes) except NULL
     char *bytes_of "PyBytes_AS_STRING"(PyObject *data)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size_bytes) except -1
-
-
-# A connection joins and leaves the `asyncio.Server` that accepted it.
-#
-# `Server._attach` and `_detach`, since Python 3.13 over a `WeakSet`, took a tenth of the life of a short connection.
-# If server and set are asyncio's own, this code does the same to the set inside the `WeakSet`.
-
-cdef object Server = asyncio.Server
-cdef bint SERVER_TAKES_TRANSPORT = version_info >= (3, 13)
-
-
-cdef attach_to_server(server, transport):
-    """Join a server; raise as it does, since it may have been closed meanwhile."""
-    if not SERVER_TAKES_TRANSPORT:
-        server._attach()
-    elif type(server) is not Server or server._sockets is None:
-        server._attach(transport)
-    else:
-        clients = server._clients
-        clients.data.add(PyWeakref_NewRef(transport, clients._remove))
-
-
-cdef detach_from_server(server, transport):
-    if not SERVER_TAKES_TRANSPORT:
-        server._detach()
-    elif type(server) is not Server or server._sockets is None:
-        server._detach(transport)
-    else:
-        server._clients.data.discard(PyWeakref_NewRef(transport, None))
 
 
 cdef class Stream(Endpoint):
@@ -112,7 +82,7 @@ cdef class Stream(Endpoint):
         Raises:
             Exception: as from the server, which may have been closed meanwhile.
         """
-        attach_to_server(server, self.transport)
+        join_server(server, self.transport)
         self.server = server
 
     def set_protocol(self, protocol):
@@ -507,7 +477,7 @@ cdef class Stream(Endpoint):
     cdef left(self):
         server, self.server = self.server, None
         if server is not None:
-            detach_from_server(server, self.transport)
+            leave_server(server, self.transport)
 
     cdef bint is_idle(self):
         return self.handle == NULL or ul_stream_idle(self.handle)

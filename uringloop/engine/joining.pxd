@@ -1,0 +1,2 @@
+cdef join_server(server, transport)
+cdef leave_server(server, transport)
