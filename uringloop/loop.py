@@ -36,6 +36,7 @@ from .operations import Operation, Poll, close_ring
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import LoopRing
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
+from .ring.callbacks import callbacks
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -252,7 +253,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     def _dispatch_by_handles(self) -> None:
         """Dispatch each completion by a handle of its own, for debug mode and for tools that replaced `Handle._run`."""
-        for callback in self._dispatcher.callbacks():
+        for callback in callbacks(self._dispatcher):
             handle = Handle(callback, callback.arguments, self)
             if self._debug:
                 self._run_timed(handle)

@@ -60,10 +60,3 @@ cdef class Dispatcher:
     cdef bint hand_over(self) except -1
     cdef tell(self, Owner owner, ul_outcome *event)
     cdef complete(self, uint64_t token, int res, uint32_t flags)
-
-
-cdef class EventCallback:
-    cdef Dispatcher dispatcher
-    cdef uint64_t number  # so many events were taken before this one
-    cdef object owner
-    cdef readonly tuple arguments

@@ -250,12 +250,6 @@ cdef class Dispatcher:
         """Return whether a sleep would be wrong: completions are at hand or near, SQEs staged, or outcomes waiting."""
         return self.has_memory() and (self.cursor < self.count or ul_has_work(self.ring) != 0)
 
-    def callbacks(self):
-        """Yield an `EventCallback` for each event that waits now, to be called before the next one is asked for."""
-        cdef uint64_t end = self.taken + <uint64_t>(self.count - self.cursor)
-        while self.taken < end and self.cursor < self.count:
-            yield EventCallback.__new__(EventCallback, self)
-
     def has_events(self):
         return self.cursor < self.count
 
@@ -537,42 +531,3 @@ cdef class Dispatcher:
             raise
         except BaseException as error:
             self.report(error, operation)
-
-
-cdef class EventCallback:
-    """Hands one event to its owner when it is called, unless a dispatch within a dispatch has done so.
-
-    `repr` of a handle shows it as a method of the transport or operation, called with the protocol.
-
-    Attributes:
-        arguments: the arguments to show; a call ignores them.
-    """
-
-    def __cinit__(self, Dispatcher dispatcher):
-        cdef ul_outcome *event = &dispatcher.events[dispatcher.cursor]
-        self.dispatcher = dispatcher
-        self.number = dispatcher.taken
-        self.arguments = ()
-        if event.owner == NULL:
-            self.owner = dispatcher.operations.get(event.token, dispatcher)
-            return
-        self.owner, self.arguments = (<Owner>event.owner).shown()
-
-    def __call__(self, *arguments):
-        if self.dispatcher.taken == self.number:
-            self.dispatcher.hand_over()
-
-    @property
-    def __self__(self):
-        return self.owner
-
-    @property
-    def __name__(self):
-        return "complete"
-
-    @property
-    def __qualname__(self):
-        return f"{type(self.owner).__qualname__}.complete"
-
-    def __repr__(self):
-        return f"<EventCallback of {self.owner!r}>"
