@@ -37,6 +37,7 @@ from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
 from .ring import LoopRing
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .ring.callbacks import callbacks
+from .ring.setup import Backend
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -78,6 +79,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self,
         *,
         sleep: Sleep = "auto",
+        backend: Backend = "io_uring",
         without: frozenset[str] | set[str] | tuple[str, ...] = frozenset(),
         sq_entries: int = SQ_ENTRIES,
         cq_entries: int = CQ_ENTRIES,
@@ -89,6 +91,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
     ) -> None:
         self._options = Options(
             sleep=sleep,
+            backend=backend,
             without=without,
             sq_entries=sq_entries,
             cq_entries=cq_entries,

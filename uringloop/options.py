@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from .ring import LoopRing
+from .ring.setup import Backend
 
 Sleep = Literal["auto", "selector", "ring"]
 
@@ -31,6 +32,7 @@ class Options:
     """
 
     sleep: Sleep
+    backend: Backend
     without: Collection[str]
     sq_entries: int
     cq_entries: int
@@ -70,14 +72,22 @@ class Options:
     def _open_ring(self, enable: bool) -> LoopRing:
         """Make the ring, with a completion queue that grows if the kernel can grow it."""
         without = frozenset(self.without)
-        small = self.cq_entries > _CQ_ENTRIES_FIRST and _can_grow.get("defer_taskrun" in without, True)
+        small = (
+            self.backend == "io_uring"
+            and self.cq_entries > _CQ_ENTRIES_FIRST
+            and _can_grow.get("defer_taskrun" in without, True)
+        )
         if small:
-            ring = LoopRing(self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable)
+            ring = LoopRing(
+                self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable, backend=self.backend
+            )
             if ring.allow_growth(self.cq_entries):
                 return ring
             ring.close(only_watches=True)
             _can_grow["defer_taskrun" in without] = False
-        return LoopRing(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable)
+        return LoopRing(
+            self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable, backend=self.backend
+        )
 
     def datagram_buffer_counts(self) -> tuple[int, int]:
         """Return the first and the largest number of buffers for datagram sockets, powers of two."""

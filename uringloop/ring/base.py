@@ -19,7 +19,7 @@ from .errors import disabled_by_variable, unavailable
 from .features import Features, check_names, derive
 from .register import Registration, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
-from .setup import SqPoll, opcodes, open_ring
+from .setup import BACKENDS, Backend, SqPoll, opcodes, open_ring
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096
@@ -46,6 +46,7 @@ class RingBase(Registration):
         sq_poll: let a kernel thread submit (IORING_SETUP_SQPOLL).
         attach: share the kernel workers, and the SQPOLL thread, of this ring (IORING_SETUP_ATTACH_WQ).
         shared: let several threads use the ring, one at a time; otherwise only the thread that enabled it.
+        backend: the carrier of the operations: "io_uring", the kernel; "epoll", a ring in user space on epoll(7).
 
     Raises:
         RingUnavailableError: io_uring cannot be used here; the message names the cause and the remedy.
@@ -66,6 +67,7 @@ class RingBase(Registration):
         sq_poll: SqPoll | None = None,
         attach: "RingBase | None" = None,
         shared: bool = False,
+        backend: Backend = "io_uring",
     ) -> None:
         self._buffers: RegisteredBuffers | None = None
         self._set_up()
@@ -73,7 +75,9 @@ class RingBase(Registration):
             raise ValueError("a ring needs at least one entry in each queue")
         if without:
             check_names(without)
-        if disabled_by_variable():
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {sorted(BACKENDS)}, not {backend!r}")
+        if backend == "io_uring" and disabled_by_variable():
             raise unavailable(0)
         self._handle = open_ring(
             entries,
@@ -83,11 +87,13 @@ class RingBase(Registration):
             sq_poll=sq_poll,
             attach_fd=None if attach is None else attach.fd,
             shared=shared,
+            backend=backend,
         )
+        self.backend = backend
         self.forked = False
         self._has_buffers = False
         self._without = without
-        self._opcodes = opcodes()
+        self._opcodes = opcodes(backend)
         self._flags = lib.ul_ring_setup_flags(self._handle), lib.ul_ring_features(self._handle)
         self.features = self._features()
         _live.add(self)
@@ -141,7 +147,7 @@ class RingBase(Registration):
         return lib.ul_ring_entries(self.handle, 0), lib.ul_ring_entries(self.handle, 1)
 
     def _features(self) -> Features:
-        return derive(*self._flags, self._opcodes, self._has_buffers, self._without)
+        return derive(*self._flags, self._opcodes, self._has_buffers, self._without, self.backend)
 
     def open_buffers(self, count: int, size_bytes: int, count_max: int) -> None:
         """Plan the streams' buffer group, which the first need makes, if the kernel offers it and `without` allows it.

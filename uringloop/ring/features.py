@@ -42,13 +42,19 @@ class Features:
 
 @functools.cache
 def derive(
-    setup: int, kernel: int, opcodes: frozenset[Opcode], buffer_rings: bool, without: frozenset[str]
+    setup: int,
+    kernel: int,
+    opcodes: frozenset[Opcode],
+    buffer_rings: bool,
+    without: frozenset[str],
+    backend: str = "io_uring",
 ) -> Features:
     """Return the features that a ring's setup and probe tell, less those in `without`."""
+    own = backend == "epoll"
     present = {
-        "multishot_receive": buffer_rings and Opcode.SEND_ZC in opcodes,
+        "multishot_receive": buffer_rings and (own or Opcode.SEND_ZC in opcodes),
         "multishot_accept": Opcode.SOCKET in opcodes,
-        "multishot_poll": bool(kernel & Feature.RSRC_TAGS),
+        "multishot_poll": own or bool(kernel & Feature.RSRC_TAGS),
         "multishot_read": buffer_rings and Opcode.READ_MULTISHOT in opcodes,
         "waiting_pipes": True,
         "buffer_rings": buffer_rings,

@@ -6,7 +6,7 @@ This module assumes nothing of the kernel's version.  It tries the flags from th
 import dataclasses
 import errno
 import time
-from typing import Any
+from typing import Any, Literal
 
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .core._cffi import ffi, lib
@@ -32,7 +32,10 @@ _PROBE_BYTES = 16 + 256 * 8
 _CHARGE_LATE_NS = 100_000_000
 _CHARGE_LOOK_S = 0.002
 
-_opcodes: frozenset[Opcode] = frozenset()
+Backend = Literal["io_uring", "epoll"]
+BACKENDS: dict[Backend, int] = {"io_uring": lib.UL_BACKEND_IO_URING, "epoll": lib.UL_BACKEND_EPOLL}
+#: The opcodes that IORING_REGISTER_PROBE reported, by backend; absent before the first ring.
+_opcodes: dict[Backend, frozenset[Opcode]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,7 @@ def open_ring(
     entries: int,
     cq_entries: int,
     *,
+    backend: Backend,
     without: frozenset[str],
     io_poll: bool,
     sq_poll: SqPoll | None,
@@ -75,15 +79,21 @@ def open_ring(
     if attach_fd is not None:
         asked |= _ATTACH_WQ
     error = ffi.new("int *")
-    for flags in _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED:
+    for flags in _sets_of_flags(backend, sq_poll):
         if flags & _DEFER_TASKRUN and (shared or "defer_taskrun" in without):
             continue
-        handle = _open(entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
+        handle = _open(BACKENDS[backend], entries, cq_entries, flags | asked, idle_ms, cpu, attach_fd or 0, error)
         if handle:
-            return _check_calls(handle)
+            return _check_calls(handle, backend)
         if error[0] != -errno.EINVAL:
             break
     raise unavailable(-error[0])
+
+
+def _sets_of_flags(backend: Backend, sq_poll: SqPoll | None) -> tuple[int, ...]:
+    if backend == "epoll":
+        return (int(_ALWAYS),)
+    return _INTERRUPT_DRIVEN if sq_poll is None else _SQ_POLLED
 
 
 def _open(*arguments: Any) -> Any:
@@ -93,7 +103,7 @@ def _open(*arguments: Any) -> Any:
     """
     deadline_ns = 0
     while True:
-        handle = lib.ul_ring_open(lib.UL_BACKEND_IO_URING, *arguments)
+        handle = lib.ul_ring_open(*arguments)
         if handle or arguments[-1][0] != -errno.ENOMEM:
             return handle
         now_ns = time.monotonic_ns()
@@ -103,28 +113,27 @@ def _open(*arguments: Any) -> Any:
         time.sleep(_CHARGE_LOOK_S)
 
 
-def _check_calls(handle: Any) -> Any:
+def _check_calls(handle: Any, backend: Backend) -> Any:
     """Refuse a ring if a filter forbids the other two system calls; a ring that is not enabled shows it."""
     error = lib.ul_ring_check(handle)
-    if error == 0 and not _opcodes:
-        error = _probe(handle)
+    if error == 0 and backend not in _opcodes:
+        error = _probe(handle, backend)
     if error < 0 and error != -errno.EINVAL:
         lib.ul_ring_close(handle, 0)
         raise unavailable(-error)
     return handle
 
 
-def opcodes() -> frozenset[Opcode]:
+def opcodes(backend: Backend) -> frozenset[Opcode]:
     """Return the opcodes that IORING_REGISTER_PROBE reported; empty before the first ring."""
-    return _opcodes
+    return _opcodes.get(backend, frozenset())
 
 
-def _probe(handle: Any) -> int:
-    """Ask for the opcodes, which are the same for all rings of a process; return 0 or a negative errno."""
-    global _opcodes
+def _probe(handle: Any, backend: Backend) -> int:
+    """Ask for the opcodes, which are the same for all rings of a backend; return 0 or a negative errno."""
     answer = bytearray(_PROBE_BYTES)
     error = lib.ul_ring_register(handle, Register.PROBE, ffi.from_buffer(answer), 256)
     if error == 0:
         # A header of 16 bytes, then 8 bytes for each of 256.
-        _opcodes = frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
+        _opcodes[backend] = frozenset(op for op in Opcode if answer[16 + op * 8 + 2] & OP_SUPPORTED)
     return int(error)

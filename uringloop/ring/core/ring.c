@@ -32,8 +32,8 @@ ul_ring *ul_ring_open(uint32_t backend, uint32_t sq_entries, uint32_t cq_entries
     p.sq_thread_idle = idle_ms;
     p.sq_thread_cpu = cpu;
     p.wq_fd = (uint32_t)attach_fd;
-    ring->backend = &ul_backend_io_uring;
-    *error = backend == UL_BACKEND_IO_URING ? ring->backend->set_up(ring, sq_entries, &p) : -ENOSYS;
+    ring->backend = backend == UL_BACKEND_EPOLL ? &ul_backend_epoll : &ul_backend_io_uring;
+    *error = ring->backend->set_up(ring, sq_entries, &p);
     if (*error < 0) {
         free(ring);
         return NULL;

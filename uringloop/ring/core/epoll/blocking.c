@@ -1,0 +1,122 @@
+/* The calls that a thread of the pool makes.  Each is one system call, with the fields of its SQE. */
+#define _GNU_SOURCE
+#include "epoll.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#ifndef __NR_openat2
+#define __NR_openat2 437
+#endif
+
+#define POINTER(field) ((void *)(uintptr_t)(field))
+
+static long move(const struct io_uring_sqe *sqe)
+{
+    struct iovec one = {POINTER(sqe->addr), sqe->len};
+    int is_vector = sqe->opcode == IORING_OP_READV || sqe->opcode == IORING_OP_WRITEV;
+    const struct iovec *vector = is_vector ? one.iov_base : &one;
+    int count = is_vector ? (int)sqe->len : 1;
+    if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_READV)
+        return preadv2(sqe->fd, vector, count, (off_t)sqe->off, (int)sqe->op_flags);
+    return pwritev2(sqe->fd, vector, count, (off_t)sqe->off, (int)sqe->op_flags);
+}
+
+static long transfer(const struct io_uring_sqe *sqe)
+{
+    off_t in = (off_t)sqe->addr, out = (off_t)sqe->off;
+    return splice(sqe->splice_fd_in, sqe->addr == UINT64_MAX ? NULL : &in, sqe->fd,
+                  sqe->off == UINT64_MAX ? NULL : &out, sqe->len, sqe->op_flags);
+}
+
+static long attribute(const struct io_uring_sqe *sqe)
+{
+    const char *name = POINTER(sqe->addr), *path = POINTER(sqe->addr3);
+    void *value = POINTER(sqe->off);
+    switch (sqe->opcode) {
+    case IORING_OP_FSETXATTR: return fsetxattr(sqe->fd, name, value, sqe->len, (int)sqe->op_flags);
+    case IORING_OP_SETXATTR: return setxattr(path, name, value, sqe->len, (int)sqe->op_flags);
+    case IORING_OP_FGETXATTR: return fgetxattr(sqe->fd, name, value, sqe->len);
+    default: return getxattr(path, name, value, sqe->len);
+    }
+}
+
+static long on_path(const struct io_uring_sqe *sqe)
+{
+    const char *path = POINTER(sqe->addr), *second = POINTER(sqe->off);
+    int second_folder = (int)sqe->len;
+    switch (sqe->opcode) {
+    case IORING_OP_OPENAT: return openat(sqe->fd, path, (int)sqe->op_flags, (mode_t)sqe->len);
+    case IORING_OP_OPENAT2: return syscall(__NR_openat2, sqe->fd, path, second, (size_t)sqe->len);
+    case IORING_OP_STATX: return syscall(__NR_statx, sqe->fd, path, (int)sqe->op_flags, sqe->len, second);
+    case IORING_OP_RENAMEAT: return syscall(__NR_renameat2, sqe->fd, path, second_folder, second, sqe->op_flags);
+    case IORING_OP_UNLINKAT: return unlinkat(sqe->fd, path, (int)sqe->op_flags);
+    case IORING_OP_MKDIRAT: return mkdirat(sqe->fd, path, (mode_t)sqe->len);
+    case IORING_OP_SYMLINKAT: return symlinkat(path, sqe->fd, second);
+    default: return linkat(sqe->fd, path, second_folder, second, (int)sqe->op_flags);
+    }
+}
+
+static long on_descriptor(const struct io_uring_sqe *sqe)
+{
+    switch (sqe->opcode) {
+    case IORING_OP_FSYNC: return sqe->op_flags & IORING_FSYNC_DATASYNC ? fdatasync(sqe->fd) : fsync(sqe->fd);
+    case IORING_OP_SYNC_FILE_RANGE: return sync_file_range(sqe->fd, (off_t)sqe->off, sqe->len, sqe->op_flags);
+    case IORING_OP_FALLOCATE: return fallocate(sqe->fd, (int)sqe->len, (off_t)sqe->off, (off_t)sqe->addr);
+    case IORING_OP_FADVISE: {
+        int error = posix_fadvise(sqe->fd, (off_t)sqe->off, sqe->addr ? (off_t)sqe->addr : sqe->len,
+                                  (int)sqe->op_flags);
+        errno = error;
+        return error ? -1 : 0;
+    }
+    case IORING_OP_MADVISE: return madvise(POINTER(sqe->addr), sqe->off ? sqe->off : sqe->len, (int)sqe->op_flags);
+    case IORING_OP_FTRUNCATE: return ftruncate(sqe->fd, (off_t)sqe->off);
+    case IORING_OP_CLOSE: return close(sqe->fd);
+    case IORING_OP_ACCEPT: return accept4(sqe->fd, POINTER(sqe->addr), POINTER(sqe->off), (int)sqe->op_flags);
+    case IORING_OP_CONNECT: return connect(sqe->fd, POINTER(sqe->addr), (socklen_t)sqe->off);
+    case IORING_OP_WAITID: return waitid((idtype_t)sqe->len, (id_t)sqe->fd, POINTER(sqe->off), sqe->splice_fd_in);
+    default: errno = EINVAL; return -1;
+    }
+}
+
+static long call(const struct io_uring_sqe *sqe)
+{
+    switch (sqe->opcode) {
+    case IORING_OP_READ:
+    case IORING_OP_READV:
+    case IORING_OP_WRITE:
+    case IORING_OP_WRITEV: return move(sqe);
+    case IORING_OP_SPLICE: return transfer(sqe);
+    case IORING_OP_FSETXATTR:
+    case IORING_OP_SETXATTR:
+    case IORING_OP_FGETXATTR:
+    case IORING_OP_GETXATTR: return attribute(sqe);
+    case IORING_OP_OPENAT:
+    case IORING_OP_OPENAT2:
+    case IORING_OP_STATX:
+    case IORING_OP_RENAMEAT:
+    case IORING_OP_UNLINKAT:
+    case IORING_OP_MKDIRAT:
+    case IORING_OP_SYMLINKAT:
+    case IORING_OP_LINKAT: return on_path(sqe);
+    default: return on_descriptor(sqe);
+    }
+}
+
+void ul_run_blocking(ul_job *job)
+{
+    ul_request *request = (ul_request *)job;
+    long result = call(&request->sqe);
+    request->res = result < 0 ? -errno : (int32_t)result;
+}

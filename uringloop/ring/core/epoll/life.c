@@ -1,0 +1,169 @@
+/* The life of a request: tried, put aside, tried again, completed; links and drains.
+ *
+ * A chain is submitted as a whole: its head is tried, and each further request when the one before has ended well.  A
+ * request with IO_DRAIN begins when all earlier ones have ended, and later ones wait behind it.
+ */
+#define _GNU_SOURCE
+#include "epoll.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void drop_links(ul_request *linked, int silently)
+{
+    while (linked != NULL) {
+        ul_request *next = linked->linked;
+        if (linked->timeout != NULL) {
+            if (!silently)
+                ul_post(linked->user, linked->timeout->sqe.user_data, -ECANCELED, 0);
+            ul_request_give_back(linked->timeout);
+        }
+        if (!silently)
+            ul_post(linked->user, linked->sqe.user_data, -ECANCELED, 0);
+        ul_request_give_back(linked);
+        linked = next;
+    }
+}
+
+static void begin(ul_request *request)
+{
+    request->user->active++;
+    ul_request_try(request);
+}
+
+static void end_timeout(ul_request *request)
+{
+    ul_request *timeout = request->timeout;
+    request->timeout = NULL;
+    if (timeout == NULL)
+        return;
+    timeout->timeout = NULL;
+    ul_timer_remove(timeout);
+    ul_request_post_last(timeout, -ECANCELED, 0, 1);
+    ul_request_give_back(timeout);
+}
+
+static void run_deferred(ul_user *user)
+{
+    while (user->deferred.first != NULL) {
+        ul_request *head = user->deferred.first;
+        if (head->sqe.flags & IOSQE_IO_DRAIN && user->active > 0)
+            return;
+        ul_list_remove(&user->deferred, head);
+        begin(head);
+    }
+}
+
+static int fails(const ul_request *request, int32_t res)
+{
+    if (res == -ETIME && request->sqe.opcode == IORING_OP_TIMEOUT)
+        return !(request->sqe.op_flags & IORING_TIMEOUT_ETIME_SUCCESS);
+    return res < 0 || request->user->is_short(request, res);
+}
+
+/* The last completion of a request, which is in no list any more; frees it. */
+void ul_request_complete(ul_request *request, int32_t res, uint32_t flags)
+{
+    ul_user *user = request->user;
+    int failed = fails(request, res);
+    ul_request *linked = request->linked;
+    int breaks = failed && !(request->sqe.flags & IOSQE_IO_HARDLINK);
+    int silently = request->sqe.flags & IOSQE_CQE_SKIP_SUCCESS && failed;
+    ul_request_post_last(request, res, flags, failed);
+    end_timeout(request);
+    ul_request_give_back(request);
+    user->active--;
+    if (linked != NULL && breaks)
+        drop_links(linked, silently);
+    else if (linked != NULL)
+        begin(linked);
+    if (user->deferred.first != NULL && user->active == 0)
+        run_deferred(user);
+}
+
+/* --- beginning --- */
+
+/* Takes the head of a complete chain. */
+void ul_request_submit(ul_request *head)
+{
+    ul_user *user = head->user;
+    if (user->deferred.first != NULL || (head->sqe.flags & IOSQE_IO_DRAIN && user->active > 0)) {
+        head->state = UL_REQUEST_QUEUED;
+        ul_list_append(&user->deferred, head);
+        return;
+    }
+    begin(head);
+}
+
+static void give_to_pool(ul_request *request)
+{
+    ul_user *user = request->user;
+    int error = 0;
+    if (user->port == NULL)
+        user->port = ul_port_open(&error);
+    if (user->port != NULL && !user->port_in_set) {
+        struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = UINT64_MAX}};
+        if (epoll_ctl(user->epoll_fd, EPOLL_CTL_ADD, ul_port_fd(user->port), &event) < 0)
+            error = -errno;
+        else
+            user->port_in_set = 1;
+    }
+    if (error == 0) {
+        request->state = UL_REQUEST_BLOCKED;
+        memset(&request->job, 0, sizeof(request->job));
+        request->job.run = ul_run_blocking;
+        request->job.dispose = (void (*)(ul_job *))free;
+        error = ul_port_submit(user->port, &request->job);
+    }
+    if (error < 0)
+        ul_request_complete(request, error, 0);
+}
+
+/* The LINK_TIMEOUT begins with the request that it bounds. */
+static void begin_timeout(ul_request *request)
+{
+    int64_t deadline_ns;
+    ul_request *timeout = request->timeout;
+    if (timeout == NULL || timeout->heap_place > 0)
+        return;
+    if (ul_deadline(&timeout->sqe, &deadline_ns) == 0)
+        ul_timer_add(timeout, deadline_ns);
+}
+
+/* Tries a request that is in no list. */
+void ul_request_try(ul_request *request)
+{
+    request->state = UL_REQUEST_TRIED;
+    if (request->timeout != NULL && !request->tried)
+        begin_timeout(request);
+    int result = request->lost_file ? -EBADF : request->user->try(request);
+    if (result == UL_TRY_HELD)
+        return;
+    if (result == UL_TRY_WAIT && (result = ul_watch(request)) == 0) {
+        request->tried = 1;
+        return;
+    }
+    request->tried = 1;
+    if (result == UL_TRY_BLOCK)
+        give_to_pool(request);
+    else
+        ul_request_complete(request, result, request->cqe_flags);
+}
+
+void ul_requests_run_ready(ul_user *user)
+{
+    /* Those that become ready meanwhile are next time's. */
+    uint32_t count = 0;
+    for (ul_request *request = user->ready.first; request != NULL; request = request->next)
+        count++;
+    for (; count > 0 && user->ready.first != NULL; count--) {
+        ul_request *request = user->ready.first;
+        ul_list_remove(&user->ready, request);
+        ul_request_try(request);
+    }
+    if (user->ready.first != NULL)
+        *user->ring->sq_flags |= IORING_SQ_TASKRUN;
+    else
+        *user->ring->sq_flags &= ~(uint32_t)IORING_SQ_TASKRUN;
+}

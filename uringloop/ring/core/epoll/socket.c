@@ -1,0 +1,278 @@
+/* Operations of sockets.  They never block: MSG_DONTWAIT, or a descriptor that is non-blocking.  Where there is neither
+ * such a flag nor such a descriptor, a thread of the pool makes the call once poll(2) has called the socket ready. */
+#define _GNU_SOURCE
+#include "epoll.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_IN_A_ROW 64
+
+static int would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK; }
+
+static int polls_first(const ul_request *request)
+{
+    return request->sqe.ioprio & IORING_RECVSEND_POLL_FIRST && !request->tried;
+}
+
+/* The memory to receive into: the caller's, or the next buffer of a group. */
+static int receive_memory(ul_request *request, char **memory, size_t *size)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    if (!(sqe->flags & IOSQE_BUFFER_SELECT)) {
+        *memory = (char *)(uintptr_t)sqe->addr;
+        *size = sqe->len;
+        return 0;
+    }
+    const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
+    if (buffer == NULL)
+        return -ENOBUFS;
+    *memory = (char *)(uintptr_t)buffer->addr;
+    *size = sqe->len > 0 && sqe->len < buffer->len ? sqe->len : buffer->len;
+    return 0;
+}
+
+int ul_try_receive(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0, selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
+    char *memory;
+    size_t size;
+    if (sqe->ioprio & ~(IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT) ||
+        (multishot && (!selects || sqe->op_flags & MSG_WAITALL)))
+        return -EINVAL;
+    /* A stream's socket is seldom readable when its receive is armed. */
+    if (!request->tried && (polls_first(request) || (multishot && request->owned)))
+        return ul_wait_for(request, EPOLLIN);
+    int error = receive_memory(request, &memory, &size);
+    if (error < 0)
+        return error;
+    ssize_t received = recv(sqe->fd, memory + request->done, size - request->done, (int)sqe->op_flags | MSG_DONTWAIT);
+    if (received < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+        return ul_wait_for(request, EPOLLIN);
+    if (received < 0)
+        return request->done > 0 ? (int)request->done : -errno;
+    request->done += (size_t)received;
+    if (sqe->op_flags & MSG_WAITALL && received > 0 && request->done < size)
+        return ul_wait_for(request, EPOLLIN);
+    int32_t res = (int32_t)request->done;
+    uint32_t flags = request->done == size ? IORING_CQE_F_SOCK_NONEMPTY : 0;
+    request->done = 0;
+    if (selects && res > 0)
+        flags |= ul_group_use(request->user, sqe->buf_index);
+    if (!multishot || res == 0) {
+        request->cqe_flags = flags;
+        return res;
+    }
+    ul_request_post(request, res, flags);
+    return ul_wait_for(request, EPOLLIN);
+}
+
+/* One datagram into a buffer of a group: io_uring_recvmsg_out, the name, the control data, the payload. */
+static int receive_into_group(ul_request *request, const struct msghdr *asked, uint32_t *flags)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    char *memory;
+    size_t size, head = sizeof(struct io_uring_recvmsg_out) + asked->msg_namelen + asked->msg_controllen;
+    int error = receive_memory(request, &memory, &size);
+    if (error < 0)
+        return error;
+    if (size < head)
+        return -EFAULT;
+    char *name = memory + sizeof(struct io_uring_recvmsg_out), *control = name + asked->msg_namelen;
+    struct iovec vector = {memory + head, size - head};
+    struct msghdr message = {.msg_name = asked->msg_namelen ? name : NULL,
+                             .msg_namelen = asked->msg_namelen,
+                             .msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = asked->msg_controllen ? control : NULL,
+                             .msg_controllen = asked->msg_controllen};
+    ssize_t received = recvmsg(sqe->fd, &message, (int)sqe->op_flags | MSG_DONTWAIT);
+    if (received < 0)
+        return -errno;
+    struct io_uring_recvmsg_out out = {message.msg_namelen, (uint32_t)message.msg_controllen, (uint32_t)received,
+                                       (uint32_t)message.msg_flags};
+    memcpy(memory, &out, sizeof(out));
+    *flags = ul_group_use(request->user, sqe->buf_index);
+    return (int)(head + ((size_t)received < size - head ? (size_t)received : size - head));
+}
+
+static int receive_messages(ul_request *request, const struct msghdr *asked)
+{
+    for (int count = 0; count < ACCEPTS_IN_A_ROW; count++) {
+        uint32_t flags = 0;
+        int res = receive_into_group(request, asked, &flags);
+        if (res == -EAGAIN)
+            return ul_wait_for(request, EPOLLIN);
+        if (res < 0)
+            return res;
+        ul_request_post(request, res, flags);
+    }
+    return ul_wait_for(request, EPOLLIN);
+}
+
+int ul_try_receive_message(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    struct msghdr *message = (struct msghdr *)(uintptr_t)sqe->addr;
+    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0;
+    if (sqe->ioprio & ~(IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT) ||
+        (multishot && !(sqe->flags & IOSQE_BUFFER_SELECT)))
+        return -EINVAL;
+    if (!request->tried && (polls_first(request) || (multishot && request->owned)))
+        return ul_wait_for(request, EPOLLIN);
+    if (multishot) {
+        if (!request->tried)
+            request->asked = *message; /* the kernel copies it too */
+        return receive_messages(request, &request->asked);
+    }
+    if (sqe->flags & IOSQE_BUFFER_SELECT)
+        return -EINVAL;
+    ssize_t received = recvmsg(sqe->fd, message, (int)sqe->op_flags | MSG_DONTWAIT);
+    if (received < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+        return ul_wait_for(request, EPOLLIN);
+    return received < 0 ? -errno : (int)received;
+}
+
+/* Goes on until all is sent with MSG_WAITALL, as the kernel does for a stream. */
+int ul_try_send(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    const char *data = (const char *)(uintptr_t)sqe->addr;
+    const void *name = (const void *)(uintptr_t)sqe->off;
+    socklen_t name_size = (uint16_t)sqe->splice_fd_in;
+    int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    if (sqe->ioprio & ~IORING_RECVSEND_POLL_FIRST || sqe->flags & IOSQE_BUFFER_SELECT)
+        return -EINVAL;
+    if (polls_first(request))
+        return ul_wait_for(request, EPOLLOUT);
+    for (;;) {
+        ssize_t sent = sendto(sqe->fd, data + request->done, sqe->len - request->done, flags, name, name_size);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+            return ul_wait_for(request, EPOLLOUT);
+        if (sent < 0)
+            return request->done > 0 ? (int)request->done : -errno;
+        request->done += (size_t)sent;
+        if (!(sqe->op_flags & MSG_WAITALL) || request->done >= sqe->len)
+            return (int)request->done;
+    }
+}
+
+int ul_try_send_message(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    const struct msghdr *message = (const struct msghdr *)(uintptr_t)sqe->addr;
+    if (sqe->ioprio & ~IORING_RECVSEND_POLL_FIRST)
+        return -EINVAL;
+    if (polls_first(request))
+        return ul_wait_for(request, EPOLLOUT);
+    int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    ssize_t sent = sendmsg(sqe->fd, message, flags);
+    if (sent < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+        return ul_wait_for(request, EPOLLOUT);
+    return sent < 0 ? -errno : (int)sent;
+}
+
+static int is_blocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && !(flags & O_NONBLOCK);
+}
+
+static int is_ready(int fd, short events)
+{
+    struct pollfd asked = {fd, events, 0};
+    return poll(&asked, 1, 0) > 0;
+}
+
+static int accept_one(const struct io_uring_sqe *sqe)
+{
+    int fd = accept4(sqe->fd, (struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t *)(uintptr_t)sqe->off,
+                     (int)sqe->op_flags);
+    return fd < 0 ? -errno : fd;
+}
+
+int ul_try_accept(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int multishot = (sqe->ioprio & IORING_ACCEPT_MULTISHOT) != 0;
+    if (sqe->splice_fd_in || (multishot && sqe->addr))
+        return -EINVAL;
+    if (sqe->ioprio & IORING_ACCEPT_POLL_FIRST && !request->tried)
+        return ul_wait_for(request, EPOLLIN);
+    if ((!multishot || !request->tried) && is_blocking(sqe->fd)) {
+        if (!is_ready(sqe->fd, POLLIN))
+            return sqe->ioprio & IORING_ACCEPT_DONTWAIT ? -EAGAIN : ul_wait_for(request, EPOLLIN);
+        return multishot ? -EINVAL : UL_TRY_BLOCK;
+    }
+    for (int count = 0; count < ACCEPTS_IN_A_ROW; count++) {
+        int fd = accept_one(sqe);
+        if (fd == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT))
+            return ul_wait_for(request, multishot ? EPOLLIN | EPOLLET : EPOLLIN);
+        if (!multishot || fd < 0)
+            return fd;
+        ul_request_post(request, fd, 0);
+    }
+    ul_request_run_again(request);
+    return UL_TRY_HELD;
+}
+
+int ul_try_connect(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (request->tried) {
+        if (getsockopt(sqe->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+            return -errno;
+        return -error;
+    }
+    if (is_blocking(sqe->fd))
+        return UL_TRY_BLOCK;
+    if (connect(sqe->fd, (const struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t)sqe->off) == 0)
+        return 0;
+    return errno == EINPROGRESS ? ul_wait_for(request, EPOLLOUT) : -errno;
+}
+
+int ul_try_socket(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    if (sqe->splice_fd_in || sqe->op_flags)
+        return -EINVAL;
+    int fd = socket(sqe->fd, (int)sqe->off, (int)sqe->len);
+    return fd < 0 ? -errno : fd;
+}
+
+int ul_try_bind(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    return bind(sqe->fd, (const struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t)sqe->off) < 0 ? -errno : 0;
+}
+
+int ul_try_listen(ul_request *request) { return listen(request->sqe.fd, (int)request->sqe.len) < 0 ? -errno : 0; }
+
+int ul_try_shutdown(ul_request *request) { return shutdown(request->sqe.fd, (int)request->sqe.len) < 0 ? -errno : 0; }
+
+/* SOCKET_URING_OP_*: the fields of a command are where other operations have offset, address and file index. */
+int ul_try_command(ul_request *request)
+{
+    enum { SIOCINQ_COMMAND, SIOCOUTQ_COMMAND, GETSOCKOPT_COMMAND, SETSOCKOPT_COMMAND };
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int level = (int)(uint32_t)sqe->addr, option = (int)(sqe->addr >> 32), value = 0;
+    socklen_t size = (socklen_t)sqe->splice_fd_in;
+    void *memory = (void *)(uintptr_t)sqe->addr3;
+    switch ((uint32_t)sqe->off) {
+    case SIOCINQ_COMMAND: return ioctl(sqe->fd, FIONREAD, &value) < 0 ? -errno : value;
+    case SIOCOUTQ_COMMAND: return ioctl(sqe->fd, TIOCOUTQ, &value) < 0 ? -errno : value;
+    case GETSOCKOPT_COMMAND: return getsockopt(sqe->fd, level, option, memory, &size) < 0 ? -errno : (int)size;
+    case SETSOCKOPT_COMMAND: return setsockopt(sqe->fd, level, option, memory, size) < 0 ? -errno : 0;
+    default: return -EOPNOTSUPP;
+    }
+}

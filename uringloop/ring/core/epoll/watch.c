@@ -1,0 +1,181 @@
+/* The epoll set: which descriptors it has, and the requests that wait for them.
+ *
+ * An owned descriptor is one of an engine's endpoint, which tells before it closes it.  Its interest stays in the set
+ * while requests come and go, and is taken out when an event finds nobody waiting, so most messages cost no epoll_ctl.
+ *
+ * A foreign descriptor may be closed behind our back, and its number used again, while a copy of it keeps the old entry
+ * in the set.  Each wait adds or changes its entry, so an error comes from there, and the entry switches itself off
+ * (EPOLLONESHOT): one that is stale fires once.  A multishot poll needs each edge, so its entry stays.  Before a
+ * request is tried again, its descriptor's file is compared with the one of the first try.
+ *
+ * epoll refuses regular files and some devices with EPERM: they are always ready.
+ */
+#define _GNU_SOURCE
+#include "epoll.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define WATCHED_MIN 64
+#define ALWAYS_READY (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM)
+
+static ul_watched *watched_at(ul_user *user, int fd)
+{
+    if (fd < 0)
+        return NULL;
+    if ((uint32_t)fd >= user->watched_count) {
+        uint32_t count = user->watched_count ? user->watched_count : WATCHED_MIN;
+        while (count <= (uint32_t)fd)
+            count *= 2;
+        ul_watched *watched = realloc(user->watched, count * sizeof(*watched));
+        if (watched == NULL)
+            return NULL;
+        memset(watched + user->watched_count, 0, (count - user->watched_count) * sizeof(*watched));
+        user->watched = watched;
+        user->watched_count = count;
+    }
+    return &user->watched[fd];
+}
+
+/* The events that the descriptor's requests wait for. */
+static uint32_t wanted(const ul_watched *watched, int *owned)
+{
+    uint32_t events = 0;
+    *owned = 1;
+    for (const ul_request *request = watched->waiting.first; request != NULL; request = request->next) {
+        events |= request->events;
+        *owned &= request->owned;
+    }
+    return events;
+}
+
+static int change(const ul_user *user, int fd, int operation, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data = {.u64 = (uint64_t)(uint32_t)fd}};
+    return epoll_ctl(user->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Puts the descriptor into the set, or changes its entry, which may be gone with its file. */
+static int put(ul_user *user, int fd, ul_watched *watched, uint32_t events)
+{
+    int error = change(user, fd, watched->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, events);
+    if (error == -ENOENT)
+        error = change(user, fd, EPOLL_CTL_ADD, events);
+    else if (error == -EEXIST)
+        error = change(user, fd, EPOLL_CTL_MOD, events);
+    watched->in_set = error == 0;
+    watched->interest = error == 0 ? events : 0;
+    return error;
+}
+
+/* The entry that its requests need; 0, or a negative errno.  again: of a request that the entry has just woken. */
+static int settle(ul_user *user, int fd, ul_watched *watched, int again)
+{
+    int owned;
+    uint32_t events = wanted(watched, &owned);
+    /* A change looks at the descriptor anew, which a multishot poll must not. */
+    if (again && events & EPOLLET && watched->interest == events)
+        return 0;
+    if (owned) {
+        int stays = watched->in_set && !(watched->interest & (EPOLLONESHOT | EPOLLET));
+        if (stays && (watched->interest & events) == events)
+            return 0;
+        return put(user, fd, watched, stays ? watched->interest | events : events);
+    }
+    return put(user, fd, watched, events & EPOLLET ? events : events | EPOLLONESHOT);
+}
+
+static void take_out(const ul_user *user, int fd, ul_watched *watched)
+{
+    if (watched->in_set)
+        change(user, fd, EPOLL_CTL_DEL, 0);
+    watched->in_set = 0;
+    watched->interest = 0;
+}
+
+static int remember_file(ul_request *request)
+{
+    struct stat status;
+    if (fstat(request->fd, &status) < 0)
+        return -errno;
+    request->device = status.st_dev;
+    request->inode = status.st_ino;
+    return 0;
+}
+
+static int is_same_file(const ul_request *request)
+{
+    struct stat status;
+    return fstat(request->fd, &status) == 0 && request->device == status.st_dev && request->inode == status.st_ino;
+}
+
+/* Has the request wait for its events; 0, or the errno of the descriptor or of epoll. */
+int ul_watch(ul_request *request)
+{
+    ul_user *user = request->user;
+    ul_watched *watched = watched_at(user, request->fd);
+    int error = watched == NULL ? request->fd < 0 ? -EBADF : -ENOMEM : 0;
+    if (error == 0 && !request->owned && request->inode == 0)
+        error = remember_file(request);
+    if (error < 0)
+        return error;
+    request->state = UL_REQUEST_WAITING;
+    ul_list_append(&watched->waiting, request);
+    error = settle(user, request->fd, watched, request->tried);
+    if (error < 0)
+        ul_list_remove(&watched->waiting, request);
+    if (error != -EPERM)
+        return error;
+    request->event.events = request->events & ALWAYS_READY;
+    request->is_always_ready = 1;
+    ul_request_run_again(request);
+    return 0;
+}
+
+/* The request waits no more. */
+void ul_unwatch(ul_request *request) { ul_list_remove(&request->user->watched[request->fd].waiting, request); }
+
+static int concerns(const ul_request *request, uint32_t events)
+{
+    return (request->events & events) != 0 || (events & (EPOLLERR | EPOLLHUP)) != 0;
+}
+
+/* An event of the set: its requests are to be tried again. */
+void ul_watch_event(ul_user *user, const struct epoll_event *event)
+{
+    uint32_t fd = (uint32_t)event->data.u64;
+    if (fd >= user->watched_count)
+        return;
+    ul_watched *watched = &user->watched[fd];
+    int found = 0;
+    if (watched->interest & EPOLLONESHOT)
+        watched->interest = 0;
+    for (ul_request *request = watched->waiting.first, *next; request != NULL; request = next) {
+        next = request->next;
+        if (!concerns(request, event->events))
+            continue;
+        found = 1;
+        ul_list_remove(&watched->waiting, request);
+        request->event = *event;
+        request->lost_file = !request->owned && !is_same_file(request);
+        request->state = UL_REQUEST_READY;
+        ul_list_append(&user->ready, request);
+    }
+    if (watched->waiting.first != NULL && watched->interest == 0)
+        settle(user, (int)fd, watched, 0);
+    else if (!found && watched->waiting.first != NULL)
+        put(user, (int)fd, watched, wanted(watched, &found));
+    else if (!found)
+        take_out(user, (int)fd, watched);
+}
+
+/* An owned descriptor is about to be closed. */
+void ul_watch_closes(ul_user *user, int fd)
+{
+    if (fd >= 0 && (uint32_t)fd < user->watched_count)
+        take_out(user, fd, &user->watched[fd]);
+}
+
+void ul_watches_free(ul_user *user) { free(user->watched); }
