@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [word for pattern in options.patterns for word in ("-k", pattern)]
         loudness = "-v" if options.verbose else "-q"
         command = [sys.executable, "-m", "pytest", loudness, "-ra", "--timeout", str(options.timeout), *chosen, "tests"]
-        with _alone():
+        # One run at a time on this machine: a test of aiofiles listens on a port that is written in it.
+        with _alone(Path(tempfile.gettempdir(), "uringloop-compat-aiofiles.lock")):
             finished = subprocess.run(command, cwd=folder, check=False)
     return min(finished.returncode, 2)
 
@@ -82,24 +83,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One run at a time on this machine: a test of aiofiles listens on a port that is written in it."""
-    with Path(tempfile.gettempdir(), "uringloop-compat-aiofiles.lock").open("a") as lock:
+def _alone(lock_path: Path) -> Iterator[None]:
+    """Hold the lock on a file, which other processes wait for."""
+    with lock_path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def fetch_tests() -> Path:
-    """The folder of aiofiles' tests, fetched if it is not in the cache.
+    """Return the folder of aiofiles' tests; fetch it, in one process at a time, if it is not in the cache.
 
     Raises:
-        UnavailableError: it can not be had.
+        UnavailableError: pip cannot fetch it.
     """
     version = importlib.metadata.version("aiofiles")
     tests = _CACHE / f"aiofiles-{version}" / "tests"
-    if tests.is_dir():
-        return tests
     _CACHE.mkdir(exist_ok=True)
+    with _alone(_CACHE / "aiofiles.lock"):
+        if not tests.is_dir():
+            _fetch(version, tests.parent)
+    return tests
+
+
+def _fetch(version: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", scratch]
         try:
@@ -118,8 +124,7 @@ def fetch_tests() -> Path:
         with tarfile.open(archive) as tar:
             tar.extractall(scratch, filter="data")
         # At once, so that a copy that was interrupted is not taken for whole.
-        Path(scratch, f"aiofiles-{version}").rename(tests.parent)
-    return tests
+        Path(scratch, f"aiofiles-{version}").rename(folder)
 
 
 if __name__ == "__main__":

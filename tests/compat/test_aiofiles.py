@@ -5,15 +5,18 @@ Deselect them with `-m "not compat"`.  They are fetched once; where that cannot 
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import uringloop
 from tests.children import ROOT, environment
+from tests.compat import aiofiles
 from tests.compat.aiofiles import UnavailableError, fetch_tests
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(400)]
@@ -45,6 +48,21 @@ def passed_by(*arguments: str, **variables: str) -> int:
 @functools.cache
 def passed_by_aiofiles() -> int:
     return passed_by("--control", "--loop", "asyncio")
+
+
+def test_one_process_at_a_time_fetches_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = []
+
+    def fetch(version: str, folder: Path) -> None:
+        with (tmp_path / "aiofiles.lock").open("a") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / "tests").mkdir(parents=True)
+        fetched.append(version)
+
+    monkeypatch.setattr(aiofiles, "_CACHE", tmp_path)
+    monkeypatch.setattr(aiofiles, "_fetch", fetch)
+    assert fetch_tests() == fetch_tests()
+    assert len(fetched) == 1
 
 
 def test_control() -> None:
