@@ -25,6 +25,7 @@ from uringloop.operations import (
     Read,
     Ready,
     Timeout,
+    TimeoutUpdate,
     Write,
 )
 from uringloop.ring import SqeFlag
@@ -122,6 +123,31 @@ async def test_a_timeout_behind_a_hard_link_and_at_the_end() -> None:
         error = await broken(chain)
     assert isinstance(error.results[0], TimeoutError)
     assert error.results[1] == select.POLLOUT
+
+
+@works(LinkTimeout)
+async def test_a_link_timeout_belongs_to_the_part_before_it() -> None:
+    timeout = LinkTimeout(LONG_NS)
+    with pipe() as (reading, _):
+        chain = Chain([Nop(), Ready(reading, select.POLLIN), timeout, Nop()])
+        waiting = asyncio.ensure_future(broken(chain))
+        await submit(Nop())
+        await submit(TimeoutUpdate(timeout, 1000))
+        error = await waiting
+    assert isinstance(error.results[1], TimeoutError)
+    assert (error.failed, error.cancelled, len(error.results)) == (1, [2], 3)
+    assert running_loop().statistics()["in_flight"] == 0
+
+
+async def test_a_link_timeout_with_options_is_refused() -> None:
+    timeout = LinkTimeout(LONG_NS)
+    options: list[dict[str, Any]] = [{"drain": True}, {"skip_success": True}, {"timeout_ns": 1}]
+    for option in options:
+        with pytest.raises(ValueError, match="belongs to the part before it"):
+            Chain([Nop()]).add(timeout, **option)
+    with pytest.raises(ValueError, match="only once"):
+        Chain([Nop(), timeout]).add(timeout)
+    assert await running_loop().submit_chain(Chain([Nop()]).add(timeout, hard=True).add(Nop())) == [0, 0]
 
 
 # Quiet parts

@@ -25,6 +25,7 @@ from uringloop.operations import (
     Listen,
     MakeSocket,
     Message,
+    Nop,
     Receive,
     ReceiveFrom,
     ReceiveInto,
@@ -213,6 +214,19 @@ async def test_sends_end_with_the_notification(pair: Pair) -> None:
     assert received == bytes(data) + b"y" + b"z" * 100
     data.clear()  # exported no more
     assert (one.was_copied, two.was_copied) == (True, True)
+
+
+@works(SendZeroCopy)
+async def test_a_chain_goes_on_before_the_notification(pair: Pair) -> None:
+    left, right = pair
+    data = bytearray(b"x" * 100_000)
+    sent = asyncio.ensure_future(running_loop().submit_chain([SendZeroCopy(left.fileno(), data), Nop()]))
+    left_bytes = len(data)
+    while left_bytes > 0:
+        left_bytes -= len(await running_loop().sock_recv(right, 200_000))
+    assert await sent == [100_000, 0]
+    data.clear()  # exported no more
+    assert running_loop().statistics()["in_flight"] == 0
 
 
 @works(SendZeroCopy)

@@ -115,7 +115,7 @@ class Chain(Group):
         """Append a part.
 
         Args:
-            operation: not submitted yet.
+            operation: not submitted yet.  A `LinkTimeout` becomes the timeout of the part before it.
             hard: the next part runs also if this part fails.
             drain: the part begins when all SQEs submitted before it have ended.  Never use it on a loop: the loop's own
                 polls never end.
@@ -127,13 +127,20 @@ class Chain(Group):
             This chain.
 
         Raises:
-            ValueError: the operation is in the chain already, or cannot skip success.
+            ValueError: the operation is in the chain already, or cannot skip success; or a `LinkTimeout` has options
+                other than `hard`.
             RuntimeError: the chain was submitted before.
         """
         if self._dispatcher is not None:
             raise RuntimeError("the chain was submitted")
-        if any(part.operation is operation for part in self._members):
+        if any(operation in (part.operation, part.timeout) for part in self._members):
             raise ValueError("an operation can be in flight only once")
+        if isinstance(operation, LinkTimeout) and self._members and self._members[-1].timeout is None:
+            if drain or skip_success or timeout_ns is not None:
+                raise ValueError("a LinkTimeout belongs to the part before it: it can only have a hard link")
+            self._members[-1].timeout = operation
+            self._members[-1].is_hard |= hard
+            return self
         if skip_success and type(operation).dispose is not Operation.dispose:
             raise ValueError(f"{type(operation).__name__} cannot skip success: its result would be lost")
         if skip_success and self._members and not self._members[-1].skips_success:
@@ -198,7 +205,8 @@ class Chain(Group):
         """End the parts of which the completion of one part tells."""
         number = self._members.index(reporting)
         for part in self._members[:number]:
-            if part.operation.in_flight:
+            # Others may be in flight still: a part with a timeout, or a send whose notification follows.
+            if part.skips_success and part.operation.in_flight:
                 part.has_skipped = True
                 self._retire(part, 0)
         if reporting.skips_success and not reporting.is_hard:
