@@ -14,12 +14,13 @@ typedef struct {
     ul_job job;
     int number;
     int begun, gate; /* eventfds, or -1: written when the job begins, read before it returns */
+    int turn;        /* how many jobs had begun before */
     int thread;
     char name[16];
     uint64_t signals_blocked;
 } held_job;
 
-static int alive, disposed;
+static int alive, disposed, turns;
 
 static void touch(int fd, int reads)
 {
@@ -31,6 +32,7 @@ static void touch(int fd, int reads)
 static void hold(ul_job *job)
 {
     held_job *held = (held_job *)job;
+    held->turn = __atomic_fetch_add(&turns, 1, __ATOMIC_SEQ_CST);
     held->thread = (int)syscall(SYS_gettid);
     pthread_getname_np(pthread_self(), held->name, sizeof(held->name));
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &held->signals_blocked, sizeof(held->signals_blocked));
@@ -73,6 +75,7 @@ held_job *job_make(int number, int begun, int gate, int looks_up)
 }
 
 int job_number(held_job *held) { return held->number; }
+int job_turn(held_job *held) { return held->turn; }
 int job_thread(held_job *held) { return held->thread; }
 const char *job_thread_name(held_job *held) { return held->name; }
 uint64_t job_signals_blocked(held_job *held) { return held->signals_blocked; }

@@ -30,7 +30,7 @@ def shim() -> ctypes.CDLL:
     loaded.job_make.restype = ctypes.c_void_p
     loaded.job_thread_name.restype = ctypes.c_char_p
     loaded.job_signals_blocked.restype = ctypes.c_uint64
-    for name in ("job_free", "job_number", "job_thread", "job_thread_name", "job_signals_blocked"):
+    for name in ("job_free", "job_number", "job_turn", "job_thread", "job_thread_name", "job_signals_blocked"):
         getattr(loaded, name).argtypes = [ctypes.c_void_p]
     return loaded
 
