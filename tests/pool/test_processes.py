@@ -1,4 +1,4 @@
-"""What a process may do with jobs under way: end, fork, get a signal, run out of threads.  Each in a process of its own."""
+"""Processes with jobs under way: their end, forks, signals, a lack of threads.  Each test has a process of its own."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The threads: how many, when they are made, replaced and ended, and what they are."""
+"""The threads: their number, their making, replacement and end, their names and signals."""
 
 import os
 import resource
