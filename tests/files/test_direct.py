@@ -113,8 +113,8 @@ def test_cancel(run: Run, path: Path) -> None:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
-            pool = file._pool_for(direct._READ)
-            assert len(pool._free) == direct.BUFFERS
+            buffers = file._buffers_for(direct._READ)
+            assert len(buffers._free) == direct.BUFFERS
             assert await file.pread(len(CONTENT), 0) == CONTENT
 
     run(main())

@@ -174,8 +174,8 @@ def test_cancel(run: Run, path: Path) -> None:
         for seed in range(60):
             choice = random.Random(seed)
             file = await files.open_direct(path, "r+b")
-            pools = [file._pool_for(ways) for ways in (direct._READ, direct._WRITE)]
-            assert pools[0] is not pools[1]
+            both = [file._buffers_for(ways) for ways in (direct._READ, direct._WRITE)]
+            assert both[0] is not both[1]
             size = seed * 8 * BLOCK_BYTES
             tasks = [
                 asyncio.ensure_future(call)
@@ -190,7 +190,7 @@ def test_cancel(run: Run, path: Path) -> None:
             if seed % 2:
                 closing.cancel()
             await asyncio.wait([*tasks, closing])
-            assert [len(pool._free) for pool in pools] == [direct.BUFFERS] * 2
+            assert [len(buffers._free) for buffers in both] == [direct.BUFFERS] * 2
             before = before or descriptors()
             assert descriptors() == before
         assert before

@@ -34,12 +34,12 @@ from .polled import PolledRing, explained, has_polled_queue
 BUFFERS = 64
 BUFFER_BYTES = 64 * 1024
 _USUAL_BLOCK_BYTES = 4096
-_POOL = "_uringloop_direct_pool"
-#: Of the one registered buffer; the pool's buffers are parts of it.
+_BUFFERS = "_uringloop_direct_buffers"
+#: Of the one registered buffer; all others are parts of it.
 _INDEX = 0
 
 
-class _Pool:
+class _Buffers:
     """The buffers of a loop.
 
     Args:
@@ -70,15 +70,15 @@ class _Pool:
                 self._free.append(buffer)
 
 
-def _pool_of(holder: Any, ring: LoopRing | None) -> _Pool:
+def _buffers_of(holder: Any, ring: LoopRing | None) -> _Buffers:
     """Return the buffers of a loop or its companion; new ones if that has another ring now."""
-    pool: _Pool | None = getattr(holder, _POOL, None)
-    if pool is None or pool.ring is not ring:
-        pool = _Pool(ring)
-        # Each file of a loop that cannot hold the pool has its own.
+    buffers: _Buffers | None = getattr(holder, _BUFFERS, None)
+    if buffers is None or buffers.ring is not ring:
+        buffers = _Buffers(ring)
+        # Each file of a loop that cannot hold the buffers has its own.
         with contextlib.suppress(AttributeError):
-            setattr(holder, _POOL, pool)
-    return pool
+            setattr(holder, _BUFFERS, buffers)
+    return buffers
 
 
 class _Ways(NamedTuple):
@@ -133,12 +133,12 @@ class DirectFile:
         self.name = name
         self.block_size_bytes = block
 
-    def _pool_for(self, ways: _Ways) -> _Pool:
+    def _buffers_for(self, ways: _Ways) -> _Buffers:
         if self._polled is not None and self._is_polled and ways is _READ:
-            return _pool_of(self._polled, self._polled.ring)
+            return _buffers_of(self._polled, self._polled.ring)
         if self._submitter is not None:
-            return _pool_of(self._submitter, self._submitter.ring)
-        return _pool_of(self._loop, None)
+            return _buffers_of(self._submitter, self._submitter.ring)
+        return _buffers_of(self._loop, None)
 
     @property
     def closed(self) -> bool:
@@ -148,8 +148,8 @@ class DirectFile:
     @property
     def has_registered_buffers(self) -> bool:
         """Whether the file's reads use registered buffers."""
-        pool = self._pool_for(_READ)
-        return pool.ring is not None and pool.is_registered_with(pool.ring)
+        buffers = self._buffers_for(_READ)
+        return buffers.ring is not None and buffers.is_registered_with(buffers.ring)
 
     @property
     def is_polled(self) -> bool:
@@ -207,10 +207,10 @@ class DirectFile:
             while missing:
                 skipped = offset % self.block_size_bytes
                 wanted = min(missing, BUFFER_BYTES - skipped)
-                pool = self._pool_for(_READ)
-                async with pool.borrow() as buffer:
+                buffers = self._buffers_for(_READ)
+                async with buffers.borrow() as buffer:
                     span = buffer[: -(-(skipped + wanted) // self.block_size_bytes) * self.block_size_bytes]
-                    count = await self._transfer(_READ, pool, span, offset - skipped)
+                    count = await self._transfer(_READ, buffers, span, offset - skipped)
                     parts.append(bytes(span[skipped : min(count, skipped + wanted)]))
                 if len(parts[-1]) < wanted:
                     break
@@ -238,18 +238,18 @@ class DirectFile:
         written = 0
         with self._busy():
             while written < len(view):
-                pool = self._pool_for(_WRITE)
-                async with pool.borrow() as buffer:
+                buffers = self._buffers_for(_WRITE)
+                async with buffers.borrow() as buffer:
                     size = min(len(view) - written, BUFFER_BYTES)
                     buffer[:size] = view[written : written + size]
-                    written += await self._transfer(_WRITE, pool, buffer[:size], offset + written)
+                    written += await self._transfer(_WRITE, buffers, buffer[:size], offset + written)
         return written
 
-    async def _transfer(self, ways: _Ways, pool: _Pool, span: memoryview, offset: int) -> int:
-        """Move bytes between the file and span, a part of one of the pool's buffers; return their number."""
+    async def _transfer(self, ways: _Ways, buffers: _Buffers, span: memoryview, offset: int) -> int:
+        """Move bytes between the file and span, a part of one of the buffers; return their number."""
 
         def operation(ring: LoopRing) -> Operation:
-            if pool.is_registered_with(ring):
+            if buffers.is_registered_with(ring):
                 return ways.fixed(self._descriptor, span, _INDEX, offset)
             return ways.plain(self._descriptor, span, offset)
 

@@ -1,6 +1,6 @@
 """`RingBase`: the common part of an event loop's ring and the ring by hand.
 
-The first ring that a thread makes sizes the worker pool of that thread.  So a ring that only probes has a normal size.
+The first ring that a thread makes sets its number of workers.  So a ring that only probes has a normal size.
 
 After fork(2) the child forgets its copy of each ring.  The ring's memory is not there (MADV_DONTFORK), and the child
 closes the descriptor, because it would keep the parent's operations alive.

@@ -135,26 +135,26 @@ class UnjoinedThreads:
         """Call a function in a thread; return the future of its result."""
         future: Future[_T] = Future()
         try:
-            jobs = self._idle.pop()
+            calls = self._idle.pop()
         except IndexError:
-            jobs = queue.SimpleQueue()
-            threading.Thread(target=self._serve, args=(jobs,), name="uringloop-files", daemon=True).start()
-        jobs.put((future, function))
+            calls = queue.SimpleQueue()
+            threading.Thread(target=self._serve, args=(calls,), name="uringloop-files", daemon=True).start()
+        calls.put((future, function))
         return future
 
-    def _serve(self, jobs: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]") -> None:
+    def _serve(self, calls: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]") -> None:
         while True:
             try:
-                future, function = jobs.get(timeout=_IDLE_SECONDS)
+                future, function = calls.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                with contextlib.suppress(ValueError):  # `submit` has just taken it, and puts a job in
-                    self._idle.remove(jobs)
+                with contextlib.suppress(ValueError):  # `submit` has just taken it, and puts a call in
+                    self._idle.remove(calls)
                     return
                 continue
             _run(future, function)
             # Hold nothing of the last call while this thread waits.
             del future, function
-            self._idle.append(jobs)
+            self._idle.append(calls)
 
 
 def _run(future: "Future[Any]", function: Callable[[], Any]) -> None:
