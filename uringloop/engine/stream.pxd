@@ -30,10 +30,12 @@ cdef class Stream(Endpoint):
     cdef int take(self, char *data) except -1
     cdef receive_data(self, ul_outcome *event)
     cdef deliver(self, const char *data, Py_ssize_t size, whole)
+    cdef delivery_failed(self)
+    cdef deliver_in_place(self, const char *data, Py_ssize_t size, whole)
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1
     cdef append_all(self, list pieces)
     cdef bint may_write(self, data, str method) except -1
-    cdef bint sends_at_once(self)
+    cdef bint sends_at_once(self) noexcept
     cdef Py_ssize_t append(self, data, bint at_once) except -1
     cdef disable_nagle(self, Py_ssize_t size_bytes)
     cdef size_t queued_bytes(self)

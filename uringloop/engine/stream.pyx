@@ -59,6 +59,24 @@ cdef extern from "Python.h":
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size_bytes) except NULL
     char *bytes_of "PyBytes_AS_STRING"(PyObject *data)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size_bytes) except -1
+    object raise_if_null "(PyObject *)"(PyObject *result)
+
+cdef extern from *:
+    """
+    /* Calls data_received with whole, or with new bytes if that is None.  In C, because a `try` costs as much as the
+     * rest of a delivery. */
+    static PyObject *deliver_bytes(PyObject *protocol, PyObject *name, const char *data, Py_ssize_t size,
+                                   PyObject *whole)
+    {
+        PyObject *result = NULL;
+        whole = whole == Py_None ? PyBytes_FromStringAndSize(data, size) : Py_NewRef(whole);
+        if (whole != NULL)
+            result = PyObject_CallMethodOneArg(protocol, name, whole);
+        Py_XDECREF(whole);
+        return result;
+    }
+    """
+    PyObject *deliver_bytes(object protocol, object name, const char *data, Py_ssize_t size, object whole)
 
 
 cdef class Stream(Endpoint):
@@ -236,6 +254,26 @@ cdef class Stream(Endpoint):
         self.deliver(event.data, event.res, None)
 
     cdef deliver(self, const char *data, Py_ssize_t size, whole):
+        cdef PyObject *result
+        if self.buffered or self.feeds:
+            self.deliver_in_place(data, size, whole)
+            return
+        result = deliver_bytes(self.protocol, "data_received", data, size, whole)
+        if result == NULL:
+            self.delivery_failed()
+        else:
+            Py_DECREF(<object>result)
+
+    cdef delivery_failed(self):
+        try:
+            raise_if_null(NULL)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.transport.protocol_failed(error, "data_received")
+
+    cdef deliver_in_place(self, const char *data, Py_ssize_t size, whole):
+        """Deliver into the memory of a buffered protocol or of a stream reader, as long as it is one."""
         cdef Py_ssize_t taken
         try:
             while size > 0 and self.buffered:
@@ -352,7 +390,7 @@ cdef class Stream(Endpoint):
             return False
         return True
 
-    cdef bint sends_at_once(self):
+    cdef bint sends_at_once(self) noexcept:
         """Return whether the next write goes to the socket now, and not together with those of other callbacks."""
         if self.handle == NULL:
             return False  # the write's data has closed the loop

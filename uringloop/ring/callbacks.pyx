@@ -40,7 +40,7 @@ cdef class OutcomeCallback:
 
     def __call__(self, *arguments):
         if self.dispatcher.taken == self.number:
-            self.dispatcher.hand_over()
+            self.dispatcher.hand_over(self.dispatcher.taken + 1)
 
     @property
     def __self__(self):

@@ -57,6 +57,6 @@ cdef class Dispatcher:
     cdef int reap_all(self) except -1
     cdef int reap_ready(self) noexcept
     cdef void add(self, int count) noexcept
-    cdef bint hand_over(self) except -1
-    cdef tell(self, Owner owner, ul_outcome *event)
+    cdef hand_over(self, uint64_t end)
+    cdef note_told(self, Owner owner)
     cdef complete(self, uint64_t token, int res, uint32_t flags)

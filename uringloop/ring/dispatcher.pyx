@@ -477,41 +477,51 @@ cdef class Dispatcher:
         Raises:
             RuntimeError: a callback forked, and this is the child.
         """
-        cdef uint64_t end = self.taken + <uint64_t>(self.count - self.cursor)
-        while self.taken < end and self.hand_over():
-            pass
+        self.hand_over(self.taken + <uint64_t>(self.count - self.cursor))
 
-    cdef bint hand_over(self) except -1:
-        """Hand the first outcome of the queue to its owner; return whether there may be another one."""
+    cdef hand_over(self, uint64_t end):
+        """Hand the outcomes from the first of the queue up to this number to their owners, as far as they wait."""
         cdef ul_outcome event
-        # A signal handler that raises does so here, where it loses no outcome, and not on the way into a callback.
-        PyErr_CheckSignals()
-        if must_send(&self.tick):
-            self.send_waiting()
-        if self.cursor == self.count:
-            return False
-        if ul_ring_forgotten(self.ring):
-            raise_errno(-EOWNERDEAD)
-        event = self.events[self.cursor]
-        self.cursor += 1
-        self.taken += 1
-        if event.owner != NULL:
-            self.tell(<Owner>event.owner, &event)
-        else:
-            self.complete(event.token, event.res, event.flags)
-        return self.ring != NULL
+        cdef Owner owner = None, told
+        while True:
+            # One `try` for all of them: to enter it costs as much as all else here.
+            try:
+                while self.taken < end:
+                    # A signal handler that raises does so here, where it loses no outcome, and not on the way into a
+                    # callback.
+                    PyErr_CheckSignals()
+                    if must_send(&self.tick):
+                        self.send_waiting()
+                    if self.cursor == self.count:
+                        return
+                    if ul_ring_forgotten(self.ring):
+                        raise_errno(-EOWNERDEAD)
+                    event = self.events[self.cursor]
+                    self.cursor += 1
+                    self.taken += 1
+                    if event.owner == NULL:
+                        self.complete(event.token, event.res, event.flags)
+                        continue
+                    owner = <Owner>event.owner
+                    owner.receive_event(&event)
+                    told, owner = owner, None
+                    self.note_told(told)
+                return
+            except BaseException as error:
+                if owner is None:
+                    raise
+                told, owner = owner, None
+                try:
+                    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                        raise
+                    self.report(error, told)
+                finally:
+                    self.note_told(told)
 
-    cdef tell(self, Owner owner, ul_outcome *event):
-        try:
-            owner.receive_event(event)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.report(error, owner)
-        finally:
-            owner.untold -= 1
-            if owner.freeing:
-                owner.free_half()
+    cdef inline note_told(self, Owner owner):
+        owner.untold -= 1
+        if owner.freeing:
+            owner.free_half()
 
     cdef complete(self, uint64_t token, int res, uint32_t flags):
         if flags & IORING_CQE_F_MORE:
