@@ -1,6 +1,7 @@
 """The loop made in one thread and run in another, and later in a third: nothing is lost silently."""
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Callable
@@ -178,3 +179,24 @@ def test_a_loop_in_each_of_many_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(30)
     assert answers == ["used"] * 8
+
+
+def test_a_loop_closed_by_another_thread_keeps_no_descriptor() -> None:
+    """The thread has ended, and most CQEs of its receives have overflowed the queue."""
+    loop = uringloop.EventLoop(sq_entries=4, cq_entries=8)
+    ours, theirs = zip(*(socket.socketpair() for _ in range(40)), strict=True)
+
+    async def receive() -> None:
+        for sock in ours:
+            sock.setblocking(False)
+            await loop.create_connection(asyncio.Protocol, sock=sock)
+
+    in_thread(lambda: loop.run_until_complete(receive()))
+    loop.close()
+    del loop, ours, receive
+    with pytest.warns(ResourceWarning):
+        gc.collect()
+    for sock in theirs:
+        with sock:
+            sock.settimeout(10)
+            assert sock.recv(1) == b""

@@ -4,9 +4,14 @@ The kernel writes into the memory of an operation even after its ring's descript
 when nothing is in flight but operations that merely watch.
 """
 
+import os
 import threading
+import time
 
 from ..ring import Dispatcher, RingBase
+
+_THREAD_END_NS = 1_000_000_000
+_LOOK_S = 0.001
 
 
 def close_ring(ring: RingBase, dispatcher: Dispatcher, owner_thread: int | None) -> None:
@@ -46,5 +51,17 @@ def _drain(ring: RingBase, dispatcher: Dispatcher, owner_thread: int) -> bool:
     for operation in list(dispatcher.operations.values()):
         operation.abandoned = True
     dispatcher.dispatch()
+    if _has_ended(owner_thread):
+        return True  # what was not reaped has ended too: its CQE overflowed
     watching = sum(operation.may_move for operation in dispatcher.operations.values())
     return bool(ring.unfinished == watching)
+
+
+def _has_ended(thread: int) -> bool:
+    """Return whether the thread of this native id is gone; wait for a moment if it is on its way out of the kernel."""
+    deadline_ns = time.monotonic_ns() + _THREAD_END_NS
+    while os.path.exists(f"/proc/self/task/{thread}"):
+        if thread in {known.native_id for known in threading.enumerate()} or time.monotonic_ns() > deadline_ns:
+            return False
+        time.sleep(_LOOK_S)
+    return True
