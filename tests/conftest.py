@@ -8,7 +8,10 @@ For each async test three fixtures look after that, in this order from the outsi
 """
 
 import asyncio
+import faulthandler
 import gc
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +27,29 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     marker = item.get_closest_marker("asyncio")
     chosen = marker is not None and "loop_factories" in marker.kwargs
     return named(EVERY if chosen else USUAL)
+
+
+_TIMEOUT_S = 120
+_stderr = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_stderr] = os.dup(sys.stderr.fileno())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End a process that hangs where pytest-timeout's exception has no effect, and show where it does.
+
+    A loop's exception handler may get that exception, and the timer is off while the fixtures are torn down.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit_s = marker.args[0] if marker is not None and marker.args else _TIMEOUT_S
+    faulthandler.dump_traceback_later(2 * limit_s + 60, exit=True, file=item.config.stash[_stderr])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module", autouse=True)

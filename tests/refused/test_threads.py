@@ -181,10 +181,10 @@ def test_a_loop_in_each_of_many_threads(tmp_path: Path) -> None:
     assert answers == ["used"] * 8
 
 
-def test_a_loop_closed_by_another_thread_keeps_no_descriptor() -> None:
-    """The thread has ended, and most CQEs of its receives have overflowed the queue."""
+def leave_connections(count: int) -> list[socket.socket]:
+    """Close a loop whose thread has ended with so many connections open; return their other ends."""
     loop = uringloop.EventLoop(sq_entries=4, cq_entries=8)
-    ours, theirs = zip(*(socket.socketpair() for _ in range(40)), strict=True)
+    ours, theirs = zip(*(socket.socketpair() for _ in range(count)), strict=True)
 
     async def receive() -> None:
         for sock in ours:
@@ -193,9 +193,19 @@ def test_a_loop_closed_by_another_thread_keeps_no_descriptor() -> None:
 
     in_thread(lambda: loop.run_until_complete(receive()))
     loop.close()
-    del loop, ours, receive
-    with pytest.warns(ResourceWarning):
+    return list(theirs)
+
+
+def test_a_loop_closed_by_another_thread_keeps_no_descriptor() -> None:
+    """Most CQEs of its receives have overflowed the queue."""
+    theirs: list[socket.socket] = []
+
+    def leave() -> None:
+        theirs.extend(leave_connections(40))
         gc.collect()
+
+    with pytest.warns(ResourceWarning):
+        leave()
     for sock in theirs:
         with sock:
             sock.settimeout(10)
