@@ -353,7 +353,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         finally:
             if takes:
                 self._give_signals_back()
-        if self._dispatcher.has_events():
+        if self._dispatcher.has_outcomes():
             self.call_soon(self._dispatcher.dispatch)
         return []
 

@@ -314,7 +314,7 @@ cdef class Scheduler:
         else:
             PyObject_CallNoArgs(self.dispatch)
         self.run(after - before, by_handles)
-        self.now.events = self.now.handles = 0
+        self.now.outcomes = self.now.handles = 0
         self.in_tick = False
 
     def _sleep_by_hand(self, int64_t timeout_ns):

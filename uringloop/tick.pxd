@@ -20,7 +20,7 @@ cdef enum:
 
 
 cdef struct Tick:
-    Py_ssize_t events, handles  # to be dispatched, to be run; 0 outside of a tick
+    Py_ssize_t outcomes, handles  # to be dispatched, to be run; 0 outside of a tick
     bint unsent  # written bytes wait for the tick's end
     int64_t due_ns  # on the monotonic clock: how long they do; only of a tick with more than a few callbacks
     bint held  # some of them only for the end of the callback, which may close the connection
@@ -34,7 +34,7 @@ cdef inline int64_t monotonic_ns() noexcept:
 
 
 cdef inline bint has_few(Tick *tick) noexcept:
-    return tick.events + tick.handles <= FEW
+    return tick.outcomes + tick.handles <= FEW
 
 
 cdef inline void begin_waiting(Tick *tick) noexcept:

@@ -41,10 +41,10 @@ cdef extern from "engine/engine.h" nogil:
     int ul_stream_receive(ul_stream *stream)
     void ul_stream_watch(ul_stream *stream, uint32_t events)
     int ul_stream_hold(ul_stream *stream)
-    void ul_stream_recycle(ul_stream *stream, const ul_outcome *event)
+    void ul_stream_recycle(ul_stream *stream, const ul_outcome *outcome)
     int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
     int ul_stream_takes_much(ul_stream *stream)
-    int ul_streams_give_turns(ul_ring *ring, ul_outcome *events, uint32_t capacity) noexcept
+    int ul_streams_give_turns(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept
     int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes)
     int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin)
     void ul_stream_send_queued(ul_stream *stream)
@@ -67,7 +67,7 @@ cdef extern from "engine/engine.h" nogil:
     ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes)
     int ul_datagram_receive(ul_datagram *datagram)
     int ul_datagram_hold(ul_datagram *datagram)
-    void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *event)
+    void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome)
     int ul_datagram_take(ul_datagram *datagram, void *buffer)
     int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name,
                          uint32_t name_size, int may_queue)

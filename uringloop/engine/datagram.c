@@ -144,10 +144,10 @@ static void queue_to_receive(ul_datagram *datagram)
     engine->last_to_receive = datagram;
 }
 
-/* What a UL_DATAGRAM_DATA event brought was taken. */
-void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *event)
+/* Recycles the buffer of a UL_DATAGRAM_DATA outcome. */
+void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome)
 {
-    ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
+    ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, outcome->buffer_id, datagram);
 }
 
 /* Takes a datagram that is there, after UL_DATAGRAM_READABLE, into UL_DATAGRAM_BUFFER_SIZE bytes: 1, or a negative
@@ -176,21 +176,21 @@ int ul_datagram_take(ul_datagram *datagram, void *buffer)
     return 1;
 }
 
-static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *event)
+static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     ul_ring *ring = datagram->ring;
-    event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-    event->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, event->buffer_id, datagram);
+    outcome->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    outcome->data = ul_buffer_lend(ring, UL_GROUP_DATAGRAM, outcome->buffer_id, datagram);
     struct io_uring_recvmsg_out out;
-    memcpy(&out, event->data, sizeof(out));
+    memcpy(&out, outcome->data, sizeof(out));
     ring->statistics.bytes_received += out.payloadlen;
     if (!datagram->closing)
-        event->what |= UL_DATAGRAM_DATA;
+        outcome->what |= UL_DATAGRAM_DATA;
     else
-        ul_datagram_recycle(datagram, event);
+        ul_datagram_recycle(datagram, outcome);
 }
 
-static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *event)
+static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     ul_ring *ring = datagram->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
@@ -200,11 +200,11 @@ static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *c
         if (cqe->res == -ECANCELED || cqe->res == -EINTR)
             queue_to_receive(datagram);
         else if (datagram->wanted)
-            event->what |= UL_DATAGRAM_READABLE;
+            outcome->what |= UL_DATAGRAM_READABLE;
         return;
     }
     if (cqe->res >= 0 && cqe->flags & IORING_CQE_F_BUFFER) {
-        take_datagram(datagram, cqe, event);
+        take_datagram(datagram, cqe, outcome);
         ring->statistics.rearms += ended;
     } else if (cqe->res == -ENOBUFS) {
         ring->statistics.no_buffers++;
@@ -212,7 +212,7 @@ static void complete_receive(ul_datagram *datagram, const struct io_uring_cqe *c
         ul_buffers_found_empty(ring, UL_GROUP_DATAGRAM);
     } else if (cqe->res < 0 && cqe->res != -EINTR && cqe->res != -EAGAIN && cqe->res != -ECANCELED) {
         if (!datagram->closing)
-            event->what |= UL_DATAGRAM_RECEIVE_ERROR;
+            outcome->what |= UL_DATAGRAM_RECEIVE_ERROR;
     }
     if (ended)
         queue_to_receive(datagram);
@@ -328,7 +328,7 @@ static int send_queue(ul_datagram *datagram)
     return 0;
 }
 
-static void complete_retry(ul_datagram *datagram, ul_outcome *event)
+static void complete_retry(ul_datagram *datagram, ul_outcome *outcome)
 {
     size_t before = datagram->queued;
     datagram->send_token = 0;
@@ -336,15 +336,15 @@ static void complete_retry(ul_datagram *datagram, ul_outcome *event)
         return;
     int error = send_queue(datagram);
     if (error < 0) {
-        event->res = error;
-        event->what |= UL_DATAGRAM_SEND_ERROR;
+        outcome->res = error;
+        outcome->what |= UL_DATAGRAM_SEND_ERROR;
     }
     datagram->poll_lied = error == 0 && datagram->queued == before;
     if (datagram->head != NULL)
         queue_to_send(datagram);
     if (datagram->notify_low && datagram->queued <= datagram->low_water) {
         datagram->notify_low = 0;
-        event->what |= UL_DATAGRAM_LOW;
+        outcome->what |= UL_DATAGRAM_LOW;
     }
 }
 
@@ -398,25 +398,25 @@ int ul_datagram_idle(ul_datagram *datagram)
 }
 
 /* One CQE of a datagram socket; 1 if there is something that Python must hear. */
-static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *event)
+static int complete_datagram(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
     ul_datagram *datagram = ul_slot_find(&engine->datagrams, cqe->user_data);
     if (datagram == NULL)
         return 0;
-    event->what = 0;
-    event->res = cqe->res;
-    event->flags = cqe->flags;
-    event->owner = datagram->owner;
+    outcome->what = 0;
+    outcome->res = cqe->res;
+    outcome->flags = cqe->flags;
+    outcome->owner = datagram->owner;
     if (cqe->user_data == datagram->receive_token)
-        complete_receive(datagram, cqe, event);
+        complete_receive(datagram, cqe, outcome);
     else if (cqe->user_data == datagram->send_token)
-        complete_retry(datagram, event);
+        complete_retry(datagram, outcome);
     else
         return 0;
     if (datagram->closing && ul_datagram_idle(datagram))
-        event->what |= UL_DATAGRAM_CLOSED;
-    return event->what != 0;
+        outcome->what |= UL_DATAGRAM_CLOSED;
+    return outcome->what != 0;
 }
 
 /* Stops receiving and sends what is queued.  1 if the socket is idle at once, else UL_DATAGRAM_CLOSED comes. */

@@ -80,28 +80,28 @@ cdef class Datagram(Endpoint):
         else:
             self.deliver(item[0], item[1])
 
-    cdef receive_event(self, ul_outcome *event):
+    cdef take_outcome(self, ul_outcome *outcome):
         if self.orphaned:
-            if event.what & UL_DATAGRAM_DATA and self.handle != NULL:
-                ul_datagram_recycle(self.handle, event)
+            if outcome.what & UL_DATAGRAM_DATA and self.handle != NULL:
+                ul_datagram_recycle(self.handle, outcome)
             return
         context = enter_context(self.context)
         try:
-            self.receive_in_context(event)
+            self.receive_in_context(outcome)
         finally:
             PyContext_Exit(context)
 
-    cdef receive_in_context(self, ul_outcome *event):
-        cdef uint32_t what = event.what
+    cdef receive_in_context(self, ul_outcome *outcome):
+        cdef uint32_t what = outcome.what
         try:
             if what & UL_DATAGRAM_DATA:
-                self.receive_datagram(event)
+                self.receive_datagram(outcome)
             elif what & UL_DATAGRAM_READABLE:
                 self.receive_ready()
             elif what & UL_DATAGRAM_RECEIVE_ERROR:
-                self.receive(<int>event.res, None)
+                self.receive(<int>outcome.res, None)
             elif what & UL_DATAGRAM_SEND_ERROR:
-                self.deliver_error(<int>event.res)
+                self.deliver_error(<int>outcome.res)
         finally:
             if what & (UL_DATAGRAM_LOW | UL_DATAGRAM_CLOSED):
                 self.go_on(what)
@@ -119,12 +119,12 @@ cdef class Datagram(Endpoint):
         self.orphaned = True
         self.protocol = None
 
-    cdef receive_datagram(self, ul_outcome *event):
+    cdef receive_datagram(self, ul_outcome *outcome):
         try:
-            item = item_of(event.data)
-            address = None if type(item) is int else self.sender_of(event.data)
+            item = item_of(outcome.data)
+            address = None if type(item) is int else self.sender_of(outcome.data)
         finally:
-            ul_datagram_recycle(self.handle, event)
+            ul_datagram_recycle(self.handle, outcome)
         self.receive(item, address)
 
     cdef receive_ready(self):

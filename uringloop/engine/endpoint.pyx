@@ -46,7 +46,7 @@ def _wake(waiter):
 
 
 cdef class Endpoint(Owner):
-    """A socket or pipe that the core serves by itself, between the dispatcher, which tells of events, and a transport.
+    """A socket or pipe that the core serves by itself.  It stands between dispatcher and transport.
 
     It owns the file, which is an object (`file`), or only a descriptor until the transport makes an object of it.
 

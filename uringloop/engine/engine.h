@@ -15,7 +15,7 @@ enum {
     UL_KIND_DATAGRAM_SEND,
 };
 
-/* Groups of receive buffers, beside UL_GROUP_STREAM. */
+/* Groups of receive buffers, beside UL_GROUP_BYTES. */
 enum {
     UL_GROUP_DATAGRAM = 1,
 };
@@ -25,7 +25,7 @@ enum {
 #define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 enum {
-    UL_STREAM_DATA = 1, /* event data: res bytes */
+    UL_STREAM_DATA = 1, /* the outcome's data: res bytes */
     UL_STREAM_EOF = 2,
     UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
     UL_STREAM_LOW = 8,           /* the send queue fell to the low-water mark */
@@ -38,7 +38,7 @@ enum {
 };
 
 enum {
-    UL_DATAGRAM_DATA = 1, /* event data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, the datagram */
+    UL_DATAGRAM_DATA = 1, /* data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, the datagram */
     UL_DATAGRAM_RECEIVE_ERROR = 2, /* res is the negative errno; receiving goes on */
     UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
     UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
@@ -58,10 +58,10 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags);
 int ul_stream_receive(ul_stream *stream);
 void ul_stream_watch(ul_stream *stream, uint32_t events);
 int ul_stream_hold(ul_stream *stream);
-void ul_stream_recycle(ul_stream *stream, const ul_outcome *event);
+void ul_stream_recycle(ul_stream *stream, const ul_outcome *outcome);
 int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes);
 int ul_stream_takes_much(ul_stream *stream);
-int ul_streams_give_turns(ul_ring *ring, ul_outcome *events, uint32_t capacity);
+int ul_streams_give_turns(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity);
 int ul_stream_write(ul_stream *stream, const void *data, size_t size_bytes);
 int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_bytes, void *pin);
 void ul_stream_send_queued(ul_stream *stream);
@@ -85,7 +85,7 @@ void ul_stream_free(ul_stream *stream);
 ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes);
 int ul_datagram_receive(ul_datagram *datagram);
 int ul_datagram_hold(ul_datagram *datagram);
-void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *event);
+void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome);
 int ul_datagram_take(ul_datagram *datagram, void *buffer);
 int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
                      int may_queue);

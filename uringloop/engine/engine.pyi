@@ -21,7 +21,7 @@ class Engine(EngineBase):
         file: Any,
         delays_small_writes: bool,
         context: Context | None = None,
-        events_context: Context | None = None,
+        receive_context: Context | None = None,
     ) -> Stream: ...
     def open_pipe(self, transport: Any, pipe: Any, multishot: bool) -> Stream: ...
     def open_datagram(

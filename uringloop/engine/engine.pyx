@@ -45,7 +45,7 @@ cdef class Engine(EngineBase):
             self.loop._use_sockets(self.sockets)
         return self.sockets
 
-    def open_stream(self, transport, int fd, file, bint delays_small_writes, context=None, events_context=None):
+    def open_stream(self, transport, int fd, file, bint delays_small_writes, context=None, receive_context=None):
         """Open the stream of a connection; `begin` starts it.
 
         Args:
@@ -53,9 +53,9 @@ cdef class Engine(EngineBase):
             fd: the descriptor of the connected socket, non-blocking.
             file: the socket object that has this descriptor; None: only the caller knows the descriptor.
             delays_small_writes: whether it is a TCP socket, whose delay of small writes must end.
-            context: a `Context` for all callbacks.  None: those of received bytes run in `events_context`, and each
+            context: a `Context` for all callbacks.  None: those of received bytes run in `receive_context`, and each
                 other in a copy of the current one.
-            events_context: a `Context` that nothing else uses; a copy of the current one if None.
+            receive_context: a `Context` that nothing else uses; a copy of the current one if None.
 
         Returns:
             The `Stream`.
@@ -70,7 +70,7 @@ cdef class Engine(EngineBase):
         cdef Stream stream = Stream.__new__(Stream)
         stream.delays_small_writes = delays_small_writes
         stream.own_context = context
-        stream.context = events_context if context is None else context
+        stream.context = receive_context if context is None else context
         stream.open(self, transport, fd, file, flags)
         return stream
 

@@ -55,27 +55,27 @@ static int stage_streams(ul_engine *base)
 }
 
 /* One CQE of a stream; 1 if there is something that Python must hear. */
-static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *event)
+static int complete_stream(ul_engine *base, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     const ul_stream_engine *engine = (const ul_stream_engine *)base;
     ul_stream *stream = ul_slot_find(&engine->streams, cqe->user_data);
     if (stream == NULL)
         return 0;
-    event->what = 0;
-    event->res = cqe->res;
-    event->flags = cqe->flags;
-    event->owner = stream->owner;
+    outcome->what = 0;
+    outcome->res = cqe->res;
+    outcome->flags = cqe->flags;
+    outcome->owner = stream->owner;
     if (cqe->user_data == stream->receive_token)
-        ul_stream_complete_receive(stream, cqe, event);
+        ul_stream_complete_receive(stream, cqe, outcome);
     else if (cqe->user_data == stream->send_token)
-        ul_stream_complete_send(stream, cqe, event);
+        ul_stream_complete_send(stream, cqe, outcome);
     else
         return 0;
     if (stream->queue.released != NULL)
-        event->what |= UL_STREAM_RELEASED;
+        outcome->what |= UL_STREAM_RELEASED;
     if (stream->closing && ul_stream_idle(stream))
-        event->what |= UL_STREAM_CLOSED;
-    return event->what != 0;
+        outcome->what |= UL_STREAM_CLOSED;
+    return outcome->what != 0;
 }
 
 static void count_streams(const ul_engine *base, ul_statistics *out)
@@ -129,10 +129,10 @@ int ul_streams_send(ul_ring *ring, int all)
     return engine != NULL && ul_streams_send_waiting(engine, all);
 }
 
-int ul_streams_give_turns(ul_ring *ring, ul_outcome *events, uint32_t capacity)
+int ul_streams_give_turns(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
 {
     ul_stream_engine *engine = find_engine(ring);
-    return engine != NULL ? ul_streams_give_turns_waiting(engine, events, capacity) : 0;
+    return engine != NULL ? ul_streams_give_turns_waiting(engine, outcomes, capacity) : 0;
 }
 
 /* flags: UL_OPEN_* */

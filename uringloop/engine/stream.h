@@ -55,16 +55,16 @@ int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint
 
 int ul_stream_stage_receive(ul_stream *stream);
 int ul_stream_cancel_receive(ul_stream *stream);
-void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event);
+void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome);
 void ul_stream_leave_bulk(ul_stream *stream);
 void ul_stream_leave_turns(ul_stream *stream);
 
 int ul_streams_stage_sends(ul_stream_engine *engine);
 int ul_streams_send_waiting(ul_stream_engine *engine, int all);
-int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *events, uint32_t capacity);
+int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *outcomes, uint32_t capacity);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);
 void ul_stream_note_close(ul_stream *stream);
-void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event);
+void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome);
 void ul_stream_drop_queue(ul_stream *stream);
 
 #endif

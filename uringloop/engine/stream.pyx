@@ -150,37 +150,37 @@ cdef class Stream(Endpoint):
         if not self.paused:
             self.deliver_soon()
 
-    cdef receive_event(self, ul_outcome *event):
+    cdef take_outcome(self, ul_outcome *outcome):
         try:
             context = enter_context(self.context)
             try:
-                self.receive_in_context(event)
+                self.receive_in_context(outcome)
             finally:
                 PyContext_Exit(context)
         finally:
-            if event.what & UL_STREAM_DATA and self.handle != NULL:
-                ul_stream_recycle(self.handle, event)
+            if outcome.what & UL_STREAM_DATA and self.handle != NULL:
+                ul_stream_recycle(self.handle, outcome)
 
-    cdef receive_in_context(self, ul_outcome *event):
-        cdef uint32_t what = event.what
+    cdef receive_in_context(self, ul_outcome *outcome):
+        cdef uint32_t what = outcome.what
         if what & UL_STREAM_RELEASED:
             self.release_pins()
         if self.orphaned:
             return
         if what & UL_STREAM_DATA:
-            self.receive_data(event)
+            self.receive_data(outcome)
         elif what & UL_STREAM_READABLE:
             self.receive_ready()
         elif what & UL_STREAM_EOF:
             self.end(EOF)
         elif what & UL_STREAM_HANGUP:
-            self.transport.hung_up(event.res != 0)
+            self.transport.hung_up(outcome.res != 0)
         elif what & UL_STREAM_RECEIVE_ERROR:
-            self.end(<int>event.res)
+            self.end(<int>outcome.res)
         elif what & UL_STREAM_SEND_ERROR:
             # If a receive was told the reason, the send has merely found a broken pipe.
             last = self.held[len(self.held) - 1] if self.held else None
-            self.failed(last if type(last) is int else event.res, "write")
+            self.failed(last if type(last) is int else outcome.res, "write")
         if what & (UL_STREAM_LOW | UL_STREAM_EMPTY | UL_STREAM_CLOSED):
             self.go_on(what)
 
@@ -245,13 +245,13 @@ cdef class Stream(Endpoint):
             self.end(size)
         return max(size, 0)
 
-    cdef receive_data(self, ul_outcome *event):
+    cdef receive_data(self, ul_outcome *outcome):
         if not delivers(self):
             return
         if self.paused or self.held:
-            self.hold(PyBytes_FromStringAndSize(event.data, event.res))
+            self.hold(PyBytes_FromStringAndSize(outcome.data, outcome.res))
             return
-        self.deliver(event.data, event.res, None)
+        self.deliver(outcome.data, outcome.res, None)
 
     cdef deliver(self, const char *data, Py_ssize_t size, whole):
         cdef PyObject *result

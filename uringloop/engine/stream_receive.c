@@ -58,7 +58,7 @@ void ul_stream_leave_bulk(ul_stream *stream)
 static int begins_bulk(ul_stream *stream, uint32_t size)
 {
     const ul_stream_engine *engine = stream->engine;
-    if (size < stream->ring->buffers[UL_GROUP_STREAM].size_bytes) {
+    if (size < stream->ring->buffers[UL_GROUP_BYTES].size_bytes) {
         stream->full_buffers -= stream->full_buffers > 0;
         return 0;
     }
@@ -80,7 +80,7 @@ static void count_readiness(ul_stream *stream, uint32_t size)
 {
     if (!stream->multishot)
         return;
-    int is_full = size >= stream->ring->buffers[UL_GROUP_STREAM].size_bytes;
+    int is_full = size >= stream->ring->buffers[UL_GROUP_BYTES].size_bytes;
     if (is_full && (stream->bulk || stream->engine->bulk_streams < stream->engine->bulk_streams_max)) {
         begin_bulk(stream);
     } else if (stream->by_readiness > 0 && --stream->by_readiness == 0) {
@@ -183,8 +183,8 @@ void ul_stream_leave_turns(ul_stream *stream)
     stream->turns = NULL;
 }
 
-/* Gives the next streams in bulk their turn in the tick that begins: writes their events, and returns the number. */
-int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *events, uint32_t capacity)
+/* Gives the next streams in bulk their turn in the tick that begins: writes their outcomes; the number. */
+int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *outcomes, uint32_t capacity)
 {
     uint32_t count = 0;
     ul_stream *stream;
@@ -192,20 +192,20 @@ int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *events, 
         ul_stream_leave_turns(stream);
         if (!stream->wanted)
             continue;
-        memset(&events[count], 0, sizeof(events[count]));
-        events[count].owner = stream->owner;
-        events[count++].what = UL_STREAM_READABLE;
+        memset(&outcomes[count], 0, sizeof(outcomes[count]));
+        outcomes[count].owner = stream->owner;
+        outcomes[count++].what = UL_STREAM_READABLE;
     }
     return (int)count;
 }
 
-/* The bytes of a UL_STREAM_DATA event were taken. */
-void ul_stream_recycle(ul_stream *stream, const ul_outcome *event)
+/* Recycles the buffer of a UL_STREAM_DATA outcome. */
+void ul_stream_recycle(ul_stream *stream, const ul_outcome *outcome)
 {
-    ul_buffer_recycle(stream->ring, UL_GROUP_STREAM, event->buffer_id, stream);
+    ul_buffer_recycle(stream->ring, UL_GROUP_BYTES, outcome->buffer_id, stream);
 }
 
-static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
+static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     if (cqe->res == -ECANCELED || cqe->res == -EINTR) {
         queue_to_receive(stream);
@@ -213,15 +213,15 @@ static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
         if (stream->much_lately > 0)
             wait_in_turns(&stream->engine->to_take, stream);
         else if (stream->wanted)
-            event->what |= UL_STREAM_READABLE;
+            outcome->what |= UL_STREAM_READABLE;
     } else if (cqe->res < 0) {
         queue_to_receive(stream);
     } else {
         stream->wanted = 0;
         stream->ended = 1;
         if (!stream->closing) {
-            event->what |= UL_STREAM_HANGUP;
-            event->res = stream->queue.size > 0;
+            outcome->what |= UL_STREAM_HANGUP;
+            outcome->res = stream->queue.size > 0;
         }
     }
 }
@@ -266,16 +266,16 @@ int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
     return size > 0 ? (int)size : -EAGAIN;
 }
 
-static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
+static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     ul_ring *ring = stream->ring;
     ring->statistics.bytes_received += (uint64_t)cqe->res;
-    event->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-    event->data = ul_buffer_lend(ring, UL_GROUP_STREAM, event->buffer_id, stream);
+    outcome->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    outcome->data = ul_buffer_lend(ring, UL_GROUP_BYTES, outcome->buffer_id, stream);
     if (stream->closing) {
-        ul_buffer_recycle(ring, UL_GROUP_STREAM, event->buffer_id, stream);
+        ul_buffer_recycle(ring, UL_GROUP_BYTES, outcome->buffer_id, stream);
     } else {
-        event->what |= UL_STREAM_DATA;
+        outcome->what |= UL_STREAM_DATA;
         if (begins_bulk(stream, (uint32_t)cqe->res)) {
             begin_bulk(stream);
             ul_stream_cancel_receive(stream);
@@ -287,29 +287,29 @@ static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
     }
 }
 
-void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
+void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     ul_ring *ring = stream->ring;
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
     if (ended)
         stream->receive_token = 0;
     if (stream->receive_polls) {
-        complete_poll(stream, cqe, event);
+        complete_poll(stream, cqe, outcome);
         return;
     }
     if (cqe->res > 0) {
-        complete_data(stream, cqe, event);
+        complete_data(stream, cqe, outcome);
         return;
     }
     if (cqe->flags & IORING_CQE_F_BUFFER) {
-        ul_buffer_lend(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
-        ul_buffer_recycle(ring, UL_GROUP_STREAM, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
+        ul_buffer_lend(ring, UL_GROUP_BYTES, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
+        ul_buffer_recycle(ring, UL_GROUP_BYTES, cqe->flags >> IORING_CQE_BUFFER_SHIFT, stream);
     }
     if (!ended)
         return;
     if (cqe->res == -ENOBUFS) {
         ring->statistics.no_buffers++;
-        ul_buffers_found_empty(ring, UL_GROUP_STREAM);
+        ul_buffers_found_empty(ring, UL_GROUP_BYTES);
     }
     if (cqe->res == -ENOBUFS || cqe->res == -EAGAIN)
         receive_by_readiness(stream); /* EAGAIN: of a pipe, before Linux had them wait */
@@ -317,7 +317,7 @@ void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cq
         queue_to_receive(stream);
         return;
     }
-    event->res = end_receiving(stream, cqe->res);
+    outcome->res = end_receiving(stream, cqe->res);
     if (!stream->closing)
-        event->what |= event->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
+        outcome->what |= outcome->res == 0 ? UL_STREAM_EOF : UL_STREAM_RECEIVE_ERROR;
 }

@@ -249,7 +249,7 @@ void ul_stream_notify_empty(ul_stream *stream) { stream->notify_empty = 1; }
 
 void ul_stream_drop_queue(ul_stream *stream) { ul_queue_drop(&stream->engine->freelist, &stream->queue); }
 
-void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *event)
+void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
     stream->send_token = 0;
     if (stream->aborted) {
@@ -266,9 +266,9 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
         ul_queue_sent(&stream->engine->freelist, &stream->queue, (size_t)cqe->res);
     } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         ul_stream_drop_queue(stream);
-        event->what |= UL_STREAM_SEND_ERROR;
+        outcome->what |= UL_STREAM_SEND_ERROR;
         if (cqe->res == -EPIPE && stream->send_error < 0)
-            event->res = stream->send_error;
+            outcome->res = stream->send_error;
         return;
     }
     if (cqe->res >= 0 && !stream->closing && !stream->pipe)
@@ -280,11 +280,11 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
         if (stream->eof_wanted || stream->finished)
             shutdown(stream->fd, SHUT_WR);
         if (stream->notify_empty)
-            event->what |= UL_STREAM_EMPTY;
+            outcome->what |= UL_STREAM_EMPTY;
         stream->notify_empty = 0;
     }
     if (stream->notify_low && stream->queue.size <= stream->low_water) {
         stream->notify_low = 0;
-        event->what |= UL_STREAM_LOW;
+        outcome->what |= UL_STREAM_LOW;
     }
 }

@@ -42,7 +42,7 @@ def _drain(ring: RingBase, dispatcher: Dispatcher, owner_thread: int) -> bool:
             operation.abandon()
         if not only_polls or dispatcher.owners:
             dispatcher.cancel_all()
-        while ring.unfinished or dispatcher.has_events():
+        while ring.unfinished or dispatcher.has_outcomes():
             dispatcher.wait(-1)
             dispatcher.dispatch()
         return True

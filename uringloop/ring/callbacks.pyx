@@ -29,14 +29,14 @@ cdef class OutcomeCallback:
     cdef readonly tuple arguments
 
     def __cinit__(self, Dispatcher dispatcher):
-        cdef ul_outcome *event = &dispatcher.events[dispatcher.cursor]
+        cdef ul_outcome *outcome = &dispatcher.outcomes[dispatcher.cursor]
         self.dispatcher = dispatcher
         self.number = dispatcher.taken
         self.arguments = ()
-        if event.owner == NULL:
-            self.owner = dispatcher.operations.get(event.token, dispatcher)
+        if outcome.owner == NULL:
+            self.owner = dispatcher.operations.get(outcome.token, dispatcher)
             return
-        self.owner, self.arguments = (<Owner>event.owner).shown()
+        self.owner, self.arguments = (<Owner>outcome.owner).shown()
 
     def __call__(self, *arguments):
         if self.dispatcher.taken == self.number:

@@ -20,10 +20,10 @@ cdef class Awaited:
 
 cdef class Dispatcher:
     cdef ul_ring *ring  # NULL: it is closed
-    # The queue of events: those from cursor to count wait.
-    cdef ul_outcome *events
+    # The queue of outcomes: those from cursor to count wait.
+    cdef ul_outcome *outcomes
     cdef int count, cursor, capacity
-    cdef uint64_t taken  # events so far
+    cdef uint64_t taken  # outcomes so far
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t early_count
@@ -31,7 +31,8 @@ cdef class Dispatcher:
     cdef int writes, last_writes  # small ones since the last enter, and before it
     cdef bint late  # the tick has gone on for long: what is written goes out at once
     cdef int (*send_written)(ul_ring *ring, int all) noexcept nogil  # how the engine does that; NULL: there is none
-    cdef int (*give_turns)(ul_ring *ring, ul_outcome *events, uint32_t capacity) noexcept nogil  # the engine's; or NULL
+    # The engine's; or NULL.
+    cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
     cdef object report
     cdef public object first
     cdef readonly set owners

@@ -23,7 +23,7 @@ from libc.string cimport memmove
 from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, is_late_at_write, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
-    IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_STREAM, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
+    IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
     ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
     ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
@@ -101,15 +101,15 @@ cdef class Dispatcher:
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
         self.capacity = capacity
-        self.events = <ul_outcome *>malloc(capacity * sizeof(ul_outcome))
-        if self.events == NULL:
+        self.outcomes = <ul_outcome *>malloc(capacity * sizeof(ul_outcome))
+        if self.outcomes == NULL:
             raise MemoryError
         self.report = report
         self.owners = set()
         self.operations = {}
 
     def __dealloc__(self):
-        free(self.events)
+        free(self.outcomes)
 
     def detach(self):
         """Forget the ring, which is about to close; refuse all later calls."""
@@ -170,7 +170,7 @@ cdef class Dispatcher:
         sqe.buf_index = buf_index
         sqe.splice_fd_in = file_index
         sqe.addr3 = addr3
-        if sqe_flags & IOSQE_BUFFER_SELECT and buf_index == UL_GROUP_STREAM:
+        if sqe_flags & IOSQE_BUFFER_SELECT and buf_index == UL_GROUP_BYTES:
             ul_buffers_need(self.ring)
         if sqe_flags & IOSQE_CQE_SKIP_SUCCESS:
             self.mark(token, sqe_flags)
@@ -213,14 +213,14 @@ cdef class Dispatcher:
             raise_errno(-EOWNERDEAD)
         try:
             return PyBytes_FromStringAndSize(
-                ul_buffer_lend(self.ring, UL_GROUP_STREAM, buffer_id, <void *>self), size_bytes
+                ul_buffer_lend(self.ring, UL_GROUP_BYTES, buffer_id, <void *>self), size_bytes
             )
         finally:
-            ul_buffer_recycle(self.ring, UL_GROUP_STREAM, buffer_id, <void *>self)
+            ul_buffer_recycle(self.ring, UL_GROUP_BYTES, buffer_id, <void *>self)
 
     def grow_buffers(self):
         """Let the buffer group grow, if it may: a receive found it empty.  Return whether there is a group."""
-        return ul_buffers_found_empty(self.ring, UL_GROUP_STREAM) != -ENOBUFS
+        return ul_buffers_found_empty(self.ring, UL_GROUP_BYTES) != -ENOBUFS
 
     def cancel(self, uint64_t token):
         """Ask the kernel to cancel the operation of this token; its completion still comes, unless the ring is closed.
@@ -250,14 +250,15 @@ cdef class Dispatcher:
         """Return whether a sleep would be wrong: completions are at hand or near, SQEs staged, or outcomes waiting."""
         return self.has_memory() and (self.cursor < self.count or ul_has_work(self.ring) != 0)
 
-    def has_events(self):
+    def has_outcomes(self):
+        """Return whether an outcome waits to be dispatched."""
         return self.cursor < self.count
 
     def submit(self):
         """Hand the staged SQEs to the kernel now; their completions wait for the next `wait`."""
         self.check()
         self.enter(0)
-        self.tick.events = 0
+        self.tick.outcomes = 0
 
     # When written bytes leave: see tick.pxd
 
@@ -315,17 +316,17 @@ cdef class Dispatcher:
             (res, flags), or None if `dispatch` will bring the completion.
         """
         cdef int place, found
-        cdef ul_outcome event
+        cdef ul_outcome outcome
         self.check()
         self.enter(0)
         found = self.reap_ready()
         for place in range(self.count - found, self.count):
-            event = self.events[place]
-            if event.owner == NULL and event.token == token and not event.flags & IORING_CQE_F_MORE:
+            outcome = self.outcomes[place]
+            if outcome.owner == NULL and outcome.token == token and not outcome.flags & IORING_CQE_F_MORE:
                 self.count -= 1
-                memmove(&self.events[place], &self.events[place + 1], (self.count - place) * sizeof(ul_outcome))
+                memmove(&self.outcomes[place], &self.outcomes[place + 1], (self.count - place) * sizeof(ul_outcome))
                 del self.operations[token]
-                return event.res, event.flags
+                return outcome.res, outcome.flags
         return None
 
     cdef bint enter(self, int64_t timeout_ns) except -1:
@@ -391,10 +392,10 @@ cdef class Dispatcher:
             self.reap_all()
             if self.give_turns != NULL:
                 # Behind the small pieces, which are dispatched in the same tick.
-                self.add(self.give_turns(self.ring, self.events + self.count, self.capacity - self.count))
+                self.add(self.give_turns(self.ring, self.outcomes + self.count, self.capacity - self.count))
             if ul_ring_wants_room(self.ring) and ul_ring_make_room(self.ring) == 0:
                 self.grow(ul_ring_entries(self.ring, 1))
-            self.tick.events = self.count - self.cursor
+            self.tick.outcomes = self.count - self.cursor
             if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count - self.cursor
             # Sends that end well are no reason to wake Python: sleep on, if an operation is still in flight.
@@ -409,10 +410,10 @@ cdef class Dispatcher:
         """Make room for as many completions as the ring's queue holds now."""
         if capacity <= self.capacity:
             return
-        cdef void *events = realloc(self.events, capacity * sizeof(ul_outcome))
-        if events == NULL:
+        cdef void *outcomes = realloc(self.outcomes, capacity * sizeof(ul_outcome))
+        if outcomes == NULL:
             raise MemoryError
-        self.events = <ul_outcome *>events
+        self.outcomes = <ul_outcome *>outcomes
         self.capacity = capacity
 
     cdef inline int room(self) noexcept:
@@ -421,15 +422,15 @@ cdef class Dispatcher:
         if waiting == 0:
             self.cursor = self.count = 0
         elif self.cursor > self.capacity // 2 or self.count == self.capacity:
-            # Half of the queue is moved at most once while as many events are taken.
-            memmove(self.events, &self.events[self.cursor], waiting * sizeof(ul_outcome))
+            # Half of the queue is moved at most once while as many outcomes are taken.
+            memmove(self.outcomes, &self.outcomes[self.cursor], waiting * sizeof(ul_outcome))
             self.cursor, self.count = 0, waiting
         return self.capacity - self.count
 
     cdef int reap_all(self) except -1:
         """Queue an outcome for each completion, as far as there is room; return their number."""
         cdef int room = self.room()
-        cdef int result = ul_reap(self.ring, self.events + self.count, room)
+        cdef int result = ul_reap(self.ring, self.outcomes + self.count, room)
         if result < 0:
             if result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
                 raise_errno(result)
@@ -441,16 +442,16 @@ cdef class Dispatcher:
     cdef int reap_ready(self) noexcept:
         """Do the same without a system call."""
         cdef int room = self.room()
-        cdef int result = ul_reap_ready(self.ring, self.events + self.count, room)
+        cdef int result = ul_reap_ready(self.ring, self.outcomes + self.count, room)
         self.add(result)
         return result
 
     cdef void add(self, int count) noexcept:
-        """Count the events that were written behind the queue: each holds the core's half of its endpoint."""
+        """Count the outcomes that were written behind the queue: each holds the core's half of its endpoint."""
         cdef int place
         for place in range(self.count, self.count + count):
-            if self.events[place].owner != NULL:
-                (<Owner>self.events[place].owner).untold += 1
+            if self.outcomes[place].owner != NULL:
+                (<Owner>self.outcomes[place].owner).untold += 1
         self.count += count
 
     def reap(self):
@@ -471,7 +472,7 @@ cdef class Dispatcher:
         ul_descriptor_disarm(self.ring)
 
     def dispatch(self):
-        """Hand each event that waits now to its operation or owner.  Those that callbacks add are left for the next
+        """Hand each outcome that waits now to its operation or owner.  Those that callbacks add are left for the next
         call.
 
         Raises:
@@ -481,7 +482,7 @@ cdef class Dispatcher:
 
     cdef hand_over(self, uint64_t end):
         """Hand the outcomes from the first of the queue up to this number to their owners, as far as they wait."""
-        cdef ul_outcome event
+        cdef ul_outcome outcome
         cdef Owner owner = None, told
         while True:
             # One `try` for all of them: to enter it costs as much as all else here.
@@ -496,14 +497,14 @@ cdef class Dispatcher:
                         return
                     if ul_ring_forgotten(self.ring):
                         raise_errno(-EOWNERDEAD)
-                    event = self.events[self.cursor]
+                    outcome = self.outcomes[self.cursor]
                     self.cursor += 1
                     self.taken += 1
-                    if event.owner == NULL:
-                        self.complete(event.token, event.res, event.flags)
+                    if outcome.owner == NULL:
+                        self.complete(outcome.token, outcome.res, outcome.flags)
                         continue
-                    owner = <Owner>event.owner
-                    owner.receive_event(&event)
+                    owner = <Owner>outcome.owner
+                    owner.take_outcome(&outcome)
                     told, owner = owner, None
                     self.note_told(told)
                 return

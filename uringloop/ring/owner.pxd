@@ -5,7 +5,7 @@ cdef class Owner:
     cdef int untold  # its outcomes that wait in the dispatcher's queue or are in hand
     cdef bint freeing  # once they are told
 
-    cdef receive_event(self, ul_outcome *event)
+    cdef take_outcome(self, ul_outcome *outcome)
     cdef abort_in_core(self)
     cdef forget_core(self)
     cdef free_half(self)

@@ -6,7 +6,7 @@ from .core.core cimport ul_outcome
 cdef class Owner:
     """Base of the objects that outcomes belong to, such as an endpoint.  It is freed after the last of its outcomes."""
 
-    cdef receive_event(self, ul_outcome *event):
+    cdef take_outcome(self, ul_outcome *outcome):
         """Take one outcome; called by the dispatch."""
         raise NotImplementedError
 

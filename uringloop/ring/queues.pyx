@@ -177,26 +177,26 @@ cdef class Queues(Dispatcher):
 
     def take(self):
         """Return the next completion without a wait, or None."""
-        cdef ul_outcome event
+        cdef ul_outcome outcome
         cdef Completion completion
         self.check_use()
         if self.cursor == self.count:
             self.reap_all()
             if self.cursor == self.count:
                 return None
-        event = self.events[self.cursor]
+        outcome = self.outcomes[self.cursor]
         self.cursor += 1
         completion = Completion()
-        completion.user_data = event.token
-        completion.res = event.res
-        completion.flags = event.flags
-        if event.flags & IORING_CQE_F_MORE:
-            completion.operation = self.operations.get(event.token)
+        completion.user_data = outcome.token
+        completion.res = outcome.res
+        completion.flags = outcome.flags
+        if outcome.flags & IORING_CQE_F_MORE:
+            completion.operation = self.operations.get(outcome.token)
         else:
-            completion.operation = self.operations.pop(event.token, None)
-            ul_cancel_forget(self.ring, event.token)
+            completion.operation = self.operations.pop(outcome.token, None)
+            ul_cancel_forget(self.ring, outcome.token)
             if self.skipping:
-                self.skipping.discard(event.token)
+                self.skipping.discard(outcome.token)
             if completion.operation is not None:
                 completion.res = completion.operation.finish(completion.res)
                 completion.operation.release()

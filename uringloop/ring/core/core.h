@@ -49,8 +49,8 @@ typedef struct {
 
 /* Groups of receive buffers. */
 enum {
-    UL_GROUP_STREAM = 0, /* for bytes in order: made when first needed */
-    UL_GROUPS = 2,       /* an engine may have one more */
+    UL_GROUP_BYTES = 0, /* for bytes in order: made when first needed */
+    UL_GROUPS = 2,      /* an engine may have one more */
 };
 
 /* ring.c */
@@ -91,8 +91,8 @@ struct io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error);
 uint64_t ul_operation_token(ul_ring *ring);
 
 /* reap.c */
-int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity);
-int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity);
+int ul_reap_ready(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity);
+int ul_reap(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity);
 void ul_let_overflow(ul_ring *ring);
 
 /* first_use.c */

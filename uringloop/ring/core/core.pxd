@@ -52,7 +52,7 @@ cdef extern from "ring/core/core.h" nogil:
     enum:
         UL_KIND_BITS
         UL_KIND_FOREIGN
-        UL_GROUP_STREAM
+        UL_GROUP_BYTES
 
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     uint32_t ul_staged(ul_ring *ring)
@@ -86,8 +86,8 @@ cdef extern from "ring/core/core.h" nogil:
     uint32_t ul_place(ul_ring *ring)
     io_uring_sqe *ul_sqe_at(ul_ring *ring, uint32_t place)
     void ul_retire(ul_ring *ring)
-    int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
-    int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity)
+    int ul_reap_ready(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
+    int ul_reap(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
     void ul_descriptor_arm(ul_ring *ring)
     void ul_descriptor_disarm(ul_ring *ring)
 

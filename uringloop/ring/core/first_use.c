@@ -16,7 +16,7 @@ static int knows(ul_ring *ring, uint32_t opcode, int *known)
     return knows_it;
 }
 
-/* Has UL_GROUP_STREAM made when it is needed, as by ul_buffers_open; whether the kernel has buffer groups. */
+/* Has UL_GROUP_BYTES made when it is needed, as by ul_buffers_open; whether the kernel has buffer groups. */
 int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t count_max)
 {
     static int known;
@@ -28,14 +28,14 @@ int ul_buffers_plan(ul_ring *ring, uint32_t count, uint32_t size_bytes, uint32_t
     return 1;
 }
 
-/* Whether UL_GROUP_STREAM is there, now that it is needed. */
+/* Whether UL_GROUP_BYTES is there, now that it is needed. */
 int ul_buffers_need(ul_ring *ring)
 {
-    if (ring->buffers[UL_GROUP_STREAM].entries != NULL)
+    if (ring->buffers[UL_GROUP_BYTES].entries != NULL)
         return 1;
     if (ring->buffers_planned == 0 || ring->forgotten)
         return 0;
-    if (ul_buffers_open(ring, UL_GROUP_STREAM, ring->buffers_planned, ring->buffers_planned_size,
+    if (ul_buffers_open(ring, UL_GROUP_BYTES, ring->buffers_planned, ring->buffers_planned_size,
                         ring->buffers_planned_max, 0) == 0)
         return 1;
     ring->buffers_planned = 0;

@@ -48,8 +48,8 @@ typedef struct {
  * struct, which ul_ring_add_engine gives to the ring. */
 typedef struct ul_engine ul_engine;
 struct ul_engine {
-    /* Takes one CQE; 1 if Python must hear of it, by the event. */
-    int (*complete)(ul_engine *engine, const struct io_uring_cqe *cqe, ul_outcome *event);
+    /* Takes one CQE; 1 if it makes an outcome for Python. */
+    int (*complete)(ul_engine *engine, const struct io_uring_cqe *cqe, ul_outcome *outcome);
     /* Stages what waits, before an enter.  Positive: the enter is not to wait; or a negative errno. */
     int (*stage)(ul_engine *engine);
     /* Whether something waits to be staged. */
@@ -75,7 +75,7 @@ struct ul_ring {
     int owned;                        /* only this thread may enter it */
     pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
-    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max;    /* of UL_GROUP_STREAM, until it is needed */
+    uint32_t buffers_planned, buffers_planned_size, buffers_planned_max;    /* of UL_GROUP_BYTES, until it is needed */
 
     uint32_t *sq_head, *sq_tail, *sq_flags, sq_mask, sqe_tail;
     struct io_uring_sqe *sqes;

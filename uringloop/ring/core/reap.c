@@ -37,23 +37,23 @@ static int next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     return 1;
 }
 
-/* Turns the CQEs that are there into events, without a system call; the number of events. */
-int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
+/* Turns the CQEs that are there into outcomes, without a system call; the number of outcomes. */
+int ul_reap_ready(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
 {
     uint32_t count = 0;
     struct io_uring_cqe cqe;
     while (count < capacity && next_cqe(ring, &cqe)) {
-        ul_outcome *event = &events[count];
+        ul_outcome *outcome = &outcomes[count];
         uint32_t kind = kind_of(cqe.user_data);
         ul_engine *engine = ring->engines[kind];
         if (kind == UL_KIND_OPERATION || is_foreign(ring, cqe.user_data)) {
-            event->token = cqe.user_data;
-            event->res = cqe.res;
-            event->flags = cqe.flags;
-            event->owner = NULL;
+            outcome->token = cqe.user_data;
+            outcome->res = cqe.res;
+            outcome->flags = cqe.flags;
+            outcome->owner = NULL;
             count++;
         } else if (engine != NULL) {
-            count += (uint32_t)engine->complete(engine, &cqe, event);
+            count += (uint32_t)engine->complete(engine, &cqe, outcome);
         } else if (kind == UL_KIND_BUFFER) {
             ul_buffer_taken(ring, &cqe);
         }
@@ -61,12 +61,12 @@ int ul_reap_ready(ul_ring *ring, ul_outcome *events, uint32_t capacity)
     return (int)count;
 }
 
-/* Reaps every completion there is, up to the capacity; the number of events, or a negative errno. */
-int ul_reap(ul_ring *ring, ul_outcome *events, uint32_t capacity)
+/* Reaps every completion there is, up to the capacity; the number of outcomes, or a negative errno. */
+int ul_reap(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
 {
     uint32_t count = 0;
     for (int round = 0; round < REAP_ROUNDS; round++) {
-        count += (uint32_t)ul_reap_ready(ring, events + count, capacity - count);
+        count += (uint32_t)ul_reap_ready(ring, outcomes + count, capacity - count);
         if (ring->targets.owed > 0)
             ul_cancels_stage(ring);
         if (count == capacity || !deferred_work(ring))
