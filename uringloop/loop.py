@@ -432,7 +432,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._sleep_by(
             self._dispatcher.wait, self._dispatcher.wait, self._epoll_selector.watched, self._dispatcher.dispatch
         )
-        self._let_go()
+        self._drop_keywords()
 
 
 def _report(loop: "weakref.ref[EventLoop]", error: BaseException, source: Any) -> None:

@@ -149,7 +149,7 @@ cdef class Scheduler:
         self.keywords = {"loop": self}
         return self.keywords
 
-    def _let_go(self):
+    def _drop_keywords(self):
         """Refer to this loop no more; a closed one still makes futures."""
         self.keywords = None
 
@@ -360,7 +360,7 @@ cdef class Scheduler:
         while self.timers.handles and self.timers.first() < end:
             handle = self.timers.pop()
             if is_cancelled(handle):
-                self.timers.forget_cancelled()
+                self.timers.uncount_cancelled()
             else:
                 PyObject_CallOneArg(self.append, handle)
 

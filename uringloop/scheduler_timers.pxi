@@ -170,11 +170,11 @@ cdef class TimerHeap:
             self.cancelled = 0
         while self.handles and is_cancelled(self.handles[0]):
             self.pop()
-            self.forget_cancelled()
+            self.uncount_cancelled()
         if not self.handles:
             self.cancelled = 0
 
-    cdef void forget_cancelled(self) noexcept:
+    cdef void uncount_cancelled(self) noexcept:
         """Count one cancelled timer less, as far as tools that took timers have left any."""
         self.cancelled -= self.cancelled > 0
 

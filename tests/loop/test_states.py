@@ -17,7 +17,7 @@ def test_an_endpoint_skips_no_state() -> None:
         assert stream.state == "open"
         with pytest.raises(RuntimeError, match="cannot go from open to ending"):
             stream.file_released()
-        assert stream.give_back() is ours
+        assert stream.detach() is ours
         assert stream.state == "closed"
         with pytest.raises(RuntimeError, match="cannot go from closed to closed"):
             stream._lose_connection()

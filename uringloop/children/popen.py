@@ -124,7 +124,7 @@ class Popen(PrivatePopen):
             report = Report.read(self.report)
             if report is None or report.stage is not Stage.CLOSED:
                 return report
-            self.spawn.let_go()
+            self.spawn.close_duplicates()
 
     def failure(self, report: Report) -> BaseException:
         """Return the exception that subprocess raises for this report."""

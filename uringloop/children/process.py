@@ -214,7 +214,7 @@ async def _start(loop: "EventLoop", make: Callable[[], Popen]) -> Child:
     popen = make()
     child = Child(loop, popen, popen.pidfd)
     # A child that is killed before its report.
-    child.exited.add_done_callback(lambda _: popen.spawn.let_go())
+    child.exited.add_done_callback(lambda _: popen.spawn.close_duplicates())
     try:
         report = await _report(loop, popen)
     except asyncio.CancelledError:
@@ -253,7 +253,7 @@ def _settle(popen: Popen, child: Child) -> None:
         waiting.register(popen.pidfd, select.POLLIN)
         if not waiting.poll(_SETTLING_MAX_MS):
             child.send_signal(signal.SIGKILL)
-    popen.spawn.let_go()
+    popen.spawn.close_duplicates()
 
 
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:

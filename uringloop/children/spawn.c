@@ -201,7 +201,7 @@ static void share_descriptors(ul_spawn *spawn)
     if (spawn->shares_descriptors)
         return;
     /* There is no room for duplicates, or one of them is not open: the child says so. */
-    ul_spawn_let_go(spawn);
+    ul_spawn_close_duplicates(spawn);
     spawn->plan = before;
     name_descriptors(spawn);
 }
@@ -251,12 +251,12 @@ int ul_spawn_start(ul_spawn *spawn, int *pidfd)
     int error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawn->signal_mask, NULL, sizeof(all));
     if (pid < 0)
-        ul_spawn_let_go(spawn);
+        ul_spawn_close_duplicates(spawn);
     return pid < 0 ? -error : pid;
 }
 
 /* Closes the duplicates: the child has reported, has ended, or was not started. */
-void ul_spawn_let_go(ul_spawn *spawn)
+void ul_spawn_close_duplicates(ul_spawn *spawn)
 {
     while (spawn->duplicate_count > 0)
         close(spawn->duplicates[--spawn->duplicate_count]);
@@ -269,7 +269,7 @@ int ul_spawn_holds(const ul_spawn *spawn) { return spawn->duplicate_count > 0; }
 void ul_spawn_free(ul_spawn *spawn)
 {
     size_t head = (size_t)sysconf(_SC_PAGESIZE) + STACK_SIZE;
-    ul_spawn_let_go(spawn);
+    ul_spawn_close_duplicates(spawn);
 #ifdef __SANITIZE_ADDRESS__
     /* The child never returned from its functions: AddressSanitizer would find their marks under the next mapping here.
      */

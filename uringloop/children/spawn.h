@@ -34,7 +34,7 @@ enum {
 typedef struct ul_spawn ul_spawn;
 ul_spawn *ul_spawn_open(const ul_spawn_plan *plan, int *error);
 int ul_spawn_start(ul_spawn *spawn, int *pidfd);
-void ul_spawn_let_go(ul_spawn *spawn);
+void ul_spawn_close_duplicates(ul_spawn *spawn);
 int ul_spawn_holds(const ul_spawn *spawn);
 void ul_spawn_prepare_here(ul_spawn *spawn);
 void ul_spawn_run_here(ul_spawn *spawn);

@@ -155,14 +155,14 @@ class Spawn:
     def holds(self) -> bool:
         """Return whether this process has duplicates open for the child.
 
-        The pipe has no end of file before `let_go` has closed them.
+        The pipe has no end of file before `close_duplicates` has closed them.
         """
         return self._handle is not None and bool(lib.ul_spawn_holds(self._handle))
 
-    def let_go(self) -> None:
+    def close_duplicates(self) -> None:
         """Close the duplicates: the child has reported, or has ended."""
         if self._handle is not None:
-            lib.ul_spawn_let_go(self._handle)
+            lib.ul_spawn_close_duplicates(self._handle)
 
     def prepare_here(self) -> None:
         """Take all steps before the caller's function, in a forked child.

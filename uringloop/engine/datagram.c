@@ -424,7 +424,7 @@ int ul_datagram_close(ul_datagram *datagram)
 {
     datagram->closing = 1;
     datagram->wanted = 0;
-    if (datagram->ring->forgotten) {
+    if (datagram->ring->dropped) {
         /* In a forked child: operations in flight are the parent's, and the parent sends the queue. */
         datagram->receive_token = datagram->send_token = 0;
         drop_queue(datagram);
@@ -472,7 +472,7 @@ static void unlink_datagram(ul_datagram *datagram)
 void ul_datagram_free(ul_datagram *datagram)
 {
     unlink_datagram(datagram);
-    ul_slot_give_back(&datagram->engine->datagrams, datagram->slot);
+    ul_slot_release(&datagram->engine->datagrams, datagram->slot);
     drop_queue(datagram);
     free(datagram);
 }

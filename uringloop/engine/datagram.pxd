@@ -28,7 +28,7 @@ cdef class Datagram(Endpoint):
     cdef take_outcome(self, ul_outcome *outcome)
     cdef receive_in_context(self, ul_outcome *outcome)
     cdef go_on(self, uint32_t what)
-    cdef forget_core(self)
+    cdef drop_core(self)
     cdef receive_datagram(self, ul_outcome *outcome)
     cdef receive_ready(self)
     cdef sender_of(self, const char *data)

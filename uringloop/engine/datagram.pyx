@@ -114,7 +114,7 @@ cdef class Datagram(Endpoint):
             if what & UL_DATAGRAM_CLOSED:
                 self.core_closed()
 
-    cdef forget_core(self):
+    cdef drop_core(self):
         self.handle = NULL
         self.orphaned = True
         self.protocol = None

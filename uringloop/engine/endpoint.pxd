@@ -54,9 +54,9 @@ cdef class Endpoint(Owner):
     cdef bint is_idle(self)
     cdef free_core(self)
     cdef deliver_item(self, item)
-    cdef leaving(self, bint abort)
+    cdef closing(self, bint abort)
     cdef closing_file(self)
-    cdef left(self)
+    cdef lost(self)
 
     cdef take_file(self, EngineBase engine, transport, int fd, file)
     cdef soon(self, callback, argument=*)

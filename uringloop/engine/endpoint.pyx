@@ -29,7 +29,7 @@ cdef enum:
 #
 #     OPEN ---> FLUSHING ---> ENDING ---> CLOSED
 #       |                                   ^
-#       +---------- given back -------------+
+#       +----------- detached --------------+
 #
 # OPEN carries bytes both ways.  FLUSHING delivers no more to the protocol; the queue is being sent.  ENDING: nothing
 # more is sent, writes are ignored, and `connection_lost` comes soon.  CLOSED: `connection_lost` was called.  From
@@ -99,13 +99,13 @@ cdef class Endpoint(Owner):
         """Deliver one kept item."""
         raise NotImplementedError
 
-    cdef leaving(self, bint abort):
+    cdef closing(self, bint abort):
         """Hear that the transport is being closed, maybe not for the first time."""
 
     cdef closing_file(self):
         """Hear that the file is about to be closed: the last moment in which it can be asked."""
 
-    cdef left(self):
+    cdef lost(self):
         """Hear that the connection is over."""
 
     # Beginning
@@ -130,15 +130,15 @@ cdef class Endpoint(Owner):
         if waiter is not None:
             self.soon(_wake, waiter)
 
-    def give_back(self):
-        """Leave the file to the caller, open, because the transport could not be made; return its object or None."""
+    def detach(self):
+        """Leave the file to the caller, open: the transport could not be made.  Return its object or None."""
         if not self.is_pipe:
             self.engine.transports.pop(self.fd, None)
         self.fd = -1
         file, self.file = self.file, None
         if self.state != CLOSED:
             self.advance(CLOSED)
-        self.left()
+        self.lost()
         self.free_half()
         return file
 
@@ -229,9 +229,9 @@ cdef class Endpoint(Owner):
 
     # Closing
 
-    def leave(self, bint abort=False):
+    def close(self, bint abort=False):
         """Close, unless that is under way; an abort drops the queue of a closing endpoint."""
-        self.leaving(abort)
+        self.closing(abort)
         if self.state == OPEN:
             self.advance(FLUSHING)
         elif not abort:
@@ -244,7 +244,7 @@ cdef class Endpoint(Owner):
             return
         if self.error is None:
             self.error = error
-        self.leave(True)
+        self.close(True)
 
     cdef finish(self, bint abort):
         """Close the core's half, and tell the protocol soon if the queue is empty.
@@ -282,7 +282,7 @@ cdef class Endpoint(Owner):
             self.set_protocol(None)
             if self.is_idle():
                 self.close_file()
-            self.left()
+            self.lost()
             if self.released:
                 self.free_half()
 

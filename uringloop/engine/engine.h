@@ -30,7 +30,7 @@ enum {
     UL_STREAM_RECEIVE_ERROR = 4, /* res is the negative errno */
     UL_STREAM_LOW = 8,           /* the send queue fell to the low-water mark */
     UL_STREAM_RELEASED = 16,
-    UL_STREAM_CLOSED = 32, /* the kernel has let go of the socket: it may be closed */
+    UL_STREAM_CLOSED = 32, /* the kernel has released the socket: it may be closed */
     UL_STREAM_EMPTY = 64,  /* the send queue is empty, as asked by ul_stream_notify_empty */
     UL_STREAM_SEND_ERROR = 128,
     UL_STREAM_HANGUP = 256,   /* what ul_stream_watch waits for; res: whether something was queued */
@@ -42,7 +42,7 @@ enum {
     UL_DATAGRAM_RECEIVE_ERROR = 2, /* res is the negative errno; receiving goes on */
     UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
     UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
-    UL_DATAGRAM_CLOSED = 16,       /* the kernel has let go of the socket: it may be closed */
+    UL_DATAGRAM_CLOSED = 16,       /* the kernel has released the socket: it may be closed */
     UL_DATAGRAM_READABLE = 32,     /* ul_datagram_take may find something */
 };
 

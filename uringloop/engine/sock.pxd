@@ -20,7 +20,7 @@ cdef class Sockets:
     cdef int emptied_size
 
     cpdef int64_t look(self, int64_t timeout_ns) except? -2
-    cdef leave_closed(self)
+    cdef abandon_closed(self)
     cdef bint ends(self, operation, uint64_t token)
     cdef int descriptor(self, sock) except -2
     cdef bint was_emptied(self, int fd)
@@ -38,5 +38,5 @@ cdef class Receiving(Awaited):
 
     cdef join(self)
     cdef part(self)
-    cdef leave(self)
+    cdef abandon_silently(self)
     cdef stage(self)

@@ -171,10 +171,10 @@ cdef class Sockets:
             if now_ns < self.look_again_ns:
                 return timeout_ns if 0 <= timeout_ns <= LOOK_INTERVAL_NS else LOOK_INTERVAL_NS
             self.look_again_ns = now_ns + LOOK_INTERVAL_NS
-        self.leave_closed()
+        self.abandon_closed()
         return timeout_ns
 
-    cdef leave_closed(self):
+    cdef abandon_closed(self):
         cdef PyObject *place = self.receiving
         cdef Receiving receiving
         while place != NULL:
@@ -182,7 +182,7 @@ cdef class Sockets:
             place = receiving.next
             if descriptor_of(receiving.sock) != receiving.fd and not self.ends(receiving, receiving.token):
                 self.left[receiving.fd] = receiving.waiter
-                receiving.leave()
+                receiving.abandon_silently()
         if size_of_dict(self.held) == 0:
             return
         closed = None
@@ -192,7 +192,7 @@ cdef class Sockets:
         for operation in closed or ():
             del self.held[operation]
             if not self.ends(operation, operation.token):
-                self.left[operation.fd] = operation.leave()
+                self.left[operation.fd] = operation.take_waiter()
                 operation.abandon()
 
     cdef bint ends(self, operation, uint64_t token):
@@ -352,7 +352,7 @@ cdef class Receiving(Awaited):
         self.previous = self.next = NULL
         self.sockets.receiving_count -= 1
 
-    cdef leave(self):
+    cdef abandon_silently(self):
         """End without telling the waiter: the socket was closed."""
         self.waiter = None
         self.abandon()

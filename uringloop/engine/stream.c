@@ -193,7 +193,7 @@ int ul_stream_close(ul_stream *stream)
         ul_stream_note_close(stream);
     stream->closing = 1;
     stream->wanted = 0;
-    if (stream->ring->forgotten) {
+    if (stream->ring->dropped) {
         /* In a forked child: operations in flight are the parent's, and the parent sends the queue. */
         stream->receive_token = stream->send_token = 0;
         ul_stream_drop_queue(stream);
@@ -208,7 +208,7 @@ int ul_stream_abort(ul_stream *stream)
     stream->aborted = 1;
     if (stream->send_token == 0) {
         /* As asyncio's write, send the bytes that the socket takes: the last ones before an abort tell its reason. */
-        if (!stream->ring->forgotten)
+        if (!stream->ring->dropped)
             ul_stream_send_chunks(stream, 1);
         ul_stream_drop_queue(stream);
     } else if (!stream->cancelling_send) {
@@ -235,7 +235,7 @@ static void unlink_stream(ul_stream *stream)
 void ul_stream_free(ul_stream *stream)
 {
     unlink_stream(stream);
-    ul_slot_give_back(&stream->engine->streams, stream->slot);
+    ul_slot_release(&stream->engine->streams, stream->slot);
     ul_queue_free(&stream->queue);
     ul_stream_leave_bulk(stream);
     free(stream);

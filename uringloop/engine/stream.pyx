@@ -111,7 +111,7 @@ cdef class Stream(Endpoint):
         self.buffered, self.feeds, self.tls = buffered, feeds, tls
         self.protocol = protocol
         if previous is not None:
-            previous.let_go()
+            previous.drop_transport()
 
     # Receiving
 
@@ -194,7 +194,7 @@ cdef class Stream(Endpoint):
             if what & UL_STREAM_CLOSED:
                 self.core_closed()
 
-    cdef forget_core(self):
+    cdef drop_core(self):
         self.release_pins()
         self.handle = NULL
         self.orphaned = True
@@ -495,7 +495,7 @@ cdef class Stream(Endpoint):
 
     # Closing
 
-    cdef leaving(self, bint abort):
+    cdef closing(self, bint abort):
         if self.sendfile_waits:
             self.transport.stop_sending_file(abort)
 
@@ -512,7 +512,7 @@ cdef class Stream(Endpoint):
         if not self.is_pipe and self.transport is not None and Py_REFCNT(<PyObject *>self.transport) > 1:
             self.transport.keep_answers()
 
-    cdef left(self):
+    cdef lost(self):
         server, self.server = self.server, None
         if server is not None:
             leave_server(server, self.transport)

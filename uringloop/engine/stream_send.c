@@ -163,7 +163,7 @@ size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes
     return send_at_once(stream, data, size_bytes);
 }
 
-/* The same of the queue, of which nothing is in flight.  pinned: also memory that the owner is then to let go of. */
+/* The same of the queue, of which nothing is in flight.  pinned: also memory, which the owner then releases. */
 void ul_stream_send_chunks(ul_stream *stream, int pinned)
 {
     size_t size = 0, sent = 0;
@@ -178,7 +178,7 @@ void ul_stream_send_chunks(ul_stream *stream, int pinned)
 static void send_queued(ul_stream *stream)
 {
     if (stream->queue.size == 0 || stream->send_token != 0 || stream->pipe || stream->closing || stream->notify_low ||
-        stream->notify_empty || stream->ring->forgotten)
+        stream->notify_empty || stream->ring->dropped)
         return;
     ul_stream_send_chunks(stream, 0);
     if (stream->queue.size == 0 && stream->eof_wanted)
@@ -214,7 +214,7 @@ int ul_streams_send_waiting(ul_stream_engine *engine, int all)
         }
     }
     /* What is refused here is still staged, or still queued, at the tick's end, where the refusal is told. */
-    if (all && !engine->ring->forgotten && ul_streams_stage_sends(engine) > 0)
+    if (all && !engine->ring->dropped && ul_streams_stage_sends(engine) > 0)
         ul_enter(engine->ring, 0, -1);
     return engine->to_send != NULL;
 }

@@ -1,7 +1,7 @@
 cdef class Tls:
     cdef object protocol, transport, incoming, outgoing, session
 
-    cdef let_go(self)
+    cdef drop_transport(self)
     cdef bint receive(self, const char *data, Py_ssize_t size) except -1
     cdef decrypt(self)
     cdef send(self)

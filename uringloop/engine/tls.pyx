@@ -34,7 +34,7 @@ cdef class Tls:
         self.transport = protocol._app_transport
         self.transport.write = self.write
 
-    cdef let_go(self):
+    cdef drop_transport(self):
         """Break the reference cycle of the transport and this; asyncio breaks its own when the connection is lost."""
         if vars(self.transport).get("write") == self.write:
             del self.transport.write

@@ -181,7 +181,7 @@ class DirectFile:
             busy.set_result(None)
             if self._closes_late and not self._under_way:
                 self._descriptor.close()
-                self._leave_polled()
+                self._release_polled()
 
     async def pread(self, length: int, offset: int, /) -> bytes:
         """Read bytes at an offset; see `os.pread`.
@@ -269,10 +269,10 @@ class DirectFile:
             return count
         return int(await self._submitter.submit(operation(self._submitter.ring)))
 
-    def _leave_polled(self) -> None:
+    def _release_polled(self) -> None:
         polled, self._polled, self._is_polled = self._polled, None, False
         if polled is not None:
-            polled.leave()
+            polled.release()
 
     async def close(self) -> None:
         """Close the file when all calls under way have ended; a second close does nothing.
@@ -292,7 +292,7 @@ class DirectFile:
             if self._under_way:
                 self._closes_late = True
             else:
-                self._leave_polled()
+                self._release_polled()
                 if self._submitter is None:
                     self._descriptor.close()
                 else:

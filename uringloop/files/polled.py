@@ -67,7 +67,7 @@ class PolledRing:
         polled._users += 1
         return polled
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Count one file less, whose transfers have all ended; close the ring after the last one."""
         self._users -= 1
         if not self._users:

@@ -147,7 +147,7 @@ class Operation:
         """Give the last CQE to this waiter, for a caller that uses `submit` instead of `run`."""
         self._waiter = waiter
 
-    def leave(self) -> Waiter | None:
+    def take_waiter(self) -> Waiter | None:
         """Remove the waiter and return it."""
         waiter, self._waiter = self._waiter, None
         return waiter
@@ -199,7 +199,7 @@ class Operation:
         except BaseException:
             if self.state is State.DONE and not self.abandoned and not waiter.cancelled():
                 # The coroutine is closed before it saw the result.  `abandon` has disposed of it otherwise.
-                self._discard(*waiter.result())
+                self._dispose(*waiter.result())
             self.abandon()
             raise
         finally:
@@ -213,7 +213,7 @@ class Operation:
         if self.state is State.DONE:
             # The result arrived before the cancel, but the task never saw it.
             if not waiter.cancelled():
-                self._discard(*waiter.result())
+                self._dispose(*waiter.result())
             return
         self.abandon()
         while self.in_flight:
@@ -244,13 +244,13 @@ class Operation:
         res = self.finish(res)
         waiter = self._waiter
         if self.abandoned or waiter is None or waiter.done():
-            self._discard(res, flags)
+            self._dispose(res, flags)
         if self.abandoned:
             self.release()
         if waiter is not None and not waiter.done():
             waiter.set_result((res, flags))
 
-    def _discard(self, res: int, flags: int) -> None:
+    def _dispose(self, res: int, flags: int) -> None:
         if res >= 0:
             self.dispose(res, flags)
 

@@ -90,7 +90,7 @@ async def read_at(
     try:
         result = await reading.waiter
     except BaseException as error:
-        await _leave(reading, error)
+        await _abandon(reading, error)
         raise
     if type(result) is int:
         return result
@@ -110,7 +110,7 @@ async def transferred(transfer: PositionalTransfer) -> int:
             transfer.finish_now()
         result = await transfer.waiter
     except BaseException as error:
-        await _leave(transfer, error)
+        await _abandon(transfer, error)
         raise
     if type(result) is int:
         return result
@@ -118,7 +118,7 @@ async def transferred(transfer: PositionalTransfer) -> int:
     raise result
 
 
-async def _leave(transfer: PositionalTransfer, error: BaseException) -> None:
+async def _abandon(transfer: PositionalTransfer, error: BaseException) -> None:
     """Abandon a transfer; if it was cancelled, wait until the kernel has released its buffer."""
     transfer.abandon()
     while isinstance(error, asyncio.CancelledError) and transfer.in_flight:

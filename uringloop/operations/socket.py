@@ -349,7 +349,7 @@ class AcceptMany(Operation):
         if last:
             self.state = State.DONE
         if self.abandoned:
-            self._discard(res, flags)
+            self._dispose(res, flags)
             return
         try:
             if res >= 0:
@@ -368,7 +368,7 @@ class AcceptMany(Operation):
             assert self._dispatcher is not None
             self.submit(self._dispatcher)
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """Accept no more.  A connection that the kernel accepts before the cancel still goes to `accepted`."""
         self._ends = True
         if self.in_flight:

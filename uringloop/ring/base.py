@@ -2,7 +2,7 @@
 
 The first ring that a thread makes sets its number of workers.  So a ring that only probes has a normal size.
 
-After fork(2) the child forgets its copy of each ring.  The ring's memory is not there (MADV_DONTFORK), and the child
+After fork(2) the child drops its copy of each ring.  The ring's memory is not there (MADV_DONTFORK), and the child
 closes the descriptor, because it would keep the parent's operations alive.
 """
 
@@ -236,7 +236,7 @@ class RingBase(Registration):
         if not only_watches:
             _never_freed.extend(self._in_use())
         if self._dispatcher is not None:
-            self._dispatcher.detach()
+            self._dispatcher.close()
         lib.ul_ring_close(handle, only_watches)
         _live.discard(self)
 
@@ -245,11 +245,11 @@ class RingBase(Registration):
         dispatcher = self._dispatcher
         return [] if dispatcher is None else [*dispatcher.operations.values(), *dispatcher.owners]
 
-    def forget(self) -> None:
+    def drop(self) -> None:
         """Drop the parent's ring, in a forked child."""
         self.forked = True
         if self._handle is not None:
-            lib.ul_ring_forget(self._handle)
+            lib.ul_ring_drop(self._handle)
 
     def __enter__(self) -> Self:
         return self
@@ -267,9 +267,9 @@ class RingBase(Registration):
         return f"<{type(self).__name__} {state}>"
 
 
-def _forget_all() -> None:
+def _drop_all() -> None:
     for ring in list(_live):
-        ring.forget()
+        ring.drop()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_drop_all)

@@ -24,9 +24,9 @@ from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, is_late_at_writ
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
-    ul_buffers_need, ul_cancel_forget, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
+    ul_buffers_need, ul_cancel_drop, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
     ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
-    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_forgotten, ul_ring_make_room,
+    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped, ul_ring_make_room,
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
 )
 from .owner cimport Owner
@@ -111,15 +111,15 @@ cdef class Dispatcher:
     def __dealloc__(self):
         free(self.outcomes)
 
-    def detach(self):
-        """Forget the ring, which is about to close; refuse all later calls."""
+    def close(self):
+        """Drop the ring, which is about to close; refuse all later calls."""
         cdef Owner owner
         self.ring = NULL
         self.count = self.cursor = 0
         # Dropping a protocol may run Python.
         owners, self.owners = self.owners, set()
         for owner in owners:
-            owner.forget_core()
+            owner.drop_core()
 
     cdef int check(self) except -1:
         if self.ring == NULL:
@@ -128,7 +128,7 @@ cdef class Dispatcher:
 
     cdef bint has_memory(self):
         """Return whether the queues and buffers exist: the ring is open, and this is no forked child."""
-        return self.ring != NULL and not ul_ring_forgotten(self.ring)
+        return self.ring != NULL and not ul_ring_dropped(self.ring)
 
     cdef int check_use(self) except -1:
         """Raise a RuntimeError unless this thread may stage here."""
@@ -197,7 +197,7 @@ cdef class Dispatcher:
         self.check()
         operation = self.operations.pop(token)
         ul_retire(self.ring)
-        ul_cancel_forget(self.ring, token)
+        ul_cancel_drop(self.ring, token)
         res = operation.finish(res)
         operation.release()
         return res
@@ -209,7 +209,7 @@ cdef class Dispatcher:
     cdef bytes_of_buffer(self, uint32_t flags, int size_bytes):
         cdef uint32_t buffer_id = flags >> IORING_CQE_BUFFER_SHIFT
         self.check()
-        if ul_ring_forgotten(self.ring):
+        if ul_ring_dropped(self.ring):
             raise_errno(-EOWNERDEAD)
         try:
             return PyBytes_FromStringAndSize(
@@ -229,7 +229,7 @@ cdef class Dispatcher:
         """
         if self.ring == NULL:
             return
-        if ul_ring_forgotten(self.ring):
+        if ul_ring_dropped(self.ring):
             self.complete(token, -ECANCELED, 0)
             return
         cdef int error = ul_stage_cancel(self.ring, token)
@@ -495,7 +495,7 @@ cdef class Dispatcher:
                         self.send_waiting()
                     if self.cursor == self.count:
                         return
-                    if ul_ring_forgotten(self.ring):
+                    if ul_ring_dropped(self.ring):
                         raise_errno(-EOWNERDEAD)
                     outcome = self.outcomes[self.cursor]
                     self.cursor += 1
@@ -530,7 +530,7 @@ cdef class Dispatcher:
         else:
             operation = self.operations.pop(token, None)
             if ul_cancel_targets(self.ring) > 0:
-                ul_cancel_forget(self.ring, token)
+                ul_cancel_drop(self.ring, token)
         if operation is None:
             return  # a message from another ring
         try:

@@ -21,4 +21,4 @@ cdef class Loan:
     cdef object view
     cdef readonly int size_bytes, buffer_id
 
-    cdef give_back(self)
+    cdef recycle_now(self)

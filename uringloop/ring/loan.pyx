@@ -103,9 +103,9 @@ cdef class Loan:
         """
         if self.views:
             raise BufferError(f"the buffer is still looked at ({self.views} views), so it cannot be recycled")
-        self.give_back()
+        self.recycle_now()
 
-    cdef give_back(self):
+    cdef recycle_now(self):
         lender, self.lender = self.lender, None
         if lender is not None:
             (<Lender>lender).lent -= 1
@@ -123,11 +123,11 @@ cdef class Loan:
             self.recycle()
         elif self.views == 0:
             # Otherwise the traceback refers to it, and the buffer is recycled with the traceback's end.
-            self.give_back()
+            self.recycle_now()
 
     def __len__(self):
         return self.size_bytes
 
     def __dealloc__(self):
         if self.lender is not None:
-            self.give_back()
+            self.recycle_now()

@@ -7,6 +7,6 @@ cdef class Owner:
 
     cdef take_outcome(self, ul_outcome *outcome)
     cdef abort_in_core(self)
-    cdef forget_core(self)
+    cdef drop_core(self)
     cdef free_half(self)
     cdef tuple shown(self)

@@ -14,8 +14,8 @@ cdef class Owner:
         """Cancel everything of it in flight: the loop is closing."""
         raise NotImplementedError
 
-    cdef forget_core(self):
-        """Forget the core's half, which is about to be freed with the ring."""
+    cdef drop_core(self):
+        """Drop the core's half, which is about to be freed with the ring."""
         raise NotImplementedError
 
     cdef free_half(self):

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from .core.core cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS,
-    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_forget, ul_cancels, ul_outcome, ul_let_overflow, ul_now_ns, ul_place,
+    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_drop, ul_cancels, ul_outcome, ul_let_overflow, ul_now_ns, ul_place,
     ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
 )
 from .dispatcher cimport Dispatcher, raise_errno
@@ -194,7 +194,7 @@ cdef class Queues(Dispatcher):
             completion.operation = self.operations.get(outcome.token)
         else:
             completion.operation = self.operations.pop(outcome.token, None)
-            ul_cancel_forget(self.ring, outcome.token)
+            ul_cancel_drop(self.ring, outcome.token)
             if self.skipping:
                 self.skipping.discard(outcome.token)
             if completion.operation is not None:
@@ -232,7 +232,7 @@ cdef class Queues(Dispatcher):
         self.check_use()
         while ul_unstage(self.ring, &token):
             self.skipping.discard(token)
-            ul_cancel_forget(self.ring, token)
+            ul_cancel_drop(self.ring, token)
             if token in self.operations:  # and no cancel
                 taken.append(self.operations.pop(token))
         return taken

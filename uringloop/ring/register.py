@@ -291,9 +291,9 @@ class Registration:
         check_errno(lib.ul_send_message(ffi.from_buffer(sqe)))
 
 
-def _forget_limits() -> None:
+def _drop_limits() -> None:
     _limited.bounded = 0
 
 
 # The thread of a forked child has workers of its own.
-os.register_at_fork(after_in_child=_forget_limits)
+os.register_at_fork(after_in_child=_drop_limits)

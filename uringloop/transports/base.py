@@ -49,7 +49,7 @@ class EndpointTransport:
         return not self._endpoint.is_open
 
     def close(self) -> None:
-        self._endpoint.leave()
+        self._endpoint.close()
 
     def abort(self) -> None:
         self._endpoint.force_close(None)

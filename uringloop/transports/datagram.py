@@ -51,7 +51,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             add_names(self._extra, sock)
             self._datagram.begin(protocol, waiter)
         except BaseException:
-            self._datagram.give_back().close()
+            self._datagram.detach().close()
             raise
 
     def pack_address(self, target: Any) -> bytes | None:

@@ -110,7 +110,7 @@ class ReadPipeTransport(_PipeTransport, ReadableTransport, asyncio.ReadTransport
         try:
             self._endpoint.begin(protocol, waiter)
         except BaseException:
-            self._endpoint.give_back().close()
+            self._endpoint.detach().close()
             raise
 
     def _activity(self) -> list[str]:
@@ -183,7 +183,7 @@ class WritePipeTransport(_PipeTransport, WritableTransport):
         try:
             self._endpoint.begin(protocol, waiter, starts=watches)
         except BaseException:
-            self._endpoint.give_back().close()
+            self._endpoint.detach().close()
             raise
 
     def _activity(self) -> list[str]:

@@ -160,7 +160,7 @@ class Listener:
             return False
         # The poll comes first: no connection may arrive between the two.
         self._begin_polling()
-        accept.end()
+        accept.cancel()
         return True
 
     def stop(self) -> None:

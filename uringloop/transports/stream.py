@@ -120,7 +120,7 @@ class StreamTransport(SocketTransport):
                     stream.preload(leftovers)
             stream.begin(protocol, waiter)
         except BaseException:
-            made = stream.give_back()
+            made = stream.detach()
             if file is not None:
                 file.close()
             elif made is not None:

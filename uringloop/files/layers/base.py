@@ -231,7 +231,7 @@ class File(FileBase, Generic[Data]):
     def _has_pending(self) -> bool:
         return False
 
-    def _forget_pending(self) -> None:
+    def _drop_pending(self) -> None:
         """Drop the buffered data, in the layers below too, so that closing them does not wait for it again."""
 
     def _report_failure(self, closing: "asyncio.Task[None]") -> None:
@@ -249,7 +249,7 @@ class File(FileBase, Generic[Data]):
             else:
                 cancelled = cancelled or await self._write_last_or_drop()
             if cancelled is not None:
-                self._forget_pending()
+                self._drop_pending()
         finally:
             try:
                 await self._close_below()

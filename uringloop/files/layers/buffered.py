@@ -74,7 +74,7 @@ class BufferedFile(ReadAhead, File[bytes]):
         valid = self._read_end >= 0 or self._write_end >= 0
         return self._raw_pos - self._pos if valid and self._raw_pos >= 0 else 0
 
-    def _forget_ahead(self) -> None:
+    def _drop_ahead(self) -> None:
         self._read_end = -1
         self._read_limit = -1
 
@@ -125,16 +125,16 @@ class BufferedFile(ReadAhead, File[bytes]):
         self._write_pos, self._write_end = 0, -1
 
     async def _flush_and_step_back(self) -> None:
-        """Write the data to be written, forget the bytes read ahead, and set the raw file's position to this one's."""
+        """Write the data to be written, drop the bytes read ahead, and set the raw file's position to this one's."""
         await self._flush()
         self._step_back()
 
     def _step_back(self) -> None:
-        """Forget the bytes read ahead, and set the raw file's position to this one's; nothing is to be written."""
+        """Drop the bytes read ahead, and set the raw file's position to this one's; nothing is to be written."""
         self._write_limit = -1
         if self._readable:
             offset = self._raw_offset()
-            self._forget_ahead()
+            self._drop_ahead()
             if offset:
                 raw = self._bottom()
                 raw.move(raw.position() - offset)
@@ -235,7 +235,7 @@ class BufferedFile(ReadAhead, File[bytes]):
             offset -= self._raw_offset()
         position = await self._bottom().move_from(offset, whence)
         self._raw_pos = -1
-        self._forget_ahead()
+        self._drop_ahead()
         if self._adapts:
             self._read_ahead_bytes = FIRST_READ_AHEAD_BYTES
         return position
@@ -295,7 +295,7 @@ class BufferedFile(ReadAhead, File[bytes]):
         if offset and raw.can_seek:
             raw.move(raw.position() - offset)
         self._write_pos, self._write_end = 0, -1
-        self._forget_ahead()
+        self._drop_ahead()
         if more:
             raw.write_blocking(more)
 
@@ -307,7 +307,7 @@ class BufferedFile(ReadAhead, File[bytes]):
     def _has_pending(self) -> bool:
         return self._write_end > self._write_pos
 
-    def _forget_pending(self) -> None:
+    def _drop_pending(self) -> None:
         self._write_pos, self._write_end = 0, -1
 
     async def _write_last(self) -> None:
@@ -318,7 +318,7 @@ class BufferedFile(ReadAhead, File[bytes]):
             free_buffer(self._buffer)
         self._write_end = -1
         self._buffer = b""
-        self._forget_ahead()
+        self._drop_ahead()
         await self._bottom().close()
 
     def _drop_last(self) -> None:

@@ -181,7 +181,7 @@ class BufferedReader(BufferedFile):
                 await self._flush_and_step_back()
             await self._yield_if_spent()
             if not self._ahead():
-                self._forget_ahead()
+                self._drop_ahead()
                 await self._fill()
                 self._pos = 0
             return bytes(self._buffer[self._pos : self._read_end]) if self._ahead() else b""
@@ -272,7 +272,7 @@ class BufferedReader(BufferedFile):
             while True:
                 if limit >= 0:
                     limit -= len(parts[-1])
-                self._forget_ahead()
+                self._drop_ahead()
                 if not await self._fill():
                     return b"".join(parts)
                 self._pos = 0

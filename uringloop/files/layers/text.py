@@ -438,10 +438,10 @@ class TextFile(DecodingFile):
     def _has_pending(self) -> bool:
         return bool(self._pending) or self._below()._has_pending()
 
-    def _forget_pending(self) -> None:
+    def _drop_pending(self) -> None:
         self._pending = []
         self._pending_bytes = 0
-        self._below()._forget_pending()
+        self._below()._drop_pending()
 
     async def _write_last(self) -> None:
         await self._write_pending()

@@ -81,7 +81,7 @@ class BufferedWriter(BufferedFile):
             raw.move(raw.position() - offset)
             self._raw_pos -= offset
         if self._readable:
-            self._forget_ahead()
+            self._drop_ahead()
         self._pos = self._raw_pos = 0
         rest = memoryview(view)
         while len(rest) > self._buffer_size_bytes:

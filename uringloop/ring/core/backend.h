@@ -27,9 +27,9 @@ typedef struct {
     void (*disarm)(ul_ring *ring);
     /* An owned descriptor is about to be closed. */
     void (*closes)(ul_ring *ring, int fd);
-    /* Lets go of the queues; in a forked child of the descriptor alone. */
+    /* Releases the queues; in a forked child the descriptor alone. */
     void (*close)(ul_ring *ring);
-    void (*forget)(ul_ring *ring);
+    void (*drop)(ul_ring *ring);
 } ul_backend;
 
 extern const ul_backend ul_backend_io_uring, ul_backend_epoll;

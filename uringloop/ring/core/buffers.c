@@ -7,7 +7,7 @@
  * Growing: receives that find the group empty in one round are counted.  Many of them need more buffers.  A few mean
  * that some streams are fast, which would empty a group of any size.
  *
- * Shrinking: the last blocks are given back when twice what was lent at once, in one to two seconds, does without them.
+ * Shrinking: the last blocks are released when twice what was lent at once, in one to two seconds, does without them.
  * The kernel may write into a buffer from the moment that it was provided until its CQE, and a provided buffer cannot
  * be withdrawn.  So a buffer of such a block is kept when it is recycled, and the block is unmapped when all of them
  * are here.  Those at which no receive arrives are taken out by reads of an empty file, which use up a buffer each and
@@ -127,7 +127,7 @@ int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t s
 int ul_buffers_found_empty(ul_ring *ring, uint32_t group_id)
 {
     ul_buffers *group = &ring->buffers[group_id];
-    if (group->entries == NULL || ring->forgotten)
+    if (group->entries == NULL || ring->dropped)
         return -ENOBUFS;
     group->found_empty++;
     return 0;
@@ -269,7 +269,7 @@ void ul_buffer_recycle(ul_ring *ring, uint32_t group_id, uint32_t buffer_id, con
     ul_buffers *group = &ring->buffers[group_id];
     change_borrower(group, buffer_id, borrower, NULL);
     group->lent--;
-    if (ring->forgotten)
+    if (ring->dropped)
         return;
     if (buffer_id < group->kept) {
         provide(group, buffer_id);

@@ -112,7 +112,7 @@ static int stage(ul_ring *ring, uint64_t token, uint32_t flags, uint64_t user_da
 /* Asks the kernel to cancel the operation of this token, until that has ended. */
 int ul_stage_cancel(ul_ring *ring, uint64_t token)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return 0; /* what is in flight is the parent's */
     int error = remember(&ring->targets, token);
     return error < 0 ? error : stage(ring, token, 0, token | UL_KIND_CANCEL_BIT);
@@ -120,7 +120,7 @@ int ul_stage_cancel(ul_ring *ring, uint64_t token)
 
 int ul_stage_cancel_all(ul_ring *ring)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return 0;
     return stage(ring, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL, ring->stamp | UL_KIND_CANCEL);
 }
@@ -199,7 +199,7 @@ void ul_cancel_target_completed(ul_ring *ring, const struct io_uring_cqe *cqe)
 }
 
 /* The operation of this token has ended: its last CQE may have been reaped before the cancel was asked for. */
-void ul_cancel_forget(ul_ring *ring, uint64_t token)
+void ul_cancel_drop(ul_ring *ring, uint64_t token)
 {
     ul_target *target = find(&ring->targets, token);
     if (target != NULL)

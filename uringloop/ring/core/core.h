@@ -13,10 +13,9 @@
 enum {
     UL_KIND_OPERATION = 0, /* Python: the in-flight table holds it */
     UL_KIND_CANCEL = 1,    /* a cancel of everything */
-    UL_KIND_FOREIGN =
-        2,              /* no SQE of this ring: a message of another one, or the tag of a resource that was let go of */
-    UL_KIND_BUFFER = 3, /* takes one buffer out of a group; above the kind is the group */
-    UL_KIND_ENGINES = 4,    /* from here on: the engines', see ul_engine */
+    UL_KIND_FOREIGN = 2, /* no SQE of this ring: a message of another one, or the tag of a resource that was released */
+    UL_KIND_BUFFER = 3,  /* takes one buffer out of a group; above the kind is the group */
+    UL_KIND_ENGINES = 4, /* from here on: the engines', see ul_engine */
     UL_KIND_CANCEL_BIT = 8, /* with the target's kind: a cancel of one */
 };
 #define UL_KIND_BITS 4
@@ -60,12 +59,12 @@ uint32_t ul_ring_backend(ul_ring *ring);
 int ul_ring_check(ul_ring *ring);
 int ul_ring_enable(ul_ring *ring);
 int ul_ring_refuses(ul_ring *ring);
-int ul_ring_forgotten(ul_ring *ring);
+int ul_ring_dropped(ul_ring *ring);
 int ul_ring_resize(ul_ring *ring, uint32_t sq_entries, uint32_t cq_entries);
 int ul_ring_register_fd(ul_ring *ring);
 int ul_ring_unregister_fd(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);
-void ul_ring_forget(ul_ring *ring);
+void ul_ring_drop(ul_ring *ring);
 int ul_ring_fd(ul_ring *ring);
 uint32_t ul_ring_features(ul_ring *ring);
 uint32_t ul_ring_setup_flags(ul_ring *ring);
@@ -107,7 +106,7 @@ int ul_stage_cancel(ul_ring *ring, uint64_t token);
 int ul_stage_cancel_all(ul_ring *ring);
 uint32_t ul_cancels(ul_ring *ring);
 uint32_t ul_cancel_targets(ul_ring *ring);
-void ul_cancel_forget(ul_ring *ring, uint64_t token);
+void ul_cancel_drop(ul_ring *ring, uint64_t token);
 
 /* wait.c */
 int ul_has_work(ul_ring *ring);

@@ -33,7 +33,7 @@ int ul_buffers_need(ul_ring *ring)
 {
     if (ring->buffers[UL_GROUP_BYTES].entries != NULL)
         return 1;
-    if (ring->buffers_planned == 0 || ring->forgotten)
+    if (ring->buffers_planned == 0 || ring->dropped)
         return 0;
     if (ul_buffers_open(ring, UL_GROUP_BYTES, ring->buffers_planned, ring->buffers_planned_size,
                         ring->buffers_planned_max, 0) == 0)

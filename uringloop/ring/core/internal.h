@@ -16,7 +16,7 @@ typedef struct {
     struct io_uring_buf *entries; /* shared with the kernel; NULL: no buffer group */
     char **address;               /* by buffer id */
     char **blocks;                /* what was allocated, one block a growth */
-    uint8_t *retired;             /* by buffer id: kept from the kernel, because its block is to be given back */
+    uint8_t *retired;             /* by buffer id: kept from the kernel, because its block is to be released */
     uint32_t block_count, count, count_first, count_max, size_bytes, lent;
     uint32_t kept;                      /* buffers from this id on are retired; count: none */
     uint32_t retired_count;             /* of those, how many the kernel does not have */
@@ -71,7 +71,7 @@ struct ul_ring {
     int fd;
     int enter_fd; /* the descriptor, or with enter_flags the ring's place in the table of its thread */
     uint32_t enter_flags, wait_flags; /* wait_flags: of enters that may wait */
-    int forgotten;                    /* in a forked child: the mappings are not there */
+    int dropped;                      /* in a forked child: the mappings are not there */
     int owned;                        /* only this thread may enter it */
     pthread_t owner;
     uint32_t setup_flags, features, sq_entries, cq_entries, cq_entries_max; /* the last: 0 to stay as it is */
@@ -104,12 +104,12 @@ static inline int is_cancel(uint64_t token)
 
 static inline uint32_t cqes_ready(const ul_ring *ring)
 {
-    return ring->forgotten ? 0 : load_acquire(ring->cq_tail) - *ring->cq_head;
+    return ring->dropped ? 0 : load_acquire(ring->cq_tail) - *ring->cq_head;
 }
 
 static inline uint32_t deferred_work(const ul_ring *ring)
 {
-    return ring->forgotten ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    return ring->dropped ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
 void *ul_map_private(size_t size);
@@ -133,7 +133,7 @@ void ul_cancel_target_completed(ul_ring *ring, const struct io_uring_cqe *cqe);
 void ul_cancels_close(ul_ring *ring);
 
 int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot);
-void ul_slot_give_back(ul_slots *slots, uint32_t slot);
+void ul_slot_release(ul_slots *slots, uint32_t slot);
 void *ul_slot_find(const ul_slots *slots, uint64_t token);
 uint64_t ul_slot_token(ul_ring *ring, uint32_t slot, uint32_t kind);
 void ul_slots_close(ul_slots *slots);

@@ -156,7 +156,7 @@ static void close_ring(ul_ring *ring)
     unmap_queues(ring);
 }
 
-static void forget(ul_ring *ring) { close(ring->fd); }
+static void drop(ul_ring *ring) { close(ring->fd); }
 
-const ul_backend ul_backend_io_uring = {set_up, resize, enter,  control,    look,  open_descriptor,
-                                        arm,    disarm, closes, close_ring, forget};
+const ul_backend ul_backend_io_uring = {set_up, resize, enter,  control,    look, open_descriptor,
+                                        arm,    disarm, closes, close_ring, drop};

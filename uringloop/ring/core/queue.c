@@ -39,7 +39,7 @@ int64_t ul_now_ns(void)
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-uint32_t ul_staged(ul_ring *ring) { return ring->forgotten ? 0 : ring->sqe_tail - load_acquire(ring->sq_head); }
+uint32_t ul_staged(ul_ring *ring) { return ring->dropped ? 0 : ring->sqe_tail - load_acquire(ring->sq_head); }
 
 /* Passes the error of an enter on, or -ENOTRECOVERABLE if every enter has been refused for long.
  *
@@ -76,7 +76,7 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
     struct ul_timespec ts = {timeout_ns / NS_PER_S, timeout_ns % NS_PER_S};
     struct io_uring_getevents_arg arg = {(uint64_t)(uintptr_t)signal_mask, _NSIG / 8, 0,
                                          timeout_ns < 0 ? 0 : (uint64_t)(uintptr_t)&ts};
-    if (ring->forgotten)
+    if (ring->dropped)
         return -EOWNERDEAD;
     int polled = (ring->setup_flags & IORING_SETUP_SQPOLL) != 0;
     uint32_t to_submit = polled ? ring->sqe_tail - *ring->sq_tail : ul_staged(ring);
@@ -115,7 +115,7 @@ int ul_enter(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns)
  * two runs of a loop another thread may stage SQEs that the next run submits. */
 int ul_reserve(ul_ring *ring, uint32_t count)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return -EOWNERDEAD;
     if (count > ring->sq_entries)
         return -E2BIG;

@@ -18,7 +18,7 @@ static int is_foreign(const ul_ring *ring, uint64_t user_data)
 /* Copies a CQE out and frees its place: 1, or 0 when the queue is empty. */
 static int next_cqe(ul_ring *ring, struct io_uring_cqe *out)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return 0;
     uint32_t head = *ring->cq_head;
     if (head == load_acquire(ring->cq_tail))

@@ -124,24 +124,24 @@ int ul_ring_unregister_fd(ul_ring *ring)
  * would take SQEs of another thread for the issuer's. */
 int ul_ring_refuses(ul_ring *ring)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return -EOWNERDEAD;
     return ring->owned && !pthread_equal(ring->owner, pthread_self()) ? -EEXIST : 0;
 }
 
 /* Whether this is a forked child, where the queues and the receive buffers are not there. */
-int ul_ring_forgotten(ul_ring *ring) { return ring->forgotten; }
+int ul_ring_dropped(ul_ring *ring) { return ring->dropped; }
 
 /* What is still in flight keeps its memory for good, unless it only watches: the kernel may write there after the
  * close. */
 void ul_ring_close(ul_ring *ring, int only_watches)
 {
-    if (!ring->forgotten) {
+    if (!ring->dropped) {
         ring->backend->close(ring);
     }
-    if (ring->statistics.in_flight > 0 && !only_watches && !ring->forgotten)
+    if (ring->statistics.in_flight > 0 && !only_watches && !ring->dropped)
         return;
-    for (uint32_t group_id = 0; group_id < UL_GROUPS && !ring->forgotten; group_id++)
+    for (uint32_t group_id = 0; group_id < UL_GROUPS && !ring->dropped; group_id++)
         ul_buffers_close(ring, group_id);
     for (ul_engine *engine = ring->first_engine, *next; engine != NULL; engine = next) {
         next = engine->next;
@@ -151,13 +151,13 @@ void ul_ring_close(ul_ring *ring, int only_watches)
     free(ring);
 }
 
-/* In a forked child: let go of the parent's ring without a word to it. */
-void ul_ring_forget(ul_ring *ring)
+/* In a forked child: drops the parent's ring. */
+void ul_ring_drop(ul_ring *ring)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return;
-    ring->forgotten = 1;
-    ring->backend->forget(ring);
+    ring->dropped = 1;
+    ring->backend->drop(ring);
     ring->fd = -1;
 }
 

@@ -36,7 +36,7 @@ int ul_slot_take(ul_slots *slots, void *entry, uint32_t *slot)
     return 0;
 }
 
-void ul_slot_give_back(ul_slots *slots, uint32_t slot)
+void ul_slot_release(ul_slots *slots, uint32_t slot)
 {
     slots->entries[slot] = NULL;
     slots->free_slots[slots->free_count++] = slot;

@@ -47,7 +47,7 @@ int ul_has_work(ul_ring *ring)
  * bring one.  Returns 1 if there is a reason to enter. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
 {
-    if (ring->forgotten)
+    if (ring->dropped)
         return -EOWNERDEAD;
     int error = ul_buffers_adjust(ring);
     if (error < 0)
@@ -126,19 +126,19 @@ int ul_descriptor_open(ul_ring *ring)
 /* Before sleeping beside the ring: lets the descriptor speak. */
 void ul_descriptor_arm(ul_ring *ring)
 {
-    if (!ring->forgotten)
+    if (!ring->dropped)
         ring->backend->arm(ring);
 }
 
 void ul_descriptor_disarm(ul_ring *ring)
 {
-    if (!ring->forgotten)
+    if (!ring->dropped)
         ring->backend->disarm(ring);
 }
 
 /* An endpoint is about to close its descriptor. */
 void ul_descriptor_closes(ul_ring *ring, int fd)
 {
-    if (!ring->forgotten)
+    if (!ring->dropped)
         ring->backend->closes(ring, fd);
 }

@@ -420,7 +420,7 @@ static void close_ring(ul_ring *ring)
 }
 
 /* A forked child has copies of the descriptors, and no threads. */
-static void forget(ul_ring *ring)
+static void drop(ul_ring *ring)
 {
     ul_user *user = ring->backend_state;
     if (user->port != NULL)
@@ -432,5 +432,5 @@ static void forget(ul_ring *ring)
     close(user->epoll_fd);
 }
 
-const ul_backend ul_backend_epoll = {set_up, resize, enter,  control,    look,  open_descriptor,
-                                     arm,    disarm, closes, close_ring, forget};
+const ul_backend ul_backend_epoll = {set_up, resize, enter,  control,    look, open_descriptor,
+                                     arm,    disarm, closes, close_ring, drop};

@@ -110,7 +110,7 @@ void ul_request_rename(ul_request *request, uint64_t token);
 void ul_request_post(ul_request *request, int32_t res, uint32_t flags);
 void ul_request_post_last(ul_request *request, int32_t res, uint32_t flags, int failed);
 void ul_request_run_again(ul_request *request);
-void ul_request_give_back(ul_request *request);
+void ul_request_release(ul_request *request);
 void ul_requests_free(ul_user *user);
 void ul_list_append(ul_request_list *list, ul_request *request);
 void ul_list_remove(ul_request_list *list, ul_request *request);

@@ -17,11 +17,11 @@ static void drop_links(ul_request *linked, int silently)
         if (linked->timeout != NULL) {
             if (!silently)
                 ul_post(linked->user, linked->timeout->sqe.user_data, -ECANCELED, 0);
-            ul_request_give_back(linked->timeout);
+            ul_request_release(linked->timeout);
         }
         if (!silently)
             ul_post(linked->user, linked->sqe.user_data, -ECANCELED, 0);
-        ul_request_give_back(linked);
+        ul_request_release(linked);
         linked = next;
     }
 }
@@ -41,7 +41,7 @@ static void end_timeout(ul_request *request)
     timeout->timeout = NULL;
     ul_timer_remove(timeout);
     ul_request_post_last(timeout, -ECANCELED, 0, 1);
-    ul_request_give_back(timeout);
+    ul_request_release(timeout);
 }
 
 static void run_deferred(ul_user *user)
@@ -72,7 +72,7 @@ void ul_request_complete(ul_request *request, int32_t res, uint32_t flags)
     int silently = request->sqe.flags & IOSQE_CQE_SKIP_SUCCESS && failed;
     ul_request_post_last(request, res, flags, failed);
     end_timeout(request);
-    ul_request_give_back(request);
+    ul_request_release(request);
     user->active--;
     if (linked != NULL && breaks)
         drop_links(linked, silently);

@@ -127,7 +127,7 @@ ul_request *ul_request_take(ul_user *user, const struct io_uring_sqe *sqe)
 }
 
 /* Frees it, after its last CQE. */
-void ul_request_give_back(ul_request *request)
+void ul_request_release(ul_request *request)
 {
     ul_user *user = request->user;
     leave_token(user, request);
@@ -144,7 +144,7 @@ void ul_requests_free(ul_user *user)
     while (user->all != NULL) {
         ul_request *request = user->all;
         int is_running = request->state == UL_REQUEST_BLOCKED && !ul_port_withdraw(user->port, &request->job);
-        ul_request_give_back(request);
+        ul_request_release(request);
         if (is_running) {
             user->free_requests = request->next;
             ul_port_abandon(user->port, &request->job);

@@ -63,7 +63,7 @@ static void expire(ul_request *timeout)
     ul_request *bounded = timeout->timeout;
     uint64_t token = timeout->sqe.user_data;
     timeout->timeout = bounded->timeout = NULL;
-    ul_request_give_back(timeout);
+    ul_request_release(timeout);
     int error = ul_cancel_request(bounded);
     ul_post(user, token, error < 0 ? error : -ETIME, 0);
 }
