@@ -51,9 +51,11 @@ FACTORIES: dict[str, LoopFactory] = {
     "ring-small": _uringloop(sleep="ring", **_SMALL),
     "ring-tiny": _uringloop(sleep="ring", **_TINY),
     "selector-tiny": _uringloop(sleep="selector", **_TINY),
+    "epoll": _uringloop(backend="epoll"),
+    "epoll-tiny": _uringloop(backend="epoll", **_TINY),
 }
 
-USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain")
+USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", "epoll")
 EVERY = tuple(FACTORIES)
 RINGS = tuple(name for name in FACTORIES if name != "asyncio")
 #: Two ways to sleep, everything else at its best.

@@ -68,6 +68,7 @@ cdef class Endpoint(Owner):
     cdef queue_fell(self, bint closed)
     cdef core_closed(self)
     cdef finish(self, bint abort)
+    cdef tell_close(self, int fd)
 
 
 cdef inline bint delivers(Endpoint endpoint) noexcept:

@@ -13,6 +13,7 @@ from libc.errno cimport ECONNRESET, errno
 from posix.unistd cimport close as close_fd
 
 from ..ring.dispatcher cimport raise_errno
+from ..ring.core.core cimport ul_descriptor_closes
 from ..ring.owner cimport Owner
 from .base cimport EngineBase
 
@@ -134,6 +135,7 @@ cdef class Endpoint(Owner):
         """Leave the file to the caller, open: the transport could not be made.  Return its object or None."""
         if not self.is_pipe:
             self.engine.transports.pop(self.fd, None)
+        self.tell_close(self.fd)
         self.fd = -1
         file, self.file = self.file, None
         if self.state != CLOSED:
@@ -308,6 +310,7 @@ cdef class Endpoint(Owner):
             return
         if not self.is_pipe:
             self.engine.transports.pop(fd, None)
+        self.tell_close(fd)
         if file is not None:
             file.close()
             return
@@ -315,6 +318,11 @@ cdef class Endpoint(Owner):
             result = close_fd(fd)
         if result < 0 and errno != ECONNRESET:
             raise_errno(-errno)
+
+    cdef tell_close(self, int fd):
+        """Tell the ring that the endpoint lets go of its descriptor."""
+        if self.engine.dispatcher.has_memory():
+            ul_descriptor_closes(self.engine.dispatcher.ring, fd)
 
     cdef abort_in_core(self):
         self.orphaned = True

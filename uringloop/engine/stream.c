@@ -146,6 +146,7 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
         free(stream);
         return NULL;
     }
+    ul_descriptor_closes(ring, fd); /* an earlier file of this number may have been closed unseen */
     stream->ring = ring;
     stream->engine = engine;
     stream->owner = owner;

@@ -33,7 +33,9 @@ static int receive_memory(ul_request *request, char **memory, size_t *size)
     if (buffer == NULL)
         return -ENOBUFS;
     *memory = (char *)(uintptr_t)buffer->addr;
-    *size = sqe->len > 0 && sqe->len < buffer->len ? sqe->len : buffer->len;
+    /* The length of a RECVMSG counts message headers. */
+    int limits = sqe->opcode != IORING_OP_RECVMSG && sqe->len > 0 && sqe->len < buffer->len;
+    *size = limits ? sqe->len : buffer->len;
     return 0;
 }
 
@@ -124,13 +126,12 @@ int ul_try_receive_message(ul_request *request)
     if (sqe->ioprio & ~(IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT) ||
         (multishot && !(sqe->flags & IOSQE_BUFFER_SELECT)))
         return -EINVAL;
+    if (multishot && !request->tried)
+        request->asked = *message; /* the kernel copies it too */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
         return ul_wait_for(request, EPOLLIN);
-    if (multishot) {
-        if (!request->tried)
-            request->asked = *message; /* the kernel copies it too */
+    if (multishot)
         return receive_messages(request, &request->asked);
-    }
     if (sqe->flags & IOSQE_BUFFER_SELECT)
         return -EINVAL;
     ssize_t received = recvmsg(sqe->fd, message, (int)sqe->op_flags | MSG_DONTWAIT);
