@@ -205,7 +205,9 @@ static void serve_events(ul_user *user)
 {
     int count = user->event_count;
     user->event_count = 0;
-    for (int i = 0; i < count; i++) {
+    for (int n = 0; n < count; n++) {
+        /* epoll's order hardly changes, so another one is the first each time: it gets the last buffers. */
+        int i = (int)(((uint32_t)n + user->rounds) % (uint32_t)count);
         uint64_t data = user->events[i].data.u64;
         uint64_t expirations;
         if (data == TIMER_DATA) {
@@ -215,6 +217,7 @@ static void serve_events(ul_user *user)
             ul_watch_event(user, &user->events[i]);
         }
     }
+    user->rounds++;
     if (user->port != NULL && ul_port_ready(user->port))
         take_finished(user);
     ul_requests_run_ready(user);

@@ -101,6 +101,7 @@ struct ul_user {
     uint32_t late_count;
     struct epoll_event *events;
     int event_count;
+    uint32_t rounds;
 };
 
 /* request.c */
