@@ -44,6 +44,10 @@ class File(FileBase, Generic[Data]):
         """
         raise NotImplementedError
 
+    async def _flush_all(self) -> None:
+        """Hand the buffered data to the kernel, with the lock held."""
+        raise NotImplementedError
+
     async def _write_last(self) -> None:
         """Hand the buffered data to the layer below, before closing and with the lock held."""
 
@@ -76,6 +80,18 @@ class File(FileBase, Generic[Data]):
         """Let other callbacks run if the budget is spent, after a while of reading from a buffer or writing to it."""
         if not self._bottom().has_budget():
             await yield_once()
+
+    async def flush(self) -> None:
+        """Hand the buffered data to the kernel; see `io.IOBase.flush`.
+
+        Raises:
+            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; the rest of the data stays buffered.
+            ValueError: the file is closed.
+        """
+        async with self._lock:
+            self._pause()
+            self._check_open()
+            await self._flush_all()
 
     # Attributes
 

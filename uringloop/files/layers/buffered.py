@@ -124,7 +124,7 @@ class BufferedFile(ReadAhead, File[bytes]):
                 raise
         self._write_pos, self._write_end = 0, -1
 
-    async def _flush_and_step_back(self) -> None:
+    async def _flush_all(self) -> None:
         """Write the data to be written, drop the bytes read ahead, and set the raw file's position to this one's."""
         await self._flush()
         self._step_back()
@@ -177,18 +177,6 @@ class BufferedFile(ReadAhead, File[bytes]):
     def accepted_bytes(self) -> int:
         """Return the number of bytes written or buffered so far."""
         return self._bottom().written_bytes + max(self._write_end - self._write_pos, 0)
-
-    async def flush(self) -> None:
-        """Hand the buffered data to the kernel; see `io.BufferedWriter.flush`.
-
-        Raises:
-            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; the rest of the data stays buffered.
-            ValueError: the file is closed.
-        """
-        async with self._lock:
-            self._check_open()
-            self._pause()
-            await self._flush_and_step_back()
 
     # The position
 
@@ -257,7 +245,7 @@ class BufferedFile(ReadAhead, File[bytes]):
         async with self._lock:
             self._check_writable("truncate")
             self._pause()
-            await self._flush_and_step_back()
+            await self._flush_all()
             size_bytes = self._bottom().position() if size is None else operator.index(size)
             await self._bottom().resize(size_bytes)
             return size_bytes

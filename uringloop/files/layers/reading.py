@@ -178,7 +178,7 @@ class BufferedReader(BufferedFile):
             self._pause()
             self._check_readable("peek")
             if self._writable:
-                await self._flush_and_step_back()
+                await self._flush_all()
             await self._yield_if_spent()
             if not self._ahead():
                 self._drop_ahead()

@@ -221,22 +221,10 @@ class TextFile(DecodingFile):
                 self._pending_bytes = len(rest)
                 raise
 
-    async def _flush(self) -> None:
+    async def _flush_all(self) -> None:
         self._telling = self._seekable
         await self._write_pending()
         await self._below().flush()
-
-    async def flush(self) -> None:
-        """Hand the buffered text to the kernel; see `io.IOBase.flush`.
-
-        Raises:
-            OSError: as from write(2): ENOSPC, EDQUOT, EFBIG, EIO, EPIPE; the rest of the text stays buffered.
-            ValueError: the file is closed.
-        """
-        async with self._lock:
-            self._pause()
-            self._check_open()
-            await self._flush()
 
     # The position
 
@@ -303,12 +291,12 @@ class TextFile(DecodingFile):
                 raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
             if cookie < 0:
                 raise ValueError(f"negative seek position {cookie}")
-            await self._flush()
+            await self._flush_all()
             await self._seek(cookie)
             return cookie
 
     async def _seek_end(self) -> int:
-        await self._flush()
+        await self._flush_all()
         position = await self._below().seek(0, os.SEEK_END)
         self._set_decoded("")
         self._snapshot = None
@@ -362,7 +350,7 @@ class TextFile(DecodingFile):
         async with self._lock:
             self._pause()
             self._check_open()
-            await self._flush()
+            await self._flush_all()
             return await self._below().truncate(size)
 
     async def reconfigure(
@@ -403,7 +391,7 @@ class TextFile(DecodingFile):
                 errors = self._errors if encoding is None else "strict"
             newline = self._newline if newline is ... else newline
             encoding, errors = resolve(self._encoding if encoding is None else encoding, errors, newline)
-            await self._flush()
+            await self._flush_all()
             if changes:
                 position = await self._below().tell() if self._seekable and self._writable else 0
                 self._configure(encoding, errors, newline, not position)
