@@ -25,6 +25,7 @@
 #define _GNU_SOURCE
 #include "../ring/core/internal.h"
 #include "engine.h"
+#include "turns.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -47,19 +48,20 @@ struct ul_packet {
 typedef struct {
     ul_engine base;
     ul_slots datagrams;
-    ul_datagram *to_send;                      /* with datagrams queued and no retry staged */
-    ul_datagram *to_receive, *last_to_receive; /* that want datagrams and have no receive staged */
+    ul_datagram *to_send; /* with datagrams queued and no retry staged */
+    ul_turns to_receive;  /* that want datagrams and have no receive staged */
 } ul_datagram_engine;
 
 struct ul_datagram {
+    ul_turn turn;
     ul_ring *ring;
     ul_datagram_engine *engine;
     void *owner;
     int fd;
     uint32_t slot, overhead;
     uint64_t receive_token, send_token; /* 0: not in flight */
-    ul_datagram *next_to_send, *next_to_receive;
-    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send, queued_to_receive;
+    ul_datagram *next_to_send;
+    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send;
     uint8_t closing, aborted, notify_low, poll_lied;
     uint8_t by_readiness, receive_polls; /* once, though it has a group; a poll is in flight */
 
@@ -105,7 +107,7 @@ int ul_datagram_receive(ul_datagram *datagram)
     if (datagram->closing)
         return 0;
     datagram->wanted = 1;
-    if (datagram->receive_token != 0 || datagram->queued_to_receive)
+    if (datagram->receive_token != 0 || datagram->turn.turns != NULL)
         return 0;
     return stage_receive(datagram);
 }
@@ -129,19 +131,10 @@ int ul_datagram_hold(ul_datagram *datagram)
     return error < 0 ? error : 1;
 }
 
-/* First come, first served. */
 static void queue_to_receive(ul_datagram *datagram)
 {
-    ul_datagram_engine *engine = datagram->engine;
-    if (datagram->queued_to_receive || !datagram->wanted)
-        return;
-    datagram->queued_to_receive = 1;
-    datagram->next_to_receive = NULL;
-    if (engine->to_receive == NULL)
-        engine->to_receive = datagram;
-    else
-        engine->last_to_receive->next_to_receive = datagram;
-    engine->last_to_receive = datagram;
+    if (datagram->wanted)
+        ul_turn_wait(&datagram->engine->to_receive, &datagram->turn);
 }
 
 /* Recycles the buffer of a UL_DATAGRAM_DATA outcome. */
@@ -362,22 +355,21 @@ void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
 static int datagrams_waiting(const ul_engine *base)
 {
     const ul_datagram_engine *engine = (const ul_datagram_engine *)base;
-    return engine->to_send != NULL || engine->to_receive != NULL;
+    return engine->to_send != NULL || engine->to_receive.first != NULL;
 }
 
 /* Stages what queued up during the dispatch. */
 static int stage_datagrams(ul_engine *base)
 {
     ul_datagram_engine *engine = (ul_datagram_engine *)base;
-    while (engine->to_receive != NULL) {
-        ul_datagram *datagram = engine->to_receive;
+    ul_datagram *datagram;
+    while ((datagram = (ul_datagram *)engine->to_receive.first) != NULL) {
         if (datagram->wanted && datagram->receive_token == 0) {
             int error = stage_receive(datagram);
             if (error < 0)
                 return error;
         }
-        engine->to_receive = datagram->next_to_receive;
-        datagram->queued_to_receive = 0;
+        ul_turn_end(&datagram->turn);
     }
     while (engine->to_send != NULL) {
         ul_datagram *datagram = engine->to_send;
@@ -455,17 +447,7 @@ static void unlink_datagram(ul_datagram *datagram)
         link = &(*link)->next_to_send;
     if (datagram->queued_to_send)
         *link = datagram->next_to_send;
-    ul_datagram *before = NULL;
-    link = &engine->to_receive;
-    while (datagram->queued_to_receive && *link != datagram) {
-        before = *link;
-        link = &before->next_to_receive;
-    }
-    if (datagram->queued_to_receive) {
-        *link = datagram->next_to_receive;
-        if (engine->last_to_receive == datagram)
-            engine->last_to_receive = before;
-    }
+    ul_turn_end(&datagram->turn);
 }
 
 /* Only when nothing of it is in flight. */

@@ -42,13 +42,13 @@ static int stage_streams(ul_engine *base)
 {
     ul_stream_engine *engine = (ul_stream_engine *)base;
     ul_stream *stream;
-    while ((stream = engine->to_receive.first) != NULL) {
+    while ((stream = (ul_stream *)engine->to_receive.first) != NULL) {
         if (stream->wanted && stream->receive_token == 0) {
             int error = ul_stream_stage_receive(stream);
             if (error < 0)
                 return error;
         }
-        ul_stream_leave_turns(stream);
+        ul_turn_end(&stream->turn);
     }
     int sends = ul_streams_stage_sends(engine);
     return sends == 0 ? engine->to_take.first != NULL : sends;
@@ -229,7 +229,7 @@ static void unlink_stream(ul_stream *stream)
         link = &(*link)->next_to_send;
     if (stream->queued_to_send)
         *link = stream->next_to_send;
-    ul_stream_leave_turns(stream);
+    ul_turn_end(&stream->turn);
 }
 
 /* Only when nothing of it is in flight. */

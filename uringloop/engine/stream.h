@@ -5,13 +5,9 @@
 #include "../ring/core/internal.h"
 #include "engine.h"
 #include "send_queue.h"
+#include "turns.h"
 
 #define CURRENT_POSITION UINT64_MAX
-
-/* Streams that wait for their turn: first come, first served. */
-typedef struct {
-    ul_stream *first, *last;
-} ul_turns;
 
 typedef struct {
     ul_engine base;
@@ -26,14 +22,14 @@ typedef struct {
 } ul_stream_engine;
 
 struct ul_stream {
+    ul_turn turn;
     ul_ring *ring;
     ul_stream_engine *engine;
     void *owner;
     int fd;
     uint32_t slot;
     uint64_t receive_token, send_token; /* 0: not in flight */
-    ul_stream *next_to_send, *next_in_turns;
-    ul_turns *turns; /* those that it waits in, or NULL */
+    ul_stream *next_to_send;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send;
     uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
     uint8_t by_readiness;       /* so many receives more by readiness, though it has a group */
@@ -57,7 +53,6 @@ int ul_stream_stage_receive(ul_stream *stream);
 int ul_stream_cancel_receive(ul_stream *stream);
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome);
 void ul_stream_leave_bulk(ul_stream *stream);
-void ul_stream_leave_turns(ul_stream *stream);
 
 int ul_streams_stage_sends(ul_stream_engine *engine);
 int ul_streams_send_waiting(ul_stream_engine *engine, int all);

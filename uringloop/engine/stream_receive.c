@@ -118,7 +118,7 @@ int ul_stream_receive(ul_stream *stream)
     if (stream->closing || stream->ended)
         return 0;
     stream->wanted = 1;
-    if (stream->receive_token != 0 || stream->turns != NULL)
+    if (stream->receive_token != 0 || stream->turn.turns != NULL)
         return 0;
     return ul_stream_stage_receive(stream);
 }
@@ -151,45 +151,22 @@ int ul_stream_hold(ul_stream *stream)
     return error < 0 ? error : 1;
 }
 
-/* A stream waits in one place at a time, for a receive to be staged or for its turn to take. */
+/* A stream waits for a receive to be staged, or for its turn to take. */
 static void wait_in_turns(ul_turns *turns, ul_stream *stream)
 {
-    if (stream->turns != NULL || !stream->wanted)
-        return;
-    stream->turns = turns;
-    stream->next_in_turns = NULL;
-    if (turns->first == NULL)
-        turns->first = stream;
-    else
-        turns->last->next_in_turns = stream;
-    turns->last = stream;
+    if (stream->wanted)
+        ul_turn_wait(turns, &stream->turn);
 }
 
 static void queue_to_receive(ul_stream *stream) { wait_in_turns(&stream->engine->to_receive, stream); }
-
-void ul_stream_leave_turns(ul_stream *stream)
-{
-    ul_turns *turns = stream->turns;
-    if (turns == NULL)
-        return;
-    ul_stream *before = NULL, **link = &turns->first;
-    while (*link != stream) {
-        before = *link;
-        link = &before->next_in_turns;
-    }
-    *link = stream->next_in_turns;
-    if (turns->last == stream)
-        turns->last = before;
-    stream->turns = NULL;
-}
 
 /* Gives the next streams in bulk their turn in the tick that begins: writes their outcomes; the number. */
 int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *outcomes, uint32_t capacity)
 {
     uint32_t count = 0;
     ul_stream *stream;
-    while (count < capacity && count < TURNS_A_TICK && (stream = engine->to_take.first) != NULL) {
-        ul_stream_leave_turns(stream);
+    while (count < capacity && count < TURNS_A_TICK && (stream = (ul_stream *)engine->to_take.first) != NULL) {
+        ul_turn_end(&stream->turn);
         if (!stream->wanted)
             continue;
         memset(&outcomes[count], 0, sizeof(outcomes[count]));
