@@ -73,7 +73,7 @@ class Port:
     def __init__(self) -> None:
         error = ffi.new("int *")
         self.raw = lib.ul_port_open(error)
-        assert self.raw, os.strerror(error[0])
+        assert self.raw, os.strerror(-error[0])
         self.fd = lib.ul_port_fd(self.raw)
 
     def submit(self, job: int) -> int:

@@ -224,4 +224,4 @@ def test_opening_without_descriptors_tells_why() -> None:
     error = ffi.new("int *")
     with no_descriptors():
         assert not lib.ul_port_open(error)
-    assert os.strerror(error[0]) == "Too many open files"
+    assert os.strerror(-error[0]) == "Too many open files"

@@ -22,6 +22,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -53,12 +54,12 @@ typedef struct {
 struct ul_port {
     ul_port *next, *previous; /* in the pool's row, while it has queued jobs */
     job_list queued, running, finished;
-    uint64_t announced;  /* writes to the eventfd that were begun; read without the lock */
+    uint64_t announced;  /* writes to signal_fd that were begun; read without the lock */
     uint64_t drained;    /* of those, read by the owner; the owner's alone */
     uint32_t unfinished; /* the owner's alone */
-    uint32_t writers;    /* threads that are about to write to the eventfd; counted down without the lock */
+    uint32_t writers;    /* threads that are about to write to signal_fd; counted down without the lock */
     uint32_t generation;
-    int fd;
+    int fd, signal_fd; /* the same eventfd, or the two ends of a pipe */
 };
 
 /* A thread without a job; on its own stack. */
@@ -302,14 +303,14 @@ static ul_port *end(ul_job *job)
     return was_empty ? port : NULL;
 }
 
-/* The owner that closes the port waits until no thread is in here: the number of the eventfd may be another file's
+/* The owner that closes the port waits until no thread is in here: the number of signal_fd may be another file's
  * afterwards. */
 static void announce(ul_port *port)
 {
     uint64_t one = 1;
     if (port == NULL)
         return;
-    while (write(port->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+    while (write(port->signal_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
     if (__atomic_sub_fetch(&port->writers, 1, __ATOMIC_SEQ_CST) == 0 &&
         __atomic_load_n(&pool.closing, __ATOMIC_SEQ_CST) != 0) {
@@ -385,17 +386,26 @@ static void begin(void)
     pthread_atfork(NULL, NULL, begin_in_child);
 }
 
+/* A sandbox may refuse eventfd2(2).  A pipe then holds one number for each write, and a read takes one of them. */
+static int open_descriptors(ul_port *port)
+{
+    int ends[2];
+    port->fd = port->signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (port->fd >= 0)
+        return 0;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    port->fd = ends[0];
+    port->signal_fd = ends[1];
+    return 0;
+}
+
 ul_port *ul_port_open(int *error)
 {
     pthread_once(&once, begin);
     ul_port *port = calloc(1, sizeof(*port));
-    if (port == NULL) {
-        *error = ENOMEM;
-        return NULL;
-    }
-    port->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (port->fd < 0) {
-        *error = errno;
+    *error = port == NULL ? -ENOMEM : open_descriptors(port);
+    if (*error < 0) {
         free(port);
         return NULL;
     }
@@ -408,6 +418,8 @@ static int is_stale(ul_port *port) { return port->generation != pool.generation;
 void ul_port_forget(ul_port *port)
 {
     close(port->fd);
+    if (port->signal_fd != port->fd)
+        close(port->signal_fd);
     free(port);
 }
 
@@ -521,7 +533,7 @@ ul_job *ul_port_take(ul_port *port)
     uint64_t count;
     if (is_stale(port) || __atomic_load_n(&port->announced, __ATOMIC_ACQUIRE) == port->drained)
         return NULL;
-    /* First the eventfd: a job that finishes later announces itself, or is taken below. */
+    /* First the descriptor: a job that finishes later announces itself, or is taken below. */
     if (read(port->fd, &count, sizeof(count)) == sizeof(count))
         port->drained += count;
     pthread_mutex_lock(&pool.lock);
