@@ -1,4 +1,4 @@
-"""A ring beside asyncio's loop, and beside uvloop's: made once, woken always, gone with the loop."""
+"""A ring beside asyncio's loop, and beside uvloop's, on each backend: made once, woken always, gone with the loop."""
 
 import asyncio
 import gc
@@ -13,15 +13,26 @@ import pytest
 
 import uringloop
 from tests.children import script
-from tests.housekeeping import open_descriptors
 from tests.refused.test_refused import PREPARED, WAYS
 from uringloop import files
 from uringloop.companion import SLICE_NS, Companion, submitter
 from uringloop.operations import Nop, Stat
 from uringloop.operations.file import Ready
 from uringloop.operations.read_write import Read
+from uringloop.ring.base import _live
 
-needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+needs_io_uring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+on_each_backend = pytest.mark.parametrize(
+    "backend", [pytest.param("io_uring", marks=needs_io_uring), "epoll"], indirect=True
+)
+
+
+@pytest.fixture(autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The backend of every ring, also of children."""
+    name = str(getattr(request, "param", "io_uring"))
+    monkeypatch.setenv("URINGLOOP_BACKEND", name)
+    return name
 
 
 def companion() -> Companion:
@@ -36,10 +47,10 @@ def on_asyncio(main: Any) -> Any:
 
 
 def rings() -> int:
-    return sum("io_uring" in what for what in open_descriptors().values())
+    return len(_live)
 
 
-@needs_ring
+@on_each_backend
 def test_one_ring_a_loop_made_on_first_use_and_closed_with_it() -> None:
     async def main() -> None:
         assert rings() == 0
@@ -53,7 +64,7 @@ def test_one_ring_a_loop_made_on_first_use_and_closed_with_it() -> None:
         assert rings() == 0
 
 
-@needs_ring
+@on_each_backend
 def test_uringloop_s_own_loop_needs_none() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -63,7 +74,7 @@ def test_uringloop_s_own_loop_needs_none() -> None:
     uringloop.run(main())
 
 
-@needs_ring
+@on_each_backend
 def test_loops_in_several_threads(tmp_path: Path) -> None:
     failed: list[BaseException] = []
     inode = tmp_path.stat().st_ino
@@ -88,7 +99,7 @@ def test_loops_in_several_threads(tmp_path: Path) -> None:
     assert rings() == 0
 
 
-@needs_ring
+@on_each_backend
 def test_what_is_staged_in_one_turn_shares_a_submit() -> None:
     async def main() -> None:
         await companion().submit(Nop())
@@ -101,7 +112,7 @@ def test_what_is_staged_in_one_turn_shares_a_submit() -> None:
     on_asyncio(main())
 
 
-@needs_ring
+@on_each_backend
 def test_a_burst_wakes_everybody() -> None:
     """More than the kernel makes at once, and more than the queue holds, while the loop sleeps in its selector."""
 
@@ -124,7 +135,7 @@ def test_a_burst_wakes_everybody() -> None:
     on_asyncio(main())
 
 
-@needs_ring
+@on_each_backend
 def test_cancel() -> None:
     async def main() -> None:
         reader, writer = os.pipe()
@@ -143,7 +154,7 @@ def test_cancel() -> None:
     on_asyncio(main())
 
 
-@needs_ring
+@on_each_backend
 def test_loop_closed_with_operations_in_flight() -> None:
     """Nobody cancelled them: the close does, and waits."""
     reader, writer = os.pipe()
@@ -170,7 +181,7 @@ def test_loop_closed_with_operations_in_flight() -> None:
     gc.collect()
 
 
-@needs_ring
+@on_each_backend
 def test_running_loop_is_not_closed_and_keeps_its_ring() -> None:
     async def main() -> None:
         await companion().submit(Nop())
@@ -181,7 +192,7 @@ def test_running_loop_is_not_closed_and_keeps_its_ring() -> None:
     on_asyncio(main())
 
 
-@needs_ring
+@on_each_backend
 def test_loop_that_is_dropped_without_being_closed() -> None:
     """asyncio says so, and closes it."""
 
@@ -199,8 +210,8 @@ def test_loop_that_is_dropped_without_being_closed() -> None:
     assert rings() == 0
 
 
-@needs_ring
-def test_loop_that_runs_in_another_thread_later() -> None:
+@on_each_backend
+def test_loop_that_runs_in_another_thread_later(backend: str) -> None:
     loop = asyncio.SelectorEventLoop()
     reader, writer = os.pipe()
 
@@ -235,7 +246,10 @@ def test_loop_that_runs_in_another_thread_later() -> None:
     assert loop.run_until_complete(main()) == first
     task = loop.run_until_complete(begin_reading())
     run_elsewhere(main())
-    assert "ran in another thread, where 1 operations" in answers.pop()
+    if backend == "io_uring":
+        assert "ran in another thread, where 1 operations" in answers.pop()
+    else:
+        assert answers.pop() != first
     os.write(writer, b"x")
     assert loop.run_until_complete(ended(task)) == select.POLLIN
     loop.close()
@@ -244,7 +258,7 @@ def test_loop_that_runs_in_another_thread_later() -> None:
     assert rings() == 0
 
 
-@needs_ring
+@on_each_backend
 def test_the_loop_s_exception_handler_hears_what_nobody_else_does() -> None:
     class Failing(Nop):
         def complete(self, res: int, flags: int) -> None:
@@ -260,37 +274,33 @@ def test_the_loop_s_exception_handler_hears_what_nobody_else_does() -> None:
     on_asyncio(main())
 
 
-@needs_ring
-def test_on_uvloop() -> None:
-    answer = script("""
+@on_each_backend
+def test_on_uvloop(backend: str) -> None:
+    source = """
         import asyncio, gc, os
         import uvloop
         from uringloop.companion import submitter
         from uringloop.files import os as aos
 
-        def rings():
-            links = ("/proc/self/fd/" + name for name in os.listdir("/proc/self/fd"))
-            return sum("io_uring" in os.readlink(link) for link in links if os.path.lexists(link))
+        from uringloop.ring.base import _live
 
         async def main():
-            # uvloop may have one of its own.
-            before = rings()
             assert await aos.stat("/") == os.stat("/")
             await asyncio.gather(*(aos.path.exists("/") for _ in range(500)))
-            assert rings() == before + 1
-            return type(asyncio.get_running_loop()).__module__
+            [ring] = _live
+            return type(asyncio.get_running_loop()).__module__, ring.backend
 
         for _ in range(2):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                print(runner.run(main()))
-            assert rings() == 0
-    """)
-    assert answer == "uvloop\nuvloop\n"
+                print(*runner.run(main()))
+            assert not _live
+    """
+    assert script(source, URINGLOOP_BACKEND=backend) == f"uvloop {backend}\n" * 2
 
 
-@needs_ring
-def test_forked_child_makes_its_own() -> None:
-    answer = script("""
+@on_each_backend
+def test_forked_child_makes_its_own(backend: str) -> None:
+    source = """
         import asyncio, os
         from uringloop.files import os as aos
 
@@ -311,11 +321,11 @@ def test_forked_child_makes_its_own() -> None:
         # Python's own, of fork in a process with threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.run(main("parent"))
-    """)
-    assert answer == "child\nparent\n"
+    """
+    assert script(source, URINGLOOP_BACKEND=backend) == "child\nparent\n"
 
 
-# Where there is no ring
+# Where io_uring is refused
 
 
 @pytest.fixture(params=WAYS)
@@ -328,7 +338,8 @@ def refused(way: str, source: str) -> str:
     return script(PREPARED.format(refusal=WAYS[way][0]) + source, **variables)
 
 
-def test_refused_files_go_to_threads_and_say_so_once(way: str) -> None:
+def test_refused_files_go_through_epoll_without_a_warning(way: str) -> None:
+    """The interpreter makes an error of any warning."""
     answer = refused(
         way,
         """
@@ -340,18 +351,62 @@ async def main():
         assert await aos.stat("/") == os.stat("/")
     assert await aos.path.exists("/nowhere") is False
     print(any("asyncio_" in thread.name for thread in threading.enumerate()))
+    print(asyncio.get_running_loop()._uringloop_companion.ring.backend)
 
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    asyncio.run(main())
-print([(warning.category.__name__, "io_uring is not available" in str(warning.message)) for warning in caught])
+asyncio.run(main())
 """,
     )
-    said = [] if way == "URINGLOOP_DISABLE" else [("RuntimeWarning", True)]
-    assert answer == f"True\n{said}\n"
+    assert answer == "False\nepoll\n"
 
 
-@needs_ring
+def test_io_uring_that_is_asked_for_and_refused() -> None:
+    answer = script(
+        """
+import asyncio, uringloop
+from uringloop.files import os as aos
+async def main():
+    for _ in range(2):
+        try:
+            await aos.stat("/")
+        except uringloop.RingUnavailableError as error:
+            print(error.cause)
+asyncio.run(main())
+""",
+        URINGLOOP_BACKEND="io_uring",
+        URINGLOOP_DISABLE="1",
+    )
+    assert answer == "URINGLOOP_DISABLE is set.\n" * 2
+
+
+def test_no_descriptor_left_for_a_companion() -> None:
+    """It is no reason to do without for ever."""
+    answer = script("""
+import asyncio, errno, os, resource
+from uringloop.files import os as aos
+async def main():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), hard))
+    try:
+        await aos.stat("/")
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert await aos.stat("/") == os.stat("/")
+asyncio.run(main())
+""")
+    assert answer == "EMFILE\n"
+
+
+def test_a_loop_without_a_hook_for_its_close_has_none() -> None:
+    """As a loop in another language may be: no attribute of its own can be set."""
+
+    class Loop:
+        __slots__ = ()
+
+    assert submitter(Loop()) is None  # type: ignore[arg-type]
+
+
+@on_each_backend
 def test_who_reads_small_files_without_end_lets_the_others_run(tmp_path: Path) -> None:
     """Each read asks more than once whether it may go on: no answer but a turn of the loop may make it so."""
     (tmp_path / "file").write_bytes(b"content")

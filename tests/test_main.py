@@ -76,15 +76,15 @@ def test_wrong_argument_is_a_usage_error() -> None:
     assert "usage: python -m uringloop" in finished.stderr
 
 
-def _unavailable() -> Features:
+def _unavailable(backend: str) -> Features:
     raise RingUnavailableError(errno.EPERM, "A cause.", "A remedy.")
 
 
-def _unexpected() -> Features:
+def _unexpected(backend: str) -> Features:
     raise OSError(errno.EBADFD, "something else")
 
 
-def _nameless() -> Features:
+def _nameless(backend: str) -> Features:
     raise OSError("no errno at all")
 
 
@@ -93,7 +93,7 @@ def _nameless() -> Features:
 def test_whatever_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    features: Callable[[], Features],
+    features: Callable[[str], Features],
     arguments: list[str],
 ) -> None:
     monkeypatch.setattr(doctor, "_features", features)

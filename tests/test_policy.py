@@ -105,6 +105,105 @@ print(*(one.category.__name__ for one in caught))
     assert set(answer.split()) == ({"DeprecationWarning"} if sys.version_info >= (3, 14) else set())
 
 
+#: Ways to ask for the fallback of before; each stands on one line.
+DEPRECATED = {
+    "new_event_loop": "loop = uringloop.new_event_loop(fallback={value})",
+    "run": "loop = uringloop.run(running(), fallback={value})",
+}
+DEPRECATED_BY_VARIABLE = {
+    "new_event_loop": "loop = uringloop.new_event_loop()",
+    "run": "loop = uringloop.run(running())",
+    "factory": "loop = asyncio.Runner(loop_factory=uringloop.new_event_loop).get_loop()",
+    "policy": "asyncio.set_event_loop_policy(policy); loop = asyncio.new_event_loop()",
+}
+
+RECORDING = """
+import asyncio, warnings
+import uringloop
+
+async def running():
+    return asyncio.get_running_loop()
+
+with warnings.catch_warnings(action="ignore"):
+    policy = uringloop.EventLoopPolicy() if hasattr(asyncio, "set_event_loop_policy") else None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    {statement}  # here
+loop.close()
+print(loop.backend)
+for one in caught:
+    if "fallback" in str(one.message).lower():
+        print(one.category.__name__, one.lineno, one.message)
+"""
+
+
+def recorded(statement: str, **variables: str) -> list[str]:
+    """Return the loop's backend, and the warnings; each must be of the statement's own line."""
+    source = RECORDING.format(statement=statement)
+    [line] = [number for number, text in enumerate(source.splitlines(), 1) if text.endswith("# here")]
+    backend, *warned = script(source, **variables).splitlines()
+    assert all(text.startswith(f"DeprecationWarning {line} ") for text in warned), (line, warned)
+    return [backend, *(text.split(maxsplit=2)[2] for text in warned)]
+
+
+@pytest.mark.parametrize("way", DEPRECATED)
+@pytest.mark.parametrize(("value", "backend"), [("True", "auto"), ("False", "io_uring")])
+def test_the_argument_fallback_is_deprecated(way: str, value: str, backend: str) -> None:
+    [made, warning] = recorded(DEPRECATED[way].format(value=value))
+    assert made == "io_uring"
+    assert warning.startswith("fallback= is deprecated")
+    assert f'backend="{backend}"' in warning
+
+
+def test_fallback_true_leads_to_epoll() -> None:
+    [made, _] = recorded(DEPRECATED["run"].format(value="True"), URINGLOOP_DISABLE="1")
+    assert made == "epoll"
+
+
+def test_fallback_and_backend_are_one_too_many() -> None:
+    with pytest.raises(TypeError, match="give a backend, and not the deprecated fallback too"):
+        uringloop.new_event_loop(fallback=True, backend="epoll")
+
+
+@pytest.mark.parametrize(
+    "way", [name if name != "policy" else pytest.param(name, marks=has_policies) for name in DEPRECATED_BY_VARIABLE]
+)
+@pytest.mark.parametrize(("value", "backend"), [("1", "auto"), ("0", "io_uring")])
+def test_the_variable_is_deprecated(way: str, value: str, backend: str) -> None:
+    [made, warning] = recorded(DEPRECATED_BY_VARIABLE[way], URINGLOOP_FALLBACK=value)
+    assert made == "io_uring"
+    assert warning.startswith("URINGLOOP_FALLBACK is deprecated: give backend= to the loop")
+    assert f"URINGLOOP_BACKEND={backend}" in warning
+
+
+def test_the_new_variable_goes_before_the_old_one() -> None:
+    [made, _] = recorded(DEPRECATED_BY_VARIABLE["run"], URINGLOOP_FALLBACK="0", URINGLOOP_BACKEND="epoll")
+    assert made == "epoll"
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert recorded(DEPRECATED_BY_VARIABLE["run"], URINGLOOP_FALLBACK="") == ["io_uring"]
+
+
+def test_the_old_variable_asks_for_io_uring() -> None:
+    answer = script(
+        """
+import uringloop, warnings
+warnings.simplefilter("ignore")
+try:
+    uringloop.new_event_loop()
+except uringloop.RingUnavailableError:
+    print("refused")
+loop = uringloop.new_event_loop(backend="auto")
+print(loop.backend)
+loop.close()
+""",
+        URINGLOOP_FALLBACK="0",
+        URINGLOOP_DISABLE="1",
+    )
+    assert answer == "refused\nepoll\n"
+
+
 def test_an_unknown_name_is_refused_as_by_any_module() -> None:
     for module in (uringloop, uringloop.policy):
         with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):

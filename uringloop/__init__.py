@@ -1,12 +1,12 @@
-"""An asyncio event loop, and file I/O, on Linux io_uring.
+"""An asyncio event loop, and file I/O, on Linux io_uring, or on epoll(7) where io_uring is refused.
 
     import uringloop
     uringloop.run(main())
 
 Each name is loaded when it is first asked for, so importing the package alone loads no event loop and no asyncio.
 
-Where io_uring is refused the import does not fail: `is_available()` is False, and making a loop raises
-`RingUnavailableError`, which says why and what to do.  Only a checkout that was not built is refused.
+The import fails only in a checkout that was not built.  A loop can be made on every Linux; `is_available()` says
+whether io_uring works there.  `RingUnavailableError` comes where io_uring was asked for; it says why and what to do.
 """
 
 from importlib import import_module

@@ -1,10 +1,11 @@
 """The doctor, `python -m uringloop`, and its commands `trace PID` and `seccomp PROFILE.json`.
 
-The doctor tells what the kernel offers, which of it the loop uses, and which obstacles stand.  `trace` shows the
-activity of a process's rings.  `seccomp` adds io_uring to a container's seccomp profile.
+The doctor tells which backend a loop gets and why, what that offers, which of it the loop uses, and which obstacles
+stand.  `trace` shows the activity of a process's rings.  `seccomp` adds io_uring to a container's seccomp profile.
 
-The exit code is 0 if io_uring can be used, and 1 if it cannot.  The doctor gathers all facts before it prints them, and
-no refusal ends in a traceback.  Some sandboxes kill a process that asks for io_uring, so a child asks first.
+The exit code is 0 if io_uring can be used, and 1 if it cannot, also where a loop runs on epoll.  The doctor gathers all
+facts before it prints them, and no refusal ends in a traceback.  Some sandboxes kill a process that asks for io_uring,
+so a child asks first.
 """
 
 import argparse
@@ -23,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, seccomp
-from .policy import FALLBACK_VARIABLE
 from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
+from .ring.choosing import BACKEND_VARIABLE, resolve
 from .ring.errors import DISABLE_VARIABLE, disabled_by_variable, kernel_switch, unavailable
+from .ring.setup import Backend
 from .ring.trace import MEANINGS, SUBMITS_OF, TraceUnavailableError, watch
 
 _GROUP = Path("/proc/sys/kernel/io_uring_group")
@@ -40,12 +42,14 @@ class Report:
     """The facts that the doctor found.
 
     Attributes:
-        usable: whether a ring could be made and completed an operation.
+        backend: the backend that a loop gets, if its maker leaves the choice open; None if no loop can be made so.
+        backend_reason: the reason for that.
+        usable: whether a ring of io_uring could be made and completed an operation.
         error: the errno of a refusal, such as "EPERM".
         cause: the reason of a refusal.
         remedy: the way to lift it.
-        setup: the ring's IORING_SETUP_* flags.
-        features: this kernel's IORING_FEAT_* flags.
+        setup: the IORING_SETUP_* flags of a ring on the backend.
+        features: the IORING_FEAT_* flags of the backend.
         features_missing: the flags that it lacks.
         operations: the IORING_OP_* that it supports.
         operations_missing: the IORING_OP_* that it lacks.
@@ -57,6 +61,8 @@ class Report:
     python: str
     kernel: str
     machine: str
+    backend: Backend | None = None
+    backend_reason: str = ""
     usable: bool = False
     error: str | None = None
     cause: str | None = None
@@ -79,9 +85,12 @@ def examine() -> Report:
         machine=platform.machine(),
         limits=_limits(),
     )
+    features, kills = None, False
     try:
+        kills = True
         _survive()
-        features = _features()
+        kills = False
+        features = _features("io_uring")
     except RingUnavailableError as error:
         _refuse(report, error)
     except OSError as error:
@@ -89,9 +98,40 @@ def examine() -> Report:
         _refuse(report, unavailable(error.errno or errno.EIO))
     else:
         report.usable = True
-        _describe(report, features)
         report.limits |= _workers()
+    _choose(report, kills)
+    if report.backend == "epoll":
+        with contextlib.suppress(OSError):
+            features = _features("epoll")
+    if features is not None:
+        _describe(report, features)
     return report
+
+
+def _choose(report: Report, kills: bool) -> None:
+    """Tell which backend a loop gets.
+
+    Args:
+        report: says whether io_uring can be used.
+        kills: whether asking for io_uring kills the process.
+    """
+    try:
+        asked, reason = resolve("auto")
+    except ValueError as error:
+        report.backend_reason = f"{error}."
+        return
+    if asked == "epoll":
+        report.backend, report.backend_reason = "epoll", f"{reason}."
+    elif report.usable:
+        report.backend, report.backend_reason = "io_uring", "it works." if asked == "auto" else f"{reason}."
+    elif kills:
+        report.backend_reason = (
+            f"asking kills the process; {DISABLE_VARIABLE}=1 or {BACKEND_VARIABLE}=epoll gives epoll."
+        )
+    elif asked == "auto":
+        report.backend, report.backend_reason = "epoll", "io_uring cannot be used."
+    else:
+        report.backend_reason = f"{reason}, and it cannot be used."
 
 
 def _survive() -> None:
@@ -109,7 +149,7 @@ def _survive() -> None:
         return
     if child == 0:
         with contextlib.suppress(BaseException):
-            _features()
+            _features("io_uring")
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -121,9 +161,10 @@ def _survive() -> None:
         )
 
 
-def _features() -> Features:
+def _features(backend: Backend) -> Features:
     """Make a ring as the loop does, and run a nop on it."""
-    with Ring() as ring:
+    with Ring(backend=backend) as ring:
+        os.close(ring.open_descriptor())
         ring.open_buffers(BUFFER_COUNT, BUFFER_SIZE_BYTES, BUFFER_COUNT_MAX)
         ring.get_sqe().prep_nop()
         ring.submit(wait_for=1)
@@ -187,21 +228,25 @@ def write_text(report: Report) -> str:
         f"uringloop {report.uringloop} on {report.python}, {report.kernel}, {report.machine}",
         "",
         f"io_uring can{'' if report.usable else 'not'} be used here.",
+        *textwrap.wrap(
+            f"{f'A loop gets the backend {report.backend}' if report.backend else 'A loop gets no backend'}: "
+            f"{report.backend_reason}",
+            _WIDTH,
+        ),
     ]
     if not report.usable:
         lines += _entry("why", f"{report.cause}{f' ({report.error})' if report.error else ''}")
         lines += _entry("what to do", str(report.remedy))
-        lines += _entry(
-            "until then", f"new_event_loop(fallback=True) or {FALLBACK_VARIABLE}=1 gives asyncio's own loop"
-        )
+        if report.backend:
+            lines += _entry("until then", "nothing needs to be done: a loop on epoll(7) has the same behaviour")
         lines += _entry("read", "docs/containers.md: which containers and sandboxes refuse it, and how each allows it")
     if report.optional:
         lines += ["", "The loop"]
         for name, used in report.optional.items():
             lines += _entry(f"{'uses' if used else 'lacks'} {name}", OPTIONAL[name], 26)
-    if report.usable:
-        lines += ["", "The kernel"]
-        lines += _entry("setup flags", " ".join(report.setup))
+    if report.operations:
+        lines += ["", "The backend"]
+        lines += _entry("setup flags", " ".join(report.setup) or "none")
         lines += _entry("features", " ".join(report.features))
         lines += _entry("... missing", " ".join(report.features_missing) or "none")
         lines += _entry("operations", " ".join(report.operations))

@@ -1,33 +1,28 @@
 """`Companion`: a ring beside another loop than uringloop's, so that operations can be awaited there too.
 
-Each loop has one, made by its first operation and closed with the loop.  All operations of one turn of the loop are
-submitted together at the turn's end.  A later completion signals the ring's descriptor, an eventfd, which the loop
-watches as any other.
+Each loop has one, made by its first operation and closed with the loop.  Its backend is io_uring, or epoll(7) where
+io_uring is refused.  All operations of one turn of the loop are submitted together at the turn's end.  The loop watches
+a descriptor of the ring, which a later completion makes readable: an eventfd of io_uring, or epoll's own set.
 
 The eventfd alone is not enough.  With DEFER_TASKRUN it fires before the CQE exists.  It is silent for more than about
 twenty completions at once, and for CQEs that overflowed.  So after each look at the ring the companion re-arms the
-eventfd first, and then checks the ring's flags.  If there is more, the loop looks again in its next turn.
+descriptor first, and then checks the ring's flags.  If there is more, the loop looks again in its next turn.
 """
 
 import asyncio
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .operations.positional import PositionalTransfer
-from .ring import (
-    Descriptor,
-    Dispatcher,
-    LoopRing,
-    Opcode,
-    RingUnavailableError,
-    disabled_by_variable,
-)
+from .ring import Descriptor, Dispatcher, LoopRing, Opcode
+from .ring.choosing import open_chosen
+from .ring.setup import Backend
+from .ring.statistics import Statistics
 
 _BOUNDED_WORKERS_PER_CPU = 4
 #: The time that calls may take without a turn of the loop.
@@ -68,10 +63,11 @@ def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
     """Return what submits this loop's operations: the loop itself if it is uringloop's, else its companion.
 
     Returns:
-        None if the loop can have no ring.  Either io_uring is refused; one RuntimeWarning tells, unless
-        URINGLOOP_DISABLE refuses it.  Or the loop offers no hook for its close.
+        None if the loop can have no ring: it offers no hook for its close.
 
     Raises:
+        OSError: no descriptor or no memory is left for the companion's ring.
+        RingUnavailableError: URINGLOOP_BACKEND asks for io_uring, which cannot be used here.
         RuntimeError: the loop ran in another thread, where operations are in flight.
     """
     if isinstance(loop, PrivateLoop):
@@ -105,7 +101,8 @@ class Companion:
         loop: a loop that runs in this thread.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here.
+        OSError: no descriptor or no memory is left.
+        RingUnavailableError: URINGLOOP_BACKEND asks for io_uring, which cannot be used here.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -114,12 +111,7 @@ class Companion:
         self._slice_end_ns = 0
         self._turn_is_due = False
         self._thread = threading.get_native_id()
-        self._ring = self._make_ring()
-        try:
-            self._descriptor = self._ring.open_descriptor()
-        except BaseException:
-            self._ring.close(only_watches=True)
-            raise
+        self._ring, self._descriptor = open_chosen("auto", _open_ring)
         try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
@@ -129,11 +121,6 @@ class Companion:
             self._ring.close(only_watches=True)
             os.close(self._descriptor)
             raise
-
-    def _make_ring(self) -> LoopRing:
-        ring = LoopRing()
-        ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
-        return ring
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
@@ -184,8 +171,8 @@ class Companion:
         self._turn_is_due = False
         self._slice_end_ns = time.monotonic_ns() + SLICE_NS
 
-    def statistics(self) -> dict[str, int]:
-        """Counters of the ring; see `RingBase.statistics`."""
+    def statistics(self) -> Statistics:
+        """Return the ring's counters; see `RingBase.statistics`."""
         return self._ring.statistics()
 
     def take_thread(self) -> None:
@@ -205,8 +192,11 @@ class Companion:
                 f"this event loop ran in another thread, where {left} operations on files are in flight: "
                 "run it there, or close its files before it is run elsewhere"
             )
-        ring = self._make_ring()
-        ring.signal_or_close(self._descriptor)
+        ring, descriptor = open_chosen("auto", _open_ring)
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._loop.add_reader(descriptor, self._signalled)
         old, self._ring = self._ring, ring
         self._ring.take_dispatcher(old)
         self._thread = thread
@@ -248,17 +238,22 @@ class Companion:
             os.close(self._descriptor)
 
 
+def _open_ring(backend: Backend) -> tuple[LoopRing, int]:
+    """Open a ring, and a descriptor that tells of its completions."""
+    ring = LoopRing(backend=backend)
+    try:
+        ring.limit_workers(_BOUNDED_WORKERS_PER_CPU * (os.cpu_count() or 1))
+        return ring, ring.open_descriptor()
+    except BaseException:
+        ring.close(only_watches=True)
+        raise
+
+
 def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:
     if not hasattr(loop, "__dict__"):
         return None
-    companion = None
-    try:
-        companion = Companion(loop)
-    except RingUnavailableError as error:
-        if not disabled_by_variable():
-            warnings.warn(f"files are read and written in threads: {error.strerror}", RuntimeWarning, stacklevel=4)
-    else:
-        _close_with(loop, companion)
+    companion = Companion(loop)
+    _close_with(loop, companion)
     # The loop alone holds it: a dropped loop drops it too.
     setattr(loop, _ATTRIBUTE, companion)
     return companion

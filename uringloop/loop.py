@@ -34,10 +34,12 @@ from .engine import Engine, Sockets
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import LoopRing
+from .ring import LoopRing, RingUnavailableError
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .ring.callbacks import callbacks
+from .ring.choosing import BackendChoice, open_chosen
 from .ring.setup import Backend
+from .ring.statistics import Statistics
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -60,6 +62,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
     Args:
         sleep: the place to sleep: "ring" or "selector" always, or "auto", the ring while the selector watches nothing.
             With "ring", the ring polls the descriptors of `add_reader` too.
+        backend: the carrier of the operations: "io_uring", the kernel; "epoll", a ring in user space on epoll(7); or
+            "auto", io_uring where it works and else epoll.  The variable URINGLOOP_BACKEND takes the place of "auto".
         without: optional features of the kernel not to use (keys of `uringloop.ring.OPTIONAL`).
         sq_entries: the size of the submission queue.
         cq_entries: the size of the completion queue.  From Linux 6.13 on it has at most 1024 until it first overflows.
@@ -70,16 +74,17 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         spin_ns: while waits are short, wait awake for at most so long before a sleep in the ring; 0 never does.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here; the message names the cause and the remedy.
+        RingUnavailableError: the backend is "io_uring", which cannot be used here; the message names the cause and the
+            remedy.
         OSError: the kernel refused a need of asyncio's own loop, such as a descriptor.
-        ValueError: the way to sleep or a feature is unknown, or a size is below 1.
+        ValueError: the way to sleep, the backend or a feature is unknown, or a size is below 1.
     """
 
     def __init__(
         self,
         *,
         sleep: Sleep = "auto",
-        backend: Backend = "io_uring",
+        backend: BackendChoice = "auto",
         without: frozenset[str] | set[str] | tuple[str, ...] = frozenset(),
         sq_entries: int = SQ_ENTRIES,
         cq_entries: int = CQ_ENTRIES,
@@ -104,9 +109,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._owner_thread: int | None = None
         made: list[Callable[[], object]] = []
         try:
-            self._ring = self._options.open_ring(enable=False)
+            self._ring, self._descriptor = open_chosen(backend, partial(self._options.open_ring, enable=False))
             made.append(partial(self._ring.close, only_watches=True))
-            self._descriptor = self._ring.open_descriptor()
             made.append(partial(os.close, self._descriptor))
             self._epoll_selector = Selector()
             made.append(self._epoll_selector.close)
@@ -169,7 +173,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             return
         moved: list[Operation] = []
         if self._owner_thread is None:
-            self._ring.enable()
+            moved = self._enable_ring()
         elif self._ring.is_single_issuer:
             moved = self._leave_thread()
         self._owner_thread = self._engine.owner_thread = thread
@@ -177,6 +181,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         if self._wakeup is None:
             self._dispatcher.first = self._watch_self_pipe
         for operation in moved:
+            operation.reset()
             operation.submit(self._dispatcher)
 
     def _watch_self_pipe(self) -> None:
@@ -191,40 +196,56 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             self._wakeup = wakeup
         self._dispatcher.first = None
 
+    def _enable_ring(self) -> list[Operation]:
+        """Start the ring, or a new one on epoll if io_uring is refused now; return the operations to be staged again.
+
+        Raises:
+            RingUnavailableError: io_uring is refused, and was asked for; or operations of the caller are staged.
+        """
+        try:
+            self._ring.enable()
+        except RingUnavailableError:
+            moved, left = self._movable()
+            if left:
+                raise
+            self._replace_ring().close(only_watches=True)
+            return moved
+        return []
+
     def _leave_thread(self) -> list[Operation]:
         """Replace the ring by a new one for this thread; return the operations to be staged again there.
 
         Only watching operations move: the kernel does nothing for them while no thread enters their ring.
         """
-        dispatcher = self._dispatcher
-        dispatcher.reap()
-        dispatcher.dispatch()
-        moved = [
-            operation
-            for operation in dispatcher.operations.values()
-            if operation.may_move and operation.in_flight and not operation.abandoned
-        ]
-        left = sum(not operation.may_move for operation in dispatcher.operations.values())
-        left += self._ring.statistics()["streams"] + self._ring.statistics()["datagrams"]
+        self._dispatcher.reap()
+        self._dispatcher.dispatch()
+        moved, left = self._movable()
         if left > 0:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
             )
-        ring = self._open_other_ring()
-        self._engine.use_ring(ring)
-        old, self._ring = self._ring, ring
-        self._ring.take_dispatcher(old)
-        self._close_ring(old)
-        for operation in moved:
-            operation.reset()
+        self._close_ring(self._replace_ring())
         return moved
 
-    def _open_other_ring(self) -> LoopRing:
-        """Open a ring for this thread that signals the same eventfd."""
-        ring = self._options.open_ring(enable=True)
-        ring.signal_or_close(self._descriptor)
-        return ring
+    def _movable(self) -> tuple[list[Operation], int]:
+        """Return the operations in flight that another ring may take over, and the number of all others."""
+        operations = self._dispatcher.operations.values()
+        left = sum(not operation.may_move for operation in operations)
+        left += self._ring.statistics()["streams"] + self._ring.statistics()["datagrams"]
+        return [one for one in operations if one.may_move and one.in_flight and not one.abandoned], left
+
+    def _replace_ring(self) -> LoopRing:
+        """Open a ring for this thread, and return the old one."""
+        open_ring = partial(self._options.open_ring, enable=True)
+        ring, descriptor = open_chosen(self._options.backend, open_ring)
+        self._engine.use_ring(ring)
+        old, self._ring = self._ring, ring
+        ring.take_dispatcher(old)
+        self._epoll_selector.add_edge(descriptor)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        return old
 
     def _close_ring(self, ring: LoopRing) -> None:
         """Close a ring that watches, and wait until it has stopped.
@@ -392,7 +413,15 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     # Information
 
-    def statistics(self) -> dict[str, int]:
+    @property
+    def backend(self) -> Backend:
+        """Return the carrier of the operations, "io_uring" or "epoll"."""
+        return self._ring.backend
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]} backend={self.backend}>"
+
+    def statistics(self) -> Statistics:
         """Return the ring's counters; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
         counters = self._ring.statistics()
         own = (self._wakeup, self._selector_poll)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from .ring import LoopRing
+from .ring.choosing import BackendChoice, check_choice
 from .ring.setup import Backend
 
 Sleep = Literal["auto", "selector", "ring"]
@@ -28,11 +29,11 @@ class Options:
     """The arguments of `EventLoop`; see there.
 
     Raises:
-        ValueError: the way to sleep is unknown, or a number is out of range.
+        ValueError: the way to sleep or the backend is unknown, or a number is out of range.
     """
 
     sleep: Sleep
-    backend: Backend
+    backend: BackendChoice
     without: Collection[str]
     sq_entries: int
     cq_entries: int
@@ -45,6 +46,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.sleep not in _SLEEPS:
             raise ValueError(f"sleep must be one of {_SLEEPS}, not {self.sleep!r}")
+        check_choice(self.backend)
         _check_count("buffer_count", self.buffer_count)
         _check_count("buffer_count_max", self.buffer_count_max)
         if self.buffer_size_bytes < 1:
@@ -54,40 +56,39 @@ class Options:
         if self.spin_ns < 0:
             raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
-    def open_ring(self, *, enable: bool) -> LoopRing:
-        """Make a ring with the buffers of its streams.
+    def open_ring(self, backend: Backend, *, enable: bool) -> tuple[LoopRing, int]:
+        """Make a ring with the buffers of its streams, and a descriptor that tells of its completions.
 
         Raises:
-            RingUnavailableError: io_uring cannot be used here.
+            RingUnavailableError: the backend is io_uring, which cannot be used here.
+            OSError: the backend is epoll, and no descriptor or no memory is left.
             ValueError: a name in `without` is no optional feature, or a queue would have no entry.
         """
-        ring = self._open_ring(enable)
+        ring = self._open_ring(backend, enable)
         try:
             ring.open_buffers(self.buffer_count, self.buffer_size_bytes, max(self.buffer_count, self.buffer_count_max))
+            return ring, ring.open_descriptor()
         except BaseException:
             ring.close(only_watches=True)
             raise
-        return ring
 
-    def _open_ring(self, enable: bool) -> LoopRing:
+    def _open_ring(self, backend: Backend, enable: bool) -> LoopRing:
         """Make the ring, with a completion queue that grows if the kernel can grow it."""
         without = frozenset(self.without)
         small = (
-            self.backend == "io_uring"
+            backend == "io_uring"
             and self.cq_entries > _CQ_ENTRIES_FIRST
             and _can_grow.get("defer_taskrun" in without, True)
         )
         if small:
             ring = LoopRing(
-                self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable, backend=self.backend
+                self.sq_entries, cq_entries=_CQ_ENTRIES_FIRST, without=without, enable=enable, backend=backend
             )
             if ring.allow_growth(self.cq_entries):
                 return ring
             ring.close(only_watches=True)
             _can_grow["defer_taskrun" in without] = False
-        return LoopRing(
-            self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable, backend=self.backend
-        )
+        return LoopRing(self.sq_entries, cq_entries=self.cq_entries, without=without, enable=enable, backend=backend)
 
     def datagram_buffer_counts(self) -> tuple[int, int]:
         """Return the first and the largest number of buffers for datagram sockets, powers of two."""

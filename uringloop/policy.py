@@ -1,61 +1,90 @@
-"""The ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy; and the fallback."""
+"""The ways to make uringloop asyncio's loop: `run()`, `new_event_loop()`, `install()`, the policy.
+
+The argument `fallback` and its variable are from before the backend epoll(7), when asyncio's own loop took the place of
+a refused io_uring.  They are translated into a choice of the backend.
+"""
 
 import asyncio
 import functools
 import os
+import sys
 import warnings
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .loop import EventLoop
 from .ring import RingUnavailableError
+from .ring.choosing import BACKEND_VARIABLE
 
-FALLBACK_VARIABLE = "URINGLOOP_FALLBACK"
+_FALLBACK_VARIABLE = "URINGLOOP_FALLBACK"
 _NO_POLICIES = (
     "asyncio has no event loop policies in this Python; use uringloop.run(), or uringloop.new_event_loop as the "
     "loop_factory of asyncio.run() or asyncio.Runner"
 )
 
+#: The packages whose code stands between a program and the making of a loop.
+_NOT_CALLERS = {"asyncio", __name__.partition(".")[0]}
+
 _T = TypeVar("_T")
 
 
 def new_event_loop(*, fallback: bool | None = None, **options: Any) -> asyncio.AbstractEventLoop:
-    """Make a new event loop on io_uring.
+    """Make a new event loop.
 
     Args:
-        fallback: if io_uring is refused, return asyncio's own loop with a RuntimeWarning instead of raising.  The
-            variable URINGLOOP_FALLBACK gives the default.
+        fallback: deprecated; True is backend="auto", and False is backend="io_uring".
         options: those of `EventLoop`.
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here, and no fallback is wanted.
+        RingUnavailableError: the backend is "io_uring", which cannot be used here.
+        TypeError: both a backend and a fallback are given, or an option is unknown.
     """
-    try:
-        return EventLoop(**options)
-    except RingUnavailableError as error:
-        if fallback is None:
-            fallback = os.environ.get(FALLBACK_VARIABLE, "0") not in ("", "0")
-        if not fallback:
-            raise
-        warnings.warn(f"falling back to asyncio's own event loop: {error.strerror}", RuntimeWarning, stacklevel=2)
-        return asyncio.SelectorEventLoop()
+    return EventLoop(**_with_backend(fallback, options))
 
 
-def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **options: Any) -> _T:
+def run(
+    main: Coroutine[Any, Any, _T], *, debug: bool | None = None, fallback: bool | None = None, **options: Any
+) -> _T:
     """Run a coroutine on a new event loop, as `asyncio.run`; options as for `new_event_loop`.
 
     Raises:
         RuntimeError: a loop runs in this thread already.
-        RingUnavailableError: io_uring cannot be used here, and no fallback is wanted.
+        RingUnavailableError: the backend is "io_uring", which cannot be used here.
     """
     _check_not_running()
     try:
-        with asyncio.Runner(debug=debug, loop_factory=lambda: new_event_loop(**options)) as runner:
+        options = _with_backend(fallback, options)
+        with asyncio.Runner(debug=debug, loop_factory=lambda: EventLoop(**options)) as runner:
             return runner.run(main)
     except RingUnavailableError:
         # The error tells; a warning of a coroutine that was never awaited would add nothing.
         main.close()
         raise
+
+
+def _with_backend(fallback: bool | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with the backend that the deprecated argument or variable asks for."""
+    if fallback is not None:
+        if "backend" in options:
+            raise TypeError("give a backend, and not the deprecated fallback too")
+        backend = "auto" if fallback else "io_uring"
+        _warn(f'fallback= is deprecated, since a loop can be made everywhere: give backend="{backend}"')
+        return {**options, "backend": backend}
+    value = os.environ.get(_FALLBACK_VARIABLE)
+    if value:
+        backend = "io_uring" if value == "0" else "auto"
+        _warn(f"{_FALLBACK_VARIABLE} is deprecated: give backend= to the loop, or set {BACKEND_VARIABLE}={backend}")
+        if "backend" not in options and not os.environ.get(BACKEND_VARIABLE):
+            return {**options, "backend": backend}
+    return options
+
+
+def _warn(message: str) -> None:
+    """Warn of the first caller outside of asyncio and this package, which asyncio's runners and policies call."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_CALLERS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DeprecationWarning, stacklevel=level)
 
 
 def _check_not_running() -> None:

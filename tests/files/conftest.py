@@ -9,7 +9,7 @@ import pytest
 
 from tests.housekeeping import open_descriptors
 from tests.variants import FACTORIES, LoopFactory
-from uringloop.companion import submitter
+from uringloop.companion import _ATTRIBUTE, submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -34,17 +34,25 @@ VARIANTS: dict[str, LoopFactory] = {
 }
 #: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
 WITH_ASYNCIO = [*VARIANTS, "asyncio"]
-#: And for tests of what a user sees where io_uring is refused, too.
+#: And for tests of what a user sees beside a loop that can have no companion.
 WITH_THREADS = [*WITH_ASYNCIO, "threads"]
 
 
-@pytest.fixture(params=VARIANTS)
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a coroutine and returns its result; checks descriptors, operations and the loop's exception handler."""
-    if request.param == "threads":
-        monkeypatch.setenv("URINGLOOP_DISABLE", "1")
+def do_without(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop have no companion, as one that offers no hook for its close."""
+    setattr(loop, _ATTRIBUTE, None)
 
-    make_loop = VARIANTS.get(request.param, FACTORIES["asyncio"])
+
+def without_companion() -> asyncio.AbstractEventLoop:
+    loop = FACTORIES["asyncio"]()
+    do_without(loop)
+    return loop
+
+
+@pytest.fixture(params=VARIANTS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine and returns its result; checks descriptors, operations and the loop's exception handler."""
+    make_loop = without_companion if request.param == "threads" else VARIANTS.get(request.param, FACTORIES["asyncio"])
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
         reported: list[dict[str, Any]] = []

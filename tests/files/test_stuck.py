@@ -24,7 +24,17 @@ BEGINNING = """
         while True:
             os.write(writer, bytes(65536))
     os.set_blocking(writer, True)
-    run = uringloop.run if sys.argv[1] == "own" else asyncio.run
+    def without_companion():
+        loop = asyncio.SelectorEventLoop()
+        loop._uringloop_companion = None
+        return loop
+
+    factories = {"companion": asyncio.SelectorEventLoop, "threads": without_companion}
+
+    def run(main):
+        with asyncio.Runner(loop_factory=factories.get(sys.argv[1], uringloop.EventLoop)) as runner:
+            runner.run(main)
+
     mode = sys.argv[2]
     data = "x" if mode == "w" else b"x"
 
@@ -38,10 +48,9 @@ WAYS = [pytest.param("own", marks=needs_ring), pytest.param("companion", marks=n
 
 def started(main: str, way: str, *arguments: str) -> "subprocess.Popen[str]":
     source = textwrap.dedent(BEGINNING) + textwrap.dedent(main)
-    variables = {"URINGLOOP_DISABLE": "1"} if way == "threads" else {}
     command = [sys.executable, "-W", "error", "-c", source, way, *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 

@@ -1,4 +1,4 @@
-"""The same on asyncio's loop where io_uring is refused: everything goes to threads."""
+"""The same on a loop that can have no companion: everything goes to threads."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from uringloop import files
 from uringloop.files import threadpool
 
+from .conftest import do_without
 from .test_os import *  # noqa: F403  # the tests
 from .test_tempfile import *  # noqa: F403
 from .test_threadpool import *  # noqa: F403
@@ -24,9 +26,9 @@ del test_cancel, test_dropped  # noqa: F821
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 
 
-@pytest.fixture(autouse=True)
-def _refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("URINGLOOP_DISABLE", "1")
+@pytest_asyncio.fixture(autouse=True)
+async def _without_companion() -> None:
+    do_without(asyncio.get_running_loop())
 
 
 async def test_file_that_is_opened_too_late_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""A part of what a loop needs is refused: one error with its cause, a fallback that works, and nothing left behind."""
+"""A part of what io_uring needs is refused: a loop runs on epoll, and nothing is left behind.
+
+Where io_uring was asked for, one error with its cause.
+"""
 
 import os
 
@@ -12,7 +15,7 @@ needs_filter = pytest.mark.skipif(os.uname().machine not in _ARCHITECTURES, reas
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 
 PREPARED = """
-import asyncio, errno, gc, mmap, os, pathlib, resource, sys, threading, time, warnings
+import asyncio, errno, functools, gc, mmap, os, pathlib, resource, sys, threading, time, warnings
 import uringloop
 from tests.housekeeping import open_descriptors
 from tests.refused import seccomp, unprivileged
@@ -41,17 +44,28 @@ async def echo():
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
-    return type(asyncio.get_running_loop()).__name__
+    return asyncio.get_running_loop().backend
 
-def falls_back():
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        loop = uringloop.new_event_loop(fallback=True)
-        print(loop.run_until_complete(echo()))
+on_io_uring = functools.partial(uringloop.EventLoop, backend="io_uring")
+
+def on_epoll():
+    "What needs no io_uring runs, and leaves nothing behind."
+    before = open_descriptors(), mappings()
+    for sleep in ("auto", "selector", "ring"):
+        loop = uringloop.EventLoop(sleep=sleep)
+        assert loop.backend == "epoll"
+        assert loop.run_until_complete(echo()) == "epoll"
         loop.close()
-        print(uringloop.run(echo(), fallback=True))
+    assert (open_descriptors(), mappings()) == before
+    print(uringloop.run(echo()))
+
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
 """
 
-#: What is refused; a loop cannot be made then.
+#: What is refused; a loop cannot be made on io_uring then.
 WAYS = {
     "eventfd": "seccomp.refuse(errno.EPERM, seccomp.EVENTFD)",
     "eventfd, unknown": "seccomp.refuse(errno.ENOSYS, seccomp.EVENTFD)",
@@ -69,34 +83,113 @@ WAYS = {
 def test_it_is_one_error(way: str) -> None:
     source = f"""
 {WAYS[way]}
-must_be_unavailable(uringloop.EventLoop)
-must_be_unavailable(lambda: uringloop.EventLoop(sleep="selector"))
+must_be_unavailable(on_io_uring)
+must_be_unavailable(lambda: on_io_uring(sleep="selector"))
 print(uringloop.is_available())
-falls_back()
+on_epoll()
 """
-    first, second, available, *fallen = script(PREPARED + source).splitlines()
+    first, second, available, backend = script(PREPARED + source).splitlines()
     assert first == second
     assert first in ("EPERM", "ENOSYS", "ENOMEM", "EACCES")
-    assert (available, fallen) == ("False", ["_UnixSelectorEventLoop"] * 2)
+    assert (available, backend) == ("False", "epoll")
+
+
+@needs_filter
+@pytest.mark.parametrize("way", ["register", "enable", "enter"])
+def test_refused_between_the_making_of_a_loop_and_its_first_run(way: str) -> None:
+    source = f"""
+loops = [uringloop.EventLoop(sleep=sleep) for sleep in ("auto", "selector", "ring")]
+asked = on_io_uring()
+busy = uringloop.EventLoop()
+numbers = busy.submit_multishot(Timeout(10**9))
+other = uringloop.EventLoop()
+print(*(loop.backend for loop in loops))
+{WAYS[way]}
+for loop in loops:
+    print(loop.run_until_complete(echo()), loop.backend)
+    in_thread(lambda: print(loop.run_until_complete(echo())))
+    loop.close()
+in_thread(lambda: print("in a thread:", other.run_until_complete(echo())))
+other.close()
+warnings.simplefilter("ignore")
+for loop in (asked, busy):
+    must_be_unavailable(lambda: loop.run_until_complete(asyncio.sleep(0)))
+    loop.close()
+must_have_no_ring()
+"""
+    prepared = """
+from uringloop.operations import Timeout
+def must_have_no_ring():
+    assert not [what for what in open_descriptors().values() if "io_uring" in what] + mappings()
+"""
+    made, *ran, in_thread, asked, busy = script(PREPARED + prepared + source).splitlines()
+    assert made == "io_uring io_uring io_uring"
+    assert ran == ["epoll epoll", "epoll"] * 3
+    assert in_thread == "in a thread: epoll"
+    assert asked == busy
+    assert asked in ("EPERM", "EACCES")
 
 
 @needs_filter
 @pytest.mark.parametrize("way", WAYS)
-def test_files_go_to_threads(way: str) -> None:
-    """On a loop that is not ours, a companion cannot be made either."""
+def test_refused_before_a_run_in_another_thread(way: str) -> None:
+    """The loop goes on there on epoll, with its server, and then wherever it is run."""
+    source = f"""
+for sleep in ("auto", "selector", "ring"):
+    loop = uringloop.EventLoop(sleep=sleep)
+    heard = []
+    server = loop.run_until_complete(serve())
+    loops.append((loop, server))
+    print(loop.run_until_complete(connect(server)))
+asked = on_io_uring()
+asked.run_until_complete(asyncio.sleep(0))
+{WAYS[way]}
+for loop, server in loops:
+    in_thread(lambda: print(loop.run_until_complete(connect(server))))
+    print(loop.run_until_complete(connect(server)))
+    in_thread(lambda: loop.run_until_complete(end(server)))
+    loop.close()
+warnings.simplefilter("ignore")
+in_thread(lambda: must_be_unavailable(lambda: asked.run_until_complete(asyncio.sleep(0))))
+"""
+    prepared = """
+loops = []
+async def serve():
+    return await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+
+async def connect(server):
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    while asyncio.get_running_loop().statistics()["streams"]:
+        await asyncio.sleep(0.001)
+    return asyncio.get_running_loop().backend
+
+async def end(server):
+    server.close()
+    await server.wait_closed()
+"""
+    answers = script(PREPARED + prepared + source).splitlines()
+    assert answers[:9] == [*["io_uring"] * 3, *["epoll"] * 6]
+    assert answers[9] in ("EPERM", "ENOSYS", "ENOMEM", "EACCES")
+
+
+@needs_filter
+@pytest.mark.parametrize("way", WAYS)
+def test_a_companion_runs_on_epoll(way: str) -> None:
+    """Files on a loop that is not ours."""
     source = f"""
 {WAYS[way]}
 async def main():
     async with files.open("/proc/self/status", "rb") as file:
+        print(type(file).__module__, asyncio.get_running_loop()._uringloop_companion.ring.backend)
         return (await file.read(5)).decode()
 before = open_descriptors(), mappings()
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    print(asyncio.run(main()))
+print(asyncio.run(main()))
 assert (open_descriptors(), mappings()) == before
-print(*(warning.category.__name__ for warning in caught))
 """
-    assert script(PREPARED + source) == "Name:\nRuntimeWarning\n"
+    assert script(PREPARED + source) == "uringloop.files.layers.reading epoll\nName:\n"
 
 
 @needs_filter
@@ -107,7 +200,7 @@ def test_what_a_loop_can_do_without(opcode: str, sleep: str) -> None:
 seccomp.refuse_register(errno.EPERM, Register.{opcode})
 print(uringloop.is_available(), uringloop.run(echo(), sleep={sleep!r}))
 """
-    assert script(PREPARED + source) == "True EventLoop\n"
+    assert script(PREPARED + source) == "True io_uring\n"
 
 
 @needs_filter
@@ -147,55 +240,50 @@ gc.collect()
 @needs_root
 @pytest.mark.parametrize("kib", [0, 16, 64, 96, 104, 112, 128, 144, 160, 256])
 def test_little_memory_for_rings(kib: int) -> None:
-    """Whatever the limit: a loop that works, or the error and the fallback."""
+    """Whatever the limit: a loop works, on io_uring or on epoll."""
     source = """
-asyncio.run(echo())
+uringloop.run(echo(), backend="epoll")
 unprivileged.become_nobody(memory_bytes=int(sys.argv[1]) * 1024)
 try:
-    loop = uringloop.EventLoop()
+    loop = on_io_uring()
 except uringloop.RingUnavailableError as error:
     assert error.errno == errno.ENOMEM and "RLIMIT_MEMLOCK" in error.cause, error
     del error
-    must_be_unavailable(uringloop.EventLoop)
-    falls_back()
+    must_be_unavailable(on_io_uring)
+    on_epoll()
 else:
     loop.run_until_complete(echo())
     loop.close()
-    print("made")
+    print(uringloop.run(echo()))
 """
     answer = script(PREPARED + source, str(kib)).splitlines()
-    assert answer in (["made"], ["ENOMEM", *["_UnixSelectorEventLoop"] * 2])
+    assert answer in (["io_uring"], ["ENOMEM", "epoll"])
 
 
 @needs_root
 def test_one_run_after_the_other() -> None:
     """There is memory for one: the kernel gives back a moment later what the first was charged."""
     source = """
-asyncio.run(echo())
+uringloop.run(echo(), backend="epoll")
 unprivileged.become_nobody(memory_bytes=200 * 1024)
 for _ in range(5):
     print(uringloop.run(echo()))
 """
-    assert script(PREPARED + source) == "EventLoop\n" * 5
+    assert script(PREPARED + source) == "io_uring\n" * 5
 
 
 @needs_root
 def test_no_memory_for_the_ring_of_another_thread() -> None:
-    """The loop goes on where it ran."""
+    """A loop that was asked to stay on io_uring goes on where it ran; another one goes to the thread on epoll."""
     source = """
-loop = uringloop.EventLoop()
+loop, free = on_io_uring(), uringloop.EventLoop()
 loop.run_until_complete(echo())
-others = []
+free.run_until_complete(echo())
 unprivileged.become_nobody(memory_bytes=200 * 1024)
 ring = Ring(256, cq_entries=2048)
 
 def elsewhere():
     must_be_unavailable(lambda: loop.run_until_complete(asyncio.sleep(0)))
-
-def run(function):
-    thread = threading.Thread(target=function)
-    thread.start()
-    thread.join()
 
 others = []
 try:
@@ -204,27 +292,33 @@ try:
 except uringloop.RingUnavailableError:
     pass
 warnings.simplefilter("ignore")
-run(elsewhere)
+in_thread(elsewhere)
+in_thread(lambda: print(free.run_until_complete(echo())))
 print(loop.run_until_complete(echo()))
 for other in [ring, *others]:
     other.close()
 time.sleep(0.2)
-run(lambda: print(loop.run_until_complete(echo())))
+in_thread(lambda: print(loop.run_until_complete(echo())))
 loop.close()
+free.close()
 """
-    assert script(PREPARED + source) == "ENOMEM\nEventLoop\nEventLoop\n"
+    assert script(PREPARED + source) == "ENOMEM\nepoll\nio_uring\nio_uring\n"
 
 
-def test_no_descriptor_left_for_a_loop() -> None:
-    """At each step of making one."""
-    source = """
+@pytest.mark.parametrize(
+    ("backend", "errors"), [("io_uring", {"RingUnavailableError", "OSError"}), ("auto", {"OSError"})]
+)
+def test_no_descriptor_left_for_a_loop(backend: str, errors: set[str]) -> None:
+    """At each step of making one; epoll takes as many, so it is no way out."""
+    source = f"""
+backend = {backend!r}
 gc.collect()
 before = open_descriptors()
 highest = max(before)
 for room in range(1, 8):
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + room, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     try:
-        loop = uringloop.EventLoop()
+        loop = uringloop.EventLoop(backend=backend)
     except OSError as error:
         assert error.errno == errno.EMFILE, error
         print(type(error).__name__)
@@ -239,4 +333,4 @@ for room in range(1, 8):
 """
     lines = script(PREPARED + source).splitlines()
     assert lines[-1] == "made"
-    assert set(lines[:-1]) == {"RingUnavailableError", "OSError"}
+    assert set(lines[:-1]) == errors

@@ -1,4 +1,7 @@
-"""io_uring refused by a seccomp filter or by URINGLOOP_DISABLE: a clear error, a fallback, a doctor that explains."""
+"""io_uring refused by a seccomp filter or by URINGLOOP_DISABLE: a loop on epoll, and a doctor that explains.
+
+Where io_uring was asked for, a clear error.
+"""
 
 import asyncio
 import json
@@ -7,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+import uringloop
 from tests.children import python, script
 
 from .seccomp import _ARCHITECTURES
@@ -46,7 +50,7 @@ async def main():
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
-    return type(asyncio.get_running_loop()).__name__, answer
+    return asyncio.get_running_loop().backend, answer
 """
 
 
@@ -67,27 +71,28 @@ def refused(way: str) -> Callable[..., str]:
 
 
 def test_import_and_is_available(refused: Callable[..., str]) -> None:
-    assert refused("print(uringloop.is_available(), uringloop.__version__)") == f"False {_version()}\n"
+    answer = refused("print(uringloop.is_available(), uringloop.__version__)")
+    assert answer == f"False {uringloop.__version__}\n"
 
 
-def _version() -> str:
-    import uringloop
+MAKERS = [
+    "uringloop.EventLoop(backend='io_uring')",
+    "uringloop.EventLoop(backend='io_uring', sleep='selector')",
+    "uringloop.new_event_loop(backend='io_uring')",
+    f"{_QUIETLY}uringloop.new_event_loop(fallback=False)",
+    "os.environ['URINGLOOP_BACKEND'] = 'io_uring'; uringloop.EventLoop()",
+    pytest.param(
+        f"os.environ['URINGLOOP_BACKEND'] = 'io_uring'; {_QUIETLY}uringloop.EventLoopPolicy().new_event_loop()",
+        marks=needs_policies,
+    ),
+    "uringloop.ring.Ring()",
+]
 
-    return uringloop.__version__
 
-
-@pytest.mark.parametrize(
-    "maker",
-    [
-        "uringloop.EventLoop()",
-        "uringloop.EventLoop(sleep='selector')",
-        "uringloop.new_event_loop()",
-        pytest.param(f"{_QUIETLY}uringloop.EventLoopPolicy().new_event_loop()", marks=needs_policies),
-        "uringloop.ring.Ring()",
-    ],
-)
+@pytest.mark.parametrize("maker", MAKERS)
 def test_error_says_why_and_what_to_do(refused: Callable[..., str], way: str, maker: str) -> None:
     answer = refused(f"""
+import os
 import uringloop.ring
 try:
     {maker}
@@ -109,7 +114,7 @@ async def main():
     pass
 coroutine = main()
 try:
-    uringloop.run(coroutine)
+    uringloop.run(coroutine, backend="io_uring")
 except uringloop.RingUnavailableError:
     coroutine.close()
     print("refused")
@@ -117,80 +122,159 @@ except uringloop.RingUnavailableError:
     assert answer == "refused\n"
 
 
-FALLBACKS = {
-    "argument": "loop = uringloop.new_event_loop(fallback=True)",
-    "variable": "loop = uringloop.new_event_loop()",
-    "policy": "uringloop.install(); loop = asyncio.new_event_loop()",
-}
-
-
-@pytest.mark.parametrize("kind", ["argument", "variable", pytest.param("policy", marks=needs_policies)])
-def test_fallback_is_asyncios_own_loop_with_a_warning(refused: Callable[..., str], kind: str) -> None:
-    variables = {} if kind == "argument" else {"URINGLOOP_FALLBACK": "1"}
-    answer = refused(
-        f"""
-{ECHO}
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    {FALLBACKS[kind]}
-[warning] = [one for one in caught if one.category is not DeprecationWarning]
-print(warning.category.__name__, warning.message)
-assert type(loop) is asyncio.SelectorEventLoop
-print(loop.run_until_complete(main()))
-loop.close()
-""",
-        **variables,
-    )
-    warning, echoed = answer.splitlines()
-    assert warning.startswith("RuntimeWarning falling back to asyncio's own event loop: io_uring is not available")
-    assert echoed == "('_UnixSelectorEventLoop', b'hello')"
-
-
-def test_fallback_can_be_switched_off(refused: Callable[..., str]) -> None:
-    answer = refused(
-        """
-try:
-    uringloop.new_event_loop(fallback=False)
-except uringloop.RingUnavailableError:
-    print("refused")
-""",
-        URINGLOOP_FALLBACK="1",
-    )
-    assert answer == "refused\n"
-
-
 @pytest.mark.parametrize(
     "runner",
     [
-        pytest.param("uringloop.install(); result = asyncio.run(main())", marks=needs_policies),
-        "result = uringloop.run(main(), fallback=True)",
+        "result = uringloop.run(main())",
+        "result = uringloop.run(main(), backend='auto', sleep='selector')",
+        "result = uringloop.run(main(), backend='epoll')",
+        "with asyncio.Runner(loop_factory=uringloop.new_event_loop) as runner: result = runner.run(main())",
+        pytest.param(f"{_QUIETLY}uringloop.install(); result = asyncio.run(main())", marks=needs_policies),
     ],
 )
-def test_programs_run_on_the_fallback(refused: Callable[..., str], runner: str) -> None:
-    answer = refused(
-        f"""
-{ECHO}
-warnings.simplefilter("ignore")
-{runner}
-print(result)
-""",
-        URINGLOOP_FALLBACK="1",
-    )
-    assert answer == "('_UnixSelectorEventLoop', b'hello')\n"
+def test_a_loop_runs_on_epoll_without_a_warning(refused: Callable[..., str], runner: str) -> None:
+    """The interpreter makes an error of any warning."""
+    assert refused(f"{ECHO}\n{runner}\nprint(result)") == "('epoll', b'hello')\n"
 
 
-def test_files_work_in_threads(refused: Callable[..., str]) -> None:
+@pytest.mark.parametrize("arguments", ["", "backend='auto'", "backend='epoll'"])
+def test_a_loop_says_what_it_runs_on(refused: Callable[..., str], arguments: str) -> None:
+    answer = refused(f"""
+loop = uringloop.EventLoop({arguments})
+print(loop.backend, loop.statistics()["backend"], loop)
+loop.close()
+print(loop.backend, loop)
+""")
+    expected = "<EventLoop running=False closed={} debug=False backend=epoll>"
+    assert answer.splitlines() == [
+        f"epoll epoll {expected.format(False)}",
+        f"epoll {expected.format(True)}",
+    ]
+
+
+def test_the_log_says_so_once_for_each_reason(refused: Callable[..., str], way: str) -> None:
     answer = refused("""
+import logging, os
+uringloop.EventLoop().close()  # before anyone listens
+logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
+for _ in range(3):
+    uringloop.EventLoop().close()
+os.environ["URINGLOOP_BACKEND"] = "epoll"
+for _ in range(3):
+    uringloop.EventLoop().close()
+uringloop.EventLoop(backend="epoll").close()
+""")
+    refusal, variable, argument = answer.splitlines()
+    assert refusal.startswith("uringloop INFO the backend is epoll: io_uring is not available")
+    assert WAYS[way][2] in refusal
+    assert variable == "uringloop INFO the backend is epoll: URINGLOOP_BACKEND=epoll asks for it"
+    assert argument == 'uringloop INFO the backend is epoll: the program asks for it, with backend="epoll"'
+
+
+ALL = "seccomp.refuse(errno.EPERM, seccomp.SETUP, seccomp.ENTER, seccomp.REGISTER)"
+
+EVERYTHING = """
+import os, socket
+from tests.housekeeping import open_descriptors
 from uringloop import files
-warnings.simplefilter("ignore")
+
+transports = set()
+
+class Protocol(asyncio.Protocol, asyncio.DatagramProtocol, asyncio.SubprocessProtocol):
+    def connection_made(self, transport):
+        transports.add(type(transport))
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(data)
+    def datagram_received(self, data, address):
+        self.transport.sendto(data, address)
+
 async def main():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Protocol, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    transports.add(type(writer.transport))
+    writer.write(bytes(1_000_000))
+    assert await reader.readexactly(1_000_000) == bytes(1_000_000)
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+
+    source, sink = os.pipe()
+    reading, _ = await loop.connect_read_pipe(Protocol, open(source, "rb"))
+    writing, _ = await loop.connect_write_pipe(Protocol, open(sink, "wb"))
+    writing.close()
+    reading.close()
+
+    child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    transports.add(type(child._transport))
+    assert await child.communicate(b"bytes") == (b"bytes", None)
+
     async with files.tempfile.NamedTemporaryFile("w+") as file:
         await file.write("content")
         await file.flush()
-        print(await files.read_text(file.name), (await files.os.stat(file.name)).st_size)
-uringloop.run(main(), fallback=True)
-""")
-    assert answer == "content 7\n"
+        assert await files.read_text(file.name) == "content"
+    assert not [what for what in open_descriptors().values() if "io_uring" in what]
+    return loop.backend
+
+print(uringloop.run(main()), *sorted({kind.__module__.rpartition(".")[0] for kind in transports}))
+"""
+
+
+def test_no_call_of_io_uring_succeeds_and_no_transport_is_asyncio_s() -> None:
+    """A filter answers all three calls as Docker's does: whatever works here, works without them."""
+    answer = script(PREPARED.format(refusal=ALL) + EVERYTHING)
+    assert answer == "epoll uringloop.children uringloop.transports\n"
+
+
+@pytest.mark.parametrize("variables", [{"URINGLOOP_DISABLE": "1"}, {"URINGLOOP_BACKEND": "epoll"}])
+def test_no_call_of_io_uring_is_made(variables: dict[str, str]) -> None:
+    """Any would kill the process."""
+    answer = script(PREPARED.format(refusal="seccomp.kill()") + EVERYTHING, **variables)
+    assert answer == "epoll uringloop.children uringloop.transports\n"
+
+
+def test_a_program_s_own_choice_makes_no_call_either() -> None:
+    answer = script(
+        PREPARED.format(refusal="seccomp.kill()") + f"{ECHO}\nprint(uringloop.run(main(), backend='epoll'))"
+    )
+    assert answer == "('epoll', b'hello')\n"
+
+
+@pytest.mark.parametrize("value", ["uring", "EPOLL", "1"])
+def test_an_unknown_backend_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="backend must be one of"):
+        uringloop.EventLoop(backend=value)  # type: ignore[arg-type]
+    answer = script(
+        """
+import asyncio, uringloop
+from uringloop import files
+async def read():
+    await files.read_text("/dev/null")
+for make in (uringloop.EventLoop, lambda: asyncio.run(read())):
+    try:
+        make()
+    except ValueError as error:
+        print(error)
+uringloop.EventLoop(backend="epoll").close()
+""",
+        URINGLOOP_BACKEND=value,
+    )
+    assert answer == f"the variable URINGLOOP_BACKEND must be one of ('auto', 'io_uring', 'epoll'), not {value!r}\n" * 2
+
+
+def test_an_argument_goes_before_the_variable() -> None:
+    answer = script(
+        """
+import uringloop
+for backend in ("io_uring", "epoll", "auto"):
+    loop = uringloop.EventLoop(backend=backend)
+    print(loop.backend)
+    loop.close()
+""",
+        URINGLOOP_BACKEND="epoll",
+    )
+    assert answer.split() == ["io_uring", "epoll", "epoll"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
@@ -202,12 +286,14 @@ def test_doctor_explains(refused: Callable[..., str], way: str, arguments: list[
     if arguments:
         facts = json.loads(report)
         assert facts["usable"] is False
+        assert facts["backend"] == "epoll"
+        assert {"NOP", "READ", "WRITE", "OPENAT"} <= set(facts["operations"])
         assert facts["error"] == (name if name.startswith("E") else None)
         assert cause in facts["cause"]
         assert remedy in facts["remedy"]
     else:
         text = " ".join(report.split())
-        assert "io_uring cannot be used here." in text
+        assert "io_uring cannot be used here. A loop gets the backend epoll: io_uring cannot be used." in text
         assert "docs/containers.md" in text
         assert cause in text
         assert remedy in text
@@ -234,12 +320,16 @@ def test_loop_where_only_a_part_is_refused(refusal: str) -> None:
         PREPARED.format(refusal=PARTLY[refusal])
         + """
 assert not uringloop.is_available()
+loop = uringloop.new_event_loop()
+print(loop.backend)
+loop.close()
 try:
-    uringloop.new_event_loop()
+    uringloop.new_event_loop(backend="io_uring")
 except uringloop.RingUnavailableError as error:
     print(error)
 """
     )
+    assert answer.startswith("epoll\n")
     assert "seccomp filter" in answer
 
 
@@ -249,7 +339,38 @@ def test_doctor_where_asking_kills() -> None:
     )
     assert "exit code 1" in answer
     assert "A sandbox kills the process that asks for it" in answer
+    assert "A loop gets no backend: asking kills the process" in answer
     assert "URINGLOOP_DISABLE=1" in answer
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("epoll", "A loop gets the backend epoll: URINGLOOP_BACKEND=epoll asks for it."),
+        ("io_uring", "A loop gets the backend io_uring: URINGLOOP_BACKEND=io_uring asks for it."),
+        ("nonsense", "A loop gets no backend: the variable URINGLOOP_BACKEND must be one of"),
+    ],
+)
+def test_doctor_with_the_variable(value: str, line: str) -> None:
+    answer = script("from uringloop.__main__ import main; print('exit code', main([]))", URINGLOOP_BACKEND=value)
+    assert line in answer
+    assert "io_uring can be used here." in answer
+
+
+def test_doctor_where_the_variable_asks_for_what_is_refused() -> None:
+    answer = script(
+        "from uringloop.__main__ import main; print('exit code', main([]))",
+        URINGLOOP_BACKEND="io_uring",
+        URINGLOOP_DISABLE="1",
+    )
+    assert "A loop gets no backend: URINGLOOP_BACKEND=io_uring asks for it, and it cannot be used." in answer
+
+
+def test_doctor_where_eventfd_is_refused() -> None:
+    source = PREPARED.format(refusal="seccomp.refuse(errno.EPERM, seccomp.EVENTFD)")
+    answer = script(source + "from uringloop.__main__ import main; print('exit code', main([]))")
+    assert "io_uring cannot be used here." in answer
+    assert "A loop gets the backend epoll" in answer
 
 
 def test_asking_does_kill() -> None:

@@ -15,9 +15,6 @@ cdef class EngineBase:
     def __cinit__(self, loop, ring, Dispatcher dispatcher, dict transports, leftovers, options):
         self.loop = loop
         self.call_soon = loop.call_soon
-        self.features = ring.features.enabled
-        self.receives_many = "multishot_receive" in self.features
-        self.has_buffers = ring.has_buffers
         self.dispatcher = dispatcher
         self.transports = transports
         self.leftovers = leftovers
@@ -30,7 +27,7 @@ cdef class EngineBase:
         free(self.received)
 
     def use_ring(self, ring):
-        """Serve a ring: the loop's first, or that of the thread which the loop has moved to.
+        """Serve a ring: the loop's first; or a later one, of another thread or another backend.
 
         Raises:
             MemoryError: the core got no memory.
@@ -40,6 +37,9 @@ cdef class EngineBase:
         if ring.has_buffers and ul_streams_allow_bulk(<ul_ring *>address, bulk_stream_count_max) < 0:
             raise MemoryError
         self.ring = ring
+        self.features = ring.features.enabled
+        self.receives_many = "multishot_receive" in self.features
+        self.has_buffers = ring.has_buffers
 
     def check_open(self):
         """Refuse a closed loop.

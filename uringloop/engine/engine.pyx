@@ -24,7 +24,7 @@ cdef class Engine(EngineBase):
         options: the loop's `Options`.
 
     Attributes:
-        ring: as given; `use_ring` replaces it when the loop goes to another thread.
+        ring: as given; `use_ring` replaces it when the loop takes another one.
         owner_thread: the native id of the thread that the ring belongs to, None before the loop first ran.
         features: a frozenset of the optional features that are enabled.
         sockets: the `Sockets` of the loop's socket methods; None before the first of these.

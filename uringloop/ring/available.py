@@ -1,4 +1,4 @@
-"""`is_available`: whether a loop can be made here."""
+"""`is_available`: whether io_uring works here."""
 
 import os
 

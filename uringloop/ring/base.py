@@ -15,11 +15,12 @@ from typing import Any, Self
 from .abi import Setup
 from .core._cffi import ffi, lib
 from .dispatcher import Dispatcher
-from .errors import disabled_by_variable, unavailable
+from .errors import disabled_by_variable, not_made, unavailable
 from .features import Features, check_names, derive
 from .register import Registration, check_owner
 from .registered import RegisteredBuffers, RegisteredFiles
 from .setup import BACKENDS, Backend, SqPoll, opcodes, open_ring
+from .statistics import Statistics, read_statistics
 
 SQ_ENTRIES = 256
 CQ_ENTRIES = 4096
@@ -99,7 +100,7 @@ class RingBase(Registration):
         _live.add(self)
         if enable:
             try:
-                self.enable()
+                self._enable()
             except BaseException:
                 self._close(only_watches=True)
                 raise
@@ -111,11 +112,17 @@ class RingBase(Registration):
         """Start a ring that was made disabled; it belongs to this thread from now on.
 
         Raises:
-            RingUnavailableError: the kernel refuses.
+            RingUnavailableError: the kernel refuses, or a filter has come that forbids to enter the ring.
         """
-        error = lib.ul_ring_enable(check_owner(self.handle))
+        error = lib.ul_ring_check(check_owner(self.handle))
         if error < 0:
-            raise unavailable(-error)
+            raise not_made(-error, self.backend)
+        self._enable()
+
+    def _enable(self) -> None:
+        error = lib.ul_ring_enable(self.handle)
+        if error < 0:
+            raise not_made(-error, self.backend)
 
     @property
     def handle(self) -> Any:
@@ -203,17 +210,9 @@ class RingBase(Registration):
         """
         return RegisteredFiles(self, files, tags)
 
-    def statistics(self) -> dict[str, int]:
-        """Return counters since the start, and numbers of this moment.
-
-        These only grow: submitted, completed, enters, overflows, rearms, no_buffers, batches_max; bytes_received and
-        bytes_sent, of streams and datagrams; spins and spins_in_vain, the waits begun awake; cancels_lost, the cancels
-        asked again because they found nothing.  These are of this moment: in_flight, streams, bulk_streams, datagrams
-        (sockets), buffers, buffers_lent.
-        """
-        counters = ffi.new("ul_statistics *")
-        lib.ul_ring_statistics(self.handle, counters)
-        return {name: getattr(counters, name) for name, _ in ffi.typeof("ul_statistics").fields}
+    def statistics(self) -> Statistics:
+        """Return the backend, counters since the start, and numbers of this moment; see `Statistics`."""
+        return read_statistics(self.handle, self.backend)
 
     @property
     def closed(self) -> bool:

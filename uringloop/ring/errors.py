@@ -3,10 +3,8 @@
 `RingUnavailableError` has one meaning: io_uring cannot be used here.  Every other refusal is an OSError with its errno.
 """
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 DISABLE_VARIABLE = "URINGLOOP_DISABLE"
@@ -39,15 +37,12 @@ def unavailable(error: int) -> RingUnavailableError:
     return RingUnavailableError(error, cause, remedy)
 
 
-@contextlib.contextmanager
-def unavailable_if_refused() -> Iterator[None]:
-    """Raise RingUnavailableError for each OSError of the body: the kernel refused a step that makes a ring."""
-    try:
-        yield
-    except RingUnavailableError:
-        raise
-    except OSError as error:
-        raise unavailable(error.errno or 0) from error
+def not_made(error: int, backend: str) -> OSError:
+    """Return the error for the errno of a step that makes a ring on a backend.
+
+    On epoll it is the kernel's own, since nothing of io_uring was asked for.
+    """
+    return unavailable(error) if backend == "io_uring" else OSError(error, os.strerror(error))
 
 
 def disabled_by_variable() -> bool:

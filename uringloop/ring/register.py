@@ -13,7 +13,8 @@ from typing import Any
 
 from .abi import Opcode, Register, Restriction, Unregister
 from .core._cffi import ffi, lib
-from .errors import unavailable, unavailable_if_refused
+from .errors import not_made
+from .setup import Backend
 
 _NO_TIMEOUT = (-1, -1)
 _NS_PER_S = 1_000_000_000
@@ -74,7 +75,13 @@ def message_user_data(number: int) -> int:
 
 
 class Registration:
-    """The registering methods of a ring.  Their errors are those that io_uring_register(2) lists."""
+    """The registering methods of a ring.  Their errors are those that io_uring_register(2) lists.
+
+    Attributes:
+        backend: the carrier of the operations.
+    """
+
+    backend: Backend
 
     @property
     def handle(self) -> Any:
@@ -86,27 +93,7 @@ class Registration:
         memory = ffi.NULL if argument is None else ffi.from_buffer(argument)
         return check_errno(lib.ul_ring_register(handle, opcode, memory, count))
 
-    def close(self, *, only_watches: bool = False) -> None:
-        """See `Ring.close`."""
-        raise NotImplementedError
-
     # Waking
-
-    def signal_or_close(self, eventfd: int) -> None:
-        """Signal an existing eventfd, or close this new ring if the kernel refuses it.
-
-        Args:
-            eventfd: a descriptor of os.eventfd.
-
-        Raises:
-            RingUnavailableError: the kernel refused it.
-        """
-        try:
-            with unavailable_if_refused():
-                self.register_eventfd(eventfd)
-        except BaseException:
-            self.close(only_watches=True)
-            raise
 
     def open_descriptor(self) -> int:
         """Return a new descriptor that is readable when there are completions; the caller closes it.
@@ -114,16 +101,17 @@ class Registration:
         It is silent until `Dispatcher.arm_descriptor`.  It is an eventfd, or on epoll a copy of the set.
 
         Raises:
-            RingUnavailableError: the kernel refused it.
+            RingUnavailableError: the kernel refused it to io_uring.
+            OSError: the kernel refused it to epoll.
         """
         descriptor = int(lib.ul_descriptor_open(self.handle))
         if descriptor < 0:
-            raise unavailable(-descriptor)
+            raise not_made(-descriptor, self.backend)
         return descriptor
 
     def clear_descriptor(self, descriptor: int) -> None:
         """Make a descriptor of `open_descriptor` silent until the next completion, for a level-triggered set."""
-        if lib.ul_ring_backend(self.handle) == lib.UL_BACKEND_IO_URING:
+        if self.backend == "io_uring":
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(descriptor)
 

@@ -32,3 +32,4 @@ class LoopRing(RingBase):
         assert other._dispatcher is not None
         self._dispatcher, other._dispatcher = other._dispatcher, None
         self._dispatcher.move(self.address)
+        self._dispatcher.grow(self.entries[1])

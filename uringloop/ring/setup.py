@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .core._cffi import ffi, lib
-from .errors import unavailable
+from .errors import not_made
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 _DEFERRED = Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
@@ -87,7 +87,7 @@ def open_ring(
             return _check_calls(handle, backend)
         if error[0] != -errno.EINVAL:
             break
-    raise unavailable(-error[0])
+    raise not_made(-error[0], backend)
 
 
 def _sets_of_flags(backend: Backend, sq_poll: SqPoll | None) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ def _check_calls(handle: Any, backend: Backend) -> Any:
         error = _probe(handle, backend)
     if error < 0 and error != -errno.EINVAL:
         lib.ul_ring_close(handle, 0)
-        raise unavailable(-error)
+        raise not_made(-error, backend)
     return handle
 
 

@@ -1,0 +1,87 @@
+"""The choice of a backend: io_uring where it works, epoll(7) where it is refused, or the one that was asked for.
+
+Two loggings of one answer would tell nothing new.  So the log "uringloop" has a line for the first loop, and for each
+later one whose backend or reason differs from the last line's.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
+
+from .errors import RingUnavailableError
+from .setup import BACKENDS, Backend
+
+BACKEND_VARIABLE = "URINGLOOP_BACKEND"
+#: The choices; "auto" is the one that the variable makes, by default io_uring if it works and else epoll.
+BackendChoice = Literal["auto", "io_uring", "epoll"]
+
+_CHOICES = ("auto", *BACKENDS)
+_log = logging.getLogger("uringloop")
+_told = ""
+
+_T = TypeVar("_T")
+
+
+def check_choice(choice: str) -> None:
+    """Refuse an unknown choice.
+
+    Raises:
+        ValueError: the choice is neither "auto" nor a backend.
+    """
+    if choice not in _CHOICES:
+        raise ValueError(f"backend must be one of {_CHOICES}, not {choice!r}")
+
+
+def resolve(choice: BackendChoice) -> tuple[BackendChoice, str]:
+    """Return the choice, where "auto" gives way to the variable URINGLOOP_BACKEND, and who made it.
+
+    Raises:
+        ValueError: the variable has an unknown value.
+    """
+    if choice != "auto":
+        return choice, f'the program asks for it, with backend="{choice}"'
+    value = os.environ.get(BACKEND_VARIABLE) or "auto"
+    if value not in _CHOICES:
+        raise ValueError(f"the variable {BACKEND_VARIABLE} must be one of {_CHOICES}, not {value!r}")
+    return cast(BackendChoice, value), f"{BACKEND_VARIABLE}={value} asks for it"
+
+
+def open_chosen(choice: BackendChoice, open_on: Callable[[Backend], _T]) -> _T:
+    """Open a ring, with all that it needs, on the chosen backend; on epoll if io_uring is refused and need not be.
+
+    Args:
+        choice: the backend.
+        open_on: a function of the backend, which leaves nothing open if it is refused.
+
+    Returns:
+        The result of open_on.
+
+    Raises:
+        RingUnavailableError: io_uring was asked for, and is refused.
+        OSError: epoll(7) was refused, as for want of descriptors.
+        ValueError: the variable URINGLOOP_BACKEND has an unknown value.
+    """
+    asked, reason = resolve(choice)
+    if asked != "auto":
+        opened = open_on(asked)
+        _tell(asked, reason)
+        return opened
+    try:
+        opened = open_on("io_uring")
+    except RingUnavailableError as error:
+        reason = str(error)
+    else:
+        _tell("io_uring", "it works here")
+        return opened
+    opened = open_on("epoll")
+    _tell("epoll", reason)
+    return opened
+
+
+def _tell(backend: Backend, reason: str) -> None:
+    global _told
+    line = f"the backend is {backend}: {reason}"
+    if line != _told and _log.isEnabledFor(logging.INFO):
+        _told = line
+        _log.info("%s", line)
