@@ -13,11 +13,14 @@ LOOPS = {
     "talyn": "talyn:Loop",
     "blazio": "blazio:new_event_loop",
     "uringloop": "uringloop:new_event_loop",
+    "uringloop epoll": "benchmarks.contenders:new_epoll_loop",
 }
 OURS = "uringloop"
+#: The same loop on its other backend.
+EPOLL = "uringloop epoll"
 REFERENCE = "uvloop"
-#: This project's other checkout, for a comparison of before and after; not one of the peers.
-OTHER = "other"
+#: This project's other checkout, for a comparison of before and after, by the loop that it runs; none of the peers.
+OTHERS = {OURS: "other", EPOLL: "other epoll"}
 
 #: Names of sources in benchmarks/c.
 C_SERVERS = {"C epoll": "epoll_server", "C io_uring": "uring_server"}
@@ -34,6 +37,12 @@ def missing() -> list[str]:
 def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     module, _, attribute = LOOPS[name].partition(":")
     return cast(Callable[[], asyncio.AbstractEventLoop], getattr(importlib.import_module(module), attribute))
+
+
+def new_epoll_loop() -> asyncio.AbstractEventLoop:
+    import uringloop
+
+    return uringloop.EventLoop(backend="epoll")
 
 
 def run(name: str, main: Coroutine[Any, Any, None]) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import EPOLL
+
 SMALL_FILES = 100
 BLOCK_BYTES = 4096
 PIECE_BYTES = 65536
@@ -53,6 +55,7 @@ BESIDE = "uringloop@asyncio"
 SYNC = "open"
 CONTENDERS = {
     OURS: Contender("uringloop.files", "uringloop", loop="uringloop:new_event_loop"),
+    EPOLL: Contender("uringloop.files", "uringloop", loop="benchmarks.contenders:new_epoll_loop"),
     BESIDE: Contender("uringloop.files", "uringloop"),
     "aiofiles": Contender("aiofiles", "aiofiles"),
     "anyio": Contender("anyio", "anyio", opener="open_file"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import file_cases, results, runner
+from benchmarks.contenders import EPOLL
 from benchmarks.file_cases import BESIDE, CONTENDERS, OURS, SYNC
 from benchmarks.results import Case, Outcome
 from benchmarks.runner import Disqualified
@@ -52,7 +53,7 @@ CASES = {
 def contenders_of(case: str, chosen: Sequence[str]) -> list[str]:
     if CASES[case].reference == FIO:
         # No other library reads at an offset into memory that is aligned.
-        return [name for name in chosen if name in (FIO, OURS, BESIDE)]
+        return [name for name in chosen if name in (FIO, OURS, EPOLL, BESIDE)]
     return [name for name in chosen if name != FIO]
 
 
@@ -111,10 +112,11 @@ def summary(case: Case, outcomes: Mapping[str, Outcome], reference: str) -> dict
         rows[name] = {"value": outcome.median(), "samples": list(outcome.values().values())}
         if reference in outcomes:
             rows[name]["against_reference"] = results.ratio(case, outcome, outcomes[reference])
-    peers = [name for name in rows if name not in (OURS, BESIDE, SYNC, FIO) and "value" in rows[name]]
+    peers = [name for name in rows if name not in (OURS, EPOLL, BESIDE, SYNC, FIO) and "value" in rows[name]]
     best = max(peers, key=lambda name: outcomes[name].median(), default=None)
-    if best and OURS in outcomes:
-        rows[OURS]["against_best"] = results.ratio(case, outcomes[OURS], outcomes[best])
+    for ours in (OURS, EPOLL):
+        if best and "value" in rows.get(ours, ()):
+            rows[ours]["against_best"] = results.ratio(case, outcomes[ours], outcomes[best])
     return {"case": case.name, "unit": case.unit, "reference": reference, "best": best, "contenders": rows}
 
 
@@ -125,8 +127,9 @@ def table(result: Mapping[str, Any]) -> str:
             lines.append(f"  {name:18} disqualified: {row['disqualified']}")
         else:
             lines.append(f"  {name:18} {row['value']:12,.0f} {_ratio(row.get('against_reference'))}".rstrip())
-    if against := result["contenders"].get(OURS, {}).get("against_best"):
-        lines.append(f"  {'against ' + result['best']:31} {_ratio(against)}")
+    for ours in (OURS, EPOLL):
+        if against := result["contenders"].get(ours, {}).get("against_best"):
+            lines.append(f"  {f'{ours} against ' + result['best']:31} {_ratio(against)}")
     return "\n".join(lines)
 
 

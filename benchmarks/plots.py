@@ -13,6 +13,7 @@ COLOURS = {
     "talyn": "#8fb3a3",
     "blazio": "#7f9fc7",
     contenders.OURS: "#d1495b",
+    contenders.EPOLL: "#e8a0a8",
     "C epoll": "#d9d9d9",
     "C io_uring": "#bdbdbd",
 }

@@ -14,15 +14,15 @@ from benchmarks import plots, results, targets
 #: The cases of the main plot.
 MAIN = (
     targets.PROTOCOL_64,
-    "tcp protocol, 1,000 connections, 1 KiB, depth 1",
+    targets.PROTOCOL_1000,
     targets.PING_PONG,
-    "tcp streams, 64 connections, 1 KiB, depth 1",
-    "tcp sock, 64 connections, 1 KiB, depth 1",
-    "unix protocol, 64 connections, 1 KiB, depth 1",
-    "udp, 32 connections, 1 KiB",
-    "tls, 64 connections, 1 KiB",
-    "accept, message, close: 16 connections at a time, 1 KiB",
-    "uvicorn plaintext, 64 connections",
+    targets.STREAMS_64,
+    targets.SOCK_64,
+    targets.UNIX_64,
+    targets.UDP_32,
+    targets.TLS_64,
+    targets.ACCEPT,
+    targets.UVICORN,
 )
 STYLE = """
 body { font: 15px/1.5 sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222 }

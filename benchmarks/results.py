@@ -107,7 +107,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def best_peer(case: Case, outcomes: Mapping[str, Outcome]) -> str | None:
-    peers = [name for name in outcomes if name in contenders.LOOPS and name != contenders.OURS]
+    peers = [name for name in outcomes if name in contenders.LOOPS and name not in contenders.OTHERS]
     peers = [name for name in peers if outcomes[name].samples and not outcomes[name].disqualified]
     choose = min if case.lower_is_better else max
     return choose(peers, key=lambda name: outcomes[name].median(), default=None)
@@ -140,22 +140,22 @@ def table(result: Mapping[str, Any]) -> str:
     """For the terminal; * marks where the load generator was busy all the time and bounds the rate."""
     names = {name: None for row in result["contenders"].values() for name in row if name.endswith("_us")}
     heads = "".join(f"{name.removesuffix('_us') + ' µs':>11}" for name in names)
-    lines = [f"\n{result['case']}", f"  {'':10} {result['unit']:>12}  ratio    low   high {heads}"]
+    lines = [f"\n{result['case']}", f"  {'':15} {result['unit']:>12}  ratio    low   high {heads}"]
     for contender, row in result["contenders"].items():
         if "disqualified" in row:
-            lines.append(f"  {contender:10} disqualified: {row['disqualified']}")
+            lines.append(f"  {contender:15} disqualified: {row['disqualified']}")
             continue
         against = row["against_reference"]
         ratios = "{median:6.2f} {low:6.2f} {high:6.2f}".format(**against) if against else " " * 20
         mark = "*" if row.get("load_busy", 0) > SATURATED else " "
         figures = "".join(f"{row[name]:11.2f}" for name in names)
         value = f"{row['value']:12,.0f}" if row["value"] >= 100 else f"{row['value']:12.3g}"
-        lines.append(f"  {contender:10} {value}{mark}{ratios} {figures}")
-    ours = result["contenders"].get(contenders.OURS, {})
-    if best := ours.get("against_best"):
-        lines.append(f"  against {result['best']}, the best other loop: {best['median']:.2f}")
-    if before := recorded_ratio(result, contenders.OURS, contenders.OTHER):
-        lines.append("  against the other checkout: {:.2f} ({:.2f} to {:.2f})".format(*before))
+        lines.append(f"  {contender:15} {value}{mark}{ratios} {figures}")
+    for ours, other in contenders.OTHERS.items():
+        if best := result["contenders"].get(ours, {}).get("against_best"):
+            lines.append(f"  {ours} against {result['best']}, the best other loop: {best['median']:.2f}")
+        if before := recorded_ratio(result, ours, other):
+            lines.append("  {} against the other checkout: {:.2f} ({:.2f} to {:.2f})".format(ours, *before))
     return "\n".join(lines)
 
 
@@ -190,7 +190,10 @@ def report(benchmark: str, cases: Iterator[Case], options: argparse.Namespace) -
     runner.niceness = options.nice
     if options.other is not None:
         runner.other_root = options.other.resolve()
-        options.loops = [*options.loops, contenders.OTHER]
+        options.loops = [
+            *options.loops,
+            *(contenders.OTHERS[loop] for loop in options.loops if loop in contenders.OTHERS),
+        ]
     if missing := contenders.missing():
         print(f"not installed: {', '.join(missing)}")
     results: list[dict[str, Any]] = []

@@ -54,7 +54,7 @@ class Server:
 
 #: Of all that is started here, against other work on the machine.
 niceness = 0
-#: The checkout that runs as the contender OTHER.
+#: The checkout that runs as the contenders OTHERS.
 other_root: Path | None = None
 
 
@@ -142,10 +142,11 @@ def compiled(name: str, *libraries: str) -> str:
 
 def checkout(contender: str) -> tuple[str, Path]:
     """The loop's name, and in which checkout it runs."""
-    if contender != contenders.OTHER:
-        return contender, ROOT
-    assert other_root is not None
-    return contenders.OURS, other_root
+    for loop, other in contenders.OTHERS.items():
+        if contender == other:
+            assert other_root is not None
+            return loop, other_root
+    return contender, ROOT
 
 
 def server_command(loop: str, mode: str, address: str, extra: Sequence[str] = ()) -> list[str]:

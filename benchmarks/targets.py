@@ -1,4 +1,4 @@
-"""The speed that uringloop is to have: by case, the ratio of its rate to uvloop's and to the best other loop's."""
+"""The speed that uringloop is to have on each backend: by case, ratios to uvloop's rate and the best other loop's."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,31 +14,45 @@ class Target(NamedTuple):
     #: By the contender that is compared with, or BEST; None is reported without one.
     wanted: Mapping[str, float | None]
     figure: str = "value"
+    ours: str = contenders.OURS
 
 
 def _loops(title: str, case: str, reference: float, best: float | None, figure: str = "value") -> Target:
     return Target(title, case, {contenders.REFERENCE: reference, BEST: best}, figure)
 
 
+def _on_epoll(title: str, case: str, reference: float) -> Target:
+    wanted = {contenders.REFERENCE: reference, BEST: None}
+    return Target(f"{title}, on epoll", case, wanted, ours=contenders.EPOLL)
+
+
 PROTOCOL_64 = "tcp protocol, 64 connections, 1 KiB, depth 1"
+PROTOCOL_1000 = "tcp protocol, 1,000 connections, 1 KiB, depth 1"
 PING_PONG = "tcp protocol, 1 connection, 1 KiB, depth 1"
+STREAMS_64 = "tcp streams, 64 connections, 1 KiB, depth 1"
+SOCK_64 = "tcp sock, 64 connections, 1 KiB, depth 1"
+UNIX_64 = "unix protocol, 64 connections, 1 KiB, depth 1"
+UDP_32 = "udp, 32 connections, 1 KiB"
+ACCEPT = "accept, message, close: 16 connections at a time, 1 KiB"
+TLS_64 = "tls, 64 connections, 1 KiB"
+UVICORN = "uvicorn plaintext, 64 connections"
 TARGETS = (
     _loops("TCP protocol echo, 64 connections", PROTOCOL_64, 1.40, 1.15),
-    _loops("the same, 1,000 connections", "tcp protocol, 1,000 connections, 1 KiB, depth 1", 1.35, 1.10),
-    _loops("TCP streams echo, 64", "tcp streams, 64 connections, 1 KiB, depth 1", 1.50, 1.10),
-    _loops("`sock_*` echo, 64", "tcp sock, 64 connections, 1 KiB, depth 1", 2.60, 1.05),
+    _loops("the same, 1,000 connections", PROTOCOL_1000, 1.35, 1.10),
+    _loops("TCP streams echo, 64", STREAMS_64, 1.50, 1.10),
+    _loops("`sock_*` echo, 64", SOCK_64, 2.60, 1.05),
     _loops("one connection, ping-pong: rate", PING_PONG, 1.10, 1.05),
     _loops("the same: p50", PING_PONG, 1.10, 1.05, "p50_us"),
     _loops("the same: p99", PING_PONG, 1.10, 1.05, "p99_us"),
-    _loops("unix echo, 64", "unix protocol, 64 connections, 1 KiB, depth 1", 1.30, 1.15),
-    _loops("UDP echo, 32", "udp, 32 connections, 1 KiB", 1.20, 1.20),
+    _loops("unix echo, 64", UNIX_64, 1.30, 1.15),
+    _loops("UDP echo, 32", UDP_32, 1.20, 1.20),
     _loops(
         "protocol echo, 64, beside a busy Python thread",
         "tcp protocol beside a busy thread, 64 connections, 1 KiB",
         1.50,
         1.00,
     ),
-    _loops("accept, one message, close", "accept, message, close: 16 connections at a time, 1 KiB", 1.20, 1.05),
+    _loops("accept, one message, close", ACCEPT, 1.20, 1.05),
     _loops("`call_soon`", "call soon", 1.00, None),
     _loops("`call_soon` with arguments", "call soon with arguments", 1.00, None),
     _loops("`call_soon_threadsafe`", "call soon threadsafe", 1.00, None),
@@ -48,12 +62,28 @@ TARGETS = (
     _loops("`sleep(0)`", "sleep 0", 1.00, None),
     _loops("`gather`", "gather", 1.00, None),
     _loops("a loop made and closed", "loop made and closed", 1.00, None),
-    _loops("uvicorn plaintext under wrk", "uvicorn plaintext, 64 connections", 1.05, 1.00),
-    _loops("TLS echo, 64", "tls, 64 connections, 1 KiB", 1.10, None),
+    _loops("uvicorn plaintext under wrk", UVICORN, 1.05, 1.00),
+    _loops("TLS echo, 64", TLS_64, 1.10, None),
     _loops("bulk in, 256 KiB writes", "bulk in, writes of 256 KiB", 1.00, None),
     _loops("bulk out, 256 KiB writes", "bulk out, writes of 256 KiB", 1.00, None),
     Target("TCP protocol echo, 64, against a bare C epoll server", PROTOCOL_64, {"C epoll": 1.10}),
     Target("TCP protocol echo, 64, against a bare C io_uring server", PROTOCOL_64, {"C io_uring": 0.95}),
+    _on_epoll("TCP protocol echo, 64 connections", PROTOCOL_64, 1.15),
+    _on_epoll("the same, 1,000 connections", PROTOCOL_1000, 1.10),
+    _on_epoll("TCP streams echo, 64", STREAMS_64, 1.25),
+    _on_epoll("`sock_*` echo, 64", SOCK_64, 2.00),
+    _on_epoll("one connection, ping-pong: rate", PING_PONG, 1.00),
+    _on_epoll("unix echo, 64", UNIX_64, 1.10),
+    _on_epoll("UDP echo, 32", UDP_32, 1.10),
+    _on_epoll("accept, one message, close", ACCEPT, 1.10),
+    _on_epoll("uvicorn plaintext under wrk", UVICORN, 1.30),
+    _on_epoll("TLS echo, 64", TLS_64, 1.25),
+    Target(
+        "TCP protocol echo, 64, on epoll, against a bare C epoll server",
+        PROTOCOL_64,
+        {"C epoll": 0.85},
+        ours=contenders.EPOLL,
+    ),
 )
 
 
@@ -77,7 +107,7 @@ def reached(target: Target, found: Mapping[str, Mapping[str, Any]]) -> list[Reac
     compared = []
     for name, wanted in target.wanted.items():
         other = (result["best"] if result else None) if name == BEST else name
-        ratio = results.recorded_ratio(result, contenders.OURS, other, target.figure) if result and other else None
+        ratio = results.recorded_ratio(result, target.ours, other, target.figure) if result and other else None
         compared.append(Reached(other or name, wanted, ratio))
     return compared
 

@@ -24,6 +24,10 @@ SPAWNED_AT_ONCE = 8
 PIPED = bytes(64 << 10)
 
 
+#: Makes a loop of the contender; `main` sets it.
+new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
+
+
 def nothing(*_: object) -> None:
     pass
 
@@ -129,7 +133,7 @@ async def loop_made_and_closed(count: int) -> None:
 
     def make() -> None:
         for _ in range(count):
-            other = type(loop)()
+            other = new_loop()
             other.run_until_complete(asyncio.sleep(0))
             other.close()
 
@@ -202,7 +206,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what it is asked on standard input.")
     parser.add_argument("--loop", choices=contenders.LOOPS, required=True)
     options = parser.parse_args()
-    with asyncio.Runner(loop_factory=contenders.factory(options.loop)) as runner:
+    global new_loop
+    new_loop = contenders.factory(options.loop)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         for line in sys.stdin:
             name, seconds = line.split()
             each = runner.run(timed(QUESTIONS[name], float(seconds), AT_LEAST.get(name, 1)))

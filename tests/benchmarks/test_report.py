@@ -76,6 +76,13 @@ def test_what_was_reached_is_beside_what_was_wanted() -> None:
     assert "| TLS echo, 64 | not measured |" in table
 
 
+def test_the_backends_are_compared_with_other_loops_and_not_with_each_other() -> None:
+    result = asked(case({**RATES, "uringloop epoll": [110.0, 230.0, 120.0]}))
+    assert result["best"] == "uvloop"
+    row = "| TCP protocol echo, 64 connections, on epoll | 1.15 (1.10 to 1.20) >= 1.15 | 1.15 (1.10 to 1.20) (uvloop) |"
+    assert row in targets.markdown({targets.PROTOCOL_64: result})
+
+
 def test_a_change_is_told_where_the_spreads_do_not_meet(tmp_path: Path) -> None:
     before = recorded(tmp_path / "before.json", RATES)
     after = recorded(tmp_path / "after.json", {**RATES, "uringloop": [300.0, 600.0, 300.0]})
