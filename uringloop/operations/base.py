@@ -10,11 +10,12 @@ references to that memory at once, because the traceback of the cancellation ref
 
 import asyncio
 import enum
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, cast
 
-from ..ring import Dispatcher, Opcode, SqeFlag, operation_error
+from ..ring import CqeFlag, Dispatcher, Opcode, SqeFlag, operation_error
 
 
 class State(enum.Enum):
@@ -65,6 +66,7 @@ class Operation:
         fd: the descriptor, -1 for none; a `Slot` is a registered file.
         filename: a name for the OSError, or None.
         abandoned: the operation has lost its waiter.
+        detained: a thread makes its call, and no cancel interrupted that; its memory stays in use without a waiter.
         modifiers: `SqeFlag`s beside those of the class, such as ASYNC; set them before `submit`.
     """
 
@@ -75,6 +77,7 @@ class Operation:
         "_report",
         "_waiter",
         "abandoned",
+        "detained",
         "fd",
         "modifiers",
         "state",
@@ -91,7 +94,7 @@ class Operation:
     def __init__(self, fd: int = -1) -> None:
         self.fd = fd
         self.state = State.NEW
-        self.abandoned = False
+        self.abandoned = self.detained = False
         self.token = 0
         self.modifiers: int = SqeFlag.FIXED_FILE if type(fd) is Slot else 0
         self._dispatcher: Dispatcher | None = None
@@ -216,7 +219,7 @@ class Operation:
                 self._dispose(*waiter.result())
             return
         self.abandon()
-        while self.in_flight:
+        while self.in_flight and not self.detained:
             waiter = loop.create_future()
             self._waiter = waiter
             try:
@@ -241,12 +244,15 @@ class Operation:
 
     def complete(self, res: int, flags: int) -> None:
         """Take a CQE; called by the dispatcher."""
-        res = self.finish(res)
         waiter = self._waiter
-        if self.abandoned or waiter is None or waiter.done():
-            self._dispose(res, flags)
-        if self.abandoned:
-            self.release()
+        if flags & CqeFlag.MORE and res == -errno.ECANCELED:
+            self.detained = True
+        else:
+            res = self.finish(res)
+            if self.abandoned or waiter is None or waiter.done():
+                self._dispose(res, flags)
+            if self.abandoned or self.detained:
+                self.release()
         if waiter is not None and not waiter.done():
             waiter.set_result((res, flags))
 

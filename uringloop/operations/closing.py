@@ -42,10 +42,10 @@ def _drain(ring: RingBase, dispatcher: Dispatcher, owner_thread: int) -> bool:
             operation.abandon()
         if not only_polls or dispatcher.owners:
             dispatcher.cancel_all()
-        while ring.unfinished or dispatcher.has_outcomes():
+        while ring.unfinished > ring.detained or dispatcher.has_outcomes():
             dispatcher.wait(-1)
             dispatcher.dispatch()
-        return True
+        return ring.detained == 0
     # Only the ring's own thread can cancel.  When that thread ended, the kernel cancelled all and waited.
     dispatcher.reap()
     for operation in list(dispatcher.operations.values()):

@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
-from ..ring.core.core cimport IORING_OP_READ, IORING_OP_WRITE, io_uring_sqe
+from ..ring.core.core cimport IORING_CQE_F_MORE, IORING_OP_READ, IORING_OP_WRITE, io_uring_sqe
 from ..ring.descriptor cimport Descriptor
 from ..ring.dispatcher cimport Awaited, Dispatcher
 
@@ -68,10 +68,13 @@ cdef class PositionalTransfer(Awaited):
             self.arrive(completion[0], completion[1])
 
     cdef arrive(self, int res, uint32_t flags):
-        self.in_flight = False
-        self.moved_bytes = max(res, 0)
-        PyBuffer_Release(&self.view)
-        self.descriptor = None
+        if flags & IORING_CQE_F_MORE:
+            self.detained = True
+        else:
+            self.in_flight = False
+            self.moved_bytes = max(res, 0)
+            PyBuffer_Release(&self.view)
+            self.descriptor = None
         if not self.waiter.done():
             self.waiter.set_result(res if res >= 0 else self.error(res))
 

@@ -121,7 +121,7 @@ async def transferred(transfer: PositionalTransfer) -> int:
 async def _abandon(transfer: PositionalTransfer, error: BaseException) -> None:
     """Abandon a transfer; if it was cancelled, wait until the kernel has released its buffer."""
     transfer.abandon()
-    while isinstance(error, asyncio.CancelledError) and transfer.in_flight:
+    while isinstance(error, asyncio.CancelledError) and transfer.in_flight and not transfer.detained:
         transfer.waiter = transfer.waiter.get_loop().create_future()
         with contextlib.suppress(asyncio.CancelledError):
             await transfer.waiter

@@ -45,7 +45,7 @@
 #define REFUSED_NS 50000000
 #define NS_PER_S 1000000000LL
 
-enum { NEW, QUEUED, RUNNING, FINISHED, ABANDONED };
+enum { NEW, QUEUED, RUNNING, DETAINED, FINISHED, ABANDONED };
 
 typedef struct {
     ul_job *first, *last;
@@ -292,6 +292,7 @@ static ul_port *end(ul_job *job)
         pool.stuck--;
         return NULL;
     }
+    pool.stuck -= job->state == DETAINED;
     unlink_job(&port->running, job);
     job->state = FINISHED;
     int was_empty = port->finished.first == NULL;
@@ -436,8 +437,8 @@ static void abandon_running(ul_job *job)
 {
     unlink_job(&job->port->running, job);
     job->port = NULL;
+    pool.stuck += job->state != DETAINED;
     job->state = ABANDONED;
-    pool.stuck++;
 }
 
 void ul_port_close(ul_port *port)
@@ -506,21 +507,33 @@ int ul_port_withdraw(ul_port *port, ul_job *job)
     return is_queued;
 }
 
-void ul_port_abandon(ul_port *port, ul_job *job)
+void ul_port_detain(ul_port *port, ul_job *job)
 {
-    sleeper *woken = NULL;
     if (is_stale(port))
         return;
     pthread_mutex_lock(&pool.lock);
     int runs = job->state == RUNNING;
+    pool.stuck += (uint32_t)runs;
+    job->state = runs ? DETAINED : job->state;
+    sleeper *woken = runs ? summon() : NULL;
+    pthread_mutex_unlock(&pool.lock);
+    wake(woken);
+}
+
+void ul_port_abandon(ul_port *port, ul_job *job)
+{
+    if (is_stale(port))
+        return;
+    pthread_mutex_lock(&pool.lock);
+    int runs = job->state == RUNNING || job->state == DETAINED;
     if (runs) {
         abandon_running(job);
-        woken = summon();
     } else if (job->state == QUEUED) {
         dequeue(port, job);
     } else {
         unlink_job(&port->finished, job);
     }
+    sleeper *woken = runs ? summon() : NULL;
     pthread_mutex_unlock(&pool.lock);
     port->unfinished--;
     wake(woken);

@@ -41,6 +41,9 @@ int ul_port_withdraw(ul_port *port, ul_job *job);
 /* Gives a job up.  It is disposed of when it returns, or at once if it does not run.  Meanwhile its thread counts as
  * stuck, and another thread takes its place. */
 void ul_port_abandon(ul_port *port, ul_job *job);
+/* Says that a running job may never return.  It is still taken when it does.  Until then its thread counts as stuck,
+ * and another thread takes its place. */
+void ul_port_detain(ul_port *port, ul_job *job);
 /* Returns the finished jobs, linked by next, in the order in which they finished; NULL if there are none.  Makes the
  * descriptor unreadable. */
 ul_job *ul_port_take(ul_port *port);

@@ -144,6 +144,11 @@ class RingBase(Registration):
         return int(lib.ul_in_flight(self.handle))
 
     @property
+    def detained(self) -> int:
+        """Return the number of calls in flight that a cancel could not interrupt, and that may never return."""
+        return int(lib.ul_ring_detained(self.handle))
+
+    @property
     def is_single_issuer(self) -> bool:
         """Return whether the ring belongs to the thread that enabled it."""
         return bool(self.features.setup & Setup.SINGLE_ISSUER)

@@ -13,7 +13,7 @@ cdef class Awaited:
     cdef uint64_t token
     cdef public object waiter
     cdef readonly bint in_flight
-    cdef public bint abandoned
+    cdef public bint abandoned, detained
 
     cdef arrive(self, int res, uint32_t flags)
 

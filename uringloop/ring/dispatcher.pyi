@@ -10,6 +10,7 @@ class Awaited:
     may_move: bool
     waiter: Any
     abandoned: bool
+    detained: bool
     @property
     def in_flight(self) -> bool: ...
     def complete(self, res: int, flags: int) -> None: ...

@@ -64,6 +64,7 @@ cdef class Awaited:
         waiter: the future that gets the result, or an OSError as its result.
         in_flight: whether the kernel may still touch its memory and descriptor.
         abandoned: whether it has lost its waiter.
+        detained: whether a thread makes its call, and no cancel interrupted that.
     """
 
     may_move = False

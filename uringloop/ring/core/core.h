@@ -66,6 +66,7 @@ int ul_ring_unregister_fd(ul_ring *ring);
 void ul_ring_close(ul_ring *ring, int only_watches);
 void ul_ring_drop(ul_ring *ring);
 int ul_ring_fd(ul_ring *ring);
+uint32_t ul_ring_detained(ul_ring *ring);
 uint32_t ul_ring_features(ul_ring *ring);
 uint32_t ul_ring_setup_flags(ul_ring *ring);
 uint32_t ul_ring_entries(ul_ring *ring, int completion_queue);

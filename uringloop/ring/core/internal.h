@@ -88,6 +88,7 @@ struct ul_ring {
     ul_targets targets;
     uint32_t cancels, next_serial; /* cancels: in flight */
     uint64_t stamp, next_token;
+    uint32_t detained;             /* calls in flight that a cancel could not interrupt, and that may never return */
     uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
     int64_t refused_since_ns;
     ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */

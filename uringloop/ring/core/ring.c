@@ -162,6 +162,8 @@ void ul_ring_drop(ul_ring *ring)
 }
 
 int ul_ring_fd(ul_ring *ring) { return ring->fd; }
+/* Calls in flight that a cancel could not interrupt. */
+uint32_t ul_ring_detained(ul_ring *ring) { return ring->detained; }
 uint32_t ul_ring_features(ul_ring *ring) { return ring->features; }
 uint32_t ul_ring_setup_flags(ul_ring *ring) { return ring->setup_flags; }
 

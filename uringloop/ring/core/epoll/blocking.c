@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -119,4 +120,16 @@ void ul_run_blocking(ul_job *job)
     ul_request *request = (ul_request *)job;
     long result = call(&request->sqe);
     request->res = result < 0 ? -errno : (int32_t)result;
+    request->has_run = 1;
+}
+
+/* An abandoned call has returned, after its ring was closed. */
+void ul_drop_result(ul_job *job)
+{
+    ul_request *request = (ul_request *)job;
+    int opcode = request->sqe.opcode;
+    int makes_descriptor = opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2 || opcode == IORING_OP_ACCEPT;
+    if (request->has_run && request->res >= 0 && makes_descriptor)
+        close(request->res);
+    free(request);
 }

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#define DETAINED_AFTER_NS 100000000LL
+
 /* Ends a request: 0, or -EALREADY if a thread runs it. */
 int ul_cancel_request(ul_request *request)
 {
@@ -13,8 +15,12 @@ int ul_cancel_request(ul_request *request)
     case UL_REQUEST_READY: ul_list_remove(&user->ready, request); break;
     case UL_REQUEST_TIMED: ul_timer_remove(request); break;
     case UL_REQUEST_BLOCKED:
-        if (!ul_port_withdraw(user->port, &request->job))
+        if (!ul_port_withdraw(user->port, &request->job)) {
+            /* Most calls return soon, and the caller's memory is free then. */
+            if (!request->detained && request->heap_place == 0)
+                ul_timer_add(request, ul_now_ns() + DETAINED_AFTER_NS);
             return -EALREADY;
+        }
         break;
     default: /* as in the kernel, one that has not begun is not found */ return -ENOENT;
     }

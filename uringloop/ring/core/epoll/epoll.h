@@ -53,6 +53,8 @@ struct ul_request {
     uint32_t cqe_flags;          /* of the last CQE */
     uint8_t state, tried, owned; /* owned: the descriptor is an endpoint's */
     uint8_t is_always_ready;     /* epoll refuses the descriptor */
+    uint8_t detained;            /* its waiter was told not to wait */
+    uint8_t has_run;             /* the pool has made the call */
     uint8_t lost_file;           /* the descriptor is closed, or another file's */
     struct epoll_event event;    /* the last one */
     struct msghdr asked;         /* of a multishot receive of messages */
@@ -136,6 +138,7 @@ int64_t ul_timers_next(const ul_user *user);
 /* life.c */
 void ul_request_submit(ul_request *head);
 void ul_request_try(ul_request *request);
+void ul_request_detain(ul_request *request);
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags);
 void ul_requests_run_ready(ul_user *user);
 
@@ -195,6 +198,7 @@ int ul_try_epoll_wait(ul_request *request);
 
 /* blocking.c: on a thread of the pool */
 void ul_run_blocking(ul_job *job);
+void ul_drop_result(ul_job *job);
 
 static inline int ul_wait_for(ul_request *request, uint32_t events)
 {

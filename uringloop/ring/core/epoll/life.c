@@ -62,6 +62,15 @@ static int fails(const ul_request *request, int32_t res)
     return res < 0 || request->user->is_short(request, res);
 }
 
+/* A cancel did not interrupt the call: the waiter hears of the cancel now, and the last CQE comes when it returns. */
+void ul_request_detain(ul_request *request)
+{
+    request->detained = 1;
+    request->user->ring->detained++;
+    ul_port_detain(request->user->port, &request->job);
+    ul_request_post(request, -ECANCELED, 0);
+}
+
 /* The last completion of a request, which is in no list any more; frees it. */
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags)
 {
@@ -70,6 +79,8 @@ void ul_request_complete(ul_request *request, int32_t res, uint32_t flags)
     ul_request *linked = request->linked;
     int breaks = failed && !(request->sqe.flags & IOSQE_IO_HARDLINK);
     int silently = request->sqe.flags & IOSQE_CQE_SKIP_SUCCESS && failed;
+    ul_timer_remove(request);
+    user->ring->detained -= request->detained;
     ul_request_post_last(request, res, flags, failed);
     end_timeout(request);
     ul_request_release(request);
@@ -113,7 +124,7 @@ static void give_to_pool(ul_request *request)
         request->state = UL_REQUEST_BLOCKED;
         memset(&request->job, 0, sizeof(request->job));
         request->job.run = ul_run_blocking;
-        request->job.dispose = (void (*)(ul_job *))free;
+        request->job.dispose = ul_drop_result;
         error = ul_port_submit(user->port, &request->job);
     }
     if (error < 0)

@@ -71,6 +71,10 @@ static void expire(ul_request *timeout)
 static void fire(ul_request *request, int64_t now_ns)
 {
     ul_timer_remove(request);
+    if (request->state == UL_REQUEST_BLOCKED) {
+        ul_request_detain(request);
+        return;
+    }
     if (request->sqe.opcode == IORING_OP_LINK_TIMEOUT) {
         expire(request);
         return;

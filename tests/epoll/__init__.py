@@ -1,0 +1,1 @@
+"""The backend on epoll(7): what only it can do wrong."""
