@@ -2,6 +2,7 @@
 
 A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
 
+With URINGLOOP_TEST_EPOLL=0 those on the backend of epoll(7) are left out, as `.ci/run` does on all but one Python.
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
 """
@@ -55,7 +56,12 @@ FACTORIES: dict[str, LoopFactory] = {
     "epoll-tiny": _uringloop(backend="epoll", **_TINY),
 }
 
-USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", "epoll")
+#: Whether the backend on epoll(7) is tested.
+EPOLL = os.environ.get("URINGLOOP_TEST_EPOLL", "1") != "0"
+if not EPOLL:
+    FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
+
+USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", *(("epoll",) if EPOLL else ()))
 EVERY = tuple(FACTORIES)
 RINGS = tuple(name for name in FACTORIES if name != "asyncio")
 #: Two ways to sleep, everything else at its best.

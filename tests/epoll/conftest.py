@@ -1,0 +1,3 @@
+from tests.variants import EPOLL
+
+collect_ignore_glob = [] if EPOLL else ["*.py"]
