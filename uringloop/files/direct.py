@@ -5,7 +5,7 @@ device transfers whole blocks, from and to aligned memory.  So each transfer bor
 buffers are aligned, and the kernel has pinned them once, not for each transfer.  If none is free, a transfer waits.
 
 Buffers cannot be registered if the program has registered others with this ring, or if RLIMIT_MEMLOCK is too low.  Then
-the same memory serves unregistered.  Without a ring, threads use it.
+the same memory serves unregistered.  So it does on epoll; without a ring, threads use it.
 
 If the device has polled queues, reads go through a ring of their own; see `polled.py`.
 """
@@ -29,7 +29,7 @@ from ..ring import LoopRing, Opcode, RingUnavailableError, allocate
 from .layers.base import CLOSED_MESSAGE, bytes_of
 from .layers.waiting import in_thread, made_in_thread
 from .opening import Opening, parse_mode, parse_path
-from .polled import PolledRing, explained, has_polled_queue
+from .polled import PolledRing, absent_on_epoll, explained, has_polled_queue
 
 BUFFERS = 64
 BUFFER_BYTES = 64 * 1024
@@ -332,8 +332,9 @@ def open_direct(path: Path, mode: str = "rb", *, poll: bool | None = None) -> Op
     Raises:
         ValueError: the mode is not one of bytes, or appends.
         OSError: when awaited; as from open(2), with the filename: EINVAL, the file system has no O_DIRECT.  With
-            poll=True, from the first read: EOPNOTSUPP, the device or file system does not poll.
-        RingUnavailableError: when awaited, with poll=True: io_uring cannot be used here.
+            poll=True: EOPNOTSUPP, the backend is epoll; or, from the first read, the device or file system does not
+            poll.
+        RingUnavailableError: when awaited, with poll=True: no further ring can be made.
     """
     parsed = parse_mode(mode)
     if "b" not in mode or parsed.appending:
@@ -366,8 +367,10 @@ def _polled_ring(
     loop: asyncio.AbstractEventLoop, ring: Submitter | None, fd: int, poll: bool | None
 ) -> PolledRing | None:
     if poll:
+        if ring is not None and ring.ring.backend == "epoll":
+            raise absent_on_epoll()
         return PolledRing.of(ring or loop, loop)
-    if poll is None and ring is not None and has_polled_queue(fd):
+    if poll is None and ring is not None and ring.ring.backend == "io_uring" and has_polled_queue(fd):
         with contextlib.suppress(RingUnavailableError):
             return PolledRing.of(ring, loop)
     return None

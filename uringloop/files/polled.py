@@ -110,6 +110,15 @@ def has_polled_queue(fd: int) -> bool:
     return False
 
 
+def absent_on_epoll() -> OSError:
+    """Return the error for polling that must be, where the operations go to epoll(7)."""
+    return OSError(
+        errno.EOPNOTSUPP,
+        f"{os.strerror(errno.EOPNOTSUPP)}: the backend epoll has no polling of devices; "
+        "poll=None polls only where that works",
+    )
+
+
 def explained(error: OSError) -> OSError:
     """Return the kernel's error about polling with its cause and remedy."""
     if error.errno != errno.EOPNOTSUPP:

@@ -122,6 +122,10 @@ class Operation:
 
     def error(self, res: int) -> BaseException:
         """Return the exception for a negative result."""
+        if res == -errno.EINVAL and self._dispatcher is not None:
+            absence = self._dispatcher.features.absence(self.opcode)
+            if absence is not None:
+                return OSError(errno.EINVAL, f"{os.strerror(errno.EINVAL)}: {absence}")
         return operation_error(res) if self.filename is None else operation_error(res, self.filename)
 
     def submit(self, dispatcher: Dispatcher) -> None:

@@ -50,8 +50,9 @@ class RingBase(Registration):
         backend: the carrier of the operations: "io_uring", the kernel; "epoll", a ring in user space on epoll(7).
 
     Raises:
-        RingUnavailableError: io_uring cannot be used here; the message names the cause and the remedy.
-        ValueError: a size is below 1, or a feature is unknown.
+        RingUnavailableError: the backend is io_uring, which cannot be used here; the message names cause and remedy.
+        OSError: the backend is epoll: EINVAL, it has no such kind of ring; no descriptor or no memory is left.
+        ValueError: a size is below 1, a feature or the backend is unknown, or `attach` is on epoll.
     """
 
     _handle: Any = None
@@ -78,6 +79,8 @@ class RingBase(Registration):
             check_names(without)
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {sorted(BACKENDS)}, not {backend!r}")
+        if attach is not None and backend == "io_uring" and attach.backend != backend:
+            raise ValueError("only a ring of io_uring has kernel workers to share")
         if backend == "io_uring" and disabled_by_variable():
             raise unavailable(0)
         self._handle = open_ring(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, TypeVar
 
-from .abi import Setup
+from .abi import Register, Setup
 from .base import RingBase
 from .closing import drain
 from .core._cffi import lib
@@ -124,6 +124,7 @@ class Ring(RingBase):
         queues = self._queues
         if entries < 1 or cq_entries < 1:
             raise ValueError("a ring needs at least one entry in each queue")
+        self._check_present(Register.RESIZE_RINGS)
         queues.enter_for(0, 0, None)
         check_errno(lib.ul_ring_resize(self.handle, entries, max(cq_entries, entries)))
         queues.grow(self.entries[1])
@@ -134,6 +135,7 @@ class Ring(RingBase):
         handle = self.handle
         if self._dispatcher is None:
             self._dispatcher = Queues(self.address, lib.ul_ring_entries(handle, 1), _no_report)
+            self._dispatcher.features = self.features
         return self._dispatcher
 
     @property

@@ -34,7 +34,7 @@ cdef class Dispatcher:
     # The engine's; or NULL.
     cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
     cdef object report
-    cdef public object first
+    cdef public object first, features
     cdef readonly set owners
     cdef readonly dict operations
 

@@ -3,6 +3,7 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
+from .features import Features
 from .owner import Owner
 
 @disjoint_base
@@ -25,6 +26,7 @@ class Dispatcher:
     spin_ns: int
     early_count: int
     first: Callable[[], object] | None
+    features: Features
     def __new__(cls, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> Self: ...
     def close(self) -> None: ...
     def stage(

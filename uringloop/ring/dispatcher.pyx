@@ -96,6 +96,7 @@ cdef class Dispatcher:
     Attributes:
         spin_ns: the longest wait awake while waits are short; 0 never waits awake.
         early_count: the number of staged SQEs that `submit_early` submits before the tick ends; 0 for never.
+        features: the `Features` of the ring.
         first: called before the first sleep or submission, to stage the first SQEs; it sets this to None.
     """
 

@@ -45,6 +45,14 @@ def not_made(error: int, backend: str) -> OSError:
     return unavailable(error) if backend == "io_uring" else OSError(error, os.strerror(error))
 
 
+def absent(what: str) -> OSError:
+    """Return the error for a part of io_uring that the backend epoll does not have.
+
+    Its errno is that of a kernel which lacks the part, so a program that does without it there does so here.
+    """
+    return OSError(errno.EINVAL, f"{os.strerror(errno.EINVAL)}: the backend epoll has no {what}")
+
+
 def disabled_by_variable() -> bool:
     """Return whether URINGLOOP_DISABLE forbids even to ask the kernel: some sandboxes kill a process that asks."""
     return os.environ.get(DISABLE_VARIABLE, "0") not in ("", "0")

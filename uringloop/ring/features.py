@@ -28,16 +28,26 @@ class Features:
     """One ring's abilities.
 
     Attributes:
-        setup: the setup flags that the kernel accepted.
-        kernel: the kernel's IORING_FEAT_* flags.
-        opcodes: the operations that the kernel reports as supported.
+        backend: the carrier of its operations.
+        setup: the setup flags that the backend accepted.
+        kernel: the backend's IORING_FEAT_* flags.
+        opcodes: the operations that the backend reports as supported.
         enabled: the optional features (keys of `OPTIONAL`) that are present and allowed.
     """
 
+    backend: str
     setup: Setup
     kernel: Feature
     opcodes: frozenset[Opcode]
     enabled: frozenset[str]
+
+    def absence(self, opcode: int) -> str | None:
+        """Return the text that the backend lacks an operation, or None if it has it."""
+        if not self.opcodes or opcode in self.opcodes:
+            return None
+        where = "the backend epoll" if self.backend == "epoll" else "this kernel's io_uring"
+        name = Opcode(opcode).name if opcode in set(Opcode) else opcode
+        return f"{where} has no operation {name}"
 
 
 @functools.cache
@@ -61,7 +71,7 @@ def derive(
         "defer_taskrun": bool(setup & Setup.DEFER_TASKRUN),
     }
     enabled = frozenset(name for name, there in present.items() if there and name not in without)
-    return Features(Setup(setup), Feature(kernel), opcodes, enabled)
+    return Features(backend, Setup(setup), Feature(kernel), opcodes, enabled)
 
 
 def check_names(without: frozenset[str]) -> None:

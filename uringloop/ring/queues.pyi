@@ -3,6 +3,7 @@ from typing import Any, TypeVar
 from typing_extensions import disjoint_base
 
 from .dispatcher import Dispatcher
+from .features import Features
 
 _Staged = TypeVar("_Staged", bound=StagedSqe)
 
@@ -25,6 +26,8 @@ class StagedSqe:
     opcode: int
     user_data: int
     flags: int
+    @property
+    def features(self) -> Features: ...
     def prep(
         self,
         opcode: int,

@@ -91,6 +91,11 @@ cdef class StagedSqe:
         return self.user_data
 
     @property
+    def features(self):
+        """Return the `Features` of the ring."""
+        return self.queues.features
+
+    @property
     def flags(self):
         """The IOSQE_* flags, which may be set until the SQE is submitted."""
         return self.fields().flags

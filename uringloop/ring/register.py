@@ -13,9 +13,23 @@ from typing import Any
 
 from .abi import Opcode, Register, Restriction, Unregister
 from .core._cffi import ffi, lib
-from .errors import not_made
+from .errors import absent, not_made
 from .setup import Backend
 
+#: The parts of io_uring that the backend epoll does not have, by the opcode that registers or changes them.
+_ABSENT_ON_EPOLL: dict[int, str] = {
+    **dict.fromkeys((Register.BUFFERS2, Register.BUFFERS_UPDATE, Unregister.BUFFERS), "registered buffers"),
+    **dict.fromkeys(
+        (Register.FILES2, Register.FILES_UPDATE2, Register.FILE_ALLOC_RANGE, Unregister.FILES), "registered files"
+    ),
+    **dict.fromkeys((Register.PERSONALITY, Unregister.PERSONALITY), "personalities"),
+    **dict.fromkeys((Register.IOWQ_MAX_WORKERS, Register.IOWQ_AFF, Unregister.IOWQ_AFF), "kernel workers"),
+    **dict.fromkeys((Register.NAPI, Unregister.NAPI), "busy polling (NAPI)"),
+    Register.RESTRICTIONS: "restrictions",
+    Register.CLOCK: "choice of a clock",
+    Register.RESIZE_RINGS: "queues that change their size",
+    Register.SEND_MSG_RING: "messages between rings",
+}
 _NO_TIMEOUT = (-1, -1)
 _NS_PER_S = 1_000_000_000
 _KIND_BITS = 4
@@ -90,8 +104,14 @@ class Registration:
 
     def _register(self, opcode: int, argument: Any = None, count: int = 0) -> int:
         handle = check_owner(self.handle)
+        self._check_present(opcode)
         memory = ffi.NULL if argument is None else ffi.from_buffer(argument)
         return check_errno(lib.ul_ring_register(handle, opcode, memory, count))
+
+    def _check_present(self, opcode: int) -> None:
+        """Refuse a part of io_uring that the backend does not have."""
+        if self.backend == "epoll" and opcode in _ABSENT_ON_EPOLL:
+            raise absent(_ABSENT_ON_EPOLL[opcode])
 
     # Waking
 
@@ -270,6 +290,7 @@ class Registration:
         """
         if not -(1 << 31) <= res < 1 << 31:
             raise ValueError(f"the result of a completion has 32 bits, not {res}")
+        self._check_present(Register.SEND_MSG_RING)
         sqe = bytearray(64)
         # opcode, fd, off (the user_data there), len (the result there)
         fields = struct.pack(

@@ -25,6 +25,7 @@ class LoopRing(RingBase):
             kind: a subclass of `Dispatcher`.
         """
         self._dispatcher = dispatcher = kind(self.address, self.entries[1], report)
+        dispatcher.features = self.features
         return dispatcher
 
     def take_dispatcher(self, other: "LoopRing") -> None:
@@ -33,3 +34,4 @@ class LoopRing(RingBase):
         self._dispatcher, other._dispatcher = other._dispatcher, None
         self._dispatcher.move(self.address)
         self._dispatcher.grow(self.entries[1])
+        self._dispatcher.features = self.features

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .abi import OP_SUPPORTED, Opcode, Register, Setup
 from .core._cffi import ffi, lib
-from .errors import not_made
+from .errors import absent, not_made
 
 _ALWAYS = Setup.CQSIZE | Setup.CLAMP | Setup.R_DISABLED
 _DEFERRED = Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
@@ -66,7 +66,10 @@ def open_ring(
 
     Raises:
         RingUnavailableError: the kernel refuses all sets of flags, or one of the three system calls.
+        OSError: the backend is epoll, and has no such kind of ring, or no memory or descriptor is left.
     """
+    if backend == "epoll":
+        _check_kind(io_poll, sq_poll, attach_fd)
     asked = idle_ms = cpu = 0
     if io_poll:
         asked |= _IOPOLL
@@ -88,6 +91,16 @@ def open_ring(
         if error[0] != -errno.EINVAL:
             break
     raise not_made(-error[0], backend)
+
+
+def _check_kind(io_poll: bool, sq_poll: SqPoll | None, attach_fd: int | None) -> None:
+    """Refuse the kinds of rings that only the kernel can make."""
+    if io_poll:
+        raise absent("polling of devices (io_poll)")
+    if sq_poll is not None:
+        raise absent("thread that submits (sq_poll)")
+    if attach_fd is not None:
+        raise absent("kernel workers to share (attach)")
 
 
 def _sets_of_flags(backend: Backend, sq_poll: SqPoll | None) -> tuple[int, ...]:

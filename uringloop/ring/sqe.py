@@ -4,6 +4,7 @@ The fields are written into the queue itself, so they can be set until the SQE i
 be another SQE's, and setting them is refused.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -76,7 +77,9 @@ class Sqe(StagedSqe):
 
     def error(self, res: int) -> OSError:
         """Return the exception for a negative result."""
-        return OSError(-res, os.strerror(-res))
+        absence = self.features.absence(self.opcode) if res == -errno.EINVAL else None
+        text = os.strerror(-res)
+        return OSError(-res, text if absence is None else f"{text}: {absence}")
 
     def dispose(self, res: int, flags: int) -> None:
         """Do nothing with a result that no caller takes: the caller alone knows its meaning."""
