@@ -7,6 +7,7 @@ One tick, in asyncio's order: sleep until there is work; run the handles that we
 completions; then run the handles that the selector and the timers have made ready.
 
 While the selector watches nothing, the loop sleeps in the ring: one system call submits, waits and carries the timeout.
+If something is ready, and nothing is staged or has completed, the loop makes no system call.
 Otherwise it sleeps in the selector, whose set has the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before the
 CQE exists.  It is silent for more than about twenty completions at once, and for overflowed ones.  So before a sleep
 the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.

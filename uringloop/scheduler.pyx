@@ -41,6 +41,7 @@ cdef extern from *:
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
 
 cdef enum:
+    # If something is ready after a tick, up to so many follow without the Python of asyncio's `run_forever`.
     # Signals and other threads have their turn between bytecodes, so also within most callbacks; but not within all.
     TICKS_IN_A_ROW = 32
 

@@ -19,7 +19,9 @@
  * (ETXTBSY) or locked, a port stays taken, the reader of a pipe waits for its end.  A new child with such a copy may
  * wait milliseconds for a CPU.  So the child begins with the table of this process, and copies from it only the
  * descriptors that the program inherits.  This process may close and reuse those numbers meanwhile, so it makes
- * duplicates for the child, and closes them when the child reports UL_SPAWN_CLOSED.
+ * duplicates for the child, and closes them when the child reports UL_SPAWN_CLOSED.  Four cases need a copy all the
+ * same: close_fds=False, a preexec_fn, a working directory below /proc or /dev, and a kernel without close_range(2).
+ * Except with a preexec_fn, the child closes what it does not need of a copy as soon as it runs.
  */
 #define _GNU_SOURCE
 #include "spawn_internal.h"

@@ -175,6 +175,10 @@ cdef class Sockets:
         return timeout_ns
 
     cdef abandon_closed(self):
+        """Abandon the waits on closed sockets: each holds its socket's file, so the close would have no effect.
+
+        The waiting task goes on waiting until it is cancelled, as with asyncio.
+        """
         cdef PyObject *place = self.receiving
         cdef Receiving receiving
         while place != NULL:

@@ -21,6 +21,7 @@
  * it.
  *
  * A paused stream takes nothing from its socket: its multishot receive is cancelled, and a poll takes nothing anyway.
+ * So a copy of the descriptor finds the bytes, and a close with unread bytes sends its reset.
  * After a pause it receives by readiness, since pauses rarely come alone.
  */
 #define _GNU_SOURCE

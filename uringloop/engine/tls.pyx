@@ -3,6 +3,9 @@
 The protocol, its transport and their state are asyncio's.  So are all rare cases: handshake, shutdown, pauses, errors,
 bytes that OpenSSL does not take at once.  This module has the straight way through them, and checks that state each
 time.
+
+asyncio's own functions run where this Python lacks a part that `hooks.py` lists, or a tool has replaced one.  They also
+run for an `SSLObject` of another class, for TLS in TLS, and for a `BufferedProtocol`.
 """
 
 from asyncio.sslproto import SSLProtocol

@@ -311,14 +311,14 @@ class Accept(Multishot):
 
 
 class AcceptMany(Operation):
-    """accept4(2) until it is abandoned or ended.
+    """accept4(2) until it is abandoned or cancelled.
 
     Args:
         fd: the listening socket.
         multishot: use one SQE for all connections; otherwise arm it again for each.
         accepted: called with a descriptor, non-blocking, which the callee owns.
         failed: called with an OSError; the operation is done and may be submitted again.
-        ended: called without arguments after `end`, when no connection comes any more.
+        ended: called without arguments after `cancel`, when no connection comes any more.
     """
 
     __slots__ = ("_accepted", "_ended", "_ends", "_failed", "_multishot")

@@ -6,7 +6,9 @@ outcome at a time from its front.
 A callback may reap in the middle of a dispatch: it finishes an operation at once, or it runs the loop.  So the outcome
 in hand is a copy, and nothing points into the queue while Python runs.  A dispatch within a dispatch takes the outcomes
 that the outer one has not reached.  If a callback raises KeyboardInterrupt or SystemExit, the other outcomes stay in
-the queue, and the next tick dispatches them before all else.
+the queue, and the next tick dispatches them before all else.  One gap is left: a signal within the Python `complete` of
+an operation loses the rest of that call.  The task is then not woken, or a descriptor stays open.  asyncio's own
+callbacks have the same gap.
 
 The GIL is released only around a wait that may block, and nothing but the system call runs without it.  Beside a busy
 thread even that waits for a moment.
