@@ -81,6 +81,25 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         ValueError: the way to sleep, the backend or a feature is unknown, or a size is below 1.
     """
 
+    __slots__ = (
+        *hooks.LOOP_ATTRIBUTES,
+        "_descriptor",
+        "_dispatcher",
+        "_engine",
+        "_epoll_selector",
+        "_leftovers",
+        "_listeners",
+        "_options",
+        "_owner_thread",
+        "_pipes",
+        "_ring",
+        "_selector_poll",
+        "_signals",
+        "_sockets",
+        "_transports_by_fd",
+        "_wakeup",
+    )
+
     def __init__(
         self,
         *,
@@ -131,6 +150,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
         self._leftovers = Leftovers()
+        self._listeners = self._pipes = self._sockets = None
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
