@@ -48,6 +48,24 @@ def test_a_loop_that_waits_for_nothing_never_enters_its_ring(factory: LoopFactor
     assert entered == 0
 
 
+@every_ring
+def test_a_loop_has_slots_for_its_attributes(factory: LoopFactory) -> None:
+    """With a dict its methods would be searched for at each call."""
+    loop = factory()
+
+    async def converse() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+
+    loop.run_until_complete(converse())
+    attributes = vars(loop)
+    loop.close()
+    assert attributes == {}
+
+
 @every_loop
 @pytest.mark.parametrize("delay_s", [0, 0.001])
 def test_a_closed_loop_is_freed_at_once(factory: LoopFactory, delay_s: float, no_collector: None) -> None:
