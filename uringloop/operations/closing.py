@@ -36,6 +36,8 @@ def close_ring(ring: RingBase, dispatcher: Dispatcher, owner_thread: int | None)
 def _drain(ring: RingBase, dispatcher: Dispatcher, owner_thread: int) -> bool:
     """Cancel and wait; return whether nothing is left that may write to memory."""
     if owner_thread == threading.get_native_id() or not ring.is_single_issuer:
+        if not (ring.unfinished or dispatcher.owners or dispatcher.has_outcomes()):
+            return True
         operations = list(dispatcher.operations.values())
         only_polls = ring.unfinished == len(operations) and all(operation.may_move for operation in operations)
         for operation in operations:

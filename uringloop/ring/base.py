@@ -28,7 +28,8 @@ BUFFER_COUNT = 128
 BUFFER_COUNT_MAX = 4096
 BUFFER_SIZE_BYTES = 32768
 
-_live: "weakref.WeakSet[RingBase]" = weakref.WeakSet()
+#: By id: a `WeakSet` takes longer than most of a ring's making.
+_live: "dict[int, weakref.ref[RingBase]]" = {}
 
 #: Operations in flight on a ring that closed without waiting: the kernel may still use their memory.
 _never_freed: list[object] = []
@@ -100,7 +101,7 @@ class RingBase(Registration):
         self._opcodes = opcodes(backend)
         self._flags = lib.ul_ring_setup_flags(self._handle), lib.ul_ring_features(self._handle)
         self.features = self._features()
-        _live.add(self)
+        _live[id(self)] = weakref.ref(self)
         if enable:
             try:
                 self._enable()
@@ -245,7 +246,7 @@ class RingBase(Registration):
         if self._dispatcher is not None:
             self._dispatcher.close()
         lib.ul_ring_close(handle, only_watches)
-        _live.discard(self)
+        _live.pop(id(self), None)
 
     def _in_use(self) -> list[object]:
         """Return the objects that hold memory of operations in flight."""
@@ -275,8 +276,10 @@ class RingBase(Registration):
 
 
 def _drop_all() -> None:
-    for ring in list(_live):
-        ring.drop()
+    for reference in list(_live.values()):
+        ring = reference()
+        if ring is not None:
+            ring.drop()
 
 
 os.register_at_fork(after_in_child=_drop_all)

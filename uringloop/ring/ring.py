@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .base import RingBase
-from .core._cffi import lib
+from .core._cffi import ffi, lib
 from .dispatcher import Dispatcher
 
 
@@ -24,7 +24,9 @@ class LoopRing(RingBase):
             report: called with (exception, operation) for an exception without an owner.
             kind: a subclass of `Dispatcher`.
         """
-        self._dispatcher = dispatcher = kind(self.address, self.entries[1], report)
+        handle = self.handle
+        address, capacity = int(ffi.cast("uintptr_t", handle)), lib.ul_ring_entries(handle, 1)
+        self._dispatcher = dispatcher = kind(address, capacity, report)
         dispatcher.features = self.features
         return dispatcher
 
