@@ -36,13 +36,25 @@ def handles_are_run_as_usual(handle_type: type[asyncio.Handle]) -> bool:
 
 #: The attributes that asyncio gives its loops, but for those that `Scheduler` has.  `EventLoop` has slots for them:
 #: while its dict stays empty, CPython finds its methods without a search.
-LOOP_ATTRIBUTES = tuple(
-    (
-        "_asyncgens _asyncgens_shutdown_called _clock_resolution _coroutine_origin_tracking_enabled"
-        " _coroutine_origin_tracking_saved_depth _csock _current_handle _default_executor _exception_handler"
-        " _executor_shutdown_called _internal_fds _old_agen_hooks _selector _signal_handlers _ssock _transports"
-        " _unix_server_sockets slow_callback_duration"
-    ).split()
+LOOP_ATTRIBUTES = (
+    "_asyncgens",
+    "_asyncgens_shutdown_called",
+    "_clock_resolution",
+    "_coroutine_origin_tracking_enabled",
+    "_coroutine_origin_tracking_saved_depth",
+    "_csock",
+    "_current_handle",
+    "_default_executor",
+    "_exception_handler",
+    "_executor_shutdown_called",
+    "_internal_fds",
+    "_old_agen_hooks",
+    "_selector",
+    "_signal_handlers",
+    "_ssock",
+    "_transports",
+    "_unix_server_sockets",
+    "slow_callback_duration",
 )
 
 
