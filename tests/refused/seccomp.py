@@ -14,6 +14,9 @@ EVENTFD, WAITID, WAIT4, SOCKET = {"x86_64": (290, 247, 61, 41), "aarch64": (19, 
     os.uname().machine, (0, 0, 0, 0)
 )
 
+_PIDFD_OPEN, _PIDFD_SEND_SIGNAL, _CLONE_PIDFD = 434, 424, 0x1000
+_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine, 0)
+
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 _RET_ALLOW, _RET_ERRNO, _RET_KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
@@ -54,6 +57,21 @@ def kill_waits_for_io() -> None:
             (_LOAD_WORD, 0, 0, _OFFSET_ARGUMENTS + 3 * 8),
             (_JUMP_IF_BITS, 1, 0, _ENTER_NO_IOWAIT),
             (_RETURN, 0, 0, _RET_KILL_PROCESS),
+            (_RETURN, 0, 0, _RET_ALLOW),
+        ]
+    )
+
+
+def refuse_pidfds(error: int) -> None:
+    """Answer pidfd_open(2), pidfd_send_signal(2), and clone(2) with CLONE_PIDFD, with an errno."""
+    refuse(error, _PIDFD_OPEN, _PIDFD_SEND_SIGNAL)
+    _install_program(
+        [
+            *_unless_known(4),
+            (_JUMP_IF_EQUAL, 0, 3, _CLONE),
+            (_LOAD_WORD, 0, 0, _OFFSET_ARGUMENTS),
+            (_JUMP_IF_BITS, 0, 1, _CLONE_PIDFD),
+            (_RETURN, 0, 0, _RET_ERRNO | error),
             (_RETURN, 0, 0, _RET_ALLOW),
         ]
     )

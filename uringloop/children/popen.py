@@ -17,6 +17,7 @@ import warnings
 from typing import Any, NoReturn
 
 from ..hooks import PrivatePopen
+from .end import open_end
 from .spawn import Plan, Report, Spawn, Stage
 
 _SHELL = "/bin/sh"
@@ -104,6 +105,8 @@ class Popen(PrivatePopen):
         try:
             if preexec_fn is None:
                 self.pid, self.pidfd = spawn.start()
+                if self.pidfd < 0:
+                    self.pidfd = _open_pidfd(self.pid)
             else:
                 self.pid = _fork()
                 if self.pid == 0:
@@ -145,7 +148,7 @@ def _fork() -> int:
 
 def _open_pidfd(pid: int) -> int:
     try:
-        return os.pidfd_open(pid)
+        return open_end(pid)
     except OSError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

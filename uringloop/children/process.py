@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..hooks import PrivateProcessTransport, popen_is_known
 from ..operations import Poll
 from ..operations.file import Ready
+from .end import open_end, send_signal
 from .popen import Popen
 from .spawn import Report
 
@@ -44,7 +45,7 @@ class Child:
     Args:
         loop: polls the pidfd on its ring.
         popen: the child; no other code waits for it.
-        pidfd: the child's; this object owns it from now on.
+        pidfd: the child's, or another descriptor of `open_end`; this object owns it from now on.
 
     Attributes:
         exited: becomes the return code, as in `subprocess.Popen.returncode`.
@@ -122,7 +123,7 @@ class Child:
         """
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signum)
+                send_signal(self._pidfd, self.popen.pid, signum)
 
     def _close(self) -> None:
         pidfd, self._pidfd = self._pidfd, -1
@@ -269,7 +270,7 @@ async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Pop
 def _make_with_pidfd(make: Callable[[], "subprocess.Popen[bytes]"]) -> "tuple[subprocess.Popen[bytes], int]":
     popen = make()
     try:
-        return popen, os.pidfd_open(popen.pid)
+        return popen, open_end(popen.pid)
     except OSError:
         _close_pipes(popen)
         popen.kill()

@@ -234,7 +234,7 @@ ul_spawn *ul_spawn_open(const ul_spawn_plan *plan, int *error)
     return spawn;
 }
 
-/* Starts the child; its process id or a negative errno.  *pidfd is a descriptor of it, close-on-exec. */
+/* Starts the child; its process id or a negative errno.  *pidfd is a descriptor of it, close-on-exec, or -1. */
 int ul_spawn_start(ul_spawn *spawn, int *pidfd)
 {
     const uint64_t all = UINT64_MAX;
@@ -249,7 +249,10 @@ int ul_spawn_start(ul_spawn *spawn, int *pidfd)
     spawn->signals_blocked = 1;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &spawn->signal_mask, sizeof(all));
     /* The stack ends, that is begins, where the struct begins. */
+    *pidfd = -1;
     int pid = clone(ul_spawn_child, spawn, flags, spawn, pidfd);
+    if (pid < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM)) /* there are no pidfds */
+        pid = clone(ul_spawn_child, spawn, flags & ~CLONE_PIDFD, spawn, pidfd);
     int error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &spawn->signal_mask, NULL, sizeof(all));
     if (pid < 0)

@@ -140,7 +140,7 @@ class Spawn:
         the child was killed.  If this process `holds` descriptors for the child, it first reports `Stage.CLOSED`.
 
         Returns:
-            The process id, and a pidfd that the caller owns.
+            The process id, and a pidfd that the caller owns; -1 where the kernel has none.
 
         Raises:
             OSError: processes, descriptors or memory are exhausted.
