@@ -136,7 +136,7 @@ class Companion:
         """Run one operation and return its result; see `EventLoop.submit`."""
         at_once = operation.may_end_at_once and self.has_budget()
         if at_once and operation.run_at_once(self._dispatcher):
-            return operation.outcome()
+            return operation.result_at_once()
         return await operation.run(self._loop, self._dispatcher)
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:

@@ -52,7 +52,7 @@ class Submitting(PrivateLoop):
         dispatcher = self._dispatcher
         at_once = operation.may_end_at_once and not self._ready and self.has_budget()
         if at_once and operation.run_at_once(dispatcher):
-            return operation.outcome()
+            return operation.result_at_once()
         return await operation.run(self, dispatcher)
 
     def read_at(self, file: int | Descriptor, buffer: Any, offset: int) -> Coroutine[Any, Any, int]:
@@ -109,7 +109,7 @@ class Submitting(PrivateLoop):
             _check_modifiers(operation)
         group = Group(operations)
         await group.run(self, self._dispatcher)
-        return group.outcomes() if return_exceptions else group.results()
+        return group.results_or_errors() if return_exceptions else group.results()
 
     async def submit_chain(self, chain: Chain | Iterable[Operation]) -> list[Any]:
         """Run operations one after the other, in the kernel; return their results in the same order.

@@ -164,7 +164,7 @@ class Operation:
         self.state = State.NEW
 
     def run_at_once(self, dispatcher: Dispatcher) -> bool:
-        """Stage and submit the operation; return whether that completed it, so that `outcome` has its result."""
+        """Stage and submit the operation; return whether that completed it, so that `result_at_once` has its result."""
         self.submit(dispatcher)
         completion = dispatcher.finish_now(self.token)
         if completion is None:
@@ -172,7 +172,7 @@ class Operation:
         self._completion = self.finish(completion[0]), completion[1]
         return True
 
-    def outcome(self) -> Any:
+    def result_at_once(self) -> Any:
         """Return the result of an operation that `run_at_once` completed.
 
         Raises:

@@ -64,20 +64,20 @@ class ChainMember(GroupMember):
         #: It ended well, without a completion.
         self.has_skipped = False
 
-    def outcome(self) -> Any:
+    def result_or_error(self) -> Any:
         if self.has_skipped:
             return None
         assert self.completion is not None
-        outcome: Any
+        result: Any
         if self.completion[0] == -errno.ECANCELED:
             # Most likely the chain broke before it.
-            outcome = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), *self._filenames())
+            result = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), *self._filenames())
         else:
-            outcome = super().outcome()
-        cancelled = isinstance(outcome, OSError) and outcome.errno in (errno.ECANCELED, errno.EINTR)
+            result = super().result_or_error()
+        cancelled = isinstance(result, OSError) and result.errno in (errno.ECANCELED, errno.EINTR)
         if cancelled and self.timeout is not None and self.timeout.has_expired:
             return TimeoutError(errno.ETIMEDOUT, "it took longer than its timeout")
-        return outcome
+        return result
 
     def _filenames(self) -> tuple[Any, ...]:
         filename = self.operation.filename
@@ -233,7 +233,7 @@ class Chain(Group):
         Raises:
             ChainError: the chain broke; the error holds the results of all parts.
         """
-        results = self.outcomes()
+        results = self.results_or_errors()
         self._explain_first_cancelled(results)
         failed = _find_failure(results)
         if failed is None:

@@ -30,7 +30,7 @@ class GroupMember:
         self.completion = completion
         self._group.ended(self)
 
-    def outcome(self) -> Any:
+    def result_or_error(self) -> Any:
         """Return the operation's result, or its exception."""
         assert self.completion is not None
         res, flags = self.completion
@@ -141,12 +141,12 @@ class Group:
                 # Else frame and exception would hold each other, and the caller's memory with them.
                 del cancelled
 
-    def outcomes(self) -> list[Any]:
+    def results_or_errors(self) -> list[Any]:
         """Return the result or the exception of each operation; call it when all have ended."""
-        outcomes = [member.outcome() for member in self._members]
+        results = [member.result_or_error() for member in self._members]
         for member in self._members:
             member.operation.release()
-        return outcomes
+        return results
 
     def results(self) -> list[Any]:
         """Return the result of each operation; call it when all have ended.
@@ -156,7 +156,7 @@ class Group:
         """
         failed = next((one for one in self._members if one.completion is None or one.completion[0] < 0), None)
         if failed is None:
-            return self.outcomes()
+            return self.results_or_errors()
         for member in self._members:
             member.drop()
-        raise failed.outcome()
+        raise failed.result_or_error()

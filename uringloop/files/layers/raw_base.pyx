@@ -36,7 +36,7 @@ cdef class RawBase(FileBase):
         is_terminal: whether it is a terminal.
         block_size_bytes: st_blksize of stat(2).
         written_bytes: the number of bytes written so far, also by writes that were cancelled.
-        uncertain: whether a write was left to itself, so that its outcome is unknown.
+        uncertain: whether a write was left to itself, so that its result is unknown.
         has_budget: a function; it tells whether the callback may do one more thing before the loop turns.
         _descriptor: the file's `Descriptor`.
         _position: in bytes from the start, unless the descriptor is shared.
