@@ -58,7 +58,8 @@ class Fuzzer:
             if self._chance.random() < 0.3:
                 self._ring.submit()
             if self._chance.random() < 0.3:
-                os.write(self._pipe[1], b"x")
+                with contextlib.suppress(BlockingIOError):  # an SQE may have filled it
+                    os.pwritev(self._pipe[1], [b"x"], -1, os.RWF_NOWAIT)
                 self._sockets[1].send(b"data", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) if self._alive() else None
             while (completion := self._ring.peek_cqe()) is not None:
                 self._seen(completion)
