@@ -9,6 +9,7 @@
 #include "core.h"
 
 typedef struct {
+    int batches; /* an enter with many SQEs costs less than a system call for each */
     /* Makes the ring with its queues, and fills in the fields of ul_ring; params as of io_uring_setup(2). */
     int (*set_up)(ul_ring *ring, uint32_t sq_entries, struct io_uring_params *params);
     /* Queues of other sizes; none is staged. */

@@ -158,5 +158,5 @@ static void close_ring(ul_ring *ring)
 
 static void drop(ul_ring *ring) { close(ring->fd); }
 
-const ul_backend ul_backend_io_uring = {set_up, resize, enter,  control,    look, open_descriptor,
-                                        arm,    disarm, closes, close_ring, drop};
+const ul_backend ul_backend_io_uring = {1,   set_up, resize, enter,      control, look, open_descriptor,
+                                        arm, disarm, closes, close_ring, drop};

@@ -23,7 +23,7 @@
 #define __NR_epoll_pwait2 441
 #endif
 
-#define EVENTS_MAX 512
+#define EVENTS_MAX 64 /* more at a time push each other out of the cache */
 #define ENTRIES_MAX 32768
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
@@ -204,20 +204,21 @@ static void take_finished(ul_user *user)
 static void serve_events(ul_user *user)
 {
     int count = user->event_count;
+    /* epoll's order hardly changes, so another one is the first each time: it gets the last buffers. */
+    int i = count > 0 ? (int)(user->rounds++ % (uint32_t)count) : 0;
     user->event_count = 0;
-    for (int n = 0; n < count; n++) {
-        /* epoll's order hardly changes, so another one is the first each time: it gets the last buffers. */
-        int i = (int)(((uint32_t)n + user->rounds) % (uint32_t)count);
+    for (int n = 0; n < count; n++, i = i + 1 < count ? i + 1 : 0) {
         uint64_t data = user->events[i].data.u64;
         uint64_t expirations;
         if (data == TIMER_DATA) {
             ssize_t size = read(user->timer_fd, &expirations, sizeof(expirations));
             (void)size;
         } else if (data != PORT_DATA) {
-            ul_watch_event(user, &user->events[i]);
+            ul_request *request = ul_watch_event(user, &user->events[i]);
+            if (request != NULL)
+                ul_request_try_in_place(request);
         }
     }
-    user->rounds++;
     if (user->port != NULL && ul_port_ready(user->port))
         take_finished(user);
     ul_requests_run_ready(user);
@@ -435,5 +436,5 @@ static void drop(ul_ring *ring)
     close(user->epoll_fd);
 }
 
-const ul_backend ul_backend_epoll = {set_up, resize, enter,  control,    look, open_descriptor,
-                                     arm,    disarm, closes, close_ring, drop};
+const ul_backend ul_backend_epoll = {0,   set_up, resize, enter,      control, look, open_descriptor,
+                                     arm, disarm, closes, close_ring, drop};

@@ -123,7 +123,7 @@ void ul_flush_late(ul_user *user);
 /* watch.c */
 int ul_watch(ul_request *request);
 void ul_unwatch(ul_request *request);
-void ul_watch_event(ul_user *user, const struct epoll_event *event);
+ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event);
 void ul_watch_closes(ul_user *user, int fd);
 void ul_watches_free(ul_user *user);
 
@@ -139,6 +139,7 @@ int64_t ul_timers_next(const ul_user *user);
 void ul_request_submit(ul_request *head);
 void ul_request_try(ul_request *request);
 void ul_request_detain(ul_request *request);
+void ul_request_try_in_place(ul_request *request);
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags);
 void ul_requests_run_ready(ul_user *user);
 

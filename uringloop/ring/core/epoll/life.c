@@ -142,13 +142,9 @@ static void begin_timeout(ul_request *request)
         ul_timer_add(timeout, deadline_ns);
 }
 
-/* Tries a request that is in no list. */
-void ul_request_try(ul_request *request)
+/* Takes the answer to a try; the request is in no list. */
+static void take_answer(ul_request *request, int result)
 {
-    request->state = UL_REQUEST_TRIED;
-    if (request->timeout != NULL && !request->tried)
-        begin_timeout(request);
-    int result = request->lost_file ? -EBADF : request->user->try(request);
     if (result == UL_TRY_HELD)
         return;
     if (result == UL_TRY_WAIT && (result = ul_watch(request)) == 0) {
@@ -160,6 +156,27 @@ void ul_request_try(ul_request *request)
         give_to_pool(request);
     else
         ul_request_complete(request, result, request->cqe_flags);
+}
+
+/* Tries a request that is in no list. */
+void ul_request_try(ul_request *request)
+{
+    request->state = UL_REQUEST_TRIED;
+    if (request->timeout != NULL && !request->tried)
+        begin_timeout(request);
+    take_answer(request, request->lost_file ? -EBADF : request->user->try(request));
+}
+
+/* Tries a request of an owned descriptor, which stays where it waits if it waits on. */
+void ul_request_try_in_place(ul_request *request)
+{
+    uint32_t events = request->events;
+    int result = request->user->try(request);
+    if (result == UL_TRY_WAIT && request->events == events)
+        return;
+    ul_unwatch(request);
+    request->state = UL_REQUEST_TRIED;
+    take_answer(request, result);
 }
 
 void ul_requests_run_ready(ul_user *user)

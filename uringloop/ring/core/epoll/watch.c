@@ -142,17 +142,23 @@ static int concerns(const ul_request *request, uint32_t events)
     return (request->events & events) != 0 || (events & (EPOLLERR | EPOLLHUP)) != 0;
 }
 
-/* An event of the set: its requests are to be tried again. */
-void ul_watch_event(ul_user *user, const struct epoll_event *event)
+/* An event of the set: its requests are to be tried again.  Returns one that is to be tried where it waits, or NULL. */
+ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
 {
     uint32_t fd = (uint32_t)event->data.u64;
     if (fd >= user->watched_count)
-        return;
+        return NULL;
     ul_watched *watched = &user->watched[fd];
+    ul_request *first = watched->waiting.first;
     int found = 0;
+    if (first != NULL && first->owned && first->next == NULL && !(watched->interest & (EPOLLONESHOT | EPOLLET)) &&
+        concerns(first, event->events)) {
+        first->event = *event;
+        return first;
+    }
     if (watched->interest & EPOLLONESHOT)
         watched->interest = 0;
-    for (ul_request *request = watched->waiting.first, *next; request != NULL; request = next) {
+    for (ul_request *request = first, *next; request != NULL; request = next) {
         next = request->next;
         if (!concerns(request, event->events))
             continue;
@@ -169,6 +175,7 @@ void ul_watch_event(ul_user *user, const struct epoll_event *event)
         put(user, (int)fd, watched, wanted(watched, &found));
     else if (!found)
         take_out(user, (int)fd, watched);
+    return NULL;
 }
 
 /* An owned descriptor is about to be closed. */
