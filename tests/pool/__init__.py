@@ -1,1 +1,1 @@
-"""The pool of threads, driven by jobs in C that a test begins, holds and lets go."""
+"""The pool of threads, driven by jobs in C that a test begins, holds and ends."""

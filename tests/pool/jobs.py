@@ -128,8 +128,8 @@ class Port:
             lib.ul_port_close(self.raw)
             self.raw = None
 
-    def forget(self) -> None:
-        lib.ul_port_forget(self.raw)
+    def drop(self) -> None:
+        lib.ul_port_drop(self.raw)
         self.raw = None
 
 

@@ -76,10 +76,10 @@ assert sorted(port.wait_numbers(5)) == list(range(5))
 
 
 def test_a_forked_child_makes_a_new_pool() -> None:
-    check(FORK.replace("END", "port.forget()"))
+    check(FORK.replace("END", "port.drop()"))
 
 
-def test_closing_a_port_of_the_parent_forgets_it() -> None:
+def test_closing_a_port_of_the_parent_drops_it() -> None:
     check(FORK.replace("END", "port.close()"))
 
 

@@ -416,7 +416,7 @@ ul_port *ul_port_open(int *error)
 
 static int is_stale(ul_port *port) { return port->generation != pool.generation; }
 
-void ul_port_forget(ul_port *port)
+void ul_port_drop(ul_port *port)
 {
     close(port->fd);
     if (port->signal_fd != port->fd)
@@ -444,7 +444,7 @@ static void abandon_running(ul_job *job)
 void ul_port_close(ul_port *port)
 {
     if (is_stale(port)) {
-        ul_port_forget(port);
+        ul_port_drop(port);
         return;
     }
     pthread_mutex_lock(&pool.lock);
@@ -464,7 +464,7 @@ void ul_port_close(ul_port *port)
     wake(woken);
     dispose_all(finished);
     dispose_all(queued);
-    ul_port_forget(port);
+    ul_port_drop(port);
 }
 
 int ul_port_fd(ul_port *port) { return port->fd; }

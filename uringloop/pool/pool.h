@@ -27,7 +27,7 @@ ul_port *ul_port_open(int *error);
 /* Closes the port.  Its queued and finished jobs are disposed of, its running jobs abandoned. */
 void ul_port_close(ul_port *port);
 /* Frees a port of the parent in a forked child, and closes the child's copy of its descriptor.  No job is touched. */
-void ul_port_forget(ul_port *port);
+void ul_port_drop(ul_port *port);
 /* Returns the descriptor that is readable while finished jobs wait.  It may be so a few times more in vain. */
 int ul_port_fd(ul_port *port);
 

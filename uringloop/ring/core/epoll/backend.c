@@ -428,7 +428,7 @@ static void drop(ul_ring *ring)
 {
     ul_user *user = ring->backend_state;
     if (user->port != NULL)
-        ul_port_forget(user->port);
+        ul_port_drop(user->port);
     if (user->timer_fd >= 0)
         close(user->timer_fd);
     if (user->event_fd >= 0)
