@@ -53,6 +53,7 @@ FACTORIES: dict[str, LoopFactory] = {
     "ring-tiny": _uringloop(sleep="ring", **_TINY),
     "selector-tiny": _uringloop(sleep="selector", **_TINY),
     "epoll": _uringloop(backend="epoll"),
+    "epoll-ring": _uringloop(backend="epoll", sleep="ring"),
     "epoll-tiny": _uringloop(backend="epoll", **_TINY),
 }
 

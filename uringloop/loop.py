@@ -134,7 +134,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             made.append(partial(os.close, self._descriptor))
             self._epoll_selector = Selector()
             made.append(self._epoll_selector.close)
-            self._epoll_selector.add_edge(self._descriptor)
+            self._wake_selector_by(self._descriptor)
             self._make(sleep, spin_ns)
         except BaseException:
             for close in reversed(made):
@@ -263,7 +263,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._engine.use_ring(ring)
         old, self._ring = self._ring, ring
         ring.take_dispatcher(old)
-        self._epoll_selector.add_edge(descriptor)
+        self._wake_selector_by(descriptor)
         os.close(self._descriptor)
         self._descriptor = descriptor
         return old
@@ -333,6 +333,11 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             self._woke()
 
     # Sleeping
+
+    def _wake_selector_by(self, descriptor: int) -> None:
+        """Put the ring's descriptor into the selector's set, unless the ring polls that set: it would be a circle."""
+        if self._options.sleep != "ring":
+            self._epoll_selector.add_edge(descriptor)
 
     def _sleep_with(self, wait: Callable[[int], object]) -> None:
         """Set the functions that sleep; `wait` is the one for the ring."""
