@@ -13,8 +13,8 @@ cdef enum:
     # In other ticks the first so many writes leave at once, if the last tick that wrote made no more.
     FEW_WRITES = 1
     # In other ticks the waiting bytes leave before the next callback after so long, and later writes leave at once.
-    # Each callback that ran meanwhile adds to that time: many small callbacks are no reason to hurry.  The clock is
-    # read before a callback, and at each of its writes but the first: a look at it takes 20 to 60 ns.
+    # Each
+    # callback that ran meanwhile adds to that time: many small callbacks are no reason to hurry.
     UNSENT_MAX_NS = 100_000
     UNSENT_CALLBACK_NS = 10_000
 
@@ -24,7 +24,6 @@ cdef struct Tick:
     bint unsent  # written bytes wait for the tick's end
     int64_t due_ns  # on the monotonic clock: how long they do; only of a tick with more than a few callbacks
     bint held  # some of them only for the end of the callback, which may close the connection
-    bint looked  # the clock was read since the last write
 
 
 cdef inline int64_t monotonic_ns() noexcept:
@@ -47,18 +46,9 @@ cdef inline bint is_late(Tick *tick) noexcept:
     return monotonic_ns() > tick.due_ns
 
 
-cdef inline bint is_late_at_write(Tick *tick) noexcept:
-    """Return the same, for a write; the first one of a callback trusts `must_send`."""
-    if tick.looked:
-        tick.looked = False
-        return False
-    return is_late(tick)
-
-
 cdef inline bint must_send(Tick *tick) noexcept:
     """Return, between two callbacks, whether the waiting bytes have waited long enough."""
     if not tick.unsent:
         return False
     tick.due_ns += UNSENT_CALLBACK_NS
-    tick.looked = True
     return tick.held or is_late(tick)

@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove
 
-from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, is_late_at_write, must_send
+from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
@@ -279,7 +279,7 @@ cdef class Dispatcher:
         self.writes += 1
         if has_few(&self.tick) or max(self.writes, self.last_writes) <= FEW_WRITES or self.late:
             return True
-        if is_late_at_write(&self.tick):
+        if is_late(&self.tick):
             self.send_waiting()
             return True
         return False
@@ -355,7 +355,7 @@ cdef class Dispatcher:
         return result == -EINTR
 
     cdef inline void begin_batch(self) noexcept:
-        self.late = self.tick.unsent = self.tick.held = self.tick.looked = False
+        self.late = self.tick.unsent = self.tick.held = False
         if self.writes > 0:
             self.last_writes, self.writes = self.writes, 0
 
