@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,9 +95,8 @@ static int set_up(ul_ring *ring, uint32_t sq_entries, struct io_uring_params *pa
     int error = choose_sizes(sq_entries, params);
     if (error < 0)
         return error;
-    params->features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
-                       IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL | IORING_FEAT_POLL_32BITS | IORING_FEAT_EXT_ARG |
-                       IORING_FEAT_CQE_SKIP | IORING_FEAT_LINKED_FILE;
+    params->features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL |
+                       IORING_FEAT_POLL_32BITS | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_LINKED_FILE;
     ul_user *user = calloc(1, sizeof(*user));
     struct epoll_event *events = calloc(EVENTS_MAX, sizeof(*events));
     if (user == NULL || events == NULL) {
@@ -130,12 +130,56 @@ static int resize(ul_ring *ring, struct io_uring_params *params)
 
 /* --- submitting --- */
 
+typedef struct {
+    ul_request *head, *last;
+    int is_refused; /* an SQE of it is wrong, so none begins */
+} chain;
+
+/* Adds a request to the chain that is being submitted.  A LINK_TIMEOUT belongs to the one before it. */
+static void add_to_chain(chain *chain, ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    ul_user *user = request->user;
+    request->res = ul_check(user, sqe);
+    int bounds = sqe->opcode == IORING_OP_LINK_TIMEOUT;
+    if (request->res == 0 && bounds && (chain->head == NULL || chain->last->timeout != NULL))
+        request->res = -EINVAL;
+    request->is_refused = request->res < 0;
+    chain->is_refused |= request->is_refused;
+    if (bounds && !request->is_refused) {
+        chain->last->timeout = request;
+        request->timeout = chain->last;
+        return;
+    }
+    if (chain->head == NULL) {
+        chain->head = request;
+        request->sqe.flags |= user->drains_next ? IOSQE_IO_DRAIN : 0;
+        user->drains_next = 0;
+    } else {
+        chain->last->linked = request;
+    }
+    chain->last = request;
+    /* A drain within a chain is one of the whole chain, and of the next one. */
+    if (sqe->flags & IOSQE_IO_DRAIN && request != chain->head) {
+        chain->head->sqe.flags |= IOSQE_IO_DRAIN;
+        user->drains_next = 1;
+    }
+}
+
+static void begin_chain(chain *chain)
+{
+    if (chain->is_refused)
+        ul_chain_refuse(chain->head);
+    else if (chain->head != NULL)
+        ul_request_submit(chain->head);
+    memset(chain, 0, sizeof(*chain));
+}
+
 /* Copies SQEs out and begins them, chain by chain; the number taken. */
 static uint32_t submit(ul_user *user, uint32_t to_submit)
 {
     ul_ring *ring = user->ring;
-    const uint8_t links = IOSQE_IO_LINK | IOSQE_IO_HARDLINK;
-    ul_request *head = NULL, *last = NULL;
+    chain chain = {0};
     uint32_t taken = 0;
     for (; taken < to_submit && *ring->sq_head != *ring->sq_tail; taken++) {
         const struct io_uring_sqe *sqe = &ring->sqes[*ring->sq_head & ring->sq_mask];
@@ -143,23 +187,11 @@ static uint32_t submit(ul_user *user, uint32_t to_submit)
         if (request == NULL)
             break;
         store_release(ring->sq_head, *ring->sq_head + 1);
-        if (head != NULL && sqe->opcode == IORING_OP_LINK_TIMEOUT && last->timeout == NULL) {
-            last->timeout = request;
-            request->timeout = last;
-        } else {
-            if (head == NULL)
-                head = request;
-            else
-                last->linked = request;
-            last = request;
-        }
-        if (sqe->flags & links)
-            continue;
-        ul_request_submit(head);
-        head = last = NULL;
+        add_to_chain(&chain, request);
+        if (!(request->sqe.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)))
+            begin_chain(&chain);
     }
-    if (head != NULL)
-        ul_request_submit(head);
+    begin_chain(&chain);
     return taken;
 }
 
@@ -197,7 +229,7 @@ static void take_finished(ul_user *user)
         next = job->next;
         ul_request *request = (ul_request *)job;
         request->state = UL_REQUEST_TRIED;
-        ul_request_complete(request, request->res, 0);
+        ul_request_complete(request, request->res, request->cqe_flags);
     }
 }
 
@@ -331,11 +363,26 @@ static int probe(void *arg, uint32_t count)
     return 0;
 }
 
+/* Cancels, and waits for a call that a thread is making. */
 static int cancel_now(ul_user *user, const struct io_uring_sync_cancel_reg *reg)
 {
-    int found = ul_cancel_matching(user, NULL, reg->addr, reg->fd, reg->flags, reg->opcode);
-    ul_flush_late(user);
-    return found > 0 ? 0 : found;
+    int waits = reg->timeout.tv_sec >= 0 && reg->timeout.tv_nsec >= 0;
+    int64_t time_ns = INT64_MAX, begin_ns = ul_now_ns();
+    if (waits && ul_read_time(&reg->timeout, &time_ns) < 0)
+        return -EINVAL;
+    for (;;) {
+        int found = ul_cancel_matching(user, NULL, reg->addr, reg->fd, reg->flags, reg->opcode);
+        ul_flush_late(user);
+        int64_t spent_ns = ul_now_ns() - begin_ns;
+        if (found != -EALREADY)
+            return found > 0 ? 0 : found;
+        if (spent_ns >= time_ns)
+            return -ETIME;
+        struct pollfd finished = {ul_port_fd(user->port), POLLIN, 0};
+        if (poll(&finished, 1, wait_ms(waits ? time_ns - spent_ns : -1)) < 0)
+            return -errno;
+        take_finished(user);
+    }
 }
 
 static int control(ul_ring *ring, uint32_t opcode, void *arg, uint32_t count)

@@ -3,6 +3,7 @@
 #include "epoll.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #define DETAINED_AFTER_NS 100000000LL
 
@@ -55,6 +56,8 @@ static ul_request *next_match(ul_user *user, uint64_t pass, uint64_t token, int 
 int ul_cancel_matching(ul_user *user, ul_request *asking, uint64_t token, int fd, uint32_t flags, int opcode)
 {
     int many = (flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY)) != 0;
+    if (flags & IORING_ASYNC_CANCEL_FD && (flags & IORING_ASYNC_CANCEL_FD_FIXED || fcntl(fd, F_GETFD) < 0))
+        return -EBADF;
     const uint32_t criteria = IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP | IORING_ASYNC_CANCEL_ANY;
     if (!many && !(flags & criteria)) {
         ul_request *request = ul_request_find(user, token);
@@ -72,10 +75,8 @@ int ul_cancel_matching(ul_user *user, ul_request *asking, uint64_t token, int fd
         if (request->sqe.opcode == IORING_OP_LINK_TIMEOUT)
             continue;
         int result = ul_cancel_request(request);
-        if (result == 0)
-            count++;
-        else if (result != -ENOENT)
-            error = result;
+        count += result != -ENOENT;
+        error = result != -ENOENT && result != 0 ? result : error;
         if (!many && result == 0)
             return 0;
     }
@@ -85,9 +86,5 @@ int ul_cancel_matching(ul_user *user, ul_request *asking, uint64_t token, int fd
 int ul_try_cancel(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    const uint32_t known = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ANY |
-                           IORING_ASYNC_CANCEL_USERDATA | IORING_ASYNC_CANCEL_OP;
-    if (sqe->op_flags & ~known || sqe->off || sqe->splice_fd_in)
-        return -EINVAL;
     return ul_cancel_matching(request->user, request, sqe->addr, sqe->fd, sqe->op_flags, (int)sqe->len);
 }

@@ -49,13 +49,14 @@ struct ul_request {
     int fd;                      /* that it waits for */
     uint64_t device, inode;      /* of a foreign descriptor, when it was first tried */
     uint64_t cancel_pass;        /* the last cancel of many that looked at it */
-    int32_t res;                 /* of the pool */
+    int32_t res;                 /* of the pool, or of the checks */
     uint32_t cqe_flags;          /* of the last CQE */
     uint8_t state, tried, owned; /* owned: the descriptor is an endpoint's */
     uint8_t is_always_ready;     /* epoll refuses the descriptor */
     uint8_t detained;            /* its waiter was told not to wait */
     uint8_t has_run;             /* the pool has made the call */
     uint8_t lost_file;           /* the descriptor is closed, or another file's */
+    uint8_t is_refused;          /* a check failed, with this res */
     struct epoll_event event;    /* the last one */
     struct msghdr asked;         /* of a multishot receive of messages */
 };
@@ -87,6 +88,9 @@ struct ul_user {
     int (*try)(ul_request *request);                         /* operation.c: the result, or UL_TRY_* */
     int (*is_short)(const ul_request *request, int32_t res); /* less than was asked for, which breaks a link */
     int epoll_fd, event_fd, timer_fd, has_pwait2, port_in_set, disabled;
+    int skips;       /* an SQE has had IOSQE_CQE_SKIP_SUCCESS: no other may drain */
+    int drains_next; /* the chain behind this one drains, too */
+    int is_beginning;
     ul_port *port; /* made by the first blocking request */
     uint64_t posted, cancel_passes;
     uint32_t active; /* begun and not ended */
@@ -97,7 +101,7 @@ struct ul_user {
     uint32_t watched_count;
     ul_request **heap;
     uint32_t heap_count, heap_capacity;
-    ul_request_list ready, counting, deferred;
+    ul_request_list ready, counting, deferred, begun;
     ul_group *groups;
     ul_late_cqe *late_first, *late_last; /* CQEs that found the queue full */
     uint32_t late_count;
@@ -135,8 +139,12 @@ int ul_deadline_at(const void *address, uint32_t flags, int64_t *deadline_ns);
 int ul_deadline(const struct io_uring_sqe *sqe, int64_t *deadline_ns);
 int64_t ul_timers_next(const ul_user *user);
 
+/* checks.c */
+int ul_check(ul_user *user, const struct io_uring_sqe *sqe);
+
 /* life.c */
 void ul_request_submit(ul_request *head);
+void ul_chain_refuse(ul_request *head);
 void ul_request_try(ul_request *request);
 void ul_request_detain(ul_request *request);
 void ul_request_try_in_place(ul_request *request);

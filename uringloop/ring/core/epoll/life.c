@@ -10,26 +10,51 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Ends a request that has not begun. */
+static void drop(ul_request *request, int silently)
+{
+    if (!silently)
+        ul_post(request->user, request->sqe.user_data, request->is_refused ? request->res : -ECANCELED, 0);
+    ul_request_release(request);
+}
+
 static void drop_links(ul_request *linked, int silently)
 {
     while (linked != NULL) {
-        ul_request *next = linked->linked;
-        if (linked->timeout != NULL) {
-            if (!silently)
-                ul_post(linked->user, linked->timeout->sqe.user_data, -ECANCELED, 0);
-            ul_request_release(linked->timeout);
-        }
-        if (!silently)
-            ul_post(linked->user, linked->sqe.user_data, -ECANCELED, 0);
-        ul_request_release(linked);
+        ul_request *next = linked->linked, *timeout = linked->timeout;
+        drop(linked, silently);
+        if (timeout != NULL)
+            drop(timeout, silently);
         linked = next;
     }
 }
 
+/* Ends a chain of which an SQE is wrong. */
+void ul_chain_refuse(ul_request *head)
+{
+    ul_request *linked = head->linked, *timeout = head->timeout;
+    int silently = (head->sqe.flags & IOSQE_CQE_SKIP_SUCCESS) != 0;
+    drop(head, 0);
+    if (timeout != NULL)
+        drop(timeout, silently);
+    drop_links(linked, silently);
+}
+
+/* Tries it behind those that have begun: a chain may be long, and the stack is not. */
 static void begin(ul_request *request)
 {
-    request->user->active++;
-    ul_request_try(request);
+    ul_user *user = request->user;
+    user->active++;
+    request->state = UL_REQUEST_QUEUED;
+    ul_list_append(&user->begun, request);
+    if (user->is_beginning)
+        return;
+    user->is_beginning = 1;
+    while ((request = user->begun.first) != NULL) {
+        ul_list_remove(&user->begun, request);
+        ul_request_try(request);
+    }
+    user->is_beginning = 0;
 }
 
 static void end_timeout(ul_request *request)
@@ -40,7 +65,7 @@ static void end_timeout(ul_request *request)
         return;
     timeout->timeout = NULL;
     ul_timer_remove(timeout);
-    ul_request_post_last(timeout, -ECANCELED, 0, 1);
+    ul_request_post_last(timeout, -ECANCELED, 0, 0);
     ul_request_release(timeout);
 }
 

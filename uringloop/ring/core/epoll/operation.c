@@ -10,7 +10,12 @@
 
 static int try_nop(ul_request *request)
 {
-    return request->sqe.op_flags & IORING_NOP_INJECT_RESULT ? (int32_t)request->sqe.len : 0;
+    const struct io_uring_sqe *sqe = &request->sqe;
+    if (sqe->op_flags & IORING_NOP_FILE && (sqe->op_flags & IORING_NOP_FIXED_FILE || fcntl(sqe->fd, F_GETFD) < 0))
+        return -EBADF;
+    if (sqe->op_flags & IORING_NOP_FIXED_BUFFER)
+        return -EFAULT;
+    return sqe->op_flags & IORING_NOP_INJECT_RESULT ? (int32_t)sqe->len : 0;
 }
 
 static int block(ul_request *request)
@@ -30,7 +35,7 @@ static int try_pipe(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     if (sqe->splice_fd_in)
-        return -EINVAL;
+        return -ENXIO;
     return pipe2((int *)(uintptr_t)sqe->addr, (int)sqe->op_flags) < 0 ? -errno : 0;
 }
 
@@ -39,6 +44,8 @@ static int try_close(ul_request *request)
 {
     int fd = request->sqe.fd;
     if (request->sqe.splice_fd_in)
+        return fd ? -EINVAL : -ENXIO;
+    if (fd == request->user->epoll_fd)
         return -EBADF;
     if (ul_kind_of_file(fd) == UL_FILE_ON_DISK)
         return UL_TRY_BLOCK;
@@ -107,8 +114,6 @@ int ul_has_opcode(uint32_t opcode)
 int ul_try(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    if (sqe->opcode >= sizeof(tries) / sizeof(*tries) || tries[sqe->opcode] == NULL || sqe->personality != 0)
-        return -EINVAL;
     if (sqe->flags & IOSQE_FIXED_FILE)
         return -EBADF; /* no file is registered here */
     return tries[sqe->opcode](request);

@@ -45,9 +45,6 @@ int ul_try_receive(ul_request *request)
     int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0, selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
     char *memory;
     size_t size;
-    if (sqe->ioprio & ~(IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT) ||
-        (multishot && (!selects || sqe->op_flags & MSG_WAITALL)))
-        return -EINVAL;
     /* A stream's socket is seldom readable when its receive is armed. */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
         return ul_wait_for(request, EPOLLIN);
@@ -123,9 +120,6 @@ int ul_try_receive_message(ul_request *request)
     const struct io_uring_sqe *sqe = &request->sqe;
     struct msghdr *message = (struct msghdr *)(uintptr_t)sqe->addr;
     int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0;
-    if (sqe->ioprio & ~(IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT) ||
-        (multishot && !(sqe->flags & IOSQE_BUFFER_SELECT)))
-        return -EINVAL;
     if (multishot && !request->tried)
         request->asked = *message; /* the kernel copies it too */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
@@ -148,8 +142,6 @@ int ul_try_send(ul_request *request)
     const void *name = (const void *)(uintptr_t)sqe->off;
     socklen_t name_size = (uint16_t)sqe->splice_fd_in;
     int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    if (sqe->ioprio & ~IORING_RECVSEND_POLL_FIRST || sqe->flags & IOSQE_BUFFER_SELECT)
-        return -EINVAL;
     if (polls_first(request))
         return ul_wait_for(request, EPOLLOUT);
     for (;;) {
@@ -170,8 +162,6 @@ int ul_try_send_message(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     const struct msghdr *message = (const struct msghdr *)(uintptr_t)sqe->addr;
-    if (sqe->ioprio & ~IORING_RECVSEND_POLL_FIRST)
-        return -EINVAL;
     if (polls_first(request))
         return ul_wait_for(request, EPOLLOUT);
     int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -204,8 +194,8 @@ int ul_try_accept(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     int multishot = (sqe->ioprio & IORING_ACCEPT_MULTISHOT) != 0;
-    if (sqe->splice_fd_in || (multishot && sqe->addr))
-        return -EINVAL;
+    if (sqe->splice_fd_in)
+        return -ENXIO;
     if (sqe->ioprio & IORING_ACCEPT_POLL_FIRST && !request->tried)
         return ul_wait_for(request, EPOLLIN);
     if ((!multishot || !request->tried) && is_blocking(sqe->fd)) {
@@ -245,8 +235,8 @@ int ul_try_connect(ul_request *request)
 int ul_try_socket(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    if (sqe->splice_fd_in || sqe->op_flags)
-        return -EINVAL;
+    if (sqe->splice_fd_in)
+        return -ENXIO;
     int fd = socket(sqe->fd, (int)sqe->off, (int)sqe->len);
     return fd < 0 ? -errno : fd;
 }

@@ -7,13 +7,8 @@
 int ul_try_timeout(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    const uint32_t known = IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME | IORING_TIMEOUT_REALTIME |
-                           IORING_TIMEOUT_ETIME_SUCCESS | IORING_TIMEOUT_MULTISHOT;
     int multishot = (sqe->op_flags & IORING_TIMEOUT_MULTISHOT) != 0;
     int64_t deadline_ns, interval_ns = 0;
-    if (sqe->op_flags & ~known || sqe->len != 1 || sqe->buf_index || sqe->splice_fd_in ||
-        (multishot && sqe->op_flags & IORING_TIMEOUT_ABS))
-        return -EINVAL;
     int error = ul_deadline(sqe, &deadline_ns);
     if (error == 0 && multishot)
         error = ul_read_time((const void *)(uintptr_t)sqe->addr, &interval_ns);
@@ -25,8 +20,8 @@ int ul_try_timeout(ul_request *request)
     if (multishot) {
         request->repeats = (uint32_t)sqe->off;
         request->interval_ns = interval_ns;
-    } else if (sqe->off > 0) {
-        request->count_end = request->user->posted + sqe->off;
+    } else if ((uint32_t)sqe->off > 0) {
+        request->count_end = request->user->posted + (uint32_t)sqe->off;
         ul_list_append(&request->user->counting, request);
     }
     return UL_TRY_HELD;
@@ -36,17 +31,19 @@ int ul_try_timeout(ul_request *request)
 int ul_try_timeout_remove(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int changes_link = (sqe->op_flags & IORING_LINK_TIMEOUT_UPDATE) != 0;
+    int updates = (sqe->op_flags & IORING_TIMEOUT_UPDATE) != 0;
+    int changes_link = updates && sqe->op_flags & IORING_LINK_TIMEOUT_UPDATE;
     ul_request *timeout = ul_request_find(request->user, sqe->addr);
     int64_t deadline_ns;
-    if (timeout == NULL || timeout->heap_place == 0 || (timeout->sqe.opcode == IORING_OP_LINK_TIMEOUT) != changes_link)
+    if (timeout == NULL || timeout->heap_place == 0 ||
+        timeout->sqe.opcode != (changes_link ? IORING_OP_LINK_TIMEOUT : IORING_OP_TIMEOUT))
         return -ENOENT;
-    if (!(sqe->op_flags & (IORING_TIMEOUT_UPDATE | IORING_LINK_TIMEOUT_UPDATE))) {
+    if (!updates) {
         ul_timer_remove(timeout);
         ul_request_complete(timeout, -ECANCELED, 0);
         return 0;
     }
-    int error = ul_deadline_at((const void *)(uintptr_t)sqe->off, sqe->op_flags & ~IORING_TIMEOUT_UPDATE, &deadline_ns);
+    int error = ul_deadline_at((const void *)(uintptr_t)sqe->off, sqe->op_flags & IORING_TIMEOUT_ABS, &deadline_ns);
     if (error < 0)
         return error;
     uint64_t count_end = timeout->count_end;
@@ -79,6 +76,7 @@ static void fire(ul_request *request, int64_t now_ns)
         expire(request);
         return;
     }
+    request->user->posted--; /* timeouts that count completions leave it out */
     if (request->sqe.op_flags & IORING_TIMEOUT_MULTISHOT && request->repeats != 1) {
         int64_t next_ns = request->deadline_ns + request->interval_ns;
         request->repeats -= request->repeats > 0;

@@ -100,9 +100,11 @@ int ul_read_time(const void *address, int64_t *time_ns)
     if (address == NULL)
         return -EFAULT;
     memcpy(&given, address, sizeof(given));
-    if (given.tv_sec < 0 || given.tv_nsec < 0 || given.tv_nsec >= NS_PER_S)
+    if (given.tv_sec < 0 || given.tv_nsec < 0)
         return -EINVAL;
-    *time_ns = given.tv_sec > INT64_MAX / NS_PER_S - 1 ? INT64_MAX : given.tv_sec * NS_PER_S + given.tv_nsec;
+    int64_t whole_s = given.tv_nsec / NS_PER_S, rest_ns = given.tv_nsec % NS_PER_S;
+    int64_t last_s = INT64_MAX / NS_PER_S - 1 - whole_s;
+    *time_ns = given.tv_sec > last_s ? INT64_MAX : (given.tv_sec + whole_s) * NS_PER_S + rest_ns;
     return 0;
 }
 

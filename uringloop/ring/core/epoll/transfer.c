@@ -147,19 +147,14 @@ static int move(ul_request *request)
     return (int)size;
 }
 
-int ul_try_read(ul_request *request) { return request->sqe.ioprio ? -EINVAL : move(request); }
+int ul_try_read(ul_request *request) { return move(request); }
 
-int ul_try_write(ul_request *request)
-{
-    return request->sqe.ioprio || request->sqe.flags & IOSQE_BUFFER_SELECT ? -EINVAL : move(request);
-}
+int ul_try_write(ul_request *request) { return move(request); }
 
 /* Reads a pipe until its end, into buffers of a group. */
 int ul_try_read_multishot(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    if (!(sqe->flags & IOSQE_BUFFER_SELECT))
-        return -EINVAL;
     if (!request->tried && request->owned)
         return ul_wait_for(request, EPOLLIN);
     if (!request->tried && ul_kind_of_file(sqe->fd) != UL_FILE_WAITS)
@@ -229,8 +224,8 @@ int ul_try_splice(ul_request *request)
 int ul_try_tee(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    if (sqe->op_flags & SPLICE_F_FD_IN_FIXED || sqe->addr || sqe->off)
-        return sqe->op_flags & SPLICE_F_FD_IN_FIXED ? -EBADF : -EINVAL;
+    if (sqe->op_flags & SPLICE_F_FD_IN_FIXED)
+        return -EBADF;
     ssize_t moved = tee(sqe->splice_fd_in, sqe->fd, sqe->len, sqe->op_flags | SPLICE_F_NONBLOCK);
     if (moved >= 0 || errno != EAGAIN || sqe->op_flags & SPLICE_F_NONBLOCK)
         return moved < 0 ? -errno : (int)moved;
@@ -241,17 +236,15 @@ int ul_try_tee(ul_request *request)
 
 static uint32_t answered(const ul_request *request)
 {
-    uint32_t asked = (request->sqe.op_flags & 0xffff) | EPOLLERR | EPOLLHUP;
+    uint32_t asked = (request->sqe.op_flags & 0xffff) | EPOLLERR | EPOLLHUP | EPOLLRDHUP;
     return request->event.events & asked;
 }
 
 int ul_try_poll(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int multishot = (sqe->len & IORING_POLL_ADD_MULTI) != 0, level = (sqe->len & IORING_POLL_ADD_LEVEL) != 0;
-    if (sqe->len & ~(uint32_t)(IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL) || sqe->ioprio || sqe->addr || sqe->off)
-        return -EINVAL;
-    uint32_t events = (sqe->op_flags & 0xffff) | (multishot && !level ? EPOLLET : 0);
+    int multishot = (sqe->len & IORING_POLL_ADD_MULTI) != 0;
+    uint32_t events = (sqe->op_flags & 0xffff) | EPOLLRDHUP | (multishot ? EPOLLET : 0);
     if (!request->tried)
         return ul_wait_for(request, events);
     if (!multishot || request->is_always_ready)
@@ -266,10 +259,10 @@ int ul_try_poll_remove(ul_request *request)
     const struct io_uring_sqe *sqe = &request->sqe;
     const uint32_t updates = IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA;
     ul_request *poll = ul_request_find(request->user, sqe->addr);
-    if (sqe->len & ~(updates | IORING_POLL_ADD_MULTI) || (!(sqe->len & updates) && sqe->off))
-        return -EINVAL;
-    if (poll == NULL || poll->sqe.opcode != IORING_OP_POLL_ADD || poll->state != UL_REQUEST_WAITING)
+    if (poll == NULL || poll->sqe.opcode != IORING_OP_POLL_ADD)
         return -ENOENT;
+    if (poll->state != UL_REQUEST_WAITING)
+        return poll->state == UL_REQUEST_READY ? -EALREADY : -ENOENT;
     if (!(sqe->len & updates))
         return ul_cancel_request(poll);
     ul_unwatch(poll);
