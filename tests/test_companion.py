@@ -287,7 +287,7 @@ def test_on_uvloop(backend: str) -> None:
         async def main():
             assert await aos.stat("/") == os.stat("/")
             await asyncio.gather(*(aos.path.exists("/") for _ in range(500)))
-            [ring] = _live
+            [ring] = [reference() for reference in _live.values()]
             return type(asyncio.get_running_loop()).__module__, ring.backend
 
         for _ in range(2):

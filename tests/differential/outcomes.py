@@ -37,6 +37,7 @@ _PARTICULAR = (
     (re.compile(r"_?(DatagramTransport|SelectorDatagramTransport)"), "DATAGRAM"),
     (re.compile(r"\w+\._(call_connection_lost|lose_connection)\(\w*\)"), "LOSE"),
     (re.compile(r"\b_?\w*EventLoop\b"), "LOOP"),
+    (re.compile(r" backend=\w+(?=>)"), ""),
 )
 
 
