@@ -66,6 +66,21 @@ async def test_a_loop_goes_on_beside_them(fifo: Path) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.asyncio(loop_factories=["epoll"])
+async def test_long_calls_make_no_other_call_wait(fifo: Path) -> None:
+    """More opens wait for a FIFO's writer than there are threads, and none is cancelled."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, uringloop.EventLoop)
+    tasks = [asyncio.ensure_future(loop.submit(Open(fifo, os.O_RDONLY))) for _ in range(THREADS_MIN + 2)]
+    await asyncio.sleep(0)
+    os.close(await loop.submit(Open(__file__, os.O_RDONLY)))
+    while not all(task.done() for task in tasks):
+        let_go(fifo)
+        await asyncio.sleep(0)
+    for task in tasks:
+        os.close(task.result())
+
+
 def test_a_closing_loop_does_not_wait(fifo: Path) -> None:
     with asyncio.Runner(loop_factory=lambda: uringloop.EventLoop(backend="epoll")) as runner:
         runner.run(open_and_cancel(fifo, 3))

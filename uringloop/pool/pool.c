@@ -507,17 +507,18 @@ int ul_port_withdraw(ul_port *port, ul_job *job)
     return is_queued;
 }
 
-void ul_port_detain(ul_port *port, ul_job *job)
+int ul_port_detain(ul_port *port, ul_job *job)
 {
     if (is_stale(port))
-        return;
+        return 1;
     pthread_mutex_lock(&pool.lock);
-    int runs = job->state == RUNNING;
+    int runs = job->state == RUNNING, begun = job->state != QUEUED;
     pool.stuck += (uint32_t)runs;
     job->state = runs ? DETAINED : job->state;
     sleeper *woken = runs ? summon() : NULL;
     pthread_mutex_unlock(&pool.lock);
     wake(woken);
+    return begun;
 }
 
 void ul_port_abandon(ul_port *port, ul_job *job)
@@ -566,8 +567,7 @@ uint32_t ul_port_unfinished(ul_port *port) { return port->unfinished; }
 /* Has each idle thread look at the limits, and lie down again or end. */
 static void rouse_idle(void)
 {
-    while (pool.idle != NULL) {
-        sleeper *woken = pool.idle;
+    for (sleeper *woken; (woken = pool.idle) != NULL;) {
         get_up(woken);
         __atomic_store_n(&woken->woken, 1, __ATOMIC_RELEASE);
         wake(woken);

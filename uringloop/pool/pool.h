@@ -42,8 +42,8 @@ int ul_port_withdraw(ul_port *port, ul_job *job);
  * stuck, and another thread takes its place. */
 void ul_port_abandon(ul_port *port, ul_job *job);
 /* Says that a running job may never return.  It is still taken when it does.  Until then its thread counts as stuck,
- * and another thread takes its place. */
-void ul_port_detain(ul_port *port, ul_job *job);
+ * and another thread takes its place.  Returns 0 if the job has not begun. */
+int ul_port_detain(ul_port *port, ul_job *job);
 /* Returns the finished jobs, linked by next, in the order in which they finished; NULL if there are none.  Makes the
  * descriptor unreadable. */
 ul_job *ul_port_take(ul_port *port);

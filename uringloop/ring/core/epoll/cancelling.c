@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define DETAINED_AFTER_NS 100000000LL
-
 /* Ends a request: 0, or -EALREADY if a thread runs it. */
 int ul_cancel_request(ul_request *request)
 {
@@ -18,8 +16,9 @@ int ul_cancel_request(ul_request *request)
     case UL_REQUEST_BLOCKED:
         if (!ul_port_withdraw(user->port, &request->job)) {
             /* Most calls return soon, and the caller's memory is free then. */
+            request->is_unwanted = 1;
             if (!request->detained && request->heap_place == 0)
-                ul_timer_add(request, ul_now_ns() + DETAINED_AFTER_NS);
+                ul_timer_add(request, ul_now_ns() + UL_LONG_CALL_NS);
             return -EALREADY;
         }
         break;

@@ -53,6 +53,7 @@ struct ul_request {
     uint32_t cqe_flags;          /* of the last CQE */
     uint8_t state, tried, owned; /* owned: the descriptor is an endpoint's */
     uint8_t is_always_ready;     /* epoll refuses the descriptor */
+    uint8_t is_unwanted;         /* a cancel has found its call running */
     uint8_t detained;            /* its waiter was told not to wait */
     uint8_t has_run;             /* the pool has made the call */
     uint8_t lost_file;           /* the descriptor is closed, or another file's */
@@ -146,7 +147,7 @@ int ul_check(ul_user *user, const struct io_uring_sqe *sqe);
 void ul_request_submit(ul_request *head);
 void ul_chain_refuse(ul_request *head);
 void ul_request_try(ul_request *request);
-void ul_request_detain(ul_request *request);
+void ul_request_is_long(ul_request *request, int64_t now_ns);
 void ul_request_try_in_place(ul_request *request);
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags);
 void ul_requests_run_ready(ul_user *user);
@@ -206,6 +207,7 @@ int ul_try_wait_child(ul_request *request);
 int ul_try_epoll_wait(ul_request *request);
 
 /* blocking.c: on a thread of the pool */
+#define UL_LONG_CALL_NS 100000000LL /* after so long, another thread takes the place of a call's thread */
 void ul_run_blocking(ul_job *job);
 void ul_drop_result(ul_job *job);
 

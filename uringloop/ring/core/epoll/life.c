@@ -87,13 +87,17 @@ static int fails(const ul_request *request, int32_t res)
     return res < 0 || request->user->is_short(request, res);
 }
 
-/* A cancel did not interrupt the call: the waiter hears of the cancel now, and the last CQE comes when it returns. */
-void ul_request_detain(ul_request *request)
+/* The call goes on for long: its thread counts as stuck.  If a cancel did not interrupt it, the waiter hears of the
+ * cancel now, and the last CQE comes when the call returns. */
+void ul_request_is_long(ul_request *request, int64_t now_ns)
 {
-    request->detained = 1;
-    request->user->ring->detained++;
-    ul_port_detain(request->user->port, &request->job);
-    ul_request_post(request, -ECANCELED, 0);
+    if (!ul_port_detain(request->user->port, &request->job)) {
+        ul_timer_add(request, now_ns + UL_LONG_CALL_NS);
+    } else if (request->is_unwanted && !request->detained) {
+        request->detained = 1;
+        request->user->ring->detained++;
+        ul_request_post(request, -ECANCELED, 0);
+    }
 }
 
 /* The last completion of a request, which is in no list any more; frees it. */
@@ -152,8 +156,15 @@ static void give_to_pool(ul_request *request)
         request->job.dispose = ul_drop_result;
         error = ul_port_submit(user->port, &request->job);
     }
-    if (error < 0)
-        ul_request_complete(request, error, 0);
+    if (error == 0) {
+        ul_timer_add(request, ul_now_ns() + UL_LONG_CALL_NS);
+        return;
+    }
+    if (request->sqe.opcode == IORING_OP_CLOSE) {
+        ul_run_blocking(&request->job); /* or the descriptor would stay open */
+        error = request->res;
+    }
+    ul_request_complete(request, error, 0);
 }
 
 /* The LINK_TIMEOUT begins with the request that it bounds. */

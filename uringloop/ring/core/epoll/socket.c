@@ -48,6 +48,8 @@ int ul_try_receive(ul_request *request)
     /* A stream's socket is seldom readable when its receive is armed. */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
         return ul_wait_for(request, EPOLLIN);
+    if (selects && sqe->op_flags & MSG_WAITALL)
+        return -EINVAL; /* while it waits, another receive would get its buffer */
     int error = receive_memory(request, &memory, &size);
     if (error < 0)
         return error;

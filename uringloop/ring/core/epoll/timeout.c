@@ -69,7 +69,7 @@ static void fire(ul_request *request, int64_t now_ns)
 {
     ul_timer_remove(request);
     if (request->state == UL_REQUEST_BLOCKED) {
-        ul_request_detain(request);
+        ul_request_is_long(request, now_ns);
         return;
     }
     if (request->sqe.opcode == IORING_OP_LINK_TIMEOUT) {
