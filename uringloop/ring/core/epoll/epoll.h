@@ -195,6 +195,8 @@ enum {
     UL_FILE_WAITS,
 };
 int ul_kind_of_file(int fd);
+int ul_is_blocking(int fd);
+short ul_poll_now(int fd, short events);
 size_t ul_vector_size(const struct io_uring_sqe *sqe);
 int ul_try_read(ul_request *request);
 int ul_try_write(ul_request *request);

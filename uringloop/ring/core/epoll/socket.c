@@ -4,7 +4,6 @@
 #include "epoll.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -173,18 +172,6 @@ int ul_try_send_message(ul_request *request)
     return sent < 0 ? -errno : (int)sent;
 }
 
-static int is_blocking(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && !(flags & O_NONBLOCK);
-}
-
-static int is_ready(int fd, short events)
-{
-    struct pollfd asked = {fd, events, 0};
-    return poll(&asked, 1, 0) > 0;
-}
-
 static int accept_one(const struct io_uring_sqe *sqe)
 {
     int fd = accept4(sqe->fd, (struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t *)(uintptr_t)sqe->off,
@@ -200,8 +187,8 @@ int ul_try_accept(ul_request *request)
         return -ENXIO;
     if (sqe->ioprio & IORING_ACCEPT_POLL_FIRST && !request->tried)
         return ul_wait_for(request, EPOLLIN);
-    if ((!multishot || !request->tried) && is_blocking(sqe->fd)) {
-        if (!is_ready(sqe->fd, POLLIN))
+    if ((!multishot || !request->tried) && ul_is_blocking(sqe->fd) > 0) {
+        if (!ul_poll_now(sqe->fd, POLLIN))
             return sqe->ioprio & IORING_ACCEPT_DONTWAIT ? -EAGAIN : ul_wait_for(request, EPOLLIN);
         return multishot ? -EINVAL : UL_TRY_BLOCK;
     }
@@ -227,7 +214,7 @@ int ul_try_connect(ul_request *request)
             return -errno;
         return -error;
     }
-    if (is_blocking(sqe->fd))
+    if (ul_is_blocking(sqe->fd) > 0)
         return UL_TRY_BLOCK;
     if (connect(sqe->fd, (const struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t)sqe->off) == 0)
         return 0;

@@ -36,7 +36,8 @@ int ul_kind_of_file(int fd)
     return UL_FILE_WAITS;
 }
 
-static short poll_now(int fd, short events)
+/* The events that poll(2) reports now. */
+short ul_poll_now(int fd, short events)
 {
     struct pollfd asked = {fd, events, 0};
     return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
@@ -91,7 +92,8 @@ static ssize_t move_now(const ul_request *request, const struct iovec *vector, i
     return size < 0 ? -errno : size;
 }
 
-static int is_blocking(int fd)
+/* Whether the file is not O_NONBLOCK, or a negative errno. */
+int ul_is_blocking(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 ? -errno : !(flags & O_NONBLOCK);
@@ -107,7 +109,7 @@ static int move_when_ready(ul_request *request)
     int count, nowait = 0;
     int error = vector_of(request, &one, &vector, &count);
     if (error == 0 && !request->owned)
-        error = nowait = is_blocking(sqe->fd);
+        error = nowait = ul_is_blocking(sqe->fd);
     if (error < 0)
         return error;
     ssize_t size = move_now(request, vector, count, nowait ? RWF_NOWAIT : 0);
@@ -118,7 +120,7 @@ static int move_when_ready(ul_request *request)
     if (size == -EAGAIN && !(sqe->op_flags & RWF_NOWAIT))
         return request->is_always_ready ? UL_TRY_BLOCK : ul_wait_for(request, events);
     if (size == -EOPNOTSUPP && nowait && !(sqe->op_flags & RWF_NOWAIT)) {
-        if (request->is_always_ready || poll_now(sqe->fd, (short)events))
+        if (request->is_always_ready || ul_poll_now(sqe->fd, (short)events))
             return UL_TRY_BLOCK;
         return ul_wait_for(request, events);
     }
@@ -163,7 +165,7 @@ int ul_try_read_multishot(ul_request *request)
         const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
         if (buffer == NULL)
             return -ENOBUFS;
-        if (!request->owned && is_blocking(sqe->fd) && !poll_now(sqe->fd, POLLIN))
+        if (!request->owned && ul_is_blocking(sqe->fd) && !ul_poll_now(sqe->fd, POLLIN))
             return ul_wait_for(request, EPOLLIN);
         ssize_t size = read(sqe->fd, (void *)(uintptr_t)buffer->addr, buffer->len);
         if (size < 0 && errno == EAGAIN)
@@ -192,11 +194,11 @@ static off_t *offset_of(uint64_t given, off_t *offset)
 /* Waits for the end that is not ready. */
 static int wait_for_ends(ul_request *request, int in, int out)
 {
-    if (!poll_now(in, POLLIN)) {
+    if (!ul_poll_now(in, POLLIN)) {
         request->fd = in;
         return ul_wait_for(request, EPOLLIN);
     }
-    if (!poll_now(out, POLLOUT)) {
+    if (!ul_poll_now(out, POLLOUT)) {
         request->fd = out;
         return ul_wait_for(request, EPOLLOUT);
     }
@@ -286,7 +288,7 @@ int ul_try_wait_child(ul_request *request)
     siginfo_t info = {0};
     if (sqe->len != P_PIDFD)
         return UL_TRY_BLOCK;
-    if (!request->tried && !(sqe->splice_fd_in & WNOHANG) && !poll_now(sqe->fd, POLLIN))
+    if (!request->tried && !(sqe->splice_fd_in & WNOHANG) && !ul_poll_now(sqe->fd, POLLIN))
         return ul_wait_for(request, EPOLLIN);
     if (waitid((idtype_t)sqe->len, (id_t)sqe->fd, &info, sqe->splice_fd_in | WNOHANG) < 0)
         return -errno;
