@@ -108,6 +108,7 @@ static int set_up(ul_ring *ring, uint32_t sq_entries, struct io_uring_params *pa
     user->is_short = ul_is_short;
     user->events = events;
     user->event_fd = user->timer_fd = -1;
+    user->timer_ns = INT64_MAX;
     user->has_pwait2 = 1;
     user->disabled = (params->flags & IORING_SETUP_R_DISABLED) != 0;
     user->epoll_fd = ring->fd = ring->enter_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -245,6 +246,7 @@ static void serve_events(ul_user *user)
         if (data == TIMER_DATA) {
             ssize_t size = read(user->timer_fd, &expirations, sizeof(expirations));
             (void)size;
+            user->timer_ns = INT64_MAX;
         } else if (data != PORT_DATA) {
             ul_request *request = ul_watch_event(user, &user->events[i]);
             if (request != NULL)
@@ -432,7 +434,7 @@ static void arm(ul_ring *ring)
     ul_user *user = ring->backend_state;
     int64_t next_ns = ul_timers_next(user);
     *ring->cq_flags = 0;
-    if (next_ns == INT64_MAX)
+    if (next_ns == INT64_MAX || user->timer_ns <= next_ns)
         return;
     if (user->timer_fd < 0) {
         struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = TIMER_DATA}};
@@ -443,8 +445,8 @@ static void arm(ul_ring *ring)
     struct itimerspec when = {{0, 0}, {next_ns / NS_PER_S, next_ns % NS_PER_S}};
     if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
         when.it_value.tv_nsec = 1;
-    if (user->timer_fd >= 0)
-        timerfd_settime(user->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    if (user->timer_fd >= 0 && timerfd_settime(user->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0)
+        user->timer_ns = next_ns;
 }
 
 static void disarm(ul_ring *ring) { *ring->cq_flags = IORING_CQ_EVENTFD_DISABLED; }

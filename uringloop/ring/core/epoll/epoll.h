@@ -94,7 +94,8 @@ struct ul_user {
     int is_beginning;
     ul_port *port; /* made by the first blocking request */
     uint64_t posted, cancel_passes;
-    uint32_t active; /* begun and not ended */
+    int64_t timer_ns; /* when timer_fd fires; INT64_MAX: it does not */
+    uint32_t active;  /* begun and not ended */
     ul_request *all, *free_requests;
     ul_request **by_token;
     uint32_t token_capacity, token_count;
