@@ -1,14 +1,25 @@
 """Streams on epoll: what they do in other ways than on io_uring, with the same effect."""
 
 import asyncio
+import os
+import re
+import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.loop.helpers import Recorder, serving
 from tests.loop.test_leaving import MANY, in_one_tick, many_connections
 
 pytestmark = pytest.mark.asyncio(loop_factories=["epoll", "epoll-tiny"])
+
+
+def watched(loop: Any) -> set[int]:
+    """Return the descriptors in the ring's epoll set."""
+    text = Path(f"/proc/self/fdinfo/{loop._ring.fd}").read_text()
+    return {int(fd) for fd in re.findall(r"^tfd: +(\d+)", text, re.MULTILINE)}
 
 
 async def test_writes_need_no_sqe() -> None:
@@ -23,3 +34,64 @@ async def test_writes_need_no_sqe() -> None:
             assert peer.recv(10, socket.MSG_WAITALL) == b"first next"
         assert after["submitted"] == before["submitted"]
         assert after["bytes_sent"] == before["bytes_sent"] + 4 * MANY
+
+
+async def test_a_close_sends_and_cancels_without_sqes() -> None:
+    loop: Any = asyncio.get_running_loop()
+    async with many_connections(2) as (transports, peers):
+        await asyncio.sleep(0)
+        before = loop.statistics()
+        transports[0].write(b"last")
+        transports[0].close()
+        while transports[0]._endpoint.fd >= 0:
+            await asyncio.sleep(0)
+        assert loop.statistics()["submitted"] == before["submitted"]
+        assert peers[0].recv(20, socket.MSG_WAITALL) == b"first last"
+
+
+async def test_a_pause_leaves_later_bytes_in_the_socket_at_once() -> None:
+    loop: Any = asyncio.get_running_loop()
+    protocol = Recorder()
+    ours, peer = socket.socketpair()
+    with peer, ours.dup() as copy:
+        copy.setblocking(False)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        await asyncio.sleep(0)
+        before = loop.statistics()
+        transport.pause_reading()
+        peer.send(b"later")
+        assert copy.recv(10) == b"later"
+        await asyncio.sleep(0)
+        assert loop.statistics()["submitted"] == before["submitted"]
+        transport.resume_reading()
+        peer.send(b"again")
+        while not protocol.received:
+            await asyncio.sleep(0)
+        assert bytes(protocol.received) == b"again"
+        transport.abort()
+        await protocol.until_called("connection_lost")
+
+
+@pytest.mark.parametrize("forks", [False, True])
+async def test_a_closed_connection_leaves_the_set(forks: bool) -> None:
+    """Also where a forked child still holds it: its events would have no end."""
+    loop: Any = asyncio.get_running_loop()
+    protocol = Recorder()
+    async with serving(lambda: protocol) as address:
+        with socket.create_connection(address) as peer:
+            peer.send(b"first")
+            while not protocol.received:
+                await asyncio.sleep(0)
+            fd = protocol.transport._endpoint.fd
+            assert fd in watched(loop)
+            child = os.fork() if forks else 0
+            if forks and child == 0:
+                signal.pause()
+            try:
+                protocol.transport.close()
+                await protocol.until_called("connection_lost")
+                assert fd not in watched(loop)
+            finally:
+                if forks:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)  # noqa: ASYNC222  # it is dead

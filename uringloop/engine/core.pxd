@@ -57,6 +57,7 @@ cdef extern from "engine/engine.h" nogil:
     size_t ul_stream_queued(ul_stream *stream)
     int ul_stream_finished(ul_stream *stream)
     void ul_stream_share(ul_stream *stream)
+    bint ul_stream_is_alone(ul_stream *stream)
     void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
     void ul_stream_notify_empty(ul_stream *stream)
     int ul_stream_write_eof(ul_stream *stream)

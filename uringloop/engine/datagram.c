@@ -504,7 +504,7 @@ ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot,
         free(datagram);
         return NULL;
     }
-    ul_descriptor_closes(ring, fd); /* an earlier file of this number may have been closed unseen */
+    ul_descriptor_closes(ring, fd, 0); /* an earlier file of this number may have been closed unseen */
     datagram->ring = ring;
     datagram->engine = engine;
     datagram->owner = owner;

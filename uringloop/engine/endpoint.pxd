@@ -52,6 +52,7 @@ cdef class Endpoint(Owner):
     cdef size_t queued_bytes(self)
     cdef int close_in_core(self, bint abort)
     cdef bint is_idle(self)
+    cdef bint is_alone(self)
     cdef free_core(self)
     cdef deliver_item(self, item)
     cdef closing(self, bint abort)
@@ -68,7 +69,7 @@ cdef class Endpoint(Owner):
     cdef queue_fell(self, bint closed)
     cdef core_closed(self)
     cdef finish(self, bint abort)
-    cdef tell_close(self, int fd)
+    cdef tell_close(self, int fd, bint alone)
 
 
 cdef inline bint delivers(Endpoint endpoint) noexcept:

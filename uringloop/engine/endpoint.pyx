@@ -92,6 +92,10 @@ cdef class Endpoint(Owner):
         """Return whether nothing is queued or in flight, so that the file may be closed."""
         raise NotImplementedError
 
+    cdef bint is_alone(self):
+        """Return whether no other code of this process can have a copy of the descriptor."""
+        return False
+
     cdef free_core(self):
         """Free the core's half; nothing of it may be in flight."""
         raise NotImplementedError
@@ -135,7 +139,7 @@ cdef class Endpoint(Owner):
         """Leave the file to the caller, open: the transport could not be made.  Return its object or None."""
         if not self.is_pipe:
             self.engine.transports.pop(self.fd, None)
-        self.tell_close(self.fd)
+        self.tell_close(self.fd, False)
         self.fd = -1
         file, self.file = self.file, None
         if self.state != CLOSED:
@@ -258,6 +262,8 @@ cdef class Endpoint(Owner):
             ends = not self.transport._protocol_paused
         self.held = None
         self.released = checked(self.close_in_core(abort)) == 1
+        if self.released and not ends:
+            ends = not self.transport._protocol_paused  # the close has sent the queue
         if ends and self.state == FLUSHING:
             self.advance(ENDING)
             self.soon(self._lose_connection)
@@ -310,7 +316,7 @@ cdef class Endpoint(Owner):
             return
         if not self.is_pipe:
             self.engine.transports.pop(fd, None)
-        self.tell_close(fd)
+        self.tell_close(fd, self.is_alone())
         if file is not None:
             file.close()
             return
@@ -319,10 +325,10 @@ cdef class Endpoint(Owner):
         if result < 0 and errno != ECONNRESET:
             raise_errno(-errno)
 
-    cdef tell_close(self, int fd):
-        """Tell the ring that the endpoint lets go of its descriptor."""
+    cdef tell_close(self, int fd, bint alone):
+        """Tell the ring that the endpoint lets go of its descriptor, and whether that closes the file."""
         if self.engine.dispatcher.has_memory():
-            ul_descriptor_closes(self.engine.dispatcher.ring, fd)
+            ul_descriptor_closes(self.engine.dispatcher.ring, fd, alone)
 
     cdef abort_in_core(self):
         self.orphaned = True

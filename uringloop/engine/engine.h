@@ -74,6 +74,7 @@ int ul_stream_take_back(ul_stream *stream, size_t size_bytes);
 size_t ul_stream_queued(ul_stream *stream);
 int ul_stream_finished(ul_stream *stream);
 void ul_stream_share(ul_stream *stream);
+int ul_stream_is_alone(ul_stream *stream);
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);
 void ul_stream_notify_empty(ul_stream *stream);
 int ul_stream_write_eof(ul_stream *stream);

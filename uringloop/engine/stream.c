@@ -146,7 +146,7 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
         free(stream);
         return NULL;
     }
-    ul_descriptor_closes(ring, fd); /* an earlier file of this number may have been closed unseen */
+    ul_descriptor_closes(ring, fd, 0); /* an earlier file of this number may have been closed unseen */
     stream->ring = ring;
     stream->engine = engine;
     stream->owner = owner;
@@ -199,6 +199,8 @@ int ul_stream_close(ul_stream *stream)
         stream->receive_token = stream->send_token = 0;
         ul_stream_drop_queue(stream);
     }
+    if (!stream->ring->backend->batches && !stream->ring->dropped)
+        ul_stream_send_last(stream);
     int error = ul_stream_cancel_receive(stream);
     return error < 0 ? error : ul_stream_idle(stream);
 }
@@ -231,6 +233,9 @@ static void unlink_stream(ul_stream *stream)
         *link = stream->next_to_send;
     ul_turn_end(&stream->turn);
 }
+
+/* Whether no other code can have a copy of the descriptor. */
+int ul_stream_is_alone(ul_stream *stream) { return stream->own_tcp; }
 
 /* Only when nothing of it is in flight. */
 void ul_stream_free(ul_stream *stream)

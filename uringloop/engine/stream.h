@@ -58,6 +58,7 @@ int ul_streams_stage_sends(ul_stream_engine *engine);
 int ul_streams_send_waiting(ul_stream_engine *engine, int all);
 int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *outcomes, uint32_t capacity);
 void ul_stream_send_chunks(ul_stream *stream, int pinned);
+void ul_stream_send_last(ul_stream *stream);
 void ul_stream_note_close(ul_stream *stream);
 void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome);
 void ul_stream_drop_queue(ul_stream *stream);

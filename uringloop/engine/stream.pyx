@@ -18,9 +18,9 @@ from .base cimport EngineBase
 from .core cimport (
     UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW,
     UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED, UL_STREAM_SEND_ERROR, ul_stream_abort,
-    ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold, ul_stream_may_be_last, ul_stream_notify_empty,
-    ul_stream_notify_low, ul_stream_open, ul_stream_queued, ul_stream_idle, ul_stream_receive, ul_stream_recycle,
-    ul_stream_released, ul_stream_send_now, ul_stream_send_queued, ul_stream_share, ul_stream_take,
+    ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold, ul_stream_is_alone, ul_stream_may_be_last,
+    ul_stream_notify_empty, ul_stream_notify_low, ul_stream_open, ul_stream_queued, ul_stream_idle, ul_stream_receive,
+    ul_stream_recycle, ul_stream_released, ul_stream_send_now, ul_stream_send_queued, ul_stream_share, ul_stream_take,
     ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
     ul_stream_write_pinned,
 )
@@ -519,6 +519,9 @@ cdef class Stream(Endpoint):
 
     cdef bint is_idle(self):
         return self.handle == NULL or ul_stream_idle(self.handle)
+
+    cdef bint is_alone(self):
+        return self.handle != NULL and ul_stream_is_alone(self.handle)
 
     cdef free_core(self):
         if self.handle != NULL:

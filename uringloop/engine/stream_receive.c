@@ -136,6 +136,10 @@ int ul_stream_cancel_receive(ul_stream *stream)
 {
     if (stream->receive_token == 0 || stream->cancelling_receive)
         return 0;
+    if (ul_withdraw(stream->ring, stream->receive_token)) {
+        stream->receive_token = 0;
+        return 0;
+    }
     stream->cancelling_receive = 1;
     return ul_stage_cancel(stream->ring, stream->receive_token);
 }
@@ -149,7 +153,7 @@ int ul_stream_hold(ul_stream *stream)
         return 0;
     receive_by_readiness(stream);
     int error = ul_stream_cancel_receive(stream);
-    return error < 0 ? error : 1;
+    return error < 0 ? error : stream->receive_token != 0;
 }
 
 /* A stream waits for a receive to be staged, or for its turn to take. */

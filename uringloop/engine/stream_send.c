@@ -126,8 +126,8 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
 /* What the socket or (non-blocking) pipe takes right now, without the ring; 0 also if it refuses. */
 static size_t send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
 {
-    ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes)
-                                : send(stream->fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (stream->sends_last ? MSG_MORE : 0);
+    ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes) : send(stream->fd, data, size_bytes, flags);
     if (sent < 0 && !stream->pipe && errno != EAGAIN && errno != EINTR && errno != EPIPE)
         stream->send_error = -errno; /* a socket tells of it once: the queued send finds a broken pipe */
     if (sent <= 0)
@@ -167,15 +167,36 @@ static void send_queued(ul_stream *stream)
         shutdown(stream->fd, SHUT_WR);
 }
 
-/* Sends what the stream has queued, as far as the socket takes it at once. */
-void ul_stream_send_queued(ul_stream *stream)
+/* The stream waits no more for its queue to be sent, if that is empty. */
+static void leave_if_sent(ul_stream *stream)
 {
     ul_stream_engine *engine = stream->engine;
-    send_queued(stream);
     if (stream->queue.size == 0 && engine->to_send == stream) {
         engine->to_send = stream->next_to_send;
         stream->queued_to_send = 0;
     }
+}
+
+/* Sends what the stream has queued, as far as the socket takes it at once. */
+void ul_stream_send_queued(ul_stream *stream)
+{
+    send_queued(stream);
+    leave_if_sent(stream);
+}
+
+/* The same of a closing stream.  The last bytes of a TCP connection wait for its FIN. */
+void ul_stream_send_last(ul_stream *stream)
+{
+    if (stream->queue.size == 0 || stream->send_token != 0 || stream->pipe || stream->notify_low ||
+        stream->notify_empty)
+        return;
+    stream->sends_last = stream->own_tcp;
+    ul_stream_send_chunks(stream, 1);
+    stream->sends_last &= stream->queue.size == 0;
+    stream->finished = stream->sends_last;
+    if (stream->queue.size == 0 && (stream->eof_wanted || stream->finished))
+        shutdown(stream->fd, SHUT_WR);
+    leave_if_sent(stream);
 }
 
 /* Stages what is queued; the number of sends, or a negative errno.  Where the ring makes a system call for each SQE, a

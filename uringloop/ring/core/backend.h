@@ -26,8 +26,10 @@ typedef struct {
     /* Before a sleep beside the ring: lets the descriptor speak.  After it: keeps it silent. */
     void (*arm)(ul_ring *ring);
     void (*disarm)(ul_ring *ring);
-    /* An owned descriptor is about to be closed. */
-    void (*closes)(ul_ring *ring, int fd);
+    /* Ends an engine's request that only waits, without a CQE: 1; 0 where a cancel has to. */
+    int (*withdraw)(ul_ring *ring, uint64_t token);
+    /* An owned descriptor is about to be closed.  alone: no other code has a copy of it, but a forked child may. */
+    void (*closes)(ul_ring *ring, int fd, int alone);
     /* Releases the queues; in a forked child the descriptor alone. */
     void (*close)(ul_ring *ring);
     void (*drop)(ul_ring *ring);

@@ -206,4 +206,13 @@ void ul_cancel_drop(ul_ring *ring, uint64_t token)
         take_out(&ring->targets, target);
 }
 
+/* Ends an engine's receive that only waits, where the backend can: 1 if no CQE of it will come, or 0. */
+int ul_withdraw(ul_ring *ring, uint64_t token)
+{
+    if (ring->dropped || cqes_ready(ring) || deferred_work(ring) || !ring->backend->withdraw(ring, token))
+        return 0;
+    ring->statistics.in_flight--;
+    return 1;
+}
+
 void ul_cancels_close(ul_ring *ring) { free(ring->targets.places); }

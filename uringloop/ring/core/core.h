@@ -108,6 +108,7 @@ int ul_stage_cancel_all(ul_ring *ring);
 uint32_t ul_cancels(ul_ring *ring);
 uint32_t ul_cancel_targets(ul_ring *ring);
 void ul_cancel_drop(ul_ring *ring, uint64_t token);
+int ul_withdraw(ul_ring *ring, uint64_t token);
 
 /* wait.c */
 int ul_has_work(ul_ring *ring);
@@ -117,7 +118,7 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns);
 int ul_descriptor_open(ul_ring *ring);
 void ul_descriptor_arm(ul_ring *ring);
 void ul_descriptor_disarm(ul_ring *ring);
-void ul_descriptor_closes(ul_ring *ring, int fd);
+void ul_descriptor_closes(ul_ring *ring, int fd, int alone);
 
 /* io_uring.c */
 int ul_send_message(void *sqe);

@@ -90,7 +90,7 @@ cdef extern from "ring/core/core.h" nogil:
     int ul_reap(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
     void ul_descriptor_arm(ul_ring *ring)
     void ul_descriptor_disarm(ul_ring *ring)
-    void ul_descriptor_closes(ul_ring *ring, int fd)
+    void ul_descriptor_closes(ul_ring *ring, int fd, int alone)
 
     int ul_buffers_open(ul_ring *ring, uint32_t group_id, uint32_t count, uint32_t size_bytes, uint32_t count_max,
                         int sparse)

@@ -147,7 +147,13 @@ static void disarm(ul_ring *ring)
         __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
 }
 
-static void closes(ul_ring *ring, int fd) { (void)ring, (void)fd; }
+static int withdraw(ul_ring *ring, uint64_t token)
+{
+    (void)ring, (void)token;
+    return 0;
+}
+
+static void closes(ul_ring *ring, int fd, int alone) { (void)ring, (void)fd, (void)alone; }
 
 static void close_ring(ul_ring *ring)
 {
@@ -158,5 +164,5 @@ static void close_ring(ul_ring *ring)
 
 static void drop(ul_ring *ring) { close(ring->fd); }
 
-const ul_backend ul_backend_io_uring = {1,   set_up, resize, enter,      control, look, open_descriptor,
-                                        arm, disarm, closes, close_ring, drop};
+const ul_backend ul_backend_io_uring = {1,   set_up, resize,   enter,  control,    look, open_descriptor,
+                                        arm, disarm, withdraw, closes, close_ring, drop};

@@ -136,9 +136,9 @@ void ul_descriptor_disarm(ul_ring *ring)
         ring->backend->disarm(ring);
 }
 
-/* An endpoint is about to close its descriptor. */
-void ul_descriptor_closes(ul_ring *ring, int fd)
+/* An endpoint is about to close its descriptor.  alone: no other code of this process has a copy. */
+void ul_descriptor_closes(ul_ring *ring, int fd, int alone)
 {
     if (!ring->dropped)
-        ring->backend->closes(ring, fd);
+        ring->backend->closes(ring, fd, alone);
 }

@@ -97,6 +97,7 @@ static int set_up(ul_ring *ring, uint32_t sq_entries, struct io_uring_params *pa
         return error;
     params->features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL |
                        IORING_FEAT_POLL_32BITS | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_LINKED_FILE;
+    ul_watches_begin();
     ul_user *user = calloc(1, sizeof(*user));
     struct epoll_event *events = calloc(EVENTS_MAX, sizeof(*events));
     if (user == NULL || events == NULL) {
@@ -451,7 +452,13 @@ static void arm(ul_ring *ring)
 
 static void disarm(ul_ring *ring) { *ring->cq_flags = IORING_CQ_EVENTFD_DISABLED; }
 
-static void closes(ul_ring *ring, int fd) { ul_watch_closes(ring->backend_state, fd); }
+static int withdraw(ul_ring *ring, uint64_t token)
+{
+    ul_request *request = ul_request_find(ring->backend_state, token);
+    return request != NULL && ul_request_withdraw(request);
+}
+
+static void closes(ul_ring *ring, int fd, int alone) { ul_watch_closes(ring->backend_state, fd, alone); }
 
 static void close_ring(ul_ring *ring)
 {
@@ -485,5 +492,5 @@ static void drop(ul_ring *ring)
     close(user->epoll_fd);
 }
 
-const ul_backend ul_backend_epoll = {0,   set_up, resize, enter,      control, look, open_descriptor,
-                                     arm, disarm, closes, close_ring, drop};
+const ul_backend ul_backend_epoll = {0,   set_up, resize,   enter,  control,    look, open_descriptor,
+                                     arm, disarm, withdraw, closes, close_ring, drop};

@@ -69,8 +69,9 @@ typedef struct {
 /* A descriptor that requests wait for. */
 typedef struct {
     ul_request_list waiting;
-    uint32_t interest; /* in the epoll set; 0: not there, or switched off */
-    uint8_t in_set;
+    uint32_t interest;       /* in the epoll set; 0: not there, or switched off */
+    uint32_t forks;          /* of this process, when it came into the set */
+    uint8_t in_set, unheard; /* unheard: events in a row for which no request waited */
 } ul_watched;
 
 /* A buffer group that a ring registered. */
@@ -127,10 +128,11 @@ void ul_post(ul_user *user, uint64_t user_data, int32_t res, uint32_t flags);
 void ul_flush_late(ul_user *user);
 
 /* watch.c */
+void ul_watches_begin(void);
 int ul_watch(ul_request *request);
 void ul_unwatch(ul_request *request);
 ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event);
-void ul_watch_closes(ul_user *user, int fd);
+void ul_watch_closes(ul_user *user, int fd, int alone);
 void ul_watches_free(ul_user *user);
 
 /* timer.c */
@@ -151,6 +153,7 @@ void ul_request_try(ul_request *request);
 void ul_request_is_long(ul_request *request, int64_t now_ns);
 void ul_request_try_in_place(ul_request *request);
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags);
+int ul_request_withdraw(ul_request *request);
 void ul_requests_run_ready(ul_user *user);
 
 /* cancelling.c */

@@ -215,6 +215,25 @@ void ul_request_try_in_place(ul_request *request)
     take_answer(request, result);
 }
 
+/* Ends a request that waits for its descriptor, and tells of it nowhere: 1, or 0 if it does more than that. */
+int ul_request_withdraw(ul_request *request)
+{
+    ul_user *user = request->user;
+    if (request->linked != NULL || request->timeout != NULL)
+        return 0;
+    if (request->state == UL_REQUEST_WAITING)
+        ul_unwatch(request);
+    else if (request->state == UL_REQUEST_READY)
+        ul_list_remove(&user->ready, request);
+    else
+        return 0;
+    ul_request_release(request);
+    user->active--;
+    if (user->deferred.first != NULL && user->active == 0)
+        run_deferred(user);
+    return 1;
+}
+
 void ul_requests_run_ready(ul_user *user)
 {
     /* Those that become ready meanwhile are next time's. */

@@ -1,7 +1,9 @@
 /* The epoll set: which descriptors it has, and the requests that wait for them.
  *
  * An owned descriptor is one of an engine's endpoint, which tells before it closes it.  Its interest stays in the set
- * while requests come and go, and is taken out when an event finds nobody waiting, so most messages cost no epoll_ctl.
+ * while requests come and go, so most messages cost no epoll_ctl.  It is taken out when a second event finds no request
+ * that waits.  After the first one the descriptor is mostly closed, which takes it out too, unless a forked child may
+ * hold its file.
  *
  * A foreign descriptor may be closed behind our back, and its number used again, while a copy of it keeps the old entry
  * in the set.  Each wait adds or changes its entry, so an error comes from there, and the entry switches itself off
@@ -14,12 +16,16 @@
 #include "epoll.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define WATCHED_MIN 64
 #define ALWAYS_READY (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM)
+
+/* Counts the forks of this process: each child may hold the files that were open. */
+static uint32_t forks;
 
 static ul_watched *watched_at(ul_user *user, int fd)
 {
@@ -65,6 +71,9 @@ static int put(ul_user *user, int fd, ul_watched *watched, uint32_t events)
         error = change(user, fd, EPOLL_CTL_ADD, events);
     else if (error == -EEXIST)
         error = change(user, fd, EPOLL_CTL_MOD, events);
+    if (!watched->in_set)
+        watched->forks = load_relaxed(&forks);
+    watched->unheard = 0;
     watched->in_set = error == 0;
     watched->interest = error == 0 ? events : 0;
     return error;
@@ -91,7 +100,7 @@ static void take_out(const ul_user *user, int fd, ul_watched *watched)
 {
     if (watched->in_set)
         change(user, fd, EPOLL_CTL_DEL, 0);
-    watched->in_set = 0;
+    watched->in_set = watched->unheard = 0;
     watched->interest = 0;
 }
 
@@ -153,6 +162,7 @@ ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
     int found = 0;
     if (first != NULL && first->owned && first->next == NULL && !(watched->interest & (EPOLLONESHOT | EPOLLET)) &&
         concerns(first, event->events)) {
+        watched->unheard = 0;
         first->event = *event;
         return first;
     }
@@ -173,16 +183,33 @@ ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
         settle(user, (int)fd, watched, 0);
     else if (!found && watched->waiting.first != NULL)
         put(user, (int)fd, watched, wanted(watched, &found));
-    else if (!found)
+    else if (!found && watched->unheard++ > 0)
         take_out(user, (int)fd, watched);
     return NULL;
 }
 
-/* An owned descriptor is about to be closed. */
-void ul_watch_closes(ul_user *user, int fd)
+/* An owned descriptor is about to be closed.  If nothing else holds its file, that takes its entry out of the set. */
+void ul_watch_closes(ul_user *user, int fd, int alone)
 {
-    if (fd >= 0 && (uint32_t)fd < user->watched_count)
-        take_out(user, fd, &user->watched[fd]);
+    if (fd < 0 || (uint32_t)fd >= user->watched_count)
+        return;
+    ul_watched *watched = &user->watched[fd];
+    if (alone && watched->forks == load_relaxed(&forks))
+        watched->in_set = watched->unheard = 0, watched->interest = 0;
+    else
+        take_out(user, fd, watched);
+}
+
+static void count_fork(void) { __atomic_add_fetch(&forks, 1, __ATOMIC_RELAXED); }
+
+/* Twice each: the second one counts for what another thread has opened since the first. */
+static void count_forks(void) { pthread_atfork(count_fork, count_fork, NULL); }
+
+/* Before the first ring. */
+void ul_watches_begin(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, count_forks);
 }
 
 void ul_watches_free(ul_user *user) { free(user->watched); }
