@@ -24,7 +24,8 @@ int ul_cancel_request(ul_request *request)
         break;
     default: /* as in the kernel, one that has not begun is not found */ return -ENOENT;
     }
-    ul_request_complete(request, -ECANCELED, 0);
+    /* What was moved is told of, in the buffer that it may have. */
+    ul_request_complete(request, request->done > 0 ? (int32_t)request->done : -ECANCELED, request->cqe_flags);
     return 0;
 }
 

@@ -132,8 +132,15 @@ static int check_change_of_poll(const struct io_uring_sqe *sqe)
 
 static int check_receive(const struct io_uring_sqe *sqe)
 {
-    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0;
-    return multishot && (!(sqe->flags & IOSQE_BUFFER_SELECT) || sqe->op_flags & MSG_WAITALL) ? -EINVAL : 0;
+    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0, selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
+    if (multishot && (!selects || sqe->op_flags & MSG_WAITALL))
+        return -EINVAL;
+    const struct msghdr *message = (const struct msghdr *)(uintptr_t)sqe->addr;
+    if (sqe->opcode == IORING_OP_RECV)
+        return 0;
+    if (message == NULL)
+        return -EFAULT;
+    return selects && message->msg_iovlen > 1 ? -EINVAL : 0;
 }
 
 static int check_cancel(const struct io_uring_sqe *sqe)
@@ -156,6 +163,7 @@ static int check_more(const struct io_uring_sqe *sqe)
     case IORING_OP_TIMEOUT_REMOVE: return check_change_of_time(sqe);
     case IORING_OP_RECV:
     case IORING_OP_RECVMSG: return check_receive(sqe);
+    case IORING_OP_SENDMSG: return sqe->addr ? 0 : -EFAULT;
     case IORING_OP_ASYNC_CANCEL: return check_cancel(sqe);
     case IORING_OP_READ_MULTISHOT: return sqe->flags & IOSQE_BUFFER_SELECT ? 0 : -EINVAL;
     case IORING_OP_SOCKET: return (uint32_t)sqe->off & ~0xfU & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK) ? -EINVAL : 0;

@@ -180,6 +180,7 @@ int ul_has_opcode(uint32_t opcode);
 int ul_is_short(const ul_request *request, int32_t res);
 
 /* socket.c */
+size_t ul_message_size(const struct msghdr *message);
 int ul_try_receive(ul_request *request);
 int ul_try_receive_message(ul_request *request);
 int ul_try_send(ul_request *request);

@@ -132,6 +132,10 @@ int ul_is_short(const ul_request *request, int32_t res)
     case IORING_OP_WRITEV: return (size_t)res != ul_vector_size(sqe);
     case IORING_OP_SEND:
     case IORING_OP_RECV: return sqe->op_flags & MSG_WAITALL && (uint32_t)res < sqe->len;
+    case IORING_OP_SENDMSG:
+    case IORING_OP_RECVMSG:
+        return sqe->op_flags & MSG_WAITALL && !(sqe->flags & IOSQE_BUFFER_SELECT) &&
+               (size_t)res < ul_message_size((const struct msghdr *)(uintptr_t)sqe->addr);
     default: return 0;
     }
 }

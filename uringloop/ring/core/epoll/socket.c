@@ -38,17 +38,35 @@ static int receive_memory(ul_request *request, char **memory, size_t *size)
     return 0;
 }
 
+/* Whether less than was asked for is not enough: with MSG_WAITALL, and as in the kernel, where there is an order. */
+static int asks_for_all(const struct io_uring_sqe *sqe)
+{
+    int type = 0;
+    socklen_t size = sizeof(type);
+    return sqe->op_flags & MSG_WAITALL && getsockopt(sqe->fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           (type == SOCK_STREAM || type == SOCK_SEQPACKET);
+}
+
+/* Takes the buffer out of its group before the last CQE, so that no other receive gets it. */
+static void keep_buffer(ul_request *request, char *memory, size_t size)
+{
+    if (!(request->sqe.flags & IOSQE_BUFFER_SELECT))
+        return;
+    request->cqe_flags = ul_group_use(request->user, request->sqe.buf_index);
+    request->sqe.flags &= (uint8_t)~IOSQE_BUFFER_SELECT;
+    request->sqe.addr = (uintptr_t)memory;
+    request->sqe.len = (uint32_t)size;
+}
+
 int ul_try_receive(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0, selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
+    int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0;
     char *memory;
     size_t size;
     /* A stream's socket is seldom readable when its receive is armed. */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
         return ul_wait_for(request, EPOLLIN);
-    if (selects && sqe->op_flags & MSG_WAITALL)
-        return -EINVAL; /* while it waits, another receive would get its buffer */
     int error = receive_memory(request, &memory, &size);
     if (error < 0)
         return error;
@@ -58,12 +76,14 @@ int ul_try_receive(ul_request *request)
     if (received < 0)
         return request->done > 0 ? (int)request->done : -errno;
     request->done += (size_t)received;
-    if (sqe->op_flags & MSG_WAITALL && received > 0 && request->done < size)
+    if (received > 0 && request->done < size && asks_for_all(sqe)) {
+        keep_buffer(request, memory, size);
         return ul_wait_for(request, EPOLLIN);
+    }
     int32_t res = (int32_t)request->done;
-    uint32_t flags = request->done == size ? IORING_CQE_F_SOCK_NONEMPTY : 0;
+    uint32_t flags = request->cqe_flags | (request->done == size ? IORING_CQE_F_SOCK_NONEMPTY : 0);
     request->done = 0;
-    if (selects && res > 0)
+    if (sqe->flags & IOSQE_BUFFER_SELECT && res > 0)
         flags |= ul_group_use(request->user, sqe->buf_index);
     if (!multishot || res == 0) {
         request->cqe_flags = flags;
@@ -73,8 +93,9 @@ int ul_try_receive(ul_request *request)
     return ul_wait_for(request, EPOLLIN);
 }
 
-/* One datagram into a buffer of a group: io_uring_recvmsg_out, the name, the control data, the payload. */
-static int receive_into_group(ul_request *request, const struct msghdr *asked, uint32_t *flags)
+/* One datagram into a buffer of a group: io_uring_recvmsg_out, the name, the control data, the payload.  An empty one
+ * ends the request, as in the kernel. */
+static int receive_into_group(ul_request *request, const struct msghdr *asked, uint32_t *flags, int *ends)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     char *memory;
@@ -98,6 +119,7 @@ static int receive_into_group(ul_request *request, const struct msghdr *asked, u
     struct io_uring_recvmsg_out out = {message.msg_namelen, (uint32_t)message.msg_controllen, (uint32_t)received,
                                        (uint32_t)message.msg_flags};
     memcpy(memory, &out, sizeof(out));
+    *ends = received == 0;
     *flags = ul_group_use(request->user, sqe->buf_index);
     return (int)(head + ((size_t)received < size - head ? (size_t)received : size - head));
 }
@@ -106,14 +128,94 @@ static int receive_messages(ul_request *request, const struct msghdr *asked)
 {
     for (int count = 0; count < ACCEPTS_IN_A_ROW; count++) {
         uint32_t flags = 0;
-        int res = receive_into_group(request, asked, &flags);
+        int ends = 0, res = receive_into_group(request, asked, &flags, &ends);
         if (res == -EAGAIN)
             return ul_wait_for(request, EPOLLIN);
-        if (res < 0)
+        if (ends)
+            request->cqe_flags = flags;
+        if (res < 0 || ends)
             return res;
         ul_request_post(request, res, flags);
     }
     return ul_wait_for(request, EPOLLIN);
+}
+
+/* A message into a buffer of a group, as its only memory. */
+static int receive_into_buffer(ul_request *request, struct msghdr *message)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    struct msghdr into = *message;
+    struct iovec vector;
+    char *memory;
+    int error = receive_memory(request, &memory, &vector.iov_len);
+    if (error < 0)
+        return error;
+    vector.iov_base = memory;
+    if (message->msg_iovlen > 0 && message->msg_iov->iov_len > 0 && message->msg_iov->iov_len < vector.iov_len)
+        vector.iov_len = message->msg_iov->iov_len;
+    into.msg_iov = &vector;
+    into.msg_iovlen = 1;
+    ssize_t received = recvmsg(sqe->fd, &into, (int)sqe->op_flags | MSG_DONTWAIT);
+    if (received < 0)
+        return -errno;
+    message->msg_namelen = into.msg_namelen;
+    message->msg_controllen = into.msg_controllen;
+    message->msg_flags = into.msg_flags;
+    if (received > 0)
+        request->cqe_flags = ul_group_use(request->user, sqe->buf_index);
+    return (int)received;
+}
+
+size_t ul_message_size(const struct msghdr *message)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        size += message->msg_iov[i].iov_len;
+    return size;
+}
+
+/* The message without its first bytes: the rest of the buffer that they end in, or all that follows. */
+static void rest_of(const struct msghdr *message, size_t done, struct iovec *one, struct msghdr *rest)
+{
+    *rest = *message;
+    if (done == 0)
+        return;
+    rest->msg_name = rest->msg_control = NULL;
+    rest->msg_namelen = 0;
+    rest->msg_controllen = 0;
+    while (rest->msg_iovlen > 0 && done >= rest->msg_iov->iov_len) {
+        done -= rest->msg_iov->iov_len;
+        rest->msg_iov++;
+        rest->msg_iovlen--;
+    }
+    if (done == 0)
+        return;
+    *one = (struct iovec){(char *)rest->msg_iov->iov_base + done, rest->msg_iov->iov_len - done};
+    rest->msg_iov = one;
+    rest->msg_iovlen = 1;
+}
+
+/* A message into the memory that it names. */
+static int receive_into_vector(ul_request *request, struct msghdr *message)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    size_t size = ul_message_size(message);
+    for (;;) {
+        struct iovec one;
+        struct msghdr rest;
+        rest_of(message, request->done, &one, &rest);
+        ssize_t received = recvmsg(sqe->fd, &rest, (int)sqe->op_flags | MSG_DONTWAIT);
+        if (received < 0)
+            return would_block() || request->done == 0 ? -errno : (int)request->done;
+        if (request->done == 0) {
+            message->msg_namelen = rest.msg_namelen;
+            message->msg_controllen = rest.msg_controllen;
+        }
+        message->msg_flags = rest.msg_flags;
+        request->done += (size_t)received;
+        if (received == 0 || request->done >= size || !asks_for_all(sqe))
+            return (int)request->done;
+    }
 }
 
 int ul_try_receive_message(ul_request *request)
@@ -127,12 +229,13 @@ int ul_try_receive_message(ul_request *request)
         return ul_wait_for(request, EPOLLIN);
     if (multishot)
         return receive_messages(request, &request->asked);
-    if (sqe->flags & IOSQE_BUFFER_SELECT)
-        return -EINVAL;
-    ssize_t received = recvmsg(sqe->fd, message, (int)sqe->op_flags | MSG_DONTWAIT);
-    if (received < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+    int selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
+    int received = selects ? receive_into_buffer(request, message) : receive_into_vector(request, message);
+    if (received != -EAGAIN)
+        return received;
+    if (!(sqe->op_flags & MSG_DONTWAIT))
         return ul_wait_for(request, EPOLLIN);
-    return received < 0 ? -errno : (int)received;
+    return request->done > 0 ? (int)request->done : received;
 }
 
 /* Goes on until all is sent with MSG_WAITALL, as the kernel does for a stream. */
@@ -166,10 +269,19 @@ int ul_try_send_message(ul_request *request)
     if (polls_first(request))
         return ul_wait_for(request, EPOLLOUT);
     int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    ssize_t sent = sendmsg(sqe->fd, message, flags);
-    if (sent < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
-        return ul_wait_for(request, EPOLLOUT);
-    return sent < 0 ? -errno : (int)sent;
+    for (;;) {
+        struct iovec one;
+        struct msghdr rest;
+        rest_of(message, request->done, &one, &rest);
+        ssize_t sent = sendmsg(sqe->fd, &rest, flags);
+        if (sent < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
+            return ul_wait_for(request, EPOLLOUT);
+        if (sent < 0)
+            return request->done > 0 ? (int)request->done : -errno;
+        request->done += (size_t)sent;
+        if (request->done >= ul_message_size(message) || !asks_for_all(sqe))
+            return (int)request->done;
+    }
 }
 
 static int accept_one(const struct io_uring_sqe *sqe)
