@@ -229,9 +229,7 @@ static void take_finished(ul_user *user)
     ul_job *next;
     for (ul_job *job = ul_port_take(user->port); job != NULL; job = next) {
         next = job->next;
-        ul_request *request = (ul_request *)job;
-        request->state = UL_REQUEST_TRIED;
-        ul_request_complete(request, request->res, request->cqe_flags);
+        ul_request_finish_call((ul_request *)job);
     }
 }
 

@@ -151,6 +151,7 @@ void ul_request_submit(ul_request *head);
 void ul_chain_refuse(ul_request *head);
 void ul_request_try(ul_request *request);
 void ul_request_is_long(ul_request *request, int64_t now_ns);
+void ul_request_finish_call(ul_request *request);
 void ul_request_try_in_place(ul_request *request);
 void ul_request_complete(ul_request *request, int32_t res, uint32_t flags);
 int ul_request_withdraw(ul_request *request);

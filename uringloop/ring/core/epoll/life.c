@@ -203,6 +203,23 @@ void ul_request_try(ul_request *request)
     take_answer(request, request->lost_file ? -EBADF : request->user->try(request));
 }
 
+/* The pool has made the request's call.  An accept goes on if it is multishot, or if its listener blocks no more. */
+void ul_request_finish_call(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int goes_on = request->res >= 0 ? sqe->ioprio & IORING_ACCEPT_MULTISHOT
+                                    : request->res == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
+    request->state = UL_REQUEST_TRIED;
+    ul_timer_remove(request);
+    if (sqe->opcode != IORING_OP_ACCEPT || request->is_unwanted || !goes_on) {
+        ul_request_complete(request, request->res, request->cqe_flags);
+        return;
+    }
+    if (request->res >= 0)
+        ul_request_post(request, request->res, 0);
+    ul_request_try(request);
+}
+
 /* Tries a request of an owned descriptor, which stays where it waits if it waits on. */
 void ul_request_try_in_place(ul_request *request)
 {

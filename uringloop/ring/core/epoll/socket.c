@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ACCEPTS_IN_A_ROW 64
@@ -291,22 +292,35 @@ static int accept_one(const struct io_uring_sqe *sqe)
     return fd < 0 ? -errno : fd;
 }
 
+/* An accept on a listener that blocks.  A thread makes the call, since another process may take the connection that
+ * poll(2) has seen. */
+static int accept_in_thread(const ul_request *request)
+{
+    int fd = request->sqe.fd, listens = 0;
+    socklen_t size = sizeof(listens);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0)
+        return -errno;
+    if (!listens)
+        return accept_one(&request->sqe); /* it fails at once */
+    return ul_poll_now(fd, POLLIN) ? UL_TRY_BLOCK : -EAGAIN;
+}
+
 int ul_try_accept(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int multishot = (sqe->ioprio & IORING_ACCEPT_MULTISHOT) != 0;
+    int multishot = (sqe->ioprio & IORING_ACCEPT_MULTISHOT) != 0, waits = !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
     if (sqe->splice_fd_in)
         return -ENXIO;
     if (sqe->ioprio & IORING_ACCEPT_POLL_FIRST && !request->tried)
         return ul_wait_for(request, EPOLLIN);
-    if ((!multishot || !request->tried) && ul_is_blocking(sqe->fd) > 0) {
-        if (!ul_poll_now(sqe->fd, POLLIN))
-            return sqe->ioprio & IORING_ACCEPT_DONTWAIT ? -EAGAIN : ul_wait_for(request, EPOLLIN);
-        return multishot ? -EINVAL : UL_TRY_BLOCK;
+    int blocks = ul_is_blocking(sqe->fd);
+    if (blocks) {
+        int result = blocks < 0 ? blocks : accept_in_thread(request);
+        return result == -EAGAIN && waits ? ul_wait_for(request, EPOLLIN) : result;
     }
     for (int count = 0; count < ACCEPTS_IN_A_ROW; count++) {
         int fd = accept_one(sqe);
-        if (fd == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT))
+        if (fd == -EAGAIN && waits)
             return ul_wait_for(request, multishot ? EPOLLIN | EPOLLET : EPOLLIN);
         if (!multishot || fd < 0)
             return fd;
@@ -316,21 +330,26 @@ int ul_try_accept(ul_request *request)
     return UL_TRY_HELD;
 }
 
+static int socket_error(int fd)
+{
+    int error = 0;
+    socklen_t size = sizeof(error);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? -errno : -error;
+}
+
+/* A second connect(2) tells how the first went on, as in the kernel: an event may have been an earlier one. */
 int ul_try_connect(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int error = 0;
-    socklen_t size = sizeof(error);
-    if (request->tried) {
-        if (getsockopt(sqe->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-            return -errno;
-        return -error;
-    }
-    if (ul_is_blocking(sqe->fd) > 0)
+    if (!request->tried && ul_is_blocking(sqe->fd) > 0)
         return UL_TRY_BLOCK;
+    if (request->tried && ul_poll_now(sqe->fd, 0) & POLLERR)
+        return socket_error(sqe->fd);
     if (connect(sqe->fd, (const struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t)sqe->off) == 0)
         return 0;
-    return errno == EINPROGRESS ? ul_wait_for(request, EPOLLOUT) : -errno;
+    if (errno == EINPROGRESS || (request->tried && errno == EALREADY))
+        return ul_wait_for(request, EPOLLOUT);
+    return request->tried && (errno == EISCONN || errno == EBADFD) ? socket_error(sqe->fd) : -errno;
 }
 
 int ul_try_socket(ul_request *request)
@@ -360,6 +379,11 @@ int ul_try_command(ul_request *request)
     int level = (int)(uint32_t)sqe->addr, option = (int)(sqe->addr >> 32), value = 0;
     socklen_t size = (socklen_t)sqe->splice_fd_in;
     void *memory = (void *)(uintptr_t)sqe->addr3;
+    struct stat status;
+    if (fstat(sqe->fd, &status) < 0)
+        return -errno;
+    if (!S_ISSOCK(status.st_mode) || ((uint32_t)sqe->off == GETSOCKOPT_COMMAND && level != SOL_SOCKET))
+        return -EOPNOTSUPP;
     switch ((uint32_t)sqe->off) {
     case SIOCINQ_COMMAND: return ioctl(sqe->fd, FIONREAD, &value) < 0 ? -errno : value;
     case SIOCOUTQ_COMMAND: return ioctl(sqe->fd, TIOCOUTQ, &value) < 0 ? -errno : value;
