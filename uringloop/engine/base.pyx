@@ -41,14 +41,6 @@ cdef class EngineBase:
         self.receives_many = "multishot_receive" in self.features
         self.has_buffers = ring.has_buffers
 
-    def check_open(self):
-        """Refuse a closed loop.
-
-        Raises:
-            RuntimeError: the loop is closed.
-        """
-        self.refuse_closed()
-
     cdef int refuse_closed(self) except -1:
         if self.dispatcher.ring == NULL:
             raise RuntimeError("Event loop is closed")
