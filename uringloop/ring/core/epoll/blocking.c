@@ -13,13 +13,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-
-#ifndef __NR_openat2
-#define __NR_openat2 437
-#endif
 
 #define POINTER(field) ((void *)(uintptr_t)(field))
 
@@ -29,9 +24,16 @@ static long move(const struct io_uring_sqe *sqe)
     int is_vector = sqe->opcode == IORING_OP_READV || sqe->opcode == IORING_OP_WRITEV;
     const struct iovec *vector = is_vector ? one.iov_base : &one;
     int count = is_vector ? (int)sqe->len : 1;
-    if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_READV)
-        return preadv2(sqe->fd, vector, count, (off_t)sqe->off, (int)sqe->op_flags);
-    return pwritev2(sqe->fd, vector, count, (off_t)sqe->off, (int)sqe->op_flags);
+    int reads = sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_READV;
+    off_t offset = (off_t)sqe->off;
+    for (;;) {
+        ssize_t size = reads ? preadv2(sqe->fd, vector, count, offset, (int)sqe->op_flags)
+                             : pwritev2(sqe->fd, vector, count, offset, (int)sqe->op_flags);
+        /* The kernel's ring takes an offset where pwrite(2) refuses any, as files of /proc do. */
+        if (size >= 0 || errno != ESPIPE || offset == -1)
+            return size;
+        offset = -1;
+    }
 }
 
 static long transfer(const struct io_uring_sqe *sqe)
@@ -58,8 +60,6 @@ static long on_path(const struct io_uring_sqe *sqe)
     const char *path = POINTER(sqe->addr), *second = POINTER(sqe->off);
     int second_folder = (int)sqe->len;
     switch (sqe->opcode) {
-    case IORING_OP_OPENAT: return openat(sqe->fd, path, (int)sqe->op_flags, (mode_t)sqe->len);
-    case IORING_OP_OPENAT2: return syscall(__NR_openat2, sqe->fd, path, second, (size_t)sqe->len);
     case IORING_OP_STATX: return syscall(__NR_statx, sqe->fd, path, (int)sqe->op_flags, sqe->len, second);
     case IORING_OP_RENAMEAT: return syscall(__NR_renameat2, sqe->fd, path, second_folder, second, sqe->op_flags);
     case IORING_OP_UNLINKAT: return unlinkat(sqe->fd, path, (int)sqe->op_flags);
@@ -86,7 +86,6 @@ static long on_descriptor(const struct io_uring_sqe *sqe)
     case IORING_OP_CLOSE: return close(sqe->fd);
     case IORING_OP_ACCEPT: return accept4(sqe->fd, POINTER(sqe->addr), POINTER(sqe->off), (int)sqe->op_flags);
     case IORING_OP_CONNECT: return connect(sqe->fd, POINTER(sqe->addr), (socklen_t)sqe->off);
-    case IORING_OP_WAITID: return waitid((idtype_t)sqe->len, (id_t)sqe->fd, POINTER(sqe->off), sqe->splice_fd_in);
     default: errno = EINVAL; return -1;
     }
 }
@@ -103,8 +102,6 @@ static long call(const struct io_uring_sqe *sqe)
     case IORING_OP_SETXATTR:
     case IORING_OP_FGETXATTR:
     case IORING_OP_GETXATTR: return attribute(sqe);
-    case IORING_OP_OPENAT:
-    case IORING_OP_OPENAT2:
     case IORING_OP_STATX:
     case IORING_OP_RENAMEAT:
     case IORING_OP_UNLINKAT:
@@ -115,11 +112,20 @@ static long call(const struct io_uring_sqe *sqe)
     }
 }
 
+static int makes_file(const struct io_uring_sqe *sqe)
+{
+    return sqe->opcode == IORING_OP_OPENAT || sqe->opcode == IORING_OP_OPENAT2;
+}
+
 void ul_run_blocking(ul_job *job)
 {
     ul_request *request = (ul_request *)job;
-    long result = call(&request->sqe);
-    request->res = result < 0 ? -errno : (int32_t)result;
+    if (makes_file(&request->sqe)) {
+        request->res = ul_open_file(request);
+    } else {
+        long result = call(&request->sqe);
+        request->res = result < 0 ? -errno : (int32_t)result;
+    }
     request->has_run = 1;
 }
 
@@ -127,9 +133,10 @@ void ul_run_blocking(ul_job *job)
 void ul_drop_result(ul_job *job)
 {
     ul_request *request = (ul_request *)job;
-    int opcode = request->sqe.opcode;
-    int makes_descriptor = opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2 || opcode == IORING_OP_ACCEPT;
+    int makes_descriptor = makes_file(&request->sqe) || request->sqe.opcode == IORING_OP_ACCEPT;
     if (request->has_run && request->res >= 0 && makes_descriptor)
         close(request->res);
+    if (request->holds_file)
+        close(request->fd);
     free(request);
 }

@@ -21,6 +21,7 @@ int ul_cancel_request(ul_request *request)
                 ul_timer_add(request, ul_now_ns() + UL_LONG_CALL_NS);
             return -EALREADY;
         }
+        request->state = UL_REQUEST_TRIED;
         break;
     default: /* as in the kernel, one that has not begun is not found */ return -ENOENT;
     }

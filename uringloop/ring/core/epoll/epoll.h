@@ -28,7 +28,7 @@ enum {
     UL_REQUEST_TRIED,   /* in hand */
     UL_REQUEST_WAITING, /* in the list of its descriptor */
     UL_REQUEST_READY,   /* in the list of those to be tried again */
-    UL_REQUEST_TIMED,   /* in the heap, or counts completions */
+    UL_REQUEST_TIMED,   /* in the heap, or counts completions; or until its next try */
     UL_REQUEST_BLOCKED, /* the pool's */
 };
 
@@ -41,7 +41,7 @@ struct ul_request {
     ul_request *linked;          /* begins when this one has ended well */
     ul_request *timeout;         /* its LINK_TIMEOUT; of a LINK_TIMEOUT: what it bounds */
     int64_t deadline_ns;         /* TIMED */
-    int64_t interval_ns;         /* of a multishot timeout */
+    int64_t interval_ns;         /* of a multishot timeout; else the pause before the next try */
     uint64_t count_end;          /* TIMED: so many completions, 0 for none */
     uint32_t heap_place;         /* from 1; 0: not in the heap */
     uint32_t events, repeats;    /* what it waits for; of a multishot timeout: how often it fires, 0 for ever */
@@ -56,6 +56,7 @@ struct ul_request {
     uint8_t is_unwanted;         /* a cancel has found its call running */
     uint8_t detained;            /* its waiter was told not to wait */
     uint8_t has_run;             /* the pool has made the call */
+    uint8_t holds_file;          /* fd is its own: a FIFO whose writer it waits for, or a pidfd */
     uint8_t lost_file;           /* the descriptor is closed, or another file's */
     uint8_t is_refused;          /* a check failed, with this res */
     struct epoll_event event;    /* the last one */
@@ -132,11 +133,13 @@ void ul_watches_begin(void);
 int ul_watch(ul_request *request);
 void ul_unwatch(ul_request *request);
 ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event);
+short ul_poll_now(int fd, short events);
 void ul_watch_closes(ul_user *user, int fd, int alone);
 void ul_watches_free(ul_user *user);
 
 /* timer.c */
 int ul_timer_add(ul_request *request, int64_t deadline_ns);
+int ul_try_later(ul_request *request);
 void ul_timer_remove(ul_request *request);
 int ul_read_time(const void *address, int64_t *time_ns);
 int ul_deadline_at(const void *address, uint32_t flags, int64_t *deadline_ns);
@@ -202,7 +205,6 @@ enum {
 };
 int ul_kind_of_file(int fd);
 int ul_is_blocking(int fd);
-short ul_poll_now(int fd, short events);
 size_t ul_vector_size(const struct io_uring_sqe *sqe);
 int ul_try_read(ul_request *request);
 int ul_try_write(ul_request *request);
@@ -214,7 +216,8 @@ int ul_try_poll_remove(ul_request *request);
 int ul_try_wait_child(ul_request *request);
 int ul_try_epoll_wait(ul_request *request);
 
-/* blocking.c: on a thread of the pool */
+/* opening.c, blocking.c: on a thread of the pool */
+int ul_open_file(ul_request *request);
 #define UL_LONG_CALL_NS 100000000LL /* after so long, another thread takes the place of a call's thread */
 void ul_run_blocking(ul_job *job);
 void ul_drop_result(ul_job *job);

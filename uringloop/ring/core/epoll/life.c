@@ -203,7 +203,8 @@ void ul_request_try(ul_request *request)
     take_answer(request, request->lost_file ? -EBADF : request->user->try(request));
 }
 
-/* The pool has made the request's call.  An accept goes on if it is multishot, or if its listener blocks no more. */
+/* The pool has made the request's call.  An accept goes on if it is multishot, or if its listener blocks no more; an
+ * open if its FIFO has no other end yet. */
 void ul_request_finish_call(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
@@ -211,6 +212,10 @@ void ul_request_finish_call(ul_request *request)
                                     : request->res == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
     request->state = UL_REQUEST_TRIED;
     ul_timer_remove(request);
+    if (request->res == UL_TRY_WAIT) {
+        take_answer(request, request->is_unwanted ? -ECANCELED : ul_try_later(request));
+        return;
+    }
     if (sqe->opcode != IORING_OP_ACCEPT || request->is_unwanted || !goes_on) {
         ul_request_complete(request, request->res, request->cqe_flags);
         return;

@@ -130,6 +130,8 @@ ul_request *ul_request_take(ul_user *user, const struct io_uring_sqe *sqe)
 void ul_request_release(ul_request *request)
 {
     ul_user *user = request->user;
+    if (request->holds_file && request->state != UL_REQUEST_BLOCKED)
+        close(request->fd);
     leave_token(user, request);
     *request->link_of_all = request->next_of_all;
     if (request->next_of_all != NULL)
@@ -144,6 +146,7 @@ void ul_requests_free(ul_user *user)
     while (user->all != NULL) {
         ul_request *request = user->all;
         int is_running = request->state == UL_REQUEST_BLOCKED && !ul_port_withdraw(user->port, &request->job);
+        request->state = is_running ? UL_REQUEST_BLOCKED : UL_REQUEST_TRIED;
         ul_request_release(request);
         if (is_running) {
             user->free_requests = request->next;

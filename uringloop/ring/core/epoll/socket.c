@@ -371,7 +371,8 @@ int ul_try_listen(ul_request *request) { return listen(request->sqe.fd, (int)req
 
 int ul_try_shutdown(ul_request *request) { return shutdown(request->sqe.fd, (int)request->sqe.len) < 0 ? -errno : 0; }
 
-/* SOCKET_URING_OP_*: the fields of a command are where other operations have offset, address and file index. */
+/* SOCKET_URING_OP_*: the fields of a command are where other operations have offset, address and file index.
+ * No other file's command is here. */
 int ul_try_command(ul_request *request)
 {
     enum { SIOCINQ_COMMAND, SIOCOUTQ_COMMAND, GETSOCKOPT_COMMAND, SETSOCKOPT_COMMAND };

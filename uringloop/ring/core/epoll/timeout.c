@@ -76,6 +76,10 @@ static void fire(ul_request *request, int64_t now_ns)
         expire(request);
         return;
     }
+    if (request->sqe.opcode != IORING_OP_TIMEOUT) {
+        ul_request_try(request);
+        return;
+    }
     request->user->posted--; /* timeouts that count completions leave it out */
     if (request->sqe.op_flags & IORING_TIMEOUT_MULTISHOT && request->repeats != 1) {
         int64_t next_ns = request->deadline_ns + request->interval_ns;

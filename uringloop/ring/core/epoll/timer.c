@@ -9,6 +9,8 @@
 
 #define NS_PER_S 1000000000LL
 #define HEAP_MIN 16
+#define FIRST_PAUSE_NS 1000000LL
+#define LONGEST_PAUSE_NS 50000000LL
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -61,6 +63,18 @@ int ul_timer_add(ul_request *request, int64_t deadline_ns)
     request->deadline_ns = deadline_ns;
     move_up(user, ++user->heap_count, request);
     return 0;
+}
+
+/* Has the request tried again after a pause, which doubles each time: UL_TRY_HELD, or a negative errno. */
+int ul_try_later(ul_request *request)
+{
+    int64_t pause_ns = request->interval_ns > 0 ? 2 * request->interval_ns : FIRST_PAUSE_NS;
+    request->interval_ns = pause_ns < LONGEST_PAUSE_NS ? pause_ns : LONGEST_PAUSE_NS;
+    int error = ul_timer_add(request, ul_now_ns() + request->interval_ns);
+    if (error < 0)
+        return error;
+    request->state = UL_REQUEST_TIMED;
+    return UL_TRY_HELD;
 }
 
 void ul_timer_remove(ul_request *request)

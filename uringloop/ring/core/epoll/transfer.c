@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -19,6 +20,12 @@
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8
+#endif
+#ifndef RWF_HIPRI
+#define RWF_HIPRI 1
+#endif
+#ifndef __NR_pidfd_open
+#define __NR_pidfd_open 434
 #endif
 #define MEMORY_MAJOR 1 /* /dev/null, /dev/zero: they never wait */
 #define READS_IN_A_ROW 16
@@ -34,13 +41,6 @@ int ul_kind_of_file(int fd)
     if (S_ISCHR(status.st_mode) && major(status.st_rdev) == MEMORY_MAJOR)
         return UL_FILE_NEVER_WAITS;
     return UL_FILE_WAITS;
-}
-
-/* The events that poll(2) reports now. */
-short ul_poll_now(int fd, short events)
-{
-    struct pollfd asked = {fd, events, 0};
-    return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
 }
 
 size_t ul_vector_size(const struct io_uring_sqe *sqe)
@@ -134,6 +134,8 @@ static int move(ul_request *request)
     int kind = request->owned ? UL_FILE_WAITS : ul_kind_of_file(request->sqe.fd);
     if (kind < 0)
         return kind;
+    if (request->sqe.op_flags & RWF_HIPRI)
+        return -EINVAL; /* no ring here polls devices */
     if (kind == UL_FILE_ON_DISK && !(request->sqe.flags & IOSQE_BUFFER_SELECT))
         return UL_TRY_BLOCK;
     if (kind == UL_FILE_WAITS)
@@ -281,19 +283,30 @@ int ul_try_poll_remove(ul_request *request)
 
 /* --- others --- */
 
-/* WAITID of one child, by a poll of its pidfd; any other in a thread. */
+/* The end of one child makes its pidfd readable.  Anything else is asked for by a timer: a thread that waits in
+ * waitid(2) would take the child's status after a cancel. */
+static int wait_for_child(ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    int only_ends = (sqe->splice_fd_in & (WEXITED | WSTOPPED | WCONTINUED)) == WEXITED;
+    if (only_ends && sqe->len == P_PID && !request->holds_file) {
+        int fd = (int)syscall(__NR_pidfd_open, sqe->fd, 0);
+        request->fd = fd;
+        request->holds_file = fd >= 0;
+    }
+    if (request->holds_file || (only_ends && sqe->len == P_PIDFD))
+        return ul_wait_for(request, EPOLLIN);
+    return ul_try_later(request);
+}
+
 int ul_try_wait_child(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     siginfo_t info = {0};
-    if (sqe->len != P_PIDFD)
-        return UL_TRY_BLOCK;
-    if (!request->tried && !(sqe->splice_fd_in & WNOHANG) && !ul_poll_now(sqe->fd, POLLIN))
-        return ul_wait_for(request, EPOLLIN);
     if (waitid((idtype_t)sqe->len, (id_t)sqe->fd, &info, sqe->splice_fd_in | WNOHANG) < 0)
         return -errno;
     if (info.si_pid == 0 && !(sqe->splice_fd_in & WNOHANG))
-        return ul_wait_for(request, EPOLLIN);
+        return wait_for_child(request);
     if (sqe->off)
         memcpy((void *)(uintptr_t)sqe->off, &info, sizeof(info));
     return 0;

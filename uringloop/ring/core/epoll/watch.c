@@ -16,6 +16,7 @@
 #include "epoll.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,13 @@ ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
     else if (!found && watched->unheard++ > 0)
         take_out(user, (int)fd, watched);
     return NULL;
+}
+
+/* The events that poll(2) reports now. */
+short ul_poll_now(int fd, short events)
+{
+    struct pollfd asked = {fd, events, 0};
+    return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
 }
 
 /* An owned descriptor is about to be closed.  If nothing else holds its file, that takes its entry out of the set. */
