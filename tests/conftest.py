@@ -19,14 +19,15 @@ import pytest
 import pytest_asyncio
 
 from tests.housekeeping import open_descriptors, settle
-from tests.variants import EVERY, USUAL, LoopFactory, named
+from tests.kernel import missing
+from tests.variants import FACTORIES, USUAL, LoopFactory, named
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
     """All variants for a test that names some (pytest-asyncio picks), else the usual ones."""
     marker = item.get_closest_marker("asyncio")
     chosen = marker is not None and "loop_factories" in marker.kwargs
-    return named(EVERY if chosen else USUAL)
+    return named(FACTORIES if chosen else USUAL)
 
 
 _TIMEOUT_S = 120
@@ -35,6 +36,12 @@ _stderr = pytest.StashKey[int]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_stderr] = os.dup(sys.stderr.fileno())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    reason = missing(item)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

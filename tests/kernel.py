@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import uringloop
+from tests.absent import ABSENT_OPERATIONS, ABSENT_PARTS
 from uringloop.operations import GetOption, Nop, Operation
 from uringloop.ring import CqeFlag, Opcode, Ring, SqeFlag
 
+ABSENT = frozenset((*ABSENT_OPERATIONS, *ABSENT_PARTS))
 _TIMEOUT_MULTISHOT = 1 << 6
 #: A kernel that posts tags late, or not at all, takes longer.
 _TAG_WAIT_NS = 500_000_000
@@ -130,20 +132,41 @@ def _opcodes() -> frozenset[Opcode]:
 def has(what: str | Opcode | type[Operation]) -> bool:
     """Return whether the kernel has a feature, an opcode, or the opcode of an operation.
 
+    A feature that every io_uring has needs no probe.
     Without io_uring everything is there: such tests are skipped for another reason, or make do without.
     """
     if not uringloop.is_available():
         return True
     if isinstance(what, str):
-        return _PROBES[what]()
+        return what not in _PROBES or _PROBES[what]()
     return (what if isinstance(what, Opcode) else what.opcode) in _opcodes()
 
 
 def needs(*features: str | Opcode | type[Operation]) -> pytest.MarkDecorator:
-    """Skip a test where the kernel lacks one of these, and name it."""
-    missing = [feature for feature in features if not has(feature)]
-    names = [name if isinstance(name, str) else getattr(name, "opcode", name).name for name in missing]
-    return pytest.mark.skipif(bool(missing), reason=f"this kernel has no {', '.join(names)}")
+    """Skip a test where the kernel, or the backend that it runs on, lacks one of these, and name it."""
+    return pytest.mark.needs.with_args(*features)
+
+
+def missing(item: pytest.Item) -> str | None:
+    """Return why a test cannot run: the names of the features that it needs, and that are not there; else None."""
+    features = [feature for mark in item.iter_markers("needs") for feature in mark.args]
+    backend = ABSENT & {_name(feature) for feature in features} if _is_on_epoll(item) else frozenset()
+    if backend:
+        return f"the backend epoll has no {', '.join(sorted(backend))}"
+    kernel = [_name(feature) for feature in features if not has(feature)]
+    return f"this kernel has no {', '.join(kernel)}" if kernel else None
+
+
+def _name(feature: str | Opcode | type[Operation]) -> str:
+    if isinstance(feature, str):
+        return feature
+    return (feature if isinstance(feature, Opcode) else feature.opcode).name
+
+
+def _is_on_epoll(item: pytest.Item) -> bool:
+    """Return whether one of its parameters is a loop or ring on that backend."""
+    call = getattr(item, "callspec", None)
+    return call is not None and "epoll" in call.id.split("-")
 
 
 def skip_without_attributes(path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import uringloop
+from uringloop.companion import attach
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -40,6 +41,12 @@ def _uringloop(**options: Any) -> LoopFactory:
     return lambda: uringloop.EventLoop(without=without, **options)
 
 
+def _with_companion_on_epoll() -> asyncio.AbstractEventLoop:
+    loop = asyncio.SelectorEventLoop()
+    attach(loop, "epoll")
+    return loop
+
+
 FACTORIES: dict[str, LoopFactory] = {
     "asyncio": asyncio.SelectorEventLoop,
     "auto": _uringloop(),
@@ -55,6 +62,7 @@ FACTORIES: dict[str, LoopFactory] = {
     "epoll": _uringloop(backend="epoll"),
     "epoll-ring": _uringloop(backend="epoll", sleep="ring"),
     "epoll-tiny": _uringloop(backend="epoll", **_TINY),
+    "epoll-companion": _with_companion_on_epoll,
 }
 
 #: Whether the backend on epoll(7) is tested.
@@ -63,11 +71,15 @@ if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 
 USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", *(("epoll",) if EPOLL else ()))
-EVERY = tuple(FACTORIES)
-RINGS = tuple(name for name in FACTORIES if name != "asyncio")
+EVERY = tuple(name for name in FACTORIES if name != "epoll-companion")
+RINGS = tuple(name for name in EVERY if name != "asyncio")
+#: For files: loops of ours, and companions beside asyncio's.
+FILES = ("asyncio", "ring", "selector", *(("epoll", "epoll-companion") if EPOLL else ()))
 #: Two ways to sleep, everything else at its best.
 BOTH_SLEEPS = ("ring", "selector")
-TINY = ("ring-tiny", "selector-tiny")
+TINY = ("ring-tiny", "selector-tiny", *(("epoll-tiny",) if EPOLL else ()))
+#: And the second backend.
+OPERATIONS = (*BOTH_SLEEPS, *(("epoll",) if EPOLL else ()))
 #: The shape that users get: enough where nothing sleeps, as for an argument that is refused.
 DEFAULT = "auto"
 

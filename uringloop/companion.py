@@ -20,7 +20,7 @@ from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .operations.positional import PositionalTransfer
 from .ring import Descriptor, Dispatcher, LoopRing, Opcode
-from .ring.choosing import open_chosen
+from .ring.choosing import BackendChoice, open_chosen
 from .ring.setup import Backend
 from .ring.statistics import Statistics
 
@@ -74,7 +74,7 @@ def submitter(loop: asyncio.AbstractEventLoop) -> Submitter | None:
         return loop  # type: ignore[return-value]  # the only one that is made is EventLoop
     companion: Companion | None = getattr(loop, _ATTRIBUTE, _MISSING)
     if companion is _MISSING:
-        companion = _attach(loop)
+        companion = attach(loop)
     if companion is not None:
         companion.take_thread()
     return companion
@@ -99,19 +99,21 @@ class Companion:
 
     Args:
         loop: a loop that runs in this thread.
+        backend: the choice of the ring's backend.
 
     Raises:
         OSError: no descriptor or no memory is left.
         RingUnavailableError: URINGLOOP_BACKEND asks for io_uring, which cannot be used here.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, backend: BackendChoice = "auto") -> None:
         self._loop = loop
+        self._backend: BackendChoice = backend
         self._is_awake = False
         self._slice_end_ns = 0
         self._turn_is_due = False
         self._thread = threading.get_native_id()
-        self._ring, self._descriptor = open_chosen("auto", _open_ring)
+        self._ring, self._descriptor = open_chosen(backend, _open_ring)
         try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
@@ -192,7 +194,7 @@ class Companion:
                 f"this event loop ran in another thread, where {left} operations on files are in flight: "
                 "run it there, or close its files before it is run elsewhere"
             )
-        ring, descriptor = open_chosen("auto", _open_ring)
+        ring, descriptor = open_chosen(self._backend, _open_ring)
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = descriptor
@@ -249,10 +251,11 @@ def _open_ring(backend: Backend) -> tuple[LoopRing, int]:
         raise
 
 
-def _attach(loop: asyncio.AbstractEventLoop) -> Companion | None:
+def attach(loop: asyncio.AbstractEventLoop, backend: BackendChoice = "auto") -> Companion | None:
+    """Make a loop's companion and return it; None if the loop can have none."""
     if not hasattr(loop, "__dict__"):
         return None
-    companion = Companion(loop)
+    companion = Companion(loop, backend)
     _close_with(loop, companion)
     # The loop alone holds it: a dropped loop drops it too.
     setattr(loop, _ATTRIBUTE, companion)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors
-from tests.variants import FACTORIES, LoopFactory
+from tests.variants import EPOLL, FACTORIES, LoopFactory
 from uringloop.companion import _ATTRIBUTE, submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -31,9 +31,10 @@ VARIANTS: dict[str, LoopFactory] = {
     "selector": FACTORIES["selector"],
     "interrupting": FACTORIES["ring-interrupting"],
     "tiny": FACTORIES["ring-tiny"],
+    **{name: FACTORIES[name] for name in ("epoll", "epoll-tiny") if EPOLL},
 }
 #: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
-WITH_ASYNCIO = [*VARIANTS, "asyncio"]
+WITH_ASYNCIO = [*VARIANTS, "asyncio", *(["epoll-companion"] if EPOLL else [])]
 #: And for tests of what a user sees beside a loop that can have no companion.
 WITH_THREADS = [*WITH_ASYNCIO, "threads"]
 
@@ -52,7 +53,7 @@ def without_companion() -> asyncio.AbstractEventLoop:
 @pytest.fixture(params=VARIANTS)
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine and returns its result; checks descriptors, operations and the loop's exception handler."""
-    make_loop = without_companion if request.param == "threads" else VARIANTS.get(request.param, FACTORIES["asyncio"])
+    make_loop = without_companion if request.param == "threads" else {**FACTORIES, **VARIANTS}[request.param]
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
         reported: list[dict[str, Any]] = []

@@ -383,6 +383,9 @@ def test_cancel_in_each_operation(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         # Threads of the executor hold nothing; what else is opened on first use is there from here on.
         await files.os.listdir(tmp_path)
+        # The port of the pool, and a timer beside another loop, on the backend of epoll(7).
+        await files.os.mkdir(tmp_path / "first")
+        await files.os.rmdir(tmp_path / "first")
         await quiet()
         descriptors = open_descriptors()
         cancelled = dict.fromkeys(range(len(OPERATIONS)), 0)

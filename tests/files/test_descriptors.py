@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 
-import uringloop
-from tests.variants import BOTH_SLEEPS, DEFAULT
+from tests.variants import BOTH_SLEEPS, DEFAULT, FILES
 from uringloop.companion import submitter
 from uringloop.files import os as aos
 from uringloop.ring import Descriptor
 
-pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
-]
+pytestmark = pytest.mark.asyncio(loop_factories=FILES)
 
 
 def buffers(*sizes: int) -> Callable[[], list[bytearray]]:

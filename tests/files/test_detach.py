@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
-import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import FILES
 from uringloop import files
 
-pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
-]
+pytestmark = pytest.mark.asyncio(loop_factories=FILES)
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b", "wb", "w+b", "ab", "a+b", "r", "r+", "w", "w+", "a", "a+"])

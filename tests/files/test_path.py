@@ -5,16 +5,12 @@ from typing import Any
 
 import pytest
 
-import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import FILES
 from uringloop import files
 
 from .test_os import furnish, tree
 
-pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
-]
+pytestmark = pytest.mark.asyncio(loop_factories=FILES)
 
 CALLS: list[tuple[Any, ...]] = [
     ("file", "stat"),

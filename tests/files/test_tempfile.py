@@ -11,14 +11,10 @@ from typing import Any
 
 import pytest
 
-import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import FILES
 from uringloop.files import tempfile as atempfile
 
-pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
-]
+pytestmark = pytest.mark.asyncio(loop_factories=FILES)
 
 
 @pytest.fixture(autouse=True)

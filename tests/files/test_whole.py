@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 
-import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import FILES
 from uringloop import files
 from uringloop.companion import submitter
 from uringloop.files import atomic
 
-pytestmark = [
-    pytest.mark.asyncio(loop_factories=["asyncio", *BOTH_SLEEPS]),
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
-]
+pytestmark = pytest.mark.asyncio(loop_factories=FILES)
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import OPERATIONS
 from uringloop.operations import Accept, Cancel, Ready, Timeout, TimeoutRemove
 from uringloop.ring import CqeFlag, Opcode, Pin, Ring, SqeFlag
 
 from .helpers import running_loop, submit
 
-on_loops = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+on_loops = pytest.mark.asyncio(loop_factories=OPERATIONS)
 
 #: From far shorter than a system call, when no cancel finds it, to a few system calls.
 INTERVALS_NS = (1, 500, 2_000, 20_000)
@@ -50,7 +50,8 @@ async def test_several_that_fire_end() -> None:
         for shots in several:
             await anext(shots)
         await asyncio.gather(*(_ends(shots) for shots in several))
-    assert loop.statistics()["cancels_lost"] > 0
+    # On the other backend each cancel finds what it is for.
+    assert (loop.statistics()["cancels_lost"] > 0) == (loop.backend == "io_uring")
 
 
 @on_loops

@@ -15,7 +15,7 @@ from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, running_loop, submit
-from tests.variants import BOTH_SLEEPS
+from tests.variants import OPERATIONS
 from uringloop.operations import (
     ANY_SLOT,
     Accept,
@@ -47,7 +47,7 @@ from uringloop.operations import (
 from uringloop.operations.file import Descriptor
 from uringloop.ring import Ring, allocate
 
-pytestmark = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_no_table_and_no_file() -> None:
     table.unregister()
 
 
-@needs(MakePipe)
+@needs(MakePipe, "registered files")
 async def test_descriptors_that_only_the_ring_has(tmp_path: Path) -> None:
     loop = running_loop()
     table = loop.ring.register_files(8)
@@ -164,6 +164,7 @@ async def test_descriptors_that_only_the_ring_has(tmp_path: Path) -> None:
     table.unregister()
 
 
+@needs("registered files")
 async def test_sockets_that_only_the_ring_has() -> None:
     loop = running_loop()
     table = loop.ring.register_files(4)
@@ -193,6 +194,7 @@ async def test_sockets_that_only_the_ring_has() -> None:
     table.unregister()
 
 
+@needs("registered files")
 async def test_a_full_table(tmp_path: Path) -> None:
     table = running_loop().ring.register_files(1)
     slot = await submit(Open(str(tmp_path), os.O_RDONLY, slot=ANY_SLOT))
@@ -201,6 +203,7 @@ async def test_a_full_table(tmp_path: Path) -> None:
     table.unregister()
 
 
+@needs("registered files")
 async def test_open_write_close_in_one_chain(tmp_path: Path) -> None:
     """Each part names the slot before there is a file in it."""
     table = running_loop().ring.register_files(1)
@@ -212,6 +215,7 @@ async def test_open_write_close_in_one_chain(tmp_path: Path) -> None:
     table.unregister()
 
 
+@needs("registered files")
 async def test_an_open_that_nobody_awaits_leaves_its_slot_empty(tmp_path: Path) -> None:
     table = running_loop().ring.register_files(1)
     for turns in range(4):

@@ -15,7 +15,7 @@ from tests.kernel import needs
 from tests.loop.helpers import LOCALHOST, listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, refused, running_loop, submit
-from tests.variants import BOTH_SLEEPS
+from tests.variants import OPERATIONS
 from uringloop.operations import (
     Accept,
     Bind,
@@ -44,7 +44,7 @@ from uringloop.operations import (
     address,
 )
 
-pytestmark = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -290,6 +290,7 @@ async def test_commands_that_are_not_understood(pair: Pair, tmp_path: Path) -> N
             await refused(operation, errno.EOPNOTSUPP)
 
 
+@needs("commands of devices")
 @works(Command)
 async def test_a_command_of_a_device() -> None:
     """/dev/null takes any, and does nothing."""

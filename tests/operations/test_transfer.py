@@ -10,10 +10,10 @@ import pytest
 from tests.kernel import needs
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, submit
-from tests.variants import BOTH_SLEEPS
+from tests.variants import OPERATIONS
 from uringloop.operations import Descriptor, MakePipe, Splice, Tee
 
-pytestmark = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
 
 
 def borrowed(fd: int) -> Descriptor:
