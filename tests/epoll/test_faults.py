@@ -1,15 +1,20 @@
 """Faults that the ring on epoll meets: bytes that others take, errors that stay, descriptors that are closed."""
 
+import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.epoll.hand import Hand, hand_on
-from uringloop.ring import Opcode
+from uringloop.ring import Opcode, SqeFlag
 
 ACCEPT_MULTISHOT = 1
+RECV_MULTISHOT = 2
+#: SO_TIMESTAMPING: a report when a packet is sent, which holds no copy of the packet.
+_TIMESTAMPING, _SENT_WITHOUT_DATA = 37, 1 << 1 | 1 << 4 | 1 << 11
 
 
 @pytest.fixture
@@ -60,3 +65,126 @@ def test_a_connection_that_another_takes_from_a_multishot_accept(hand: Hand) -> 
     assert close_accepted(hand, "accept") == 3 * ["MORE"]
     hand.cancel("cancel", op_flags=1 | 4)
     hand.wait_all()
+
+
+# Errors and hang-ups that last, alone
+
+
+def is_idle(hand: Hand) -> bool:
+    """Return whether epoll has nothing to tell, once the ring has looked."""
+    for _ in range(3):
+        hand.ring.submit()
+        hand.stage("look", Opcode.NOP)
+        hand.wait()
+    return not select.select([hand.ring.fd], [], [], 0)[0]
+
+
+def leave_an_error(hand: Hand) -> tuple[socket.socket, socket.socket]:
+    """Return two sockets, of which the first has a report in its error queue and nothing to receive."""
+    ours, theirs = hand.tcp_pair()
+    ours.setsockopt(socket.SOL_SOCKET, _TIMESTAMPING, _SENT_WITHOUT_DATA)
+    ours.send(b"a")
+    assert theirs.recv(1) == b"a"
+    poll = select.poll()
+    poll.register(ours, 0)
+    assert poll.poll(10_000) == [(ours.fileno(), select.POLLERR)]
+    return ours, theirs
+
+
+def test_an_error_queue_keeps_no_receive_busy(hand: Hand) -> None:
+    ours, theirs = leave_an_error(hand)
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(4))
+    assert is_idle(hand)
+    theirs.send(b"abc")
+    assert hand.wait()["receive"] == [(3, "")]
+
+
+def test_an_error_queue_keeps_no_send_busy(hand: Hand) -> None:
+    ours, theirs = leave_an_error(hand)
+    ours.setblocking(False)
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            size += ours.send(bytes(1 << 16))
+    ours.setblocking(True)
+    hand.stage("send", Opcode.SEND, ours.fileno(), b"abc")
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(4))
+    assert is_idle(hand)
+    while size:
+        size -= len(theirs.recv(size))
+    assert hand.wait()["send"] == [(3, "")]
+    theirs.send(b"abc")
+    assert hand.wait()["receive"] == [(3, "")]
+
+
+def test_an_error_queue_beside_a_multishot_receive(hand: Hand) -> None:
+    ours, theirs = leave_an_error(hand)
+    group = hand.group(8, 4)
+    fields = {"ioprio": RECV_MULTISHOT, "flags": SqeFlag.BUFFER_SELECT, "buf_index": group.group_id}
+    hand.stage("receive", Opcode.RECV, ours.fileno(), **fields)
+    assert is_idle(hand)
+    theirs.send(b"0123456789")
+    hand.wait(3)
+    assert is_idle(hand)
+    theirs.close()
+    assert [res for res, _ in hand.wait_all()["receive"]] == [4, 4, 2, 0]
+
+
+# Descriptors that are closed under a request, and their numbers
+
+
+def test_a_descriptor_closed_under_its_waiter(hand: Hand) -> None:
+    ours, theirs = hand.pair()
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(4))
+    hand.ring.submit()
+    ours.close()
+    assert hand.wait()["receive"] == [("EBADF", "")]
+    assert theirs.recv(1) == b""
+
+
+def test_a_number_used_again_under_its_waiter(hand: Hand) -> None:
+    ours, _ = hand.pair()
+    other, others = hand.pair()
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(4))
+    hand.ring.submit()
+    os.dup2(other.fileno(), ours.fileno())
+    hand.stage("other", Opcode.RECV, ours.fileno(), bytearray(4))
+    hand.ring.submit()
+    others.send(b"abc")
+    hand.wait_all()
+    assert hand.outcomes == {"receive": [("EBADF", "")], "other": [(3, "")]}
+
+
+@pytest.mark.parametrize("multishot", [0, 1], ids=["once", "multishot"])
+def test_a_number_used_again_while_a_child_has_the_file(hand: Hand, multishot: int) -> None:
+    """The set keeps the entry of the old file, which must not speak for the new one."""
+    ours, theirs = hand.pair()
+    other, others = hand.pair()
+    first = hand.stage("first", Opcode.POLL_ADD, ours.fileno(), op_flags=select.POLLIN, length=multishot)
+    hand.ring.submit()
+    hand.cancel("cancel", first)
+    hand.wait(2)
+    held = hand.own(os.dup(ours.fileno()))  # as a forked child does
+    os.dup2(other.fileno(), ours.fileno())
+    poll = hand.stage("second", Opcode.POLL_ADD, ours.fileno(), op_flags=select.POLLIN, length=multishot)
+    hand.ring.submit()
+    theirs.send(b"for the old file")
+    assert is_idle(hand)
+    assert hand.outcomes["second"] == []
+    others.send(b"for the new one")
+    hand.wait()
+    assert hand.outcomes["second"] == [(select.POLLIN, "MORE" if multishot else "")]
+    assert os.read(held, 100) == b"for the old file"
+    if multishot:
+        hand.cancel("cancel", poll)
+        hand.wait(2)
+
+
+def test_a_close_ends_what_waits_for_the_descriptor(hand: Hand) -> None:
+    ours, _ = hand.pair()
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(4))
+    hand.stage("poll", Opcode.POLL_ADD, ours.fileno(), op_flags=select.POLLIN)
+    hand.ring.submit()
+    hand.stage("close", Opcode.CLOSE, ours.detach())
+    hand.wait_all()
+    assert hand.outcomes == {"receive": [("EBADF", "")], "poll": [("EBADF", "")], "close": [(0, "")]}

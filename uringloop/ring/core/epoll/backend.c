@@ -299,6 +299,10 @@ static int wait_for(ul_user *user, uint32_t min_complete, uint32_t flags, const 
     }
     for (int64_t timeout_ns;;) {
         timeout_ns = sleep_ns(user, min_complete, deadline_ns);
+        if (timeout_ns != 0 && user->ring->first_engine == NULL) {
+            ul_watches_check(user);
+            timeout_ns = sleep_ns(user, min_complete, deadline_ns);
+        }
         int count = ask(user, timeout_ns, arg);
         if (count < 0)
             return count;

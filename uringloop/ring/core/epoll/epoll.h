@@ -71,6 +71,7 @@ typedef struct {
 typedef struct {
     ul_request_list waiting;
     uint32_t interest;       /* in the epoll set; 0: not there, or switched off */
+    uint32_t entry;          /* counts the entries that this number has had */
     uint32_t forks;          /* of this process, when it came into the set */
     uint8_t in_set, unheard; /* unheard: events in a row for which no request waited */
 } ul_watched;
@@ -135,6 +136,8 @@ void ul_unwatch(ul_request *request);
 ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event);
 short ul_poll_now(int fd, short events);
 void ul_watch_closes(ul_user *user, int fd, int alone);
+void ul_watch_lose(ul_user *user, int fd);
+void ul_watches_check(ul_user *user);
 void ul_watches_free(ul_user *user);
 
 /* timer.c */

@@ -178,11 +178,21 @@ static void begin_timeout(ul_request *request)
         ul_timer_add(timeout, deadline_ns);
 }
 
+/* epoll reports an error and a hang-up as long as they last.  A request that waits on beside one waits for an edge. */
+static void wait_beside_errors(ul_request *request)
+{
+    uint32_t events = request->event.events;
+    if (events & (EPOLLERR | EPOLLHUP) && !(events & request->events))
+        request->events |= EPOLLET;
+}
+
 /* Takes the answer to a try; the request is in no list. */
 static void take_answer(ul_request *request, int result)
 {
     if (result == UL_TRY_HELD)
         return;
+    if (result == UL_TRY_WAIT)
+        wait_beside_errors(request);
     if (result == UL_TRY_WAIT && (result = ul_watch(request)) == 0) {
         request->tried = 1;
         return;
@@ -230,6 +240,8 @@ void ul_request_try_in_place(ul_request *request)
 {
     uint32_t events = request->events;
     int result = request->user->try(request);
+    if (result == UL_TRY_WAIT)
+        wait_beside_errors(request);
     if (result == UL_TRY_WAIT && request->events == events)
         return;
     ul_unwatch(request);

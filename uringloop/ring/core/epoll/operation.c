@@ -49,7 +49,7 @@ static int try_close(ul_request *request)
         return -EBADF;
     if (ul_kind_of_file(fd) == UL_FILE_ON_DISK)
         return UL_TRY_BLOCK;
-    ul_watch_closes(request->user, fd, 0);
+    ul_watch_lose(request->user, fd);
     return close(fd) < 0 ? -errno : 0;
 }
 

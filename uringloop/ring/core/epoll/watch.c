@@ -6,9 +6,11 @@
  * hold its file.
  *
  * A foreign descriptor may be closed behind our back, and its number used again, while a copy of it keeps the old entry
- * in the set.  Each wait adds or changes its entry, so an error comes from there, and the entry switches itself off
- * (EPOLLONESHOT): one that is stale fires once.  A multishot poll needs each edge, so its entry stays.  Before a
- * request is tried again, its descriptor's file is compared with the one of the first try.
+ * in the set.  Each wait adds or changes its entry, so an error comes from there.  The entry switches itself off
+ * (EPOLLONESHOT), so one that is stale fires once, and its number tells it from the entry of now.  A multishot poll
+ * needs each edge, so its entry stays until the poll ends.  Before a request is tried again, its descriptor's file is
+ * compared with the one of the first try: EBADF if it has changed.  A ring without engines compares before each sleep,
+ * too; a loop looks for closed sockets itself.  A descriptor that another thread closes during the sleep is not seen.
  *
  * epoll refuses regular files and some devices with EPERM: they are always ready.
  */
@@ -58,20 +60,23 @@ static uint32_t wanted(const ul_watched *watched, int *owned)
     return events;
 }
 
-static int change(const ul_user *user, int fd, int operation, uint32_t events)
+static int change(const ul_user *user, int fd, const ul_watched *watched, int operation, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data = {.u64 = (uint64_t)(uint32_t)fd}};
+    struct epoll_event event = {.events = events, .data = {.u64 = (uint64_t)watched->entry << 32 | (uint32_t)fd}};
     return epoll_ctl(user->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
 }
 
 /* Puts the descriptor into the set, or changes its entry, which may be gone with its file. */
 static int put(ul_user *user, int fd, ul_watched *watched, uint32_t events)
 {
-    int error = change(user, fd, watched->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, events);
-    if (error == -ENOENT)
-        error = change(user, fd, EPOLL_CTL_ADD, events);
-    else if (error == -EEXIST)
-        error = change(user, fd, EPOLL_CTL_MOD, events);
+    watched->entry += !watched->in_set;
+    int error = change(user, fd, watched, watched->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, events);
+    if (error == -ENOENT) {
+        watched->entry++;
+        error = change(user, fd, watched, EPOLL_CTL_ADD, events);
+    } else if (error == -EEXIST) {
+        error = change(user, fd, watched, EPOLL_CTL_MOD, events);
+    }
     if (!watched->in_set)
         watched->forks = load_relaxed(&forks);
     watched->unheard = 0;
@@ -80,13 +85,13 @@ static int put(ul_user *user, int fd, ul_watched *watched, uint32_t events)
     return error;
 }
 
-/* The entry that its requests need; 0, or a negative errno.  again: of a request that the entry has just woken. */
-static int settle(ul_user *user, int fd, ul_watched *watched, int again)
+/* The entry that its requests need; 0, or a negative errno.  woken: the request that it has just woken, or NULL. */
+static int settle(ul_user *user, int fd, ul_watched *watched, const ul_request *woken)
 {
     int owned;
     uint32_t events = wanted(watched, &owned);
-    /* A change looks at the descriptor anew, which a multishot poll must not. */
-    if (again && events & EPOLLET && watched->interest == events)
+    /* A change looks at the descriptor anew, and a request that waits for an edge must not. */
+    if (woken != NULL && woken->events & EPOLLET && (watched->interest & events) == events)
         return 0;
     if (owned) {
         int stays = watched->in_set && !(watched->interest & (EPOLLONESHOT | EPOLLET));
@@ -100,7 +105,7 @@ static int settle(ul_user *user, int fd, ul_watched *watched, int again)
 static void take_out(const ul_user *user, int fd, ul_watched *watched)
 {
     if (watched->in_set)
-        change(user, fd, EPOLL_CTL_DEL, 0);
+        change(user, fd, watched, EPOLL_CTL_DEL, 0);
     watched->in_set = watched->unheard = 0;
     watched->interest = 0;
 }
@@ -133,7 +138,7 @@ int ul_watch(ul_request *request)
         return error;
     request->state = UL_REQUEST_WAITING;
     ul_list_append(&watched->waiting, request);
-    error = settle(user, request->fd, watched, request->tried);
+    error = settle(user, request->fd, watched, request->tried ? request : NULL);
     if (error < 0)
         ul_list_remove(&watched->waiting, request);
     if (error != -EPERM)
@@ -144,8 +149,14 @@ int ul_watch(ul_request *request)
     return 0;
 }
 
-/* The request waits no more. */
-void ul_unwatch(ul_request *request) { ul_list_remove(&request->user->watched[request->fd].waiting, request); }
+/* The request waits no more.  An entry that does not switch itself off goes before its descriptor may be closed. */
+void ul_unwatch(ul_request *request)
+{
+    ul_watched *watched = &request->user->watched[request->fd];
+    ul_list_remove(&watched->waiting, request);
+    if (watched->interest & EPOLLET && watched->waiting.first == NULL)
+        take_out(request->user, request->fd, watched);
+}
 
 static int concerns(const ul_request *request, uint32_t events)
 {
@@ -156,8 +167,8 @@ static int concerns(const ul_request *request, uint32_t events)
 ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
 {
     uint32_t fd = (uint32_t)event->data.u64;
-    if (fd >= user->watched_count)
-        return NULL;
+    if (fd >= user->watched_count || user->watched[fd].entry != (uint32_t)(event->data.u64 >> 32))
+        return NULL; /* an earlier file of this number, of which there is a copy */
     ul_watched *watched = &user->watched[fd];
     ul_request *first = watched->waiting.first;
     int found = 0;
@@ -181,7 +192,7 @@ ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
         ul_list_append(&user->ready, request);
     }
     if (watched->waiting.first != NULL && watched->interest == 0)
-        settle(user, (int)fd, watched, 0);
+        settle(user, (int)fd, watched, NULL);
     else if (!found && watched->waiting.first != NULL)
         put(user, (int)fd, watched, wanted(watched, &found));
     else if (!found && watched->unheard++ > 0)
@@ -194,6 +205,32 @@ short ul_poll_now(int fd, short events)
 {
     struct pollfd asked = {fd, events, 0};
     return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
+}
+
+static void wake_lost(ul_user *user, ul_request *request)
+{
+    ul_list_remove(&user->watched[request->fd].waiting, request);
+    request->lost_file = 1;
+    request->state = UL_REQUEST_READY;
+    ul_list_append(&user->ready, request);
+    *user->ring->sq_flags |= IORING_SQ_TASKRUN;
+}
+
+/* Before a sleep, where no code but this looks: ends the requests whose descriptor was closed, or is another file's. */
+void ul_watches_check(ul_user *user)
+{
+    for (ul_request *request = user->all; request != NULL; request = request->next_of_all) {
+        if (request->state == UL_REQUEST_WAITING && !request->owned && !is_same_file(request))
+            wake_lost(user, request);
+    }
+}
+
+/* A request closes the descriptor: others that wait for it end. */
+void ul_watch_lose(ul_user *user, int fd)
+{
+    ul_watch_closes(user, fd, 0);
+    while (fd >= 0 && (uint32_t)fd < user->watched_count && user->watched[fd].waiting.first != NULL)
+        wake_lost(user, user->watched[fd].waiting.first);
 }
 
 /* An owned descriptor is about to be closed.  If nothing else holds its file, that takes its entry out of the set. */
