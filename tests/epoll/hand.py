@@ -188,6 +188,13 @@ def c_path(path: Path | str) -> bytes:
     return os.fsencode(path) + b"\0"
 
 
+def lent(hand: Hand, group: BufferGroup) -> bytes:
+    """Return the bytes of the last completion, whose buffer goes back to its group."""
+    assert hand.last is not None
+    with group.lend(hand.last) as content:
+        return bytes(content)
+
+
 class Cases(list[Callable[[Hand], Any]]):
     """Bodies for `both`; `add` decorates them."""
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.epoll.hand import LINK, Cases, Hand, address_of, both, message
+from tests.epoll.hand import LINK, Cases, Hand, address_of, both, lent, message
 from uringloop.ring import Opcode, SqeFlag
-from uringloop.ring.groups import BufferGroup
 
 CASES = Cases()
 SELECT = SqeFlag.BUFFER_SELECT
@@ -21,13 +20,6 @@ DONTWAIT, WAITALL = socket.MSG_DONTWAIT, socket.MSG_WAITALL
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)
-
-
-def lent(hand: Hand, group: BufferGroup) -> bytes:
-    """Return the bytes of the last completion, whose buffer goes back to its group."""
-    assert hand.last is not None
-    with group.lend(hand.last) as content:
-        return bytes(content)
 
 
 # Receives

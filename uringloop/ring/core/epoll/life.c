@@ -213,25 +213,38 @@ void ul_request_try(ul_request *request)
     take_answer(request, request->lost_file ? -EBADF : request->user->try(request));
 }
 
-/* The pool has made the request's call.  An accept goes on if it is multishot, or if its listener blocks no more; an
- * open if its FIFO has no other end yet. */
-void ul_request_finish_call(ul_request *request)
+/* Whether the request goes on after a thread's call: it is multishot, or the descriptor has become non-blocking. */
+static int has_more_calls(const ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    int goes_on = request->res >= 0 ? sqe->ioprio & IORING_ACCEPT_MULTISHOT
-                                    : request->res == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
+    if (sqe->opcode == IORING_OP_READ_MULTISHOT)
+        return request->res > 0;
+    if (sqe->opcode != IORING_OP_ACCEPT)
+        return 0;
+    return request->res >= 0 ? sqe->ioprio & IORING_ACCEPT_MULTISHOT
+                             : request->res == -EAGAIN && !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
+}
+
+/* The pool has made the request's call. */
+void ul_request_finish_call(ul_request *request)
+{
     request->state = UL_REQUEST_TRIED;
     ul_timer_remove(request);
-    if (request->res == UL_TRY_WAIT) {
+    if (request->res == UL_TRY_WAIT) { /* an open whose FIFO has no other end yet */
         take_answer(request, request->is_unwanted ? -ECANCELED : ul_try_later(request));
         return;
     }
-    if (sqe->opcode != IORING_OP_ACCEPT || request->is_unwanted || !goes_on) {
+    if (request->is_unwanted || !has_more_calls(request)) {
         ul_request_complete(request, request->res, request->cqe_flags);
         return;
     }
     if (request->res >= 0)
-        ul_request_post(request, request->res, 0);
+        ul_request_post(request, request->res, request->cqe_flags);
+    request->cqe_flags = 0;
+    if (request->sqe.opcode == IORING_OP_READ_MULTISHOT) {
+        request->sqe.flags |= IOSQE_BUFFER_SELECT;
+        request->sqe.addr = request->sqe.len = 0;
+    }
     ul_request_try(request);
 }
 

@@ -73,6 +73,22 @@ static int vector_of(ul_request *request, struct iovec *one, const struct iovec 
     return 0;
 }
 
+/* A thread makes the call.  A buffer of a group is the request's from now on, since others read meanwhile. */
+static int block(ul_request *request)
+{
+    struct io_uring_sqe *sqe = &request->sqe;
+    if (!(sqe->flags & IOSQE_BUFFER_SELECT))
+        return UL_TRY_BLOCK;
+    const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
+    if (buffer == NULL)
+        return -ENOBUFS;
+    sqe->addr = buffer->addr;
+    sqe->len = sqe->len > 0 && sqe->len < buffer->len ? sqe->len : buffer->len;
+    sqe->flags &= (uint8_t)~IOSQE_BUFFER_SELECT;
+    request->cqe_flags = ul_group_use(request->user, sqe->buf_index);
+    return UL_TRY_BLOCK;
+}
+
 static int writes(const struct io_uring_sqe *sqe)
 {
     return sqe->opcode == IORING_OP_WRITE || sqe->opcode == IORING_OP_WRITEV;
@@ -118,10 +134,10 @@ static int move_when_ready(ul_request *request)
         return move_when_ready(request);
     }
     if (size == -EAGAIN && !(sqe->op_flags & RWF_NOWAIT))
-        return request->is_always_ready ? UL_TRY_BLOCK : ul_wait_for(request, events);
+        return request->is_always_ready ? block(request) : ul_wait_for(request, events);
     if (size == -EOPNOTSUPP && nowait && !(sqe->op_flags & RWF_NOWAIT)) {
         if (request->is_always_ready || ul_poll_now(sqe->fd, (short)events))
-            return UL_TRY_BLOCK;
+            return block(request);
         return ul_wait_for(request, events);
     }
     if (size >= 0 && sqe->flags & IOSQE_BUFFER_SELECT)
@@ -136,8 +152,8 @@ static int move(ul_request *request)
         return kind;
     if (request->sqe.op_flags & RWF_HIPRI)
         return -EINVAL; /* no ring here polls devices */
-    if (kind == UL_FILE_ON_DISK && !(request->sqe.flags & IOSQE_BUFFER_SELECT))
-        return UL_TRY_BLOCK;
+    if (kind == UL_FILE_ON_DISK)
+        return block(request);
     if (kind == UL_FILE_WAITS)
         return move_when_ready(request);
     const struct iovec *vector;
@@ -155,6 +171,19 @@ int ul_try_read(ul_request *request) { return move(request); }
 
 int ul_try_write(ul_request *request) { return move(request); }
 
+/* One read that does not wait: its size, -EAGAIN, another negative errno, or UL_TRY_BLOCK. */
+static ssize_t read_once(ul_request *request, const struct io_uring_buf *buffer)
+{
+    int fd = request->sqe.fd, blocks = request->owned ? 0 : ul_is_blocking(fd);
+    struct iovec one = {(void *)(uintptr_t)buffer->addr, buffer->len};
+    if (blocks < 0)
+        return blocks;
+    ssize_t size = blocks ? preadv2(fd, &one, 1, -1, RWF_NOWAIT) : readv(fd, &one, 1);
+    if (size < 0 && errno == EOPNOTSUPP && blocks)
+        return ul_poll_now(fd, POLLIN) ? block(request) : -EAGAIN;
+    return size < 0 ? -errno : size;
+}
+
 /* Reads a pipe until its end, into buffers of a group. */
 int ul_try_read_multishot(ul_request *request)
 {
@@ -167,15 +196,11 @@ int ul_try_read_multishot(ul_request *request)
         const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
         if (buffer == NULL)
             return -ENOBUFS;
-        if (!request->owned && ul_is_blocking(sqe->fd) && !ul_poll_now(sqe->fd, POLLIN))
+        ssize_t size = read_once(request, buffer);
+        if (size == -EAGAIN)
             return ul_wait_for(request, EPOLLIN);
-        ssize_t size = read(sqe->fd, (void *)(uintptr_t)buffer->addr, buffer->len);
-        if (size < 0 && errno == EAGAIN)
-            return ul_wait_for(request, EPOLLIN);
-        if (size < 0)
-            return -errno;
-        if (size == 0)
-            return 0;
+        if (size <= 0)
+            return (int)size;
         int is_full = (size_t)size == buffer->len;
         ul_request_post(request, (int32_t)size, ul_group_use(request->user, sqe->buf_index));
         if (!is_full || request->owned)
@@ -207,6 +232,15 @@ static int wait_for_ends(ul_request *request, int in, int out)
     return -EAGAIN;
 }
 
+/* Whether splice(2) may wait for an end in spite of SPLICE_F_NONBLOCK, which is for pipes alone. */
+static int may_wait(int in, int out)
+{
+    struct stat of_in, of_out;
+    if (fstat(in, &of_in) < 0 || fstat(out, &of_out) < 0 || S_ISFIFO(of_in.st_mode) == S_ISFIFO(of_out.st_mode))
+        return 0;
+    return ul_is_blocking(S_ISFIFO(of_in.st_mode) ? out : in) > 0;
+}
+
 int ul_try_splice(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
@@ -217,6 +251,10 @@ int ul_try_splice(ul_request *request)
         return 0;
     if (ul_kind_of_file(in) == UL_FILE_ON_DISK || ul_kind_of_file(out) == UL_FILE_ON_DISK)
         return UL_TRY_BLOCK;
+    if (may_wait(in, out)) {
+        int result = wait_for_ends(request, in, out);
+        return result == -EAGAIN ? UL_TRY_BLOCK : result;
+    }
     off_t in_offset, out_offset;
     ssize_t moved = splice(in, offset_of(sqe->addr, &in_offset), out, offset_of(sqe->off, &out_offset), sqe->len,
                            sqe->op_flags | SPLICE_F_NONBLOCK);

@@ -5,8 +5,8 @@
  * that waits.  After the first one the descriptor is mostly closed, which takes it out too, unless a forked child may
  * hold its file.
  *
- * A foreign descriptor may be closed behind our back, and its number used again, while a copy of it keeps the old entry
- * in the set.  Each wait adds or changes its entry, so an error comes from there.  The entry switches itself off
+ * A foreign descriptor may be closed behind our back, and its number used again.  A copy of it keeps the old entry in
+ * the set.  Each wait adds or changes its entry, so an error comes from there.  The entry switches itself off
  * (EPOLLONESHOT), so one that is stale fires once, and its number tells it from the entry of now.  A multishot poll
  * needs each edge, so its entry stays until the poll ends.  Before a request is tried again, its descriptor's file is
  * compared with the one of the first try: EBADF if it has changed.  A ring without engines compares before each sleep,
