@@ -11,7 +11,8 @@ from .operations import Chain, Group, Multishot, MultishotIterator, Operation, R
 from .operations.positional import PositionalTransfer
 from .ring import Descriptor, Dispatcher, LoopRing, Opcode, SqeFlag
 
-_LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK | SqeFlag.CQE_SKIP_SUCCESS
+_LINKS = int(SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK | SqeFlag.CQE_SKIP_SUCCESS)
+_DRAIN = int(SqeFlag.IO_DRAIN)
 
 
 class Submitting(PrivateLoop):
@@ -152,5 +153,5 @@ class Submitting(PrivateLoop):
 def _check_modifiers(operation: Operation) -> None:
     if operation.modifiers & _LINKS:
         raise ValueError("only a Chain links operations or has them skip success")
-    if operation.modifiers & SqeFlag.IO_DRAIN:
+    if operation.modifiers & _DRAIN:
         raise ValueError("drain would wait for the loop's own polls, which never end; use a Ring of your own")

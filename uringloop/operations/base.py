@@ -17,6 +17,9 @@ from typing import Any, ClassVar, Protocol, cast
 
 from ..ring import CqeFlag, Dispatcher, Opcode, SqeFlag, operation_error
 
+# An int: Python spends microseconds on the operators of a flag.
+_MORE = int(CqeFlag.MORE)
+
 
 class State(enum.Enum):
     """NEW -> IN_FLIGHT -> DONE.  Staging puts an operation in flight: the kernel may take a staged SQE at any tick."""
@@ -249,7 +252,7 @@ class Operation:
     def complete(self, res: int, flags: int) -> None:
         """Take a CQE; called by the dispatcher."""
         waiter = self._waiter
-        if flags & CqeFlag.MORE and res == -errno.ECANCELED:
+        if flags & _MORE and res == -errno.ECANCELED:
             self.detained = True
         else:
             res = self.finish(res)

@@ -25,7 +25,7 @@ _BUFFER = int(CqeFlag.BUFFER)
 #: IORING_RECV_MULTISHOT.
 RECV_MULTISHOT = 1 << 1
 #: A linked operation cannot be staged again: its chain has broken.
-_LINKS = SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK
+_LINKS = int(SqeFlag.IO_LINK | SqeFlag.IO_HARDLINK)
 _SEND_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_WAITALL
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _SEND_MAX_BYTES = 1 << 30

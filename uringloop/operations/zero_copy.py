@@ -27,6 +27,9 @@ class ZeroCopyFlag(enum.IntFlag):
     REPORT_USAGE = 1 << 3
 
 
+_FIXED_BUF, _REPORT_USAGE = int(ZeroCopyFlag.FIXED_BUF), int(ZeroCopyFlag.REPORT_USAGE)
+
+
 class _Notified(Operation):
     """An operation whose memory the kernel releases only with a notification, after the result."""
 
@@ -72,7 +75,7 @@ class SendZeroCopy(_Notified):
 
     def stage(self, dispatcher: Dispatcher) -> int:
         name_bytes = self._name.size_bytes
-        how = ZeroCopyFlag.REPORT_USAGE | (0 if self._index is None else ZeroCopyFlag.FIXED_BUF)
+        how = _REPORT_USAGE | (0 if self._index is None else _FIXED_BUF)
         return dispatcher.stage(
             self,
             self.opcode,
