@@ -1,3 +1,4 @@
+from ..ring.core.core cimport ul_ring
 from ..ring.dispatcher cimport Dispatcher
 from .address cimport AddressCache
 
@@ -14,6 +15,7 @@ cdef class EngineBase:
     cdef AddressCache addresses  # made with the first datagram socket: it is large
     cdef char *received  # endpoints receive into it by readiness, UL_DATAGRAM_BUFFER_SIZE bytes; NULL: none, or in use
 
+    cdef int serve(self, ring, ul_ring *core) except -1
     cdef int refuse_closed(self) except -1
     cdef char *take_received(self) except NULL
     cdef give_received(self, char *memory)

@@ -19,7 +19,7 @@ cdef class EngineBase:
         self.transports = transports
         self.leftovers = leftovers
         self.options = options
-        self.use_ring(ring)
+        self.serve(ring, dispatcher.ring)
         dispatcher.send_written = ul_streams_send
         dispatcher.give_turns = ul_streams_give_turns
 
@@ -32,22 +32,18 @@ cdef class EngineBase:
         Raises:
             MemoryError: the core got no memory.
         """
-        cdef uintptr_t address = ring.address
+        self.serve(ring, <ul_ring *><uintptr_t>ring.address)
+
+    cdef int serve(self, ring, ul_ring *core) except -1:
+        cdef bint has_buffers = ring.has_buffers
         cdef uint32_t bulk_stream_count_max = self.options.bulk_stream_count_max
-        if ring.has_buffers and ul_streams_allow_bulk(<ul_ring *>address, bulk_stream_count_max) < 0:
+        if has_buffers and ul_streams_allow_bulk(core, bulk_stream_count_max) < 0:
             raise MemoryError
         self.ring = ring
         self.features = ring.features.enabled
         self.receives_many = "multishot_receive" in self.features
-        self.has_buffers = ring.has_buffers
-
-    def check_open(self):
-        """Refuse a closed loop.
-
-        Raises:
-            RuntimeError: the loop is closed.
-        """
-        self.refuse_closed()
+        self.has_buffers = has_buffers
+        return 0
 
     cdef int refuse_closed(self) except -1:
         if self.dispatcher.ring == NULL:

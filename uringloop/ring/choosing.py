@@ -42,6 +42,8 @@ def resolve(choice: BackendChoice) -> tuple[BackendChoice, str]:
     if choice != "auto":
         return choice, f'the program asks for it, with backend="{choice}"'
     value = os.environ.get(BACKEND_VARIABLE) or "auto"
+    if value == "auto":
+        return "auto", "neither the program nor the variable asks for a backend"
     if value not in _CHOICES:
         raise ValueError(f"the variable {BACKEND_VARIABLE} must be one of {_CHOICES}, not {value!r}")
     return cast(BackendChoice, value), f"{BACKEND_VARIABLE}={value} asks for it"
@@ -81,7 +83,9 @@ def open_chosen(choice: BackendChoice, open_on: Callable[[Backend], _T]) -> _T:
 
 def _tell(backend: Backend, reason: str) -> None:
     global _told
+    if not _log.isEnabledFor(logging.INFO):
+        return
     line = f"the backend is {backend}: {reason}"
-    if line != _told and _log.isEnabledFor(logging.INFO):
+    if line != _told:
         _told = line
         _log.info("%s", line)

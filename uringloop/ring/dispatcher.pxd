@@ -60,4 +60,5 @@ cdef class Dispatcher:
     cdef void add(self, int count) noexcept
     cdef hand_over(self, uint64_t end)
     cdef note_told(self, Owner owner)
+    cdef take_operation(self, uint64_t token, uint32_t flags)
     cdef complete(self, uint64_t token, int res, uint32_t flags)

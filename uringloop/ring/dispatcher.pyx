@@ -87,6 +87,13 @@ cdef class Awaited:
                 self.dispatcher.cancel(self.token)
 
 
+cdef inline complete_operation(operation, int res, uint32_t flags):
+    if tp_base(<PyObject *>operation) == <PyTypeObject *>Awaited:
+        (<Awaited>operation).arrive(res, flags)
+    else:
+        operation.complete(res, flags)
+
+
 cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
@@ -482,12 +489,14 @@ cdef class Dispatcher:
         Raises:
             RuntimeError: a callback forked, and this is the child.
         """
-        self.hand_over(self.taken + <uint64_t>(self.count - self.cursor))
+        if self.cursor != self.count:
+            self.hand_over(self.taken + <uint64_t>(self.count - self.cursor))
 
     cdef hand_over(self, uint64_t end):
         """Hand the outcomes from the first of the queue up to this number to their owners, as far as they wait."""
         cdef ul_outcome outcome
         cdef Owner owner = None, told
+        operation = None
         while True:
             # One `try` for all of them: to enter it costs as much as all else here.
             try:
@@ -505,7 +514,10 @@ cdef class Dispatcher:
                     self.cursor += 1
                     self.taken += 1
                     if outcome.owner == NULL:
-                        self.complete(outcome.token, outcome.res, outcome.flags)
+                        operation = self.take_operation(outcome.token, outcome.flags)
+                        if operation is not None:
+                            complete_operation(operation, outcome.res, outcome.flags)
+                            operation = None
                         continue
                     owner = <Owner>outcome.owner
                     owner.take_outcome(&outcome)
@@ -513,35 +525,38 @@ cdef class Dispatcher:
                     self.note_told(told)
                 return
             except BaseException as error:
-                if owner is None:
+                if owner is None and operation is None:
                     raise
                 told, owner = owner, None
+                failed, operation = operation, None
                 try:
                     if isinstance(error, (SystemExit, KeyboardInterrupt)):
                         raise
-                    self.report(error, told)
+                    self.report(error, failed if told is None else told)
                 finally:
-                    self.note_told(told)
+                    if told is not None:
+                        self.note_told(told)
 
     cdef inline note_told(self, Owner owner):
         owner.untold -= 1
         if owner.freeing:
             owner.free_half()
 
-    cdef complete(self, uint64_t token, int res, uint32_t flags):
+    cdef inline take_operation(self, uint64_t token, uint32_t flags):
+        """Return the operation of this CQE, None for a message from another ring."""
         if flags & IORING_CQE_F_MORE:
-            operation = self.operations.get(token)
-        else:
-            operation = self.operations.pop(token, None)
-            if ul_cancel_targets(self.ring) > 0:
-                ul_cancel_drop(self.ring, token)
+            return self.operations.get(token)
+        operation = self.operations.pop(token, None)
+        if ul_cancel_targets(self.ring) > 0:
+            ul_cancel_drop(self.ring, token)
+        return operation
+
+    cdef complete(self, uint64_t token, int res, uint32_t flags):
+        operation = self.take_operation(token, flags)
         if operation is None:
-            return  # a message from another ring
+            return
         try:
-            if tp_base(<PyObject *>operation) == <PyTypeObject *>Awaited:
-                (<Awaited>operation).arrive(res, flags)
-            else:
-                operation.complete(res, flags)
+            complete_operation(operation, res, flags)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

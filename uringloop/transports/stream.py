@@ -7,10 +7,11 @@ its names, only when they are asked for: a short connection is over before.
 
 import asyncio
 import contextvars
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..engine import Engine, Stream
 from ..hooks import WRITE_BUFFER_LIMITS, SendfileMode
@@ -34,7 +35,9 @@ def delays_small_writes(family: int, type: int, proto: int) -> bool:
     )
 
 
-class Origin(NamedTuple):
+# No NamedTuple: reading its fields costs a descriptor's call each, once a connection.
+@dataclasses.dataclass(slots=True)
+class Origin:
     """The facts about a listener that the `StreamTransport` of each of its connections needs.
 
     Attributes:
@@ -102,7 +105,6 @@ class StreamTransport(SocketTransport):
             file = sock
             fd = sock.fileno()
             delays = delays_small_writes(_family_of(sock), _type_of(sock), sock.proto)
-        engine.check_open()
         # As the base class's __init__ does, without its search for limits that are always the same.
         self._extra, self._loop, self._protocol_paused = None, engine.loop, False
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
