@@ -20,7 +20,7 @@ from .hooks import PrivateLoop
 from .operations import Chain, Operation, close_ring, read_at
 from .operations.positional import PositionalTransfer
 from .ring import Descriptor, Dispatcher, LoopRing, Opcode
-from .ring.choosing import BackendChoice, open_chosen
+from .ring.choosing import BackendChoice, open_chosen, resolve
 from .ring.setup import Backend
 from .ring.statistics import Statistics
 
@@ -113,7 +113,7 @@ class Companion:
         self._slice_end_ns = 0
         self._turn_is_due = False
         self._thread = threading.get_native_id()
-        self._ring, self._descriptor = open_chosen(backend, _open_ring)
+        self._ring, self._descriptor = open_chosen(resolve(backend), _open_ring)
         try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
@@ -194,7 +194,7 @@ class Companion:
                 f"this event loop ran in another thread, where {left} operations on files are in flight: "
                 "run it there, or close its files before it is run elsewhere"
             )
-        ring, descriptor = open_chosen(self._backend, _open_ring)
+        ring, descriptor = open_chosen(resolve(self._backend), _open_ring)
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = descriptor

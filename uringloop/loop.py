@@ -13,9 +13,14 @@ CQE exists.  It is silent for more than about twenty completions at once, and fo
 the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.
 
 The ring polls asyncio's self-pipe (threads, signals), so the self-pipe does not push the loop into the selector.
+
+The ring is made when something first needs it: a sleep, an operation, a transport.  Many loops, as those of tests, end
+before that.  A refusal shall come when the loop is made, though.  So the ring comes with the loop where a refusal is an
+error.  It does so too for the first loop with these options in this process.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import select
@@ -34,13 +39,14 @@ from .children.process import ProcessTransport, start_process
 from .engine import Engine, Sockets
 from .names import NameResolution
 from .operations import Operation, Poll, close_ring
-from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Options, Sleep
-from .ring import LoopRing, RingUnavailableError
+from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Sleep, options_of
+from .ring import Dispatcher, LoopRing, RingUnavailableError
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .ring.callbacks import callbacks
-from .ring.choosing import BackendChoice, open_chosen
+from .ring.choosing import BackendChoice, open_chosen, resolve
+from .ring.errors import refusal
 from .ring.setup import Backend
-from .ring.statistics import Statistics
+from .ring.statistics import Statistics, no_statistics
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -83,15 +89,19 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     __slots__ = (
         *hooks.LOOP_ATTRIBUTES,
+        "_choice",
         "_descriptor",
         "_dispatcher",
         "_engine",
         "_epoll_selector",
+        "_expected",
         "_leftovers",
         "_listeners",
+        "_making",
         "_options",
         "_owner_thread",
         "_pipes",
+        "_reserve",
         "_ring",
         "_selector_poll",
         "_signals",
@@ -114,37 +124,50 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         bulk_stream_count_max: int = BULK_STREAM_COUNT_MAX,
         spin_ns: int = SPIN_NS,
     ) -> None:
-        self._options = Options(
-            sleep=sleep,
-            backend=backend,
+        self._options = options_of(
+            sleep,
+            backend,
+            sq_entries,
+            cq_entries,
+            buffer_count,
+            buffer_count_max,
+            buffer_size_bytes,
+            bulk_stream_count_max,
+            spin_ns,
             without=without,
-            sq_entries=sq_entries,
-            cq_entries=cq_entries,
-            buffer_count=buffer_count,
-            buffer_count_max=buffer_count_max,
-            buffer_size_bytes=buffer_size_bytes,
-            bulk_stream_count_max=bulk_stream_count_max,
-            spin_ns=spin_ns,
         )
+        self._choice = resolve(backend)
         self._owner_thread: int | None = None
-        made: list[Callable[[], object]] = []
+        self._making = threading.RLock()
+        self._ring: LoopRing | None = None
+        self._descriptor = -1
+        self._reserve: tuple[int, ...] = ()
+        opened = None
+        expected = self._options.expect(self._choice)
+        self._epoll_selector = Selector()
         try:
-            self._ring, self._descriptor = open_chosen(backend, partial(self._options.open_ring, enable=False))
-            made.append(partial(self._ring.close, only_watches=True))
-            made.append(partial(os.close, self._descriptor))
-            self._epoll_selector = Selector()
-            made.append(self._epoll_selector.close)
-            self._wake_selector_by(self._descriptor)
-            self._make(sleep, spin_ns)
+            if expected is None:
+                opened = self._open_ring(enable=False)
+                expected = opened[0].backend
+            else:
+                self._reserve_descriptors()
+            self._expected: Backend = expected
+            self._make(spin_ns)
+            if opened is not None:
+                self._use_ring(*opened)
         except BaseException:
-            for close in reversed(made):
-                close()
+            if opened is not None:
+                opened[0].close(only_watches=True)
+                os.close(opened[1])
+            self._release_descriptors()
+            self._epoll_selector.close()
             self._closed = True
             raise
 
-    def _make(self, sleep: Sleep, spin_ns: int) -> None:
+    def _make(self, spin_ns: int) -> None:
         """Make the other parts, which need no more of the kernel than asyncio's loop does."""
-        self._dispatcher = self._ring.dispatcher(partial(_report, weakref.ref(self)))
+        self._dispatcher = Dispatcher(0, 0, partial(_report, weakref.ref(self)))
+        self._dispatcher.make = self._make_ring
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.early_count = _EARLY_COUNT
         self._wakeup: Poll | None = None
@@ -154,12 +177,77 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
-        self._engine = Engine(
-            self, self._ring, self._dispatcher, self._transports_by_fd, self._leftovers, self._options
-        )
+        self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._leftovers, self._options)
         self._sleep_with(self._dispatcher.wait)
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
+
+    # The ring
+
+    def _made_ring(self) -> LoopRing:
+        """Return the ring; make it if nothing has needed it before."""
+        if self._ring is None:
+            self._check_closed()
+            self._make_ring()
+        assert self._ring is not None
+        return self._ring
+
+    def _make_ring(self) -> None:
+        """Make the ring, which something needs for the first time, on io_uring or where it is refused now on epoll.
+
+        The first run starts it, or this if that has begun.
+
+        Raises:
+            RuntimeError: the loop belongs to another thread, or to the parent of this process.
+            OSError: epoll(7) is refused too.
+        """
+        if self._dispatcher.forked:
+            raise refusal(errno.EOWNERDEAD)
+        with self._making:
+            if self._ring is not None:
+                return  # another thread has made it meanwhile
+            if not self._may_make_ring():
+                raise refusal(errno.EEXIST)
+            runs = self._owner_thread is not None
+            self._release_descriptors()
+            ring, descriptor = self._open_ring(enable=runs)
+            self._use_ring(ring, descriptor)
+            if runs:
+                ring.limit_workers(_BOUNDED_WORKERS)
+
+    def _may_make_ring(self) -> bool:
+        return self._owner_thread in (None, threading.get_native_id())
+
+    def _open_ring(self, *, enable: bool) -> tuple[LoopRing, int]:
+        """Open a ring, and a descriptor of it that ends the sleeps in the selector."""
+        ring, descriptor = open_chosen(self._choice, partial(self._options.open_ring, enable=enable))
+        # If the ring polls the selector's set, that set with the ring in it would be a circle.
+        if self._options.sleep != "ring":
+            try:
+                self._epoll_selector.add_edge(descriptor)
+            except BaseException:
+                ring.close(only_watches=True)
+                os.close(descriptor)
+                raise
+        return ring, descriptor
+
+    def _use_ring(self, ring: LoopRing, descriptor: int) -> None:
+        """Take the loop's first ring."""
+        self._engine.use_ring(ring)
+        ring.use_dispatcher(self._dispatcher)
+        self._dispatcher.make = None
+        self._ring, self._descriptor, self._expected = ring, descriptor, ring.backend
+
+    def _reserve_descriptors(self) -> None:
+        """Hold as many descriptors as a ring needs, so that a program which uses up all others gets one still."""
+        first = os.dup(self._epoll_selector.fileno())
+        self._reserve = (first,)
+        self._reserve = (first, os.dup(first))
+
+    def _release_descriptors(self) -> None:
+        reserve, self._reserve = self._reserve, ()
+        for fd in reserve:
+            os.close(fd)
 
     # Running
 
@@ -181,7 +269,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     def _take_thread(self) -> None:
         """Give the ring to this thread: the kernel lets no other one enter it."""
-        if self._ring.forked:
+        if self._dispatcher.forked:
             exit = sys.exception()
             if isinstance(exit, SystemExit | KeyboardInterrupt):
                 # The child is ending, through a runner that would still cancel the parent's tasks.
@@ -193,12 +281,14 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         if self._owner_thread == thread:
             return
         moved: list[Operation] = []
-        if self._owner_thread is None:
-            moved = self._enable_ring()
-        elif self._ring.is_single_issuer:
-            moved = self._leave_thread()
-        self._owner_thread = self._engine.owner_thread = thread
-        self._ring.limit_workers(_BOUNDED_WORKERS)
+        with self._making:
+            if self._ring is not None:
+                if self._owner_thread is None:
+                    moved = self._enable_ring(self._ring)
+                elif self._ring.is_single_issuer:
+                    moved = self._leave_thread(self._ring)
+                self._ring.limit_workers(_BOUNDED_WORKERS)
+            self._owner_thread = self._engine.owner_thread = thread
         if self._wakeup is None:
             self._dispatcher.first = self._watch_self_pipe
         for operation in moved:
@@ -211,61 +301,58 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         A loop that does neither needs no poll: each tick runs the callbacks of other threads anyway.
         """
         if self._wakeup is None:
-            multishot = "multishot_poll" in self._ring.features.enabled
+            multishot = "multishot_poll" in self._engine.features
             wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
             wakeup.submit(self._dispatcher)
             self._wakeup = wakeup
         self._dispatcher.first = None
 
-    def _enable_ring(self) -> list[Operation]:
+    def _enable_ring(self, ring: LoopRing) -> list[Operation]:
         """Start the ring, or a new one on epoll if io_uring is refused now; return the operations to be staged again.
 
         Raises:
             RingUnavailableError: io_uring is refused, and was asked for; or operations of the caller are staged.
         """
         try:
-            self._ring.enable()
+            ring.enable()
         except RingUnavailableError:
-            moved, left = self._movable()
+            moved, left = self._movable(ring)
             if left:
                 raise
-            self._replace_ring().close(only_watches=True)
+            self._replace_ring(ring).close(only_watches=True)
             return moved
         return []
 
-    def _leave_thread(self) -> list[Operation]:
+    def _leave_thread(self, ring: LoopRing) -> list[Operation]:
         """Replace the ring by a new one for this thread; return the operations to be staged again there.
 
         Only watching operations move: the kernel does nothing for them while no thread enters their ring.
         """
         self._dispatcher.reap()
         self._dispatcher.dispatch()
-        moved, left = self._movable()
+        moved, left = self._movable(ring)
         if left > 0:
             raise RuntimeError(
                 f"this event loop ran in another thread, where {left} operations are in flight: "
                 "run it there, or close its connections and files before it is run elsewhere"
             )
-        self._close_ring(self._replace_ring())
+        self._close_ring(self._replace_ring(ring))
         return moved
 
-    def _movable(self) -> tuple[list[Operation], int]:
+    def _movable(self, ring: LoopRing) -> tuple[list[Operation], int]:
         """Return the operations in flight that another ring may take over, and the number of all others."""
         operations = self._dispatcher.operations.values()
         left = sum(not operation.may_move for operation in operations)
-        left += self._ring.statistics()["streams"] + self._ring.statistics()["datagrams"]
+        left += ring.statistics()["streams"] + ring.statistics()["datagrams"]
         return [one for one in operations if one.may_move and one.in_flight and not one.abandoned], left
 
-    def _replace_ring(self) -> LoopRing:
-        """Open a ring for this thread, and return the old one."""
-        open_ring = partial(self._options.open_ring, enable=True)
-        ring, descriptor = open_chosen(self._options.backend, open_ring)
+    def _replace_ring(self, old: LoopRing) -> LoopRing:
+        """Open a ring for this thread in the place of the old one, and return that."""
+        ring, descriptor = self._open_ring(enable=True)
         self._engine.use_ring(ring)
-        old, self._ring = self._ring, ring
         ring.take_dispatcher(old)
-        self._wake_selector_by(descriptor)
         os.close(self._descriptor)
-        self._descriptor = descriptor
+        self._ring, self._descriptor, self._expected = ring, descriptor, ring.backend
         return old
 
     def _close_ring(self, ring: LoopRing) -> None:
@@ -334,11 +421,6 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     # Sleeping
 
-    def _wake_selector_by(self, descriptor: int) -> None:
-        """Put the ring's descriptor into the selector's set, unless the ring polls that set: it would be a circle."""
-        if self._options.sleep != "ring":
-            self._epoll_selector.add_edge(descriptor)
-
     def _sleep_with(self, wait: Callable[[int], object]) -> None:
         """Set the functions that sleep; `wait` is the one for the ring."""
         sleep, in_selector = self._options.sleep, self._sleep_in_selector
@@ -406,7 +488,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     def _run_changed(self) -> None:
         """Submit the SQEs of a run's last tick: no run may follow, or the outer one may compute for long."""
-        if self._owner_thread == threading.get_native_id() and not self._ring.forked:
+        if self._owner_thread == threading.get_native_id() and not self._dispatcher.forked:
             try:
                 self._dispatcher.submit()
             except OSError as error:
@@ -441,14 +523,18 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     @property
     def backend(self) -> Backend:
-        """Return the carrier of the operations, "io_uring" or "epoll"."""
-        return self._ring.backend
+        """Return the carrier of the operations, "io_uring" or "epoll"; this may make the ring."""
+        if self._ring is None and self._may_make_ring() and not (self._closed or self._dispatcher.forked):
+            self._made_ring()
+        return self._expected
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]} backend={self.backend}>"
+        return f"{super().__repr__()[:-1]} backend={self._expected}>"
 
     def statistics(self) -> Statistics:
         """Return the ring's counters; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
+        if self._ring is None:
+            return no_statistics(self._expected)
         counters = self._ring.statistics()
         own = (self._wakeup, self._selector_poll)
         counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
@@ -471,12 +557,17 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             return
         self._dispatcher.first = None
         try:
-            close_ring(self._ring, self._dispatcher, self._owner_thread)
+            if self._ring is None:
+                self._dispatcher.close()
+                self._release_descriptors()
+            else:
+                close_ring(self._ring, self._dispatcher, self._owner_thread)
         finally:
             super().close()
             if self._pipes is not None:
                 self._pipes.close()
-            os.close(self._descriptor)
+            if self._ring is not None:
+                os.close(self._descriptor)
             self._break_cycles()
 
     def _break_cycles(self) -> None:

@@ -1,11 +1,12 @@
 """`Options`: the arguments of a loop, checked before anything is opened, and the ring that they make."""
 
 import dataclasses
+import functools
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from .ring import LoopRing
-from .ring.choosing import BackendChoice, check_choice
+from .ring.choosing import BackendChoice, Choice, check_choice, expected
 from .ring.setup import Backend
 
 Sleep = Literal["auto", "selector", "ring"]
@@ -24,7 +25,7 @@ _DATAGRAM_BUFFER_COUNT = 64
 _DATAGRAM_BUFFER_COUNT_MAX = 512
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Options:
     """The arguments of `EventLoop`; see there.
 
@@ -34,7 +35,6 @@ class Options:
 
     sleep: Sleep
     backend: BackendChoice
-    without: Collection[str]
     sq_entries: int
     cq_entries: int
     buffer_count: int
@@ -42,6 +42,9 @@ class Options:
     buffer_size_bytes: int
     bulk_stream_count_max: int
     spin_ns: int
+    without: frozenset[str]
+    #: The backends on which these have made a ring.
+    opened: set[Backend] = dataclasses.field(default_factory=set, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sleep not in _SLEEPS:
@@ -56,6 +59,15 @@ class Options:
         if self.spin_ns < 0:
             raise ValueError(f"spin_ns must not be negative, not {self.spin_ns!r}")
 
+    def expect(self, choice: Choice) -> Backend | None:
+        """Return the backend that a ring will have, if its making may wait until it is needed.
+
+        None: the loop needs it now.  It is the first with these options or this choice, which may be refused; or the
+        program asks for io_uring, and shall hear of a refusal before anything else.
+        """
+        backend = None if choice.asked == "io_uring" else expected(choice)
+        return backend if backend in self.opened else None
+
     def open_ring(self, backend: Backend, *, enable: bool) -> tuple[LoopRing, int]:
         """Make a ring with the buffers of its streams, and a descriptor that tells of its completions.
 
@@ -67,14 +79,16 @@ class Options:
         ring = self._open_ring(backend, enable)
         try:
             ring.open_buffers(self.buffer_count, self.buffer_size_bytes, max(self.buffer_count, self.buffer_count_max))
-            return ring, ring.open_descriptor()
+            descriptor = ring.open_descriptor()
+            self.opened.add(backend)
+            return ring, descriptor
         except BaseException:
             ring.close(only_watches=True)
             raise
 
     def _open_ring(self, backend: Backend, enable: bool) -> LoopRing:
         """Make the ring, with a completion queue that grows if the kernel can grow it."""
-        without = frozenset(self.without)
+        without = self.without
         small = (
             backend == "io_uring"
             and self.cq_entries > _CQ_ENTRIES_FIRST
@@ -96,6 +110,23 @@ class Options:
             min(self.buffer_count, _DATAGRAM_BUFFER_COUNT),
             min(max(self.buffer_count, self.buffer_count_max), _DATAGRAM_BUFFER_COUNT_MAX),
         )
+
+
+def options_of(*arguments: Any, without: Collection[str]) -> Options:
+    """Return the options with these arguments, in their order; the same object for the same arguments.
+
+    Raises:
+        ValueError: as of `Options`.
+    """
+    try:
+        return _known(*arguments, frozenset(without))
+    except TypeError:  # no key of a cache
+        return _known.__wrapped__(*arguments, frozenset(without))
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _known(*arguments: Any) -> Options:
+    return Options(*arguments)
 
 
 def _check_count(name: str, count: int) -> None:

@@ -19,7 +19,6 @@ class Submitting(PrivateLoop):
     """The loop's methods for operations."""
 
     _dispatcher: Dispatcher
-    _ring: LoopRing
 
     def has_budget(self) -> bool:
         """Return whether the running callback may do one more thing at once; the scheduler decides."""
@@ -28,12 +27,16 @@ class Submitting(PrivateLoop):
     @property
     def ring(self) -> LoopRing:
         """Return the ring, to register resources with; a loop that changes threads gets another one."""
-        return self._ring
+        return self._made_ring()
+
+    def _made_ring(self) -> LoopRing:
+        """Return the ring; make it if nothing has needed it before."""
+        raise NotImplementedError
 
     @property
     def opcodes(self) -> frozenset[Opcode]:
         """Return the operations that the kernel has."""
-        return self._ring.features.opcodes
+        return self._made_ring().features.opcodes
 
     async def submit(self, operation: Operation) -> Any:
         """Run one operation on the ring and return its result.

@@ -11,14 +11,11 @@ class EngineBase:
     def __new__(
         cls,
         loop: Any,
-        ring: LoopRing,
         dispatcher: Dispatcher,
         transports: dict[int, Any],
         leftovers: Any,
         options: Any,
     ) -> Self: ...
-    @property
-    def ring(self) -> LoopRing: ...
     @property
     def loop(self) -> Any: ...
     @property

@@ -12,14 +12,13 @@ from .core cimport UL_DATAGRAM_BUFFER_SIZE, ul_streams_allow_bulk, ul_streams_gi
 cdef class EngineBase:
     """Hold the objects that the endpoints of a loop and its `Sockets` share; see `Engine`."""
 
-    def __cinit__(self, loop, ring, Dispatcher dispatcher, dict transports, leftovers, options):
+    def __cinit__(self, loop, Dispatcher dispatcher, dict transports, leftovers, options):
         self.loop = loop
         self.call_soon = loop.call_soon
         self.dispatcher = dispatcher
         self.transports = transports
         self.leftovers = leftovers
         self.options = options
-        self.serve(ring, dispatcher.ring)
         dispatcher.send_written = ul_streams_send
         dispatcher.give_turns = ul_streams_give_turns
 
@@ -32,22 +31,28 @@ cdef class EngineBase:
         Raises:
             MemoryError: the core got no memory.
         """
-        self.serve(ring, <ul_ring *><uintptr_t>ring.address)
-
-    cdef int serve(self, ring, ul_ring *core) except -1:
+        cdef uintptr_t address = ring.address
         cdef bint has_buffers = ring.has_buffers
         cdef uint32_t bulk_stream_count_max = self.options.bulk_stream_count_max
-        if has_buffers and ul_streams_allow_bulk(core, bulk_stream_count_max) < 0:
+        if has_buffers and ul_streams_allow_bulk(<ul_ring *>address, bulk_stream_count_max) < 0:
             raise MemoryError
-        self.ring = ring
-        self.features = ring.features.enabled
-        self.receives_many = "multishot_receive" in self.features
+        self.enabled = ring.features.enabled
+        self.receives_many = "multishot_receive" in self.enabled
         self.has_buffers = has_buffers
-        return 0
+
+    @property
+    def features(self):
+        """Return the names of the optional features that are enabled; the ring is made for that."""
+        if self.enabled is None:
+            self.refuse_closed()
+        return self.enabled
 
     cdef int refuse_closed(self) except -1:
+        """Refuse a closed loop, and make the ring of a loop that has none yet."""
         if self.dispatcher.ring == NULL:
-            raise RuntimeError("Event loop is closed")
+            if self.dispatcher.make is None:
+                raise RuntimeError("Event loop is closed")
+            self.dispatcher.check()
         return 0
 
     cdef char *take_received(self) except NULL:

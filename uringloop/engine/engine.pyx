@@ -17,14 +17,12 @@ cdef class Engine(EngineBase):
 
     Args:
         loop: an `EventLoop`.
-        ring: the loop's `LoopRing`.
-        dispatcher: the ring's `Dispatcher`.
+        dispatcher: the loop's `Dispatcher`.  `use_ring` follows when it gets a ring.
         transports: a dict of the loop's transports by descriptor, as weak references.
         leftovers: the loop's `Leftovers`.
         options: the loop's `Options`.
 
     Attributes:
-        ring: as given; `use_ring` replaces it when the loop takes another one.
         owner_thread: the native id of the thread that the ring belongs to, None before the loop first ran.
         features: a frozenset of the optional features that are enabled.
         sockets: the `Sockets` of the loop's socket methods; None before the first of these.
@@ -64,6 +62,7 @@ cdef class Engine(EngineBase):
             RuntimeError: the loop is closed.
             MemoryError: the core got no memory.
         """
+        self.refuse_closed()
         cdef uint32_t flags = UL_OPEN_MULTISHOT if self.receives_many else 0
         if delays_small_writes and file is None:
             flags |= UL_OPEN_OWN_TCP
@@ -85,10 +84,11 @@ cdef class Engine(EngineBase):
         Returns:
             The `Stream`.  It reads and writes instead of receiving and sending, and writes at once what the pipe takes.
         """
+        self.refuse_closed()
         cdef uint32_t flags = UL_OPEN_PIPE
-        if multishot and "multishot_read" in self.features:
+        if multishot and "multishot_read" in self.enabled:
             flags |= UL_OPEN_MULTISHOT
-        if "waiting_pipes" not in self.features:
+        if "waiting_pipes" not in self.enabled:
             flags |= UL_OPEN_POLLS
         cdef Stream stream = Stream.__new__(Stream)
         stream.is_pipe = True

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from .abi import Setup
 from .core._cffi import ffi, lib
-from .dispatcher import Dispatcher
+from .dispatcher import Dispatcher, count_fork
 from .errors import disabled_by_variable, not_made, unavailable
 from .features import Features, check_names, derive
 from .register import Registration, check_owner
@@ -276,6 +276,7 @@ class RingBase(Registration):
 
 
 def _drop_all() -> None:
+    count_fork()
     for reference in list(_live.values()):
         ring = reference()
         if ring is not None:

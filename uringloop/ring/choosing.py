@@ -7,7 +7,7 @@ later one whose backend or reason differs from the last line's.
 import logging
 import os
 from collections.abc import Callable
-from typing import Literal, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from .errors import RingUnavailableError
 from .setup import BACKENDS, Backend
@@ -19,6 +19,19 @@ BackendChoice = Literal["auto", "io_uring", "epoll"]
 _CHOICES = ("auto", *BACKENDS)
 _log = logging.getLogger("uringloop")
 _told = ""
+
+
+class Choice(NamedTuple):
+    """A choice of a backend, and who made it."""
+
+    asked: BackendChoice
+    reason: str
+
+
+_BY_PROGRAM = {choice: Choice(choice, f'the program asks for it, with backend="{choice}"') for choice in BACKENDS}
+_BY_NOBODY = Choice("auto", "neither the program nor the variable asks for a backend")
+#: The backend that each choice led to last, and the reason.
+_settled: dict[Choice, tuple[Backend, str]] = {}
 
 _T = TypeVar("_T")
 
@@ -33,23 +46,32 @@ def check_choice(choice: str) -> None:
         raise ValueError(f"backend must be one of {_CHOICES}, not {choice!r}")
 
 
-def resolve(choice: BackendChoice) -> tuple[BackendChoice, str]:
+def resolve(choice: BackendChoice) -> Choice:
     """Return the choice, where "auto" gives way to the variable URINGLOOP_BACKEND, and who made it.
 
     Raises:
         ValueError: the variable has an unknown value.
     """
     if choice != "auto":
-        return choice, f'the program asks for it, with backend="{choice}"'
+        return _BY_PROGRAM[choice]
     value = os.environ.get(BACKEND_VARIABLE) or "auto"
     if value == "auto":
-        return "auto", "neither the program nor the variable asks for a backend"
+        return _BY_NOBODY
     if value not in _CHOICES:
         raise ValueError(f"the variable {BACKEND_VARIABLE} must be one of {_CHOICES}, not {value!r}")
-    return cast(BackendChoice, value), f"{BACKEND_VARIABLE}={value} asks for it"
+    return Choice(cast(BackendChoice, value), f"{BACKEND_VARIABLE}={value} asks for it")
 
 
-def open_chosen(choice: BackendChoice, open_on: Callable[[Backend], _T]) -> _T:
+def expected(choice: Choice) -> Backend | None:
+    """Return the backend that this choice led to last, and log it as if it did now; None before the first time."""
+    settled = _settled.get(choice)
+    if settled is None:
+        return None
+    _tell(*settled)
+    return settled[0]
+
+
+def open_chosen(choice: Choice, open_on: Callable[[Backend], _T]) -> _T:
     """Open a ring, with all that it needs, on the chosen backend; on epoll if io_uring is refused and need not be.
 
     Args:
@@ -62,22 +84,23 @@ def open_chosen(choice: BackendChoice, open_on: Callable[[Backend], _T]) -> _T:
     Raises:
         RingUnavailableError: io_uring was asked for, and is refused.
         OSError: epoll(7) was refused, as for want of descriptors.
-        ValueError: the variable URINGLOOP_BACKEND has an unknown value.
     """
-    asked, reason = resolve(choice)
+    asked, reason = choice
     if asked != "auto":
         opened = open_on(asked)
-        _tell(asked, reason)
-        return opened
+        return _settle(choice, asked, reason, opened)
     try:
         opened = open_on("io_uring")
     except RingUnavailableError as error:
         reason = str(error)
     else:
-        _tell("io_uring", "it works here")
-        return opened
-    opened = open_on("epoll")
-    _tell("epoll", reason)
+        return _settle(choice, "io_uring", "it works here", opened)
+    return _settle(choice, "epoll", reason, open_on("epoll"))
+
+
+def _settle(choice: Choice, backend: Backend, reason: str, opened: _T) -> _T:
+    _settled[choice] = backend, reason
+    _tell(backend, reason)
     return opened
 
 

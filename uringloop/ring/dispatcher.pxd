@@ -19,7 +19,7 @@ cdef class Awaited:
 
 
 cdef class Dispatcher:
-    cdef ul_ring *ring  # NULL: it is closed
+    cdef ul_ring *ring  # NULL: it is not made yet, see `make`, or closed
     # The queue of outcomes: those from cursor to count wait.
     cdef ul_outcome *outcomes
     cdef int count, cursor, capacity
@@ -33,12 +33,15 @@ cdef class Dispatcher:
     cdef int (*send_written)(ul_ring *ring, int all) noexcept nogil  # how the engine does that; NULL: there is none
     # The engine's; or NULL.
     cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
+    cdef uint32_t forks  # of this process, before this was made
     cdef object report
-    cdef public object first, features
+    cdef public object first, features, make
     cdef readonly set owners
     cdef readonly dict operations
 
     cdef int check(self) except -1
+    cdef int make_ring(self) except -1
+    cdef bint has_forked(self)
     cdef bint has_memory(self)
     cdef int check_use(self) except -1
     cdef mark(self, uint64_t token, int sqe_flags)

@@ -6,6 +6,8 @@ from typing_extensions import disjoint_base
 from .features import Features
 from .owner import Owner
 
+def count_fork() -> None: ...
+
 @disjoint_base
 class Awaited:
     may_move: bool
@@ -27,6 +29,9 @@ class Dispatcher:
     early_count: int
     first: Callable[[], object] | None
     features: Features
+    make: Callable[[], object] | None
+    @property
+    def forked(self) -> bool: ...
     def __new__(cls, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> Self: ...
     def close(self) -> None: ...
     def stage(

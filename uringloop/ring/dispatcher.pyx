@@ -19,7 +19,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
 from libc.errno cimport EAGAIN, EBUSY, EINTR, ENOBUFS, ETIME
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
@@ -55,8 +55,18 @@ cdef enum:
     SPIN_NS = 200_000
 
 
+# The forks that led to this process since the package was loaded.
+cdef uint32_t forks = 0
+
+
 cdef raise_errno(int error):
     raise refusal(-error)
+
+
+def count_fork():
+    """Count a fork, in the child: a dispatcher from before it serves the parent alone."""
+    global forks
+    forks += 1
 
 
 cdef class Awaited:
@@ -98,7 +108,7 @@ cdef class Dispatcher:
     """Stages SQEs, waits, and hands each completion to its owner.
 
     Args:
-        ring_address: the address of the core's `ul_ring`.
+        ring_address: the address of the core's `ul_ring`; 0 if `make` will make one.
         capacity: the largest number of completions of one tick.
         report: called with (exception, operation) when an operation's `complete` raises.
 
@@ -106,15 +116,16 @@ cdef class Dispatcher:
         spin_ns: the longest wait awake while waits are short; 0 never waits awake.
         early_count: the number of staged SQEs that `submit_early` submits before the tick ends; 0 for never.
         features: the `Features` of the ring.
+        make: called by the first need of a ring; it makes one, and calls `move` and `grow`.  None: there is a ring, or
+            no further one.
         first: called before the first sleep or submission, to stage the first SQEs; it sets this to None.
     """
 
     def __cinit__(self, uintptr_t ring_address, int capacity, report):
         self.ring = <ul_ring *>ring_address
-        self.capacity = capacity
-        self.outcomes = <ul_outcome *>malloc(capacity * sizeof(ul_outcome))
-        if self.outcomes == NULL:
-            raise MemoryError
+        self.forks = forks
+        if capacity > 0:
+            self.grow(capacity)
         self.report = report
         self.owners = set()
         self.operations = {}
@@ -126,6 +137,7 @@ cdef class Dispatcher:
         """Drop the ring, which is about to close; refuse all later calls."""
         cdef Owner owner
         self.ring = NULL
+        self.make = None
         self.count = self.cursor = 0
         # Dropping a protocol may run Python.
         owners, self.owners = self.owners, set()
@@ -134,8 +146,22 @@ cdef class Dispatcher:
 
     cdef int check(self) except -1:
         if self.ring == NULL:
-            raise RuntimeError("the ring is closed")
+            self.make_ring()
         return 0
+
+    cdef int make_ring(self) except -1:
+        if self.make is None:
+            raise RuntimeError("the ring is closed")
+        self.make()
+        return 0
+
+    cdef bint has_forked(self):
+        return self.forks != forks if self.ring == NULL else ul_ring_dropped(self.ring)
+
+    @property
+    def forked(self):
+        """Return whether this process is a child of the one that made this dispatcher."""
+        return self.has_forked()
 
     cdef bint has_memory(self):
         """Return whether the queues and buffers exist: the ring is open, and this is no forked child."""
@@ -267,6 +293,8 @@ cdef class Dispatcher:
 
     def submit(self):
         """Hand the staged SQEs to the kernel now; their completions wait for the next `wait`."""
+        if self.make is not None:
+            return  # nothing is staged
         self.check()
         self.enter(0)
         self.tick.outcomes = 0
@@ -390,6 +418,11 @@ cdef class Dispatcher:
         cdef uint64_t completed
         cdef bint interrupted
         cdef int64_t deadline_ns = 0
+        if self.ring == NULL and timeout_ns == 0 and self.make is not None:
+            if self.has_forked():
+                raise_errno(-EOWNERDEAD)
+            return 0
+        self.check()
         if self.cursor < self.count:
             timeout_ns = 0
         if timeout_ns != 0 and self.first is not None:
@@ -477,6 +510,7 @@ cdef class Dispatcher:
         self.operations.clear()
 
     def arm_descriptor(self):
+        self.check()
         ul_descriptor_arm(self.ring)
 
     def disarm_descriptor(self):

@@ -30,10 +30,15 @@ class LoopRing(RingBase):
         dispatcher.features = self.features
         return dispatcher
 
+    def use_dispatcher(self, dispatcher: Dispatcher) -> None:
+        """Give this ring to a dispatcher that has none."""
+        self._dispatcher = dispatcher
+        dispatcher.move(self.address)
+        dispatcher.grow(self.entries[1])
+        dispatcher.features = self.features
+
     def take_dispatcher(self, other: "LoopRing") -> None:
         """Move the dispatcher of another ring to this one."""
         assert other._dispatcher is not None
-        self._dispatcher, other._dispatcher = other._dispatcher, None
-        self._dispatcher.move(self.address)
-        self._dispatcher.grow(self.entries[1])
-        self._dispatcher.features = self.features
+        dispatcher, other._dispatcher = other._dispatcher, None
+        self.use_dispatcher(dispatcher)

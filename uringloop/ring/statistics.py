@@ -36,9 +36,17 @@ class Statistics(TypedDict):
     cancels_lost: int
 
 
+_COUNTERS = [name for name, _ in ffi.typeof("ul_statistics").fields]
+
+
+def no_statistics(backend: Backend) -> Statistics:
+    """Return the statistics of a ring that is not made yet."""
+    return cast(Statistics, {"backend": backend, **dict.fromkeys(_COUNTERS, 0)})
+
+
 def read_statistics(handle: object, backend: Backend) -> Statistics:
     """Return the statistics of the core's `ul_ring *`."""
     counters = ffi.new("ul_statistics *")
     lib.ul_ring_statistics(handle, counters)
-    numbers = {name: getattr(counters, name) for name, _ in ffi.typeof("ul_statistics").fields}
+    numbers = {name: getattr(counters, name) for name in _COUNTERS}
     return cast(Statistics, {"backend": backend, **numbers})

@@ -334,7 +334,7 @@ class ListenerSet:
     def share(self, sockets: Iterable[socket.socket] | None = None) -> None:
         """Let other loops accept on some of the sockets too, or on all; from any thread."""
         loop = self._engine.loop
-        if loop.is_closed() or self._engine.ring.forked:
+        if loop.is_closed() or self._engine.dispatcher.forked:
             return
         if self._engine.owner_thread != threading.get_native_id():
             with contextlib.suppress(RuntimeError):  # closed meanwhile
