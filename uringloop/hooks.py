@@ -143,12 +143,14 @@ _TLS_DONE: dict[Any, str] = {
     getattr(_tls, "_SSLProtocolTransport", None): "write",
     ssl.SSLObject: "read write pending",
 }
-#: The other names of the protocol that the engine reads and calls.
-_TLS_USED = (
-    "_app_protocol _app_protocol_is_buffer _app_reading_paused _app_transport _app_writing_paused _call_eof_received"
-    " _fatal_error _incoming _incoming_high_water _outgoing _outgoing_high_water _ssl_reading_paused"
-    " _ssl_writing_paused _sslobj _start_shutdown _state _transport _write_backlog max_size"
+#: The attributes of the protocol that the engine reads, from its dict.
+_TLS_READ = (
+    "_app_protocol _app_protocol_is_buffer _app_reading_paused _app_transport _app_writing_paused _incoming"
+    " _incoming_high_water _outgoing _outgoing_high_water _ssl_reading_paused _ssl_writing_paused _sslobj _state"
+    " _transport _write_backlog"
 )
+#: Its other methods that the engine calls.
+_TLS_CALLED = "_call_eof_received _fatal_error _start_shutdown"
 
 
 def _tls_functions() -> list[Any]:
@@ -163,7 +165,8 @@ def tls_is_known(protocol: Any) -> bool:
     return (
         None not in _TLS_FUNCTIONS
         and _tls_functions() == _TLS_FUNCTIONS
-        and all(hasattr(protocol, name) for name in _TLS_USED.split())
+        and vars(protocol).keys() >= set(_TLS_READ.split())
+        and all(hasattr(protocol, name) for name in _TLS_CALLED.split())
         and type(protocol._app_transport) is _tls._SSLProtocolTransport
         and type(protocol._sslobj) is ssl.SSLObject
         and hasattr(protocol._sslobj, "_sslobj")

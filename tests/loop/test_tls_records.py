@@ -338,6 +338,25 @@ async def test_a_replaced_part_of_asyncio_is_called(monkeypatch: pytest.MonkeyPa
     assert len(seen) >= 2
 
 
+async def test_a_replaced_attribute_of_asyncio_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    values: dict[Any, Any] = {}
+
+    def get(self: Any) -> Any:
+        asked.append(self)
+        return values[self]
+
+    replacing = property(get, values.__setitem__)
+    monkeypatch.setattr(sslproto.SSLProtocol, "_app_reading_paused", replacing, raising=False)
+    client, server = Recorder(), Echo()
+    async with tls_pair(client, server):
+        asked.clear()
+        client.transport.write(b"x")
+        await client.until_received(1)
+    assert len(asked) >= 2
+    values.clear()
+
+
 async def test_a_tls_object_of_ones_own_is_asked() -> None:
     class Counting(ssl.SSLObject):
         written = 0

@@ -12,8 +12,19 @@ from asyncio.sslproto import SSLProtocol
 from ssl import SSLSyscallError, SSLWantReadError
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 
 from ..hooks import TLS_OPEN, tls_is_known
+
+cdef extern from "Python.h":
+    PyObject *Py_True
+    PyObject *Py_False
+    PyObject *item_of "PyDict_GetItemWithError"(dict, str) except? NULL
+    bint is_true "PyObject_IsTrue"(PyObject *) except -1
+
+cdef enum:
+    # A read gives the bytes of one record at most, which has so many.
+    RECORD_BYTES = 16384
 
 cdef object WRAPPED = TLS_OPEN
 cdef tuple AGAIN = (SSLWantReadError, SSLSyscallError)
@@ -27,13 +38,19 @@ cdef Tls tls_of(protocol):
 
 cdef class Tls:
     """asyncio's TLS protocol over a stream.  The transport that the application sees takes its `write` as an attribute.
+
+    It reads the protocol's attributes out of their dict, and calls methods that it has bound once: either costs less
+    than a look-up in the class.
     """
 
     def __init__(self, protocol):
+        session = protocol._sslobj._sslobj
         self.protocol = protocol
+        self.state = vars(protocol)
         self.incoming = protocol._incoming
         self.outgoing = protocol._outgoing
-        self.session = protocol._sslobj._sslobj
+        self.encrypted, self.encrypt = self.outgoing.read, session.write
+        self.add_encrypted, self.read, self.pending = self.incoming.write, session.read, session.pending
         self.transport = protocol._app_transport
         self.transport.write = self.write
 
@@ -42,22 +59,37 @@ cdef class Tls:
         if vars(self.transport).get("write") == self.write:
             del self.transport.write
 
+    cdef PyObject *attribute(self, str name) except NULL:
+        """Return a borrowed reference to an attribute of the protocol."""
+        cdef PyObject *value = item_of(self.state, name)
+        if value == NULL:
+            raise AttributeError(name)
+        return value
+
+    cdef bint has(self, str name) except -1:
+        """Return whether an attribute of the protocol is true."""
+        cdef PyObject *value = self.attribute(name)
+        return value == Py_True or value != Py_False and is_true(value)
+
+    cdef bint is_open(self) except -1:
+        """Return whether the connection is between handshake and shutdown."""
+        return self.attribute("_state") == <PyObject *>WRAPPED
+
     cdef bint receive(self, const char *data, Py_ssize_t size) except -1:
         """Do the work of `get_buffer`, `buffer_updated` and `_do_read`; return False if the caller must call them."""
-        protocol = self.protocol
-        if protocol._state is not WRAPPED or protocol._app_reading_paused or protocol._app_protocol_is_buffer:
+        if not self.is_open() or self.has("_app_reading_paused") or self.has("_app_protocol_is_buffer"):
             return False
-        self.incoming.write(PyBytes_FromStringAndSize(data, size))
+        self.add_encrypted(PyBytes_FromStringAndSize(data, size))
         try:
             self.decrypt()
-            if protocol._write_backlog:
-                protocol._do_write()
+            if self.has("_write_backlog"):
+                self.protocol._do_write()
             else:
                 self.send()
-            if self.incoming.pending or protocol._ssl_reading_paused or not protocol._incoming_high_water:
-                protocol._control_ssl_reading()
+            if self.incoming.pending or self.has("_ssl_reading_paused") or not self.has("_incoming_high_water"):
+                self.protocol._control_ssl_reading()
         except Exception as error:
-            protocol._fatal_error(error, FATAL)
+            self.protocol._fatal_error(error, FATAL)
         return True
 
     cdef decrypt(self):
@@ -65,47 +97,54 @@ cdef class Tls:
 
         A read ends within a record only by an exception, so the rest is in the BIO or decrypted.
         """
-        cdef list chunks = []
-        protocol = self.protocol
-        chunk = None
+        cdef list chunks = None
+        cdef Py_ssize_t size = self.incoming.pending
+        first = chunk = None
         try:
-            while chunk is None or self.incoming.pending or self.session.pending():
-                chunk = self.session.read(protocol.max_size)
+            while size > 0:
+                chunk = self.read(min(size, RECORD_BYTES))
                 if not chunk:
                     break
-                chunks.append(chunk)
+                if first is None:
+                    first = chunk
+                elif chunks is None:
+                    chunks = [first, chunk]
+                else:
+                    chunks.append(chunk)
+                size = self.incoming.pending or self.pending()
         except AGAIN:
             pass
-        if chunks:
-            protocol._app_protocol.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if first is not None:
+            protocol = <object>self.attribute("_app_protocol")
+            protocol.data_received(first if chunks is None else b"".join(chunks))
         if chunk is not None and not chunk:  # the peer's goodbye
-            protocol._call_eof_received()
-            protocol._start_shutdown()
+            self.protocol._call_eof_received()
+            self.protocol._start_shutdown()
 
     cdef send(self):
         """Do the work of `_process_outgoing`, without a backlog."""
-        protocol = self.protocol
-        if not protocol._ssl_writing_paused:
+        if not self.has("_ssl_writing_paused"):
             if self.outgoing.pending:
-                protocol._transport.write(self.outgoing.read())
-            if not protocol._app_writing_paused and protocol._outgoing_high_water:
+                transport = <object>self.attribute("_transport")
+                transport.write(self.encrypted())
+            if not self.has("_app_writing_paused") and self.has("_outgoing_high_water"):
                 return
-        protocol._control_app_writing()
+        self.protocol._control_app_writing()
 
     def write(self, data):
         """See `asyncio.WriteTransport.write`."""
-        protocol = self.protocol
-        if not PyBytes_CheckExact(data) or not data or protocol._state is not WRAPPED or protocol._write_backlog:
+        cdef Py_ssize_t taken
+        if not PyBytes_CheckExact(data) or not data or not self.is_open() or self.has("_write_backlog"):
             type(self.transport).write(self.transport, data)
             return
         try:
             try:
-                taken = self.session.write(data)
+                taken = self.encrypt(data)
             except AGAIN:
                 taken = 0
             if taken < PyBytes_GET_SIZE(data):
-                protocol._write_appdata((data[taken:],))
+                self.protocol._write_appdata((data[taken:],))
             else:
                 self.send()
         except Exception as error:
-            protocol._fatal_error(error, FATAL)
+            self.protocol._fatal_error(error, FATAL)
