@@ -13,6 +13,8 @@ SETUP, ENTER, REGISTER = 425, 426, 427
 EVENTFD, WAITID, WAIT4, SOCKET = {"x86_64": (290, 247, 61, 41), "aarch64": (19, 95, 260, 198)}.get(
     os.uname().machine, (0, 0, 0, 0)
 )
+ACCEPT4, EPOLL_CTL = {"x86_64": (288, 233), "aarch64": (242, 21)}.get(os.uname().machine, (0, 0))
+EPOLL_PWAIT2 = 441
 
 _PIDFD_OPEN, _PIDFD_SEND_SIGNAL, _CLONE_PIDFD = 434, 424, 0x1000
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine, 0)

@@ -424,9 +424,30 @@ static int control(ul_ring *ring, uint32_t opcode, void *arg, uint32_t count)
 
 /* --- beside another set --- */
 
+/* Early, since arm() has no way to say that no descriptor is left. */
+static int open_timer(ul_user *user)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = TIMER_DATA}};
+    if (user->timer_fd >= 0)
+        return 0;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (epoll_ctl(user->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    user->timer_fd = fd;
+    return 0;
+}
+
 static int open_descriptor(ul_ring *ring)
 {
-    const ul_user *user = ring->backend_state;
+    ul_user *user = ring->backend_state;
+    int error = open_timer(user);
+    if (error < 0)
+        return error;
     int fd = fcntl(user->epoll_fd, F_DUPFD_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }
@@ -439,12 +460,6 @@ static void arm(ul_ring *ring)
     *ring->cq_flags = 0;
     if (next_ns == INT64_MAX || user->timer_ns <= next_ns)
         return;
-    if (user->timer_fd < 0) {
-        struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = TIMER_DATA}};
-        user->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (user->timer_fd >= 0)
-            epoll_ctl(user->epoll_fd, EPOLL_CTL_ADD, user->timer_fd, &event);
-    }
     struct itimerspec when = {{0, 0}, {next_ns / NS_PER_S, next_ns % NS_PER_S}};
     if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
         when.it_value.tv_nsec = 1;
