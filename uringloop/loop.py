@@ -573,6 +573,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
     def _break_cycles(self) -> None:
         """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""
         self._wakeup = self._selector_poll = None
+        if self._sockets is not None:
+            self._sockets.held.clear()
         del self._engine
         self._epoll_selector.serve = None
         self._sleep_by(
