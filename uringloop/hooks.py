@@ -54,6 +54,7 @@ LOOP_ATTRIBUTES = (
     "_ssock",
     "_transports",
     "_unix_server_sockets",
+    "_watcher",
     "slow_callback_duration",
 )
 
