@@ -92,6 +92,7 @@ STATES = ("open", "closing", "aborted", "closed", "loop closed")
 
 #: Python words these after functions whose names are no part of the interface, or after Cython's own rules.
 WORDED_BY_PYTHON = {
+    "transport.get_extra_info([])",
     "transport.write()",
     "transport.writelines()",
     "transport.writelines(5)",

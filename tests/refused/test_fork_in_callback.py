@@ -3,6 +3,8 @@
 In the child neither the queues of the ring nor the receive buffers are there, nor are the bytes of the event in hand.
 """
 
+import sys
+
 import pytest
 
 from tests.children import script
@@ -197,7 +199,9 @@ def test_child_of_a_callback(callback: str, name: str, way: str) -> None:
 
 @each_way
 def test_child_of_a_task(way: str) -> None:
-    assert script(f"{COMMON}\nrun(reader)", way, "uringloop") == f"{{{WAYS[way]}}}\n"
+    """From Python 3.14 on asyncio's task itself loses a SystemExit of the child: a fork resets the running loop."""
+    status = WAYS[way] if sys.version_info < (3, 14) else WAYS["goes on"]
+    assert script(f"{COMMON}\nrun(reader)", way, "uringloop") == f"{{{status}}}\n"
 
 
 @pytest.mark.parametrize("name", ["uringloop", "asyncio"])
