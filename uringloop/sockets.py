@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import operator
+import os
 import select
 import socket
 import weakref
@@ -19,6 +20,7 @@ from typing import Any
 from .engine import Receiving, Sockets
 from .hooks import check_ssl_socket
 from .operations import (
+    Accept,
     Connect,
     Operation,
     Ready,
@@ -297,11 +299,17 @@ class SocketOperations(Submitting):
             accepted = (self._sockets or self._open_sockets()).accept(sock)
             if accepted is not None:
                 break
+            if os.get_blocking(sock.fileno()):
+                # Another process may take the connection that a poll has seen, and accept4(2) would then block.
+                conn_fd, peer_name = await self._submit_for(sock, Accept(sock.fileno()))
+                return self._accepted(sock, conn_fd), peer_name
             # Not an accept: one that waits in the ring takes connections from other processes with the socket.
             await self._submit_for(sock, Ready(sock.fileno(), select.POLLIN))
         conn_fd, peer = accepted
-        conn = socket.socket(sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto, fileno=conn_fd)
-        return conn, address.unpack(peer)
+        return self._accepted(sock, conn_fd), address.unpack(peer)
+
+    def _accepted(self, listener: socket.socket, fd: int) -> socket.socket:
+        return socket.socket(listener.family, listener.type | socket.SOCK_NONBLOCK, listener.proto, fileno=fd)
 
 
 def _writable_bytes(buffer: Any, method: str) -> int:

@@ -35,7 +35,7 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 def test_a_loop_without_a_descriptor_says_so() -> None:
     """Each of its descriptors in turn is one too many."""
-    errors = []
+    errors: list[int | None] = []
     loop = None
     while loop is None:
         with descriptors_left(len(errors)):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import FACTORIES
+from tests.variants import FACTORIES, RINGS
 from uringloop.engine import accept_now
 
 TIMEOUT_S = 20
@@ -376,7 +376,7 @@ def test_a_blocking_socket_with_nobody_waiting_blocks_nobody(listener: socket.so
 
 
 @each_kind
-@pytest.mark.parametrize("variant", [name for name in FACTORIES if name != "asyncio"])
+@pytest.mark.parametrize("variant", RINGS)
 def test_a_server_on_a_socket_that_became_blocking_goes_on(variant: str, listener: socket.socket) -> None:
     with workers(variant, 1) as (worker,):
         worker.serve(listener, "server")

@@ -3,6 +3,7 @@
 import array
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -289,6 +290,21 @@ async def test_a_cancelled_sock_recv_into_leaves_the_buffer_alone() -> None:
         assert await loop.sock_recv(left, 1) == b"x"
         assert buffer == bytes(10)
         buffer.extend(b"free again")
+
+
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_sock_accept_keeps_a_listener_that_blocks_so() -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.closing(listening_socket()) as listener:
+        os.set_blocking(listener.fileno(), True)
+        accepting = await begun(loop.sock_accept(listener))
+        with socket.create_connection(listener.getsockname()) as client:
+            conn, address = await accepting
+            assert address == client.getsockname()
+            assert not os.get_blocking(conn.fileno())
+            conn.close()
+        assert os.get_blocking(listener.fileno())
+        await cancelled(await begun(loop.sock_accept(listener)))
 
 
 async def test_a_cancelled_sock_accept_leaves_the_connection() -> None:

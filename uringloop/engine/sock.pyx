@@ -85,14 +85,19 @@ cdef object TYPE = socket.SocketType.type
 cdef Patched FUTURE = patched(asyncio.futures, "Future")
 
 
-cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
-    """Call accept4(2) without waiting; return a descriptor or a negative errno.
+cdef int accept_from(sock, void *name, unsigned int *size_bytes, bint mends) except? -1:
+    """Call accept4(2) without waiting; return a descriptor or a negative errno, -EAGAIN for a socket that blocks.
 
     A process that shares the socket may have made it blocking.  Another one may take the connection that was announced,
     and accept4 would then block this loop.
+
+    Args:
+        mends: make the socket non-blocking again.
     """
     cdef int fd = PyObject_CallOneArg(FILENO, sock) if type(sock) is SocketType else sock.fileno()
     cdef int flags = fcntl(fd, F_GETFL)
+    if flags >= 0 and not flags & O_NONBLOCK and not mends:
+        return -EAGAIN
     if flags < 0 or not flags & O_NONBLOCK and fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0:
         return -errno
     fd = accept4(fd, name, size_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -100,8 +105,11 @@ cdef int accept_from(sock, void *name, unsigned int *size_bytes) except? -1:
 
 
 def accept_now(sock):
-    """Return the descriptor of a connection that waits, non-blocking, or a negative errno."""
-    return accept_from(sock, NULL, NULL)
+    """Return the descriptor of a connection that waits, non-blocking, or a negative errno.
+
+    A socket that blocks is made non-blocking, as asyncio's servers make theirs.
+    """
+    return accept_from(sock, NULL, NULL, True)
 
 
 cdef object BareSocket = socket.SocketType
@@ -302,7 +310,7 @@ cdef class Sockets:
         cdef int fd
         if not self.has_budget():
             return None
-        fd = accept_from(sock, name, &size_bytes)
+        fd = accept_from(sock, name, &size_bytes, False)
         if fd >= 0:
             return fd, PyBytes_FromStringAndSize(name, min(size_bytes, <unsigned int>ADDRESS_BYTES))
         if fd not in (-EAGAIN, -EINTR, -ECONNABORTED):
