@@ -1,19 +1,20 @@
 /* A process that forks while another thread holds the pool's lock: the child has a pool all the same. */
-#include "pool/pool.c"
+#include "pool/internal.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static pthread_barrier_t locked, forked;
 
 static void *hold(void *unused)
 {
     (void)unused;
-    pthread_mutex_lock(&pool.lock);
+    pthread_mutex_lock(&ul_pool.lock);
     pthread_barrier_wait(&locked);
     pthread_barrier_wait(&forked);
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&ul_pool.lock);
     return NULL;
 }
 

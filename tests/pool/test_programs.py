@@ -13,9 +13,10 @@ FLAGS = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", f
 
 
 def build(folder: Path, name: str, *arguments: str) -> str:
-    """Compile a program; return its path."""
+    """Compile a program with the pool's sources; return its path."""
     program = str(folder / name)
-    command = [compiler(), *FLAGS, *arguments, "-o", program, str(HERE / f"{name}.c")]
+    sources = [HERE / f"{name}.c", *(PACKAGE / "pool").glob("*.c")]
+    command = [compiler(), *FLAGS, *arguments, "-o", program, *map(str, sources)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program
 
@@ -29,7 +30,7 @@ def run(*command: str) -> None:
 def test_each_job_runs_once_and_is_freed_once(tmp_path: Path, sanitizer: str) -> None:
     checks = [] if sanitizer == "none" else [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     try:
-        program = build(tmp_path, "stress", *checks, str(PACKAGE / "pool" / "pool.c"))
+        program = build(tmp_path, "stress", *checks)
     except subprocess.CalledProcessError as error:
         if checks and "cannot find" in error.stderr:
             pytest.skip(f"the compiler has no -fsanitize={sanitizer}")
