@@ -70,9 +70,9 @@ def make(number: int = 0, gate: Gate | None = None, *, looks_up: bool = False) -
 class Port:
     """A port, with jobs as addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_pipe: bool = False) -> None:
         error = ffi.new("int *")
-        self.raw = lib.ul_port_open(error)
+        self.raw = lib.ul_port_open_pipe(error) if with_pipe else lib.ul_port_open(error)
         assert self.raw, os.strerror(-error[0])
         self.fd = lib.ul_port_fd(self.raw)
 

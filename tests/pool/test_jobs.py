@@ -1,5 +1,8 @@
 """A job's way: submitted, begun, finished and taken; or withdrawn, or abandoned."""
 
+import array
+import fcntl
+import termios
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +20,27 @@ def test_a_finished_job_makes_the_port_readable_until_it_is_taken(port: Port, ga
     assert port.wait(1) == [job]
     assert (port.unfinished, port.ready, port.is_readable(), port.take()) == (0, False, False, [])
     free(job)
+
+
+def unread_bytes(port: Port) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(port.fd, termios.FIONREAD, size)
+    return size[0]
+
+
+def test_a_pipe_is_empty_after_the_jobs_were_taken() -> None:
+    port = Port(with_pipe=True)
+    try:
+        for written in range(3):
+            job = make(written)
+            assert port.submit(job) == 0
+            wait_until(lambda written=written: unread_bytes(port) == 8 * (written + 1))
+            if written < 2:
+                port.abandon(job)
+        assert port.wait_numbers(1) == [2]
+        assert not port.is_readable()
+    finally:
+        port.close()
 
 
 def test_ready_tells_of_a_finished_job(port: Port) -> None:

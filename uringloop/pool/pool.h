@@ -24,6 +24,8 @@ struct ul_job {
 
 /* Returns NULL and a negative errno if there is no descriptor or no memory left. */
 ul_port *ul_port_open(int *error);
+/* The same with a pipe, for a port that is polled on an io_uring: an eventfd there wakes other descriptors late. */
+ul_port *ul_port_open_pipe(int *error);
 /* Closes the port.  Its queued and finished jobs are disposed of, its running jobs abandoned. */
 void ul_port_close(ul_port *port);
 /* Frees a port of the parent in a forked child, and closes the child's copy of its descriptor.  No job is touched. */

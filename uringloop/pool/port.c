@@ -8,11 +8,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* A sandbox may refuse eventfd2(2).  A pipe then holds one number for each write, and a read takes one of them. */
-static int open_descriptors(ul_port *port)
+/* So many numbers of a pipe are read at once.  There is seldom more than one. */
+#define READ_MAX 8
+
+/* A sandbox may refuse eventfd2(2).  A pipe then holds one number for each write. */
+static int open_descriptors(ul_port *port, int with_pipe)
 {
     int ends[2];
-    port->fd = port->signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    port->fd = port->signal_fd = with_pipe ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (port->fd >= 0)
         return 0;
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -22,11 +25,11 @@ static int open_descriptors(ul_port *port)
     return 0;
 }
 
-ul_port *ul_port_open(int *error)
+static ul_port *open_port(int *error, int with_pipe)
 {
     ul_pool_begin();
     ul_port *port = calloc(1, sizeof(*port));
-    *error = port == NULL ? -ENOMEM : open_descriptors(port);
+    *error = port == NULL ? -ENOMEM : open_descriptors(port, with_pipe);
     if (*error < 0) {
         free(port);
         return NULL;
@@ -34,6 +37,10 @@ ul_port *ul_port_open(int *error)
     port->generation = ul_pool.generation;
     return port;
 }
+
+ul_port *ul_port_open(int *error) { return open_port(error, 0); }
+
+ul_port *ul_port_open_pipe(int *error) { return open_port(error, 1); }
 
 static int is_stale(ul_port *port) { return port->generation != ul_pool.generation; }
 
@@ -165,12 +172,13 @@ void ul_port_abandon(ul_port *port, ul_job *job)
 
 ul_job *ul_port_take(ul_port *port)
 {
-    uint64_t count;
+    uint64_t counts[READ_MAX];
     if (is_stale(port) || __atomic_load_n(&port->announced, __ATOMIC_ACQUIRE) == port->drained)
         return NULL;
     /* First the descriptor: a job that finishes later announces itself, or is taken below. */
-    if (read(port->fd, &count, sizeof(count)) == sizeof(count))
-        port->drained += count;
+    ssize_t size_bytes = read(port->fd, counts, sizeof(counts));
+    for (ssize_t i = 0; i < size_bytes / (ssize_t)sizeof(*counts); i++)
+        port->drained += counts[i];
     pthread_mutex_lock(&ul_pool.lock);
     ul_job *jobs = ul_jobs_take_all(&port->finished);
     pthread_mutex_unlock(&ul_pool.lock);
