@@ -78,7 +78,7 @@ def module(path: str) -> Extension:
     )
 
 
-HEADERS = files("pool/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
+HEADERS = files("pool/*.h", "names/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
 
 setup(
     cmdclass={"build_ext": BuildExtensions},
@@ -86,7 +86,7 @@ setup(
     ext_modules=[
         Extension(
             CORE,
-            files("pool/*.c", "ring/core/*.c", "ring/core/epoll/*.c", "engine/*.c"),
+            files("pool/*.c", "names/*.c", "ring/core/*.c", "ring/core/epoll/*.c", "engine/*.c"),
             depends=HEADERS,
             extra_compile_args=COMPILE,
             # A thread of the pool may run its code until the process ends.

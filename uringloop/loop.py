@@ -102,6 +102,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         "_owner_thread",
         "_pipes",
         "_reserve",
+        "_resolver",
+        "_resolver_poll",
         "_ring",
         "_selector_poll",
         "_signals",
@@ -172,6 +174,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._dispatcher.early_count = _EARLY_COUNT
         self._wakeup: Poll | None = None
         self._selector_poll: Poll | None = None
+        self._resolver = self._resolver_poll = None
         self._leftovers = Leftovers()
         self._listeners = self._pipes = self._sockets = None
         self._epoll_selector.serve = self._serve_by_hand
@@ -536,7 +539,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         if self._ring is None:
             return no_statistics(self._expected)
         counters = self._ring.statistics()
-        own = (self._wakeup, self._selector_poll)
+        own = (self._wakeup, self._selector_poll, self._resolver_poll)
         counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
         return counters
 
@@ -566,6 +569,8 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
             super().close()
             if self._pipes is not None:
                 self._pipes.close()
+            if self._resolver is not None:
+                self._resolver.close()
             if self._ring is not None:
                 os.close(self._descriptor)
             self._break_cycles()
@@ -573,6 +578,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
     def _break_cycles(self) -> None:
         """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""
         self._wakeup = self._selector_poll = None
+        self._resolver = self._resolver_poll = None
         if self._sockets is not None:
             self._sockets.held.clear()
         del self._engine

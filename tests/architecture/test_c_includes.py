@@ -13,7 +13,7 @@ from .sources import CORE, PACKAGE, c_files, cython_files, python_files, relativ
 from .test_core import compiler
 
 #: Which other rooms a room's C may include.
-BELOW = {"engine": {"ring/core"}, "ring/core": {"pool"}, "ring/core/epoll": {"ring/core", "pool"}}
+BELOW = {"names": {"pool"}, "engine": {"ring/core"}, "ring/core": {"pool"}, "ring/core/epoll": {"ring/core", "pool"}}
 POOL = PACKAGE / "pool"
 #: These halves of one engine call each other.
 ONE_ENGINE = {"stream.c", "stream_receive.c", "stream_send.c"}

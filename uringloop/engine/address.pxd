@@ -7,6 +7,7 @@ cdef enum:
 
 
 cdef uint32_t pack_address(int family, address, char *name) except? 0xFFFFFFFF
+cdef unpack_address(const char *name)
 
 
 cdef struct Known:
