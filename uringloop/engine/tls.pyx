@@ -39,8 +39,8 @@ cdef Tls tls_of(protocol):
 cdef class Tls:
     """asyncio's TLS protocol over a stream.  The transport that the application sees takes its `write` as an attribute.
 
-    It reads the protocol's attributes out of their dict, and calls methods that it has bound once: either costs less
-    than a look-up in the class.
+    It reads the protocol's attributes out of their dict, and calls methods that it has bound once.  A look-up in the
+    class costs more.
     """
 
     def __init__(self, protocol):
