@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import select
 import signal
 import socket
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.loop.helpers import Recorder, serving
-from tests.loop.test_leaving import MANY, in_one_tick, many_connections
+from tests.loop.helpers import Recorder, pattern, serving
+from tests.loop.test_leaving import MANY, Pair, in_one_tick, many_connections, tcp_pair, transport_over, unix_pair
 
 pytestmark = pytest.mark.asyncio(loop_factories=["epoll", "epoll-tiny"])
 
@@ -95,3 +96,61 @@ async def test_a_closed_connection_leaves_the_set(forks: bool) -> None:
                 if forks:
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)  # noqa: ASYNC222  # it is dead
+
+
+def tells_of_news_alone(fd: int) -> bool:
+    """Return whether the ring's epoll set has a descriptor with EPOLLET."""
+    loop: Any = asyncio.get_running_loop()
+    text = Path(f"/proc/self/fdinfo/{loop._ring.fd}").read_text()
+    found = re.search(rf"^tfd: +{fd} events: +(\w+)", text, re.MULTILINE)
+    assert found
+    return int(found[1], 16) & select.EPOLLET != 0
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
+async def test_only_a_tcp_socket_tells_of_news_alone(pair: Pair) -> None:
+    """A short receive from another one may have left something."""
+    protocol = Recorder()
+    with pair() as (ours, peer):
+        transport = await transport_over(ours, protocol)
+        for count in range(1, 4):
+            peer.send(b"some")
+            await protocol.until_received(4 * count)
+        assert tells_of_news_alone(transport._endpoint.fd) == (pair is tcp_pair)
+        transport.abort()
+        await protocol.until_called("connection_lost")
+
+
+async def test_bytes_behind_a_receive_that_stopped_come() -> None:
+    """A receive stops before an urgent byte, and behind bytes that came with descriptors."""
+    protocol = Recorder()
+    with tcp_pair() as (ours, peer):
+        peer.send(b"before")
+        peer.send(b"!", socket.MSG_OOB)
+        peer.send(b"behind")
+        transport = await transport_over(ours, protocol)
+        await protocol.until_received(12)
+        assert bytes(protocol.received) == b"beforebehind"
+        transport.abort()
+        await protocol.until_called("connection_lost")
+    protocol = Recorder()
+    with unix_pair() as (ours, peer):
+        socket.send_fds(peer, [b"before"], [peer.fileno()])
+        peer.send(b"behind")
+        transport = await transport_over(ours, protocol)
+        await protocol.until_received(12)
+        assert bytes(protocol.received) == b"beforebehind"
+        transport.abort()
+        await protocol.until_called("connection_lost")
+
+
+@pytest.mark.parametrize("size_bytes", [100, 100_000])
+async def test_an_end_behind_the_bytes_comes(size_bytes: int) -> None:
+    protocol = Recorder()
+    with tcp_pair() as (ours, peer):
+        await transport_over(ours, protocol)
+        await asyncio.sleep(0)
+        peer.sendall(pattern(size_bytes))
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.until_called("connection_lost")
+        assert bytes(protocol.received) == pattern(size_bytes)

@@ -26,6 +26,7 @@ cdef extern from "engine/engine.h" nogil:
         UL_OPEN_PIPE
         UL_OPEN_POLLS
         UL_OPEN_OWN_TCP
+        UL_OPEN_TCP
         UL_DATAGRAM_DATA
         UL_DATAGRAM_RECEIVE_ERROR
         UL_DATAGRAM_SEND_ERROR

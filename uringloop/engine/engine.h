@@ -51,6 +51,7 @@ enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
+    UL_OPEN_TCP = 16,      /* a receive that leaves a part of its buffer free has emptied the socket */
     UL_OPEN_OWN_TCP = 8,   /* TCP, and no other code has the socket: the last bytes can wait for the FIN */
 };
 int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);

@@ -107,6 +107,8 @@ int ul_stream_stage_receive(ul_stream *stream)
     sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
     sqe->flags = IOSQE_BUFFER_SELECT;
     sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
+    if (stream->tcp && !stream->ring->backend->batches)
+        sqe->ioprio |= UL_RECV_EMPTIES;
     sqe->fd = stream->fd;
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
     stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_RECEIVE);

@@ -8,6 +8,10 @@
 
 #include "core.h"
 
+/* ioprio of an engine's multishot RECV where `batches` is 0: a receive that leaves a part of its buffer free has emptied
+ * the socket, as with TCP. */
+#define UL_RECV_EMPTIES (1U << 15)
+
 typedef struct {
     int batches; /* an enter with many SQEs costs less than a system call for each */
     /* Makes the ring with its queues, and fills in the fields of ul_ring; params as of io_uring_setup(2). */

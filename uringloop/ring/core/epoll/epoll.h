@@ -59,6 +59,7 @@ struct ul_request {
     uint8_t holds_file;          /* fd is its own: a FIFO whose writer it waits for, or a pidfd */
     uint8_t lost_file;           /* the descriptor is closed, or another file's */
     uint8_t is_refused;          /* a check failed, with this res */
+    uint8_t empties;             /* UL_RECV_EMPTIES */
     struct epoll_event event;    /* the last one */
     struct msghdr asked;         /* of a multishot receive of messages */
 };

@@ -117,6 +117,9 @@ ul_request *ul_request_take(ul_user *user, const struct io_uring_sqe *sqe)
     request->fd = sqe->fd;
     request->owned = kind_of(sqe->user_data) >= UL_KIND_ENGINES && !is_cancel(sqe->user_data) &&
                      (sqe->user_data & UL_STAMP_MASK) == user->ring->stamp;
+    request->empties = request->owned && sqe->opcode == IORING_OP_RECV && (sqe->ioprio & UL_RECV_EMPTIES) != 0;
+    if (request->empties)
+        request->sqe.ioprio &= (uint16_t)~UL_RECV_EMPTIES;
     request->next_of_all = user->all;
     request->link_of_all = &user->all;
     if (user->all != NULL)

@@ -59,6 +59,18 @@ static void keep_buffer(ul_request *request, char *memory, size_t size)
     request->sqe.len = (uint32_t)size;
 }
 
+/* An engine's multishot receive waits for news, so that epoll need not look at the socket again to find it empty.  Once
+ * a receive may have left something, it waits as long as there is any. */
+static int wait_for_more(ul_request *request, int left_none)
+{
+    if (!request->tried)
+        return ul_wait_for(request, request->empties ? EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET : EPOLLIN);
+    return ul_wait_for(request, left_none ? request->events : EPOLLIN);
+}
+
+/* Whether the last event told of bytes and of nothing behind them. */
+static int brought_bytes_only(const ul_request *request) { return !(request->event.events & ~(EPOLLIN | EPOLLOUT)); }
+
 int ul_try_receive(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
@@ -67,13 +79,13 @@ int ul_try_receive(ul_request *request)
     size_t size;
     /* A stream's socket is seldom readable when its receive is armed. */
     if (!request->tried && (polls_first(request) || (multishot && request->owned)))
-        return ul_wait_for(request, EPOLLIN);
+        return wait_for_more(request, 0);
     int error = receive_memory(request, &memory, &size);
     if (error < 0)
         return error;
     ssize_t received = recv(sqe->fd, memory + request->done, size - request->done, (int)sqe->op_flags | MSG_DONTWAIT);
     if (received < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
-        return ul_wait_for(request, EPOLLIN);
+        return multishot ? wait_for_more(request, 1) : ul_wait_for(request, EPOLLIN);
     if (received < 0)
         return request->done > 0 ? (int)request->done : -errno;
     request->done += (size_t)received;
@@ -91,7 +103,7 @@ int ul_try_receive(ul_request *request)
         return res;
     }
     ul_request_post(request, res, flags);
-    return ul_wait_for(request, EPOLLIN);
+    return wait_for_more(request, (size_t)received < size && brought_bytes_only(request));
 }
 
 /* One datagram into a buffer of a group: io_uring_recvmsg_out, the name, the control data, the payload.  An empty one

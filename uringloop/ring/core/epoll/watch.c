@@ -3,7 +3,8 @@
  * An owned descriptor is one of an engine's endpoint, which tells before it closes it.  Its interest stays in the set
  * while requests come and go, so most messages cost no epoll_ctl.  It is taken out when a second event finds no request
  * that waits.  After the first one the descriptor is mostly closed, which takes it out too, unless a forked child may
- * hold its file.
+ * hold its file.  The entry of a TCP socket tells of news only (EPOLLET), as long as its receives leave nothing
+ * (socket.c).
  *
  * A foreign descriptor may be closed behind our back, and its number used again.  A copy of it keeps the old entry in
  * the set.  Each wait adds or changes its entry, so an error comes from there.  The entry switches itself off
@@ -172,7 +173,7 @@ ul_request *ul_watch_event(ul_user *user, const struct epoll_event *event)
     ul_watched *watched = &user->watched[fd];
     ul_request *first = watched->waiting.first;
     int found = 0;
-    if (first != NULL && first->owned && first->next == NULL && !(watched->interest & (EPOLLONESHOT | EPOLLET)) &&
+    if (first != NULL && first->owned && first->next == NULL && !(watched->interest & EPOLLONESHOT) &&
         concerns(first, event->events)) {
         watched->unheard = 0;
         first->event = *event;
