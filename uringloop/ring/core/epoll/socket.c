@@ -355,8 +355,6 @@ int ul_try_connect(ul_request *request)
     const struct io_uring_sqe *sqe = &request->sqe;
     if (!request->tried && ul_is_blocking(sqe->fd) > 0)
         return UL_TRY_BLOCK;
-    if (request->tried && ul_poll_now(sqe->fd, 0) & POLLERR)
-        return socket_error(sqe->fd);
     if (connect(sqe->fd, (const struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t)sqe->off) == 0)
         return 0;
     if (errno == EINPROGRESS || (request->tried && errno == EALREADY))
