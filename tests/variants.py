@@ -3,6 +3,7 @@
 A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
 
 With URINGLOOP_TEST_EPOLL=0 those on the backend of epoll(7) are left out, as `.ci/run` does on all but one Python.
+There it is "once": other people's suites run once on that backend, where io_uring is refused.
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
 """
@@ -67,6 +68,7 @@ FACTORIES: dict[str, LoopFactory] = {
 
 #: Whether the backend on epoll(7) is tested.
 EPOLL = os.environ.get("URINGLOOP_TEST_EPOLL", "1") != "0"
+EPOLL_ONCE = os.environ.get("URINGLOOP_TEST_EPOLL") == "once"
 if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import os
@@ -26,7 +27,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.compat.loops import SLEEPS, LoopChoice
+from tests.compat.loops import BACKENDS, SLEEPS, LoopChoice
+from tests.refused import seccomp
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CACHE = _ROOT / ".cache"
@@ -50,12 +52,14 @@ class UnavailableError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    if options.refuse:
+        seccomp.refuse(errno.EPERM, seccomp.SETUP, seccomp.ENTER, seccomp.REGISTER)
     try:
         tests = fetch_tests()
     except UnavailableError as error:
         print(f"cannot run aiofiles' tests: {error}", file=sys.stderr)
         return 2
-    LoopChoice(options.loop, options.sleep).to_environment()
+    LoopChoice(options.loop, options.sleep, options.backend).to_environment()
     os.environ[CONTROL_VARIABLE] = str(int(options.control))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +80,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--control", action="store_true", help="aiofiles itself, on the same loop")
     parser.add_argument("--loop", default="uringloop", help="asyncio, uvloop, uringloop or MODULE:CALLABLE")
     parser.add_argument("--sleep", default="auto", choices=SLEEPS, help="where uringloop sleeps")
+    parser.add_argument("--backend", default="auto", choices=BACKENDS, help="what carries its operations")
+    parser.add_argument("--refuse", action="store_true", help="refuse io_uring, as container runtimes do")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds that one test may take")
     parser.add_argument("-k", dest="patterns", action="append", default=[], help="as pytest's")
     parser.add_argument("-v", "--verbose", action="store_true", help="name each test")

@@ -10,6 +10,7 @@ how each runs.
 from __future__ import annotations
 
 import argparse
+import errno
 import fnmatch
 import gc
 import importlib
@@ -26,18 +27,21 @@ from pathlib import Path
 from typing import Any
 
 from tests.compat.isolation import Ended, run_isolated
-from tests.compat.loops import SLEEPS, Census, LoopChoice, LoopFactory, bind
+from tests.compat.loops import BACKENDS, SLEEPS, Census, LoopChoice, LoopFactory, bind
 from tests.compat.outcomes import Outcome, Status
 from tests.compat.report import Run, print_report, write_json
 from tests.compat.skips import reason_to_skip
 from tests.compat.suite import Suite, TestId
+from tests.refused import seccomp
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    choice = LoopChoice(options.loop, options.sleep)
+    if options.refuse:
+        seccomp.refuse(errno.EPERM, seccomp.SETUP, seccomp.ENTER, seccomp.REGISTER)
+    choice = LoopChoice(options.loop, options.sleep, options.backend)
     _prepare_process()
     try:
         factory, census = bind(choice)
@@ -69,6 +73,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.compat.cpython", description=__doc__.partition("\n")[0])
     parser.add_argument("--loop", default="uringloop", help="asyncio, uvloop, uringloop or MODULE:CALLABLE")
     parser.add_argument("--sleep", default="auto", choices=SLEEPS, help="where uringloop sleeps")
+    parser.add_argument("--backend", default="auto", choices=BACKENDS, help="what carries its operations")
+    parser.add_argument("--refuse", action="store_true", help="refuse io_uring, as container runtimes do")
     # Most tests wait more than they work.
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="tests at once")
     # Longer than the limit of 30 s within many tests, whose own message says more.

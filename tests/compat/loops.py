@@ -21,21 +21,26 @@ from typing import Any, cast
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 SLEEPS = ("auto", "selector", "ring")
+BACKENDS = ("auto", "io_uring", "epoll")
 
 _LOOP_VARIABLE = "URINGLOOP_COMPAT_LOOP"
 _SLEEP_VARIABLE = "URINGLOOP_COMPAT_SLEEP"
+_BACKEND_VARIABLE = "URINGLOOP_COMPAT_BACKEND"
 
 
 @dataclass(frozen=True)
 class LoopChoice:
-    """What the user asked for: a known name or MODULE:CALLABLE, and where uringloop shall sleep."""
+    """The user's choice: a known name or MODULE:CALLABLE, where uringloop shall sleep, and its backend."""
 
     name: str
     sleep: str = "auto"
+    backend: str = "auto"
 
     @property
     def label(self) -> str:
-        return f"{self.name} (sleep={self.sleep})" if self.name == "uringloop" else self.name
+        if self.name != "uringloop":
+            return self.name
+        return f"{self.name} (sleep={self.sleep}, backend={self.backend})"
 
     def resolve(self) -> LoopFactory:
         if self.name == "asyncio":
@@ -43,7 +48,7 @@ class LoopChoice:
         if self.name == "uvloop":
             return _imported("uvloop", "new_event_loop")
         if self.name == "uringloop":
-            return functools.partial(_imported("uringloop", "EventLoop"), sleep=self.sleep)
+            return functools.partial(_imported("uringloop", "EventLoop"), sleep=self.sleep, backend=self.backend)
         module_name, colon, path = self.name.partition(":")
         if not colon:
             raise ValueError(f"unknown loop {self.name!r}: asyncio, uvloop, uringloop or MODULE:CALLABLE")
@@ -52,10 +57,11 @@ class LoopChoice:
     def to_environment(self) -> None:
         os.environ[_LOOP_VARIABLE] = self.name
         os.environ[_SLEEP_VARIABLE] = self.sleep
+        os.environ[_BACKEND_VARIABLE] = self.backend
 
     @classmethod
     def from_environment(cls) -> LoopChoice:
-        return cls(os.environ[_LOOP_VARIABLE], os.environ[_SLEEP_VARIABLE])
+        return cls(os.environ[_LOOP_VARIABLE], os.environ[_SLEEP_VARIABLE], os.environ[_BACKEND_VARIABLE])
 
 
 def _imported(module_name: str, path: str) -> Callable[..., asyncio.AbstractEventLoop]:

@@ -18,6 +18,7 @@ import uringloop
 from tests.children import ROOT, environment
 from tests.compat import aiofiles
 from tests.compat.aiofiles import UnavailableError, fetch_tests
+from tests.variants import EPOLL, EPOLL_ONCE
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(400)]
 
@@ -84,5 +85,22 @@ def test_uringloop_files(arguments: tuple[str, ...]) -> None:
     assert passed_by(*arguments) == passed_by_aiofiles()
 
 
-def test_uringloop_files_where_io_uring_is_refused() -> None:
-    assert passed_by("--loop", "asyncio", URINGLOOP_DISABLE="1") == passed_by_aiofiles()
+@pytest.mark.skipif(not EPOLL, reason="the backend epoll is tested on another Python")
+@pytest.mark.parametrize("loop", ["uringloop", "asyncio"])
+def test_uringloop_files_where_io_uring_is_refused(loop: str) -> None:
+    assert passed_by("--loop", loop, "--refuse") == passed_by_aiofiles()
+
+
+@pytest.mark.skipif(not EPOLL or EPOLL_ONCE, reason="they run where io_uring is refused")
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (("--loop", "uringloop", "--backend", "epoll"), {}),
+        (("--loop", "uringloop"), {"URINGLOOP_BACKEND": "epoll"}),
+        (("--loop", "asyncio"), {"URINGLOOP_BACKEND": "epoll"}),
+        (("--loop", "asyncio"), {"URINGLOOP_DISABLE": "1"}),
+    ],
+    ids=["argument", "variable", "variable beside asyncio", "disabled"],
+)
+def test_uringloop_files_on_epoll(arguments: tuple[str, ...], variables: dict[str, str]) -> None:
+    assert passed_by(*arguments, **variables) == passed_by_aiofiles()

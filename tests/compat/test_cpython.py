@@ -1,4 +1,5 @@
-"""CPython's asyncio tests on uringloop, in both places where it sleeps, and a few on asyncio as the control.
+"""CPython's asyncio tests on uringloop, in both places where it sleeps, on both backends, and a few on asyncio as the
+control.
 
 Deselect them with `-m "not compat"`. For a part of them `python -m tests.compat.cpython` is handier: its
 docstring shows how.
@@ -6,6 +7,7 @@ docstring shows how.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import uringloop
+from tests.variants import EPOLL, EPOLL_ONCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,9 +36,11 @@ CONTROL = (
 )
 
 
-def run_suite(*arguments: str) -> None:
+def run_suite(*arguments: str, **variables: str) -> None:
     command = [sys.executable, "-m", "tests.compat.cpython", *arguments]
-    finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    finished = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert finished.returncode == 0, finished.stdout
 
 
@@ -50,3 +55,17 @@ def test_uringloop(sleep: str) -> None:
     if not uringloop.is_available():
         pytest.skip("no io_uring here")
     run_suite("--loop", "uringloop", "--sleep", sleep, "-v")
+
+
+@pytest.mark.skipif(not EPOLL, reason="the backend epoll is tested on another Python")
+@pytest.mark.timeout(1200)
+def test_uringloop_where_io_uring_is_refused() -> None:
+    run_suite("--loop", "uringloop", "--refuse", "-v")
+
+
+@pytest.mark.skipif(not EPOLL or EPOLL_ONCE, reason="they run where io_uring is refused")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_uringloop_on_epoll(by: str) -> None:
+    backend = "epoll" if by == "argument" else "auto"
+    run_suite("--loop", "uringloop", "--backend", backend, "-v", URINGLOOP_BACKEND="epoll" if by == "variable" else "")
