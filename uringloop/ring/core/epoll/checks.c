@@ -163,6 +163,10 @@ static int check_more(const struct io_uring_sqe *sqe)
     case IORING_OP_TIMEOUT_REMOVE: return check_change_of_time(sqe);
     case IORING_OP_RECV:
     case IORING_OP_RECVMSG: return check_receive(sqe);
+    case IORING_OP_READV:
+        if (!(sqe->flags & IOSQE_BUFFER_SELECT))
+            return 0;
+        return sqe->len != 1 ? -EINVAL : sqe->addr ? 0 : -EFAULT;
     case IORING_OP_SENDMSG: return sqe->addr ? 0 : -EFAULT;
     case IORING_OP_ASYNC_CANCEL: return check_cancel(sqe);
     case IORING_OP_READ_MULTISHOT: return sqe->flags & IOSQE_BUFFER_SELECT ? 0 : -EINVAL;

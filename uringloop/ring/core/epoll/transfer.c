@@ -52,15 +52,23 @@ size_t ul_vector_size(const struct io_uring_sqe *sqe)
     return size;
 }
 
+/* How many bytes a read into a buffer of a group may take; of a vector, its one part counts. */
+static uint32_t selected_size(const struct io_uring_sqe *sqe, const struct io_uring_buf *buffer)
+{
+    size_t size = sqe->opcode == IORING_OP_READV ? ul_vector_size(sqe) : sqe->len;
+    return size > 0 && size < buffer->len ? (uint32_t)size : buffer->len;
+}
+
 /* The memory of a read or write. */
 static int vector_of(ul_request *request, struct iovec *one, const struct iovec **vector, int *count)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
+    int is_vector = sqe->opcode == IORING_OP_READV || sqe->opcode == IORING_OP_WRITEV;
     *vector = one;
     *count = 1;
     one->iov_base = (void *)(uintptr_t)sqe->addr;
     one->iov_len = sqe->len;
-    if (sqe->opcode == IORING_OP_READV || sqe->opcode == IORING_OP_WRITEV) {
+    if (is_vector && !(sqe->flags & IOSQE_BUFFER_SELECT)) {
         *vector = one->iov_base;
         *count = (int)sqe->len;
     } else if (sqe->flags & IOSQE_BUFFER_SELECT) {
@@ -68,7 +76,7 @@ static int vector_of(ul_request *request, struct iovec *one, const struct iovec 
         if (buffer == NULL)
             return -ENOBUFS;
         one->iov_base = (void *)(uintptr_t)buffer->addr;
-        one->iov_len = sqe->len > 0 && sqe->len < buffer->len ? sqe->len : buffer->len;
+        one->iov_len = selected_size(sqe, buffer);
     }
     return 0;
 }
@@ -82,8 +90,9 @@ static int block(ul_request *request)
     const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
     if (buffer == NULL)
         return -ENOBUFS;
+    sqe->len = selected_size(sqe, buffer);
     sqe->addr = buffer->addr;
-    sqe->len = sqe->len > 0 && sqe->len < buffer->len ? sqe->len : buffer->len;
+    sqe->opcode = IORING_OP_READ;
     sqe->flags &= (uint8_t)~IOSQE_BUFFER_SELECT;
     request->cqe_flags = ul_group_use(request->user, sqe->buf_index);
     return UL_TRY_BLOCK;
