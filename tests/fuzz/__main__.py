@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from tests.fuzz import arguments, eager, sqes, streams
+from tests.fuzz import arguments, backend, eager, sqes, streams
 
 KINDS: dict[str, Callable[[random.Random], None]] = {
     "sqes": sqes.run,
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lives", type=int, default=1 << 62, help="at most so many of each kind")
+    parser.add_argument("--backend", choices=("io_uring", "epoll"), default="io_uring")
     options = parser.parse_args()
+    backend.choose(options.backend)
     # Random lengths may be those of files.
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     end = time.monotonic() + options.seconds

@@ -6,6 +6,7 @@ import random
 import struct
 from typing import Any
 
+from tests.fuzz.backend import chosen
 from uringloop import operations
 from uringloop.operations import Operation
 from uringloop.ring import Ring
@@ -72,7 +73,7 @@ def _values(chance: random.Random) -> tuple[Any, ...]:
 
 def run(chance: random.Random) -> None:
     """A ring, and operations that may or may not be made, staged and run."""
-    with Ring(8) as ring:
+    with Ring(8, backend=chosen()) as ring:
         for _ in range(50):
             kind = chance.choice([kind for kind in _CLASSES if kind.__name__ not in _LEFT_OUT])
             parameters = list(inspect.signature(kind).parameters.values())

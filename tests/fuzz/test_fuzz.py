@@ -5,11 +5,15 @@ import pytest
 import uringloop
 from tests.children import python
 from tests.fuzz.__main__ import KINDS
+from tests.variants import EPOLL
+
+BACKENDS = [name for name in ("io_uring", "epoll") if uringloop.is_available() or name == "epoll"]
 
 
-@pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+@pytest.mark.parametrize("backend", BACKENDS if EPOLL else BACKENDS[:1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_some_lives(kind: str) -> None:
-    finished = python(["-m", "tests.fuzz", kind, "--seed", "1", "--lives", "15", "--seconds", "20"])
+def test_some_lives(kind: str, backend: str) -> None:
+    lives = ["--seed", "1", "--lives", "15", "--seconds", "20", "--backend", backend]
+    finished = python(["-m", "tests.fuzz", kind, *lives])
     assert (finished.returncode, finished.stderr) == (0, "")
     assert f"lives of {kind} from seed 1 on" in finished.stdout
