@@ -1,7 +1,7 @@
 # `Tick`: the tick that runs, shared by the scheduler and the ring's dispatcher, so that neither calls the other.
 #
-# The scheduler counts the callbacks of the tick.  By that count the dispatcher decides when written bytes go to the
-# kernel: see docs/decisions.md, "Small writes of busy ticks are collected".
+# The scheduler counts the callbacks of the tick.  By that count the dispatcher's base, `Sender`, decides when written
+# bytes go to the kernel: see docs/decisions.md, "Small writes of busy ticks are collected".
 
 from libc.stdint cimport int64_t, uint64_t
 

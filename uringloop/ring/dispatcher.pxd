@@ -1,8 +1,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from ..tick cimport Tick
 from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
 from .owner cimport Owner
+from .sender cimport Sender
 
 
 cdef raise_errno(int error)
@@ -18,8 +18,7 @@ cdef class Awaited:
     cdef arrive(self, int res, uint32_t flags)
 
 
-cdef class Dispatcher:
-    cdef ul_ring *ring  # NULL: it is not made yet, see `make`, or closed
+cdef class Dispatcher(Sender):
     # The queue of outcomes: those from cursor to count wait.
     cdef ul_outcome *outcomes
     cdef int count, cursor, capacity
@@ -27,10 +26,6 @@ cdef class Dispatcher:
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t early_count
-    cdef Tick tick
-    cdef int writes, last_writes  # small ones since the last enter, and before it
-    cdef bint late  # the tick has gone on for long: what is written goes out at once
-    cdef int (*send_written)(ul_ring *ring, int all) noexcept nogil  # how the engine does that; NULL: there is none
     # The engine's; or NULL.
     cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
     cdef uint32_t forks  # of this process, before this was made
@@ -48,13 +43,9 @@ cdef class Dispatcher:
     cdef io_uring_sqe *next_sqe(self, operation) except NULL
     cpdef submit_early(self)
     cdef bytes_of_buffer(self, uint32_t flags, int size_bytes)
-    cdef bint sends_at_once(self) noexcept
-    cdef void hold(self) noexcept
-    cpdef void send_waiting(self) noexcept
     cdef submit_cancel(self)
     cpdef finish_now(self, uint64_t token)
     cdef bint enter(self, int64_t timeout_ns) except -1
-    cdef void begin_batch(self) noexcept
     cdef int wait_for(self, int64_t timeout_ns) except -1
     cdef bint finds_without_sleeping(self, int64_t timeout_ns)
     cdef int room(self) noexcept

@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
+from ..tick cimport must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
@@ -32,6 +32,7 @@ from .core.core cimport (
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
 )
 from .owner cimport Owner
+from .sender cimport Sender
 
 from .errors import refusal
 
@@ -104,7 +105,7 @@ cdef inline complete_operation(operation, int res, uint32_t flags):
         operation.complete(res, flags)
 
 
-cdef class Dispatcher:
+cdef class Dispatcher(Sender):
     """Stages SQEs, waits, and hands each completion to its owner.
 
     Args:
@@ -299,45 +300,6 @@ cdef class Dispatcher:
         self.enter(0)
         self.tick.outcomes = 0
 
-    # When written bytes leave: see tick.pxd
-
-    @property
-    def tick_address(self):
-        """Return the address of the `Tick`, for the scheduler."""
-        return <uintptr_t>&self.tick
-
-    cdef bint sends_at_once(self) noexcept:
-        """Return whether a small write goes to its socket now.
-
-        If many callbacks of a tick write, one enter for all costs less.
-        """
-        self.writes += 1
-        if has_few(&self.tick) or max(self.writes, self.last_writes) <= FEW_WRITES or self.late:
-            return True
-        if is_late(&self.tick):
-            self.send_waiting()
-            return True
-        return False
-
-    cdef void hold(self) noexcept:
-        """Let the next written bytes wait for the end of the callback."""
-        if has_few(&self.tick):
-            begin_waiting(&self.tick)
-        self.tick.held = True
-
-    cpdef void send_waiting(self) noexcept:
-        """Send the bytes that wait for the end of the tick or of the callback."""
-        if self.ring == NULL:
-            return
-        self.tick.held = False
-        self.late = is_late(&self.tick)
-        self.tick.unsent = self.send_written != NULL and self.send_written(self.ring, self.late) and not self.late
-
-    def send_if_late(self):
-        """Do the same between two callbacks, if it is time."""
-        if must_send(&self.tick):
-            self.send_waiting()
-
     cdef submit_cancel(self):
         """Submit the cancel of a receive, so that later bytes stay with their socket or pipe.
 
@@ -388,11 +350,6 @@ cdef class Dispatcher:
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)
         return result == -EINTR
-
-    cdef inline void begin_batch(self) noexcept:
-        self.late = self.tick.unsent = self.tick.held = False
-        if self.writes > 0:
-            self.last_writes, self.writes = self.writes, 0
 
     cdef bint finds_without_sleeping(self, int64_t timeout_ns):
         """Return whether a completion comes within a moment, during which this thread keeps the GIL.
