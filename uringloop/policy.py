@@ -6,7 +6,6 @@ a refused io_uring.  They are translated into a choice of the backend.
 
 import asyncio
 import functools
-import os
 import sys
 import warnings
 from collections.abc import Coroutine
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .loop import EventLoop
 from .ring import RingUnavailableError
 from .ring.choosing import BACKEND_VARIABLE
+from .ring.variables import variable
 
 _FALLBACK_VARIABLE = "URINGLOOP_FALLBACK"
 _NO_POLICIES = (
@@ -70,11 +70,11 @@ def _with_backend(fallback: bool | None, options: dict[str, Any]) -> dict[str, A
         backend = "auto" if fallback else "io_uring"
         _warn(f'fallback= is deprecated, since a loop can be made everywhere: give backend="{backend}"')
         return {**options, "backend": backend}
-    value = os.environ.get(_FALLBACK_VARIABLE)
+    value = variable(_FALLBACK_VARIABLE)
     if value:
         backend = "io_uring" if value == "0" else "auto"
         _warn(f"{_FALLBACK_VARIABLE} is deprecated: give backend= to the loop, or set {BACKEND_VARIABLE}={backend}")
-        if "backend" not in options and not os.environ.get(BACKEND_VARIABLE):
+        if "backend" not in options and not variable(BACKEND_VARIABLE):
             return {**options, "backend": backend}
     return options
 

@@ -5,12 +5,12 @@ later one whose backend or reason differs from the last line's.
 """
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar, cast
 
 from .errors import RingUnavailableError
 from .setup import BACKENDS, Backend
+from .variables import variable
 
 BACKEND_VARIABLE = "URINGLOOP_BACKEND"
 #: The choices; "auto" is the one that the variable makes, by default io_uring if it works and else epoll.
@@ -54,7 +54,7 @@ def resolve(choice: BackendChoice) -> Choice:
     """
     if choice != "auto":
         return _BY_PROGRAM[choice]
-    value = os.environ.get(BACKEND_VARIABLE) or "auto"
+    value = variable(BACKEND_VARIABLE) or "auto"
     if value == "auto":
         return _BY_NOBODY
     if value not in _CHOICES:

@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+from .variables import variable
+
 DISABLE_VARIABLE = "URINGLOOP_DISABLE"
 _SWITCH = Path("/proc/sys/kernel/io_uring_disabled")
 
@@ -55,7 +57,7 @@ def absent(what: str) -> OSError:
 
 def disabled_by_variable() -> bool:
     """Return whether URINGLOOP_DISABLE forbids even to ask the kernel: some sandboxes kill a process that asks."""
-    return os.environ.get(DISABLE_VARIABLE, "0") not in ("", "0")
+    return variable(DISABLE_VARIABLE) not in ("", "0")
 
 
 def kernel_switch() -> int | None:
