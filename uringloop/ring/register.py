@@ -220,9 +220,9 @@ class Registration:
     def limit_workers(self, bounded: int) -> None:
         """Limit this thread's bounded kernel workers, unless an earlier ring has set the same limit.
 
-        It does nothing on a kernel without such limits (before Linux 5.15).
+        It does nothing on a kernel without such limits (before Linux 5.15), nor on epoll.
         """
-        if _limited.bounded == bounded:
+        if _limited.bounded == bounded or self.backend == "epoll":
             return
         with contextlib.suppress(OSError):
             self.set_worker_limits(bounded, 0)
