@@ -34,7 +34,7 @@ class LoopRing(RingBase):
         """Give this ring to a dispatcher that has none."""
         self._dispatcher = dispatcher
         dispatcher.move(self.address)
-        dispatcher.grow(self.entries[1])
+        dispatcher.grow(lib.ul_ring_entries(self.handle, 1))
         dispatcher.features = self.features
 
     def take_dispatcher(self, other: "LoopRing") -> None:

@@ -9,6 +9,7 @@ import os
 import select
 import selectors
 from collections.abc import Callable
+from typing import Any
 
 from ._cffi import ffi, lib
 
@@ -26,7 +27,7 @@ class Selector(selectors.EpollSelector):
         super().__init__()
         self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
         self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] | None = None
-        self._events = ffi.new("ul_epoll_event[]", lib.UL_EPOLL_MAX)
+        self._events: Any = None
 
     def add_edge(self, fd: int) -> None:
         """Let an eventfd end a sleep, once for each signal.
@@ -52,6 +53,8 @@ class Selector(selectors.EpollSelector):
 
     def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep as `select` does, for at most timeout_ns nanoseconds; a negative number sleeps for ever."""
+        if self._events is None:
+            self._events = ffi.new("ul_epoll_event[]", lib.UL_EPOLL_MAX)
         count = lib.ul_epoll_sleep(self.fileno(), self._events, lib.UL_EPOLL_MAX, timeout_ns)
         if count == -errno.EINTR:
             return []
