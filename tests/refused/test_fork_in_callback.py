@@ -9,6 +9,8 @@ import pytest
 
 from tests.children import script
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 #: `fork()` in each callback; a child leaves it as the first argument says, on the loop that the second one names.
 COMMON = """
 import asyncio, os, select, signal, socket, sys, tempfile, warnings

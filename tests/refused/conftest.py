@@ -1,0 +1,15 @@
+from typing import Any
+
+import pytest
+
+from tests import children
+from tests.variants import EPOLL
+
+
+@pytest.fixture(params=["io_uring", *(("epoll",) if EPOLL else ())])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give each backend, which the scripts of the test take."""
+    environment = children.environment
+    chosen = {"URINGLOOP_BACKEND": request.param}
+    monkeypatch.setattr(children, "environment", lambda **variables: environment(**{**chosen, **variables}))
+    return request.param
