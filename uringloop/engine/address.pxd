@@ -6,6 +6,7 @@ cdef enum:
     KEY_SIZE = 32
 
 
+cdef bint parse_host(int family, host, void *into) except -1
 cdef uint32_t pack_address(int family, address, char *name) except? 0xFFFFFFFF
 cdef unpack_address(const char *name)
 

@@ -19,7 +19,7 @@ from ..engine import Engine
 from ..hooks import PrivateLoop
 from ..operations import Poll
 from ..ring import Dispatcher
-from .resolver import Lookup, Resolver
+from .resolver import Lookup, Resolver, is_literal
 
 _LOOK_NOTHING_UP = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 #: Flags without a bearing on look-ups.  AI_ADDRCONFIG asks the kernel for its addresses, which takes no time.
@@ -31,6 +31,8 @@ _HARMLESS = (
     | socket.AI_V4MAPPED
     | socket.AI_ALL
 )
+_BUILTIN = types.BuiltinFunctionType
+_SOCKET_NAMES = vars(socket)
 #: After so long to twice as long, another thread takes the place of a look-up's thread.
 _LONG_LOOKUP_S = 0.1
 
@@ -50,8 +52,8 @@ class NameResolution(PrivateLoop):
     ) -> list[Any]:
         """Look a host and a port up; see `asyncio.loop.getaddrinfo`."""
         # In debug mode asyncio logs the time that it takes.
-        if not self.get_debug() and _is_own(socket.getaddrinfo) and _is_own(_socket.getaddrinfo):
-            if _is_harmless(flags) and _is_number(port) and _is_literal(host):
+        if not self._debug and _is_own(socket.getaddrinfo) and _is_own(_socket.getaddrinfo):
+            if _is_harmless(flags) and _is_number(port) and is_literal(host):
                 return socket.getaddrinfo(host, port, family, type, proto, flags | _LOOK_NOTHING_UP)
             resolver = self._open_resolver()
             if resolver is not None:
@@ -108,23 +110,7 @@ async def _result(lookup: Lookup, waiter: "asyncio.Future[None]") -> Any:
 
 def _is_own(function: Any) -> bool:
     """Return whether a function of the socket module is its own: tests and tools put others in its place."""
-    return isinstance(function, types.BuiltinFunctionType) or getattr(function, "__globals__", None) is vars(socket)
-
-
-def _is_literal(host: Any) -> bool:
-    if host is None:
-        return True
-    if isinstance(host, bytes):
-        host = host.decode("ascii", "replace")
-    if not isinstance(host, str):
-        return False
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except (OSError, ValueError):
-            continue
-        return True
-    return False
+    return type(function) is _BUILTIN or getattr(function, "__globals__", None) is _SOCKET_NAMES
 
 
 def _is_number(port: Any) -> bool:

@@ -3,6 +3,8 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
+def is_literal(host: Any) -> bool: ...
+
 @disjoint_base
 class Lookup:
     def result(self) -> Any: ...

@@ -17,7 +17,7 @@ from libc.limits cimport INT_MAX, INT_MIN, LONG_MAX, LONG_MIN
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
-from ..engine.address cimport pack_address, unpack_address
+from ..engine.address cimport pack_address, parse_host, unpack_address
 from .core cimport (
     EAI_SYSTEM, addrinfo, gai_strerror, ul_job, ul_lookup, ul_lookup_free, ul_lookup_of_address, ul_lookup_of_name,
     ul_port_abandon, ul_port_close, ul_port_detain, ul_port_fd, ul_port_open_pipe, ul_port_submit, ul_port_take,
@@ -40,6 +40,16 @@ cdef dict FAMILIES = {int(family): family for family in socket.AddressFamily}
 cdef dict KINDS = {int(kind): kind for kind in socket.SocketKind}
 cdef object audit = sys.audit
 cdef object gaierror = socket.gaierror
+
+
+def is_literal(host):
+    """Return whether a host is an address literal, or None: it needs no look-up."""
+    cdef char address[16]
+    if host is None:
+        return True
+    if PyBytes_CheckExact(host):
+        host = host.decode("ascii", "replace")
+    return parse_host(AF_INET, host, address) or parse_host(AF_INET6, host, address)
 
 
 cdef bint is_own_idna(host) except -1:
