@@ -35,6 +35,7 @@ UNIX_64 = "unix protocol, 64 connections, 1 KiB, depth 1"
 UDP_32 = "udp, 32 connections, 1 KiB"
 ACCEPT = "accept, message, close: 16 connections at a time, 1 KiB"
 TLS_64 = "tls, 64 connections, 1 KiB"
+LOOKUP = "getaddrinfo of localhost"
 UVICORN = "uvicorn plaintext, 64 connections"
 TARGETS = (
     _loops("TCP protocol echo, 64 connections", PROTOCOL_64, 1.40, 1.15),
@@ -62,6 +63,7 @@ TARGETS = (
     _loops("`sleep(0)`", "sleep 0", 1.00, None),
     _loops("`gather`", "gather", 1.00, None),
     _loops("a loop made and closed", "loop made and closed", 1.00, None),
+    _loops("`getaddrinfo` of localhost", LOOKUP, 1.20, None),
     _loops("uvicorn plaintext under wrk", UVICORN, 1.05, 1.00),
     _loops("TLS echo, 64", TLS_64, 1.10, None),
     _loops("bulk in, 256 KiB writes", "bulk in, writes of 256 KiB", 1.00, None),

@@ -1,4 +1,4 @@
-"""What is measured within one process: scheduling, and children.
+"""What is measured within one process: scheduling, children, and names.
 
     echo "call_soon 0.1" | python -m benchmarks.workers --loop uvloop
 
@@ -9,6 +9,7 @@ function here that does something `count` times; `count` grows until it takes as
 import argparse
 import asyncio
 import json
+import socket
 import sys
 import threading
 import time
@@ -22,6 +23,10 @@ TIMERS_AT_ONCE = 2000
 GATHERED = 100
 SPAWNED_AT_ONCE = 8
 PIPED = bytes(64 << 10)
+LOOKED_UP_AT_ONCE = 16
+#: The right answers.
+FOUND = socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+NAMED = socket.getnameinfo(("127.0.0.1", 80), 0)
 
 
 #: Makes a loop of the contender; `main` sets it.
@@ -159,13 +164,35 @@ async def spawn_and_pipe_64_kib(count: int) -> None:
         _checked(output == PIPED)
 
 
+async def getaddrinfo_of_localhost(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        found = await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+        _checked(found == FOUND)
+
+
+async def getaddrinfo_of_localhost_16_at_once(count: int) -> None:
+    each = max(1, count // LOOKED_UP_AT_ONCE)
+    await asyncio.gather(*(getaddrinfo_of_localhost(each) for _ in range(LOOKED_UP_AT_ONCE)))
+
+
+async def getnameinfo_of_localhost(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        _checked(await loop.getnameinfo(("127.0.0.1", 80)) == NAMED)
+
+
 def _checked(right: bool) -> None:
     if not right:
-        raise ValueError("a child gave the wrong answer")
+        raise ValueError("the answer is wrong")
 
 
 #: How many it does for each `count`, at the least.
-AT_LEAST = {"gather": GATHERED, "spawn_8_at_once": SPAWNED_AT_ONCE}
+AT_LEAST = {
+    "gather": GATHERED,
+    "spawn_8_at_once": SPAWNED_AT_ONCE,
+    "getaddrinfo_of_localhost_16_at_once": LOOKED_UP_AT_ONCE,
+}
 QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     question.__name__: question
     for question in (
@@ -184,10 +211,14 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         spawn,
         spawn_8_at_once,
         spawn_and_pipe_64_kib,
+        getaddrinfo_of_localhost,
+        getaddrinfo_of_localhost_16_at_once,
+        getnameinfo_of_localhost,
     )
 }
 SPAWNING = [name for name in QUESTIONS if name.startswith("spawn")]
-SCHEDULING = [name for name in QUESTIONS if name not in SPAWNING]
+NAMES = [name for name in QUESTIONS if name.startswith("get")]
+SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES)]
 
 
 async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:

@@ -76,6 +76,7 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
         ("tail", ["--connections", "2"], 1),
         ("memory", ["--modes", "protocol", "--connections", "200"], 1),
         ("spawn", ["--only", "spawn"], 1),
+        ("names", [], 3),
     ],
 )
 def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Path) -> None:
