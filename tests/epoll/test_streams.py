@@ -90,6 +90,7 @@ async def test_a_closed_connection_leaves_the_set(forks: bool) -> None:
                 signal.pause()
             try:
                 protocol.transport.close()
+                assert fd in watched(loop)  # it goes with its file, without a call of its own
                 await protocol.until_called("connection_lost")
                 assert fd not in watched(loop)
             finally:

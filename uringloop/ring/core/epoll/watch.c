@@ -150,12 +150,13 @@ int ul_watch(ul_request *request)
     return 0;
 }
 
-/* The request waits no more.  An entry that does not switch itself off goes before its descriptor may be closed. */
+/* The request waits no more.  An entry that does not switch itself off goes before its foreign descriptor may be closed.
+ */
 void ul_unwatch(ul_request *request)
 {
     ul_watched *watched = &request->user->watched[request->fd];
     ul_list_remove(&watched->waiting, request);
-    if (watched->interest & EPOLLET && watched->waiting.first == NULL)
+    if (!request->owned && watched->interest & EPOLLET && watched->waiting.first == NULL)
         take_out(request->user, request->fd, watched);
 }
 
