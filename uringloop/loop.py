@@ -59,6 +59,8 @@ _log = logging.getLogger("asyncio")
 
 _BOUNDED_WORKERS = 4 * (os.cpu_count() or 1)
 _RING_CLOSE_TIMEOUT_S = 10
+#: The most descriptors of a ring, on epoll: two of its set, and its timer.
+_RING_DESCRIPTOR_COUNT = 3
 #: So many staged reads leave early, so that a disk works while the tick stages the rest.
 _EARLY_COUNT = 8
 
@@ -143,7 +145,7 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
         self._making = threading.RLock()
         self._ring: LoopRing | None = None
         self._descriptor = -1
-        self._reserve: tuple[int, ...] = ()
+        self._reserve: list[int] = []
         opened = None
         expected = self._options.expect(self._choice)
         self._epoll_selector = Selector()
@@ -243,14 +245,13 @@ class EventLoop(Scheduler, SocketOperations, FileSending, NameResolution, Transp
 
     def _reserve_descriptors(self) -> None:
         """Hold as many descriptors as a ring needs, so that a program which uses up all others gets one still."""
-        first = os.dup(self._epoll_selector.fileno())
-        self._reserve = (first,)
-        self._reserve = (first, os.dup(first))
+        fd = self._epoll_selector.fileno()
+        for _ in range(_RING_DESCRIPTOR_COUNT):
+            self._reserve.append(os.dup(fd))
 
     def _release_descriptors(self) -> None:
-        reserve, self._reserve = self._reserve, ()
-        for fd in reserve:
-            os.close(fd)
+        while self._reserve:
+            os.close(self._reserve.pop())
 
     # Running
 
