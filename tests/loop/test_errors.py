@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.variants import EVERY, RINGS
+from uringloop.operations import Nop
 
 from .helpers import BufferedRecorder, Observed, Recorder, connected, facing_socket, fill, pattern, reset, serving
 
@@ -299,3 +300,23 @@ async def test_write_eof_on_a_connection_that_was_reset_raises_or_ends_it() -> N
         server.transport.write_eof()
         server.transport.close()
         server.transport.abort()
+
+
+# An operation that raises
+
+
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_operations_that_raise_in_one_tick_are_told_and_the_others_complete(unexpected: Contexts) -> None:
+    class Raising(Nop):
+        def complete(self, res: int, flags: int) -> None:
+            super().complete(res, flags)
+            raise CallbackError(self)
+
+    loop: Any = asyncio.get_running_loop()
+    operations = [Nop(), Raising(), Raising(), Nop(), Raising(), Nop()]
+    await asyncio.gather(*map(loop.submit, operations))
+    await turns()
+    assert not any(operation.in_flight for operation in operations)
+    raised = [context["exception"].args[0] for context in unexpected]
+    unexpected.clear()
+    assert raised == [operation for operation in operations if isinstance(operation, Raising)]
