@@ -182,7 +182,7 @@ def test_a_loop_goes_on_in_another_thread(sleep: str, tmp_path: Path) -> None:
     async def begin() -> list[asyncio.Future[Any]]:
         ours.setblocking(False)
         tasks = [loop.sock_recv(ours, 10), files.write_bytes(path, b"words"), asyncio.sleep(0.01, "slept")]
-        begun = [asyncio.ensure_future(task) for task in tasks]
+        begun: list[asyncio.Future[Any]] = [asyncio.ensure_future(task) for task in tasks]
         await asyncio.sleep(0)
         return begun
 
