@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.epoll.hand import LINK, Cases, Hand, address_of, both
+from tests.epoll.hand import LINK, Cases, Hand, address_of, both, c_path
 from uringloop.ring import Opcode
 
 CASES = Cases()
 ACCEPT_MULTISHOT, ACCEPT_DONTWAIT, ACCEPT_POLL_FIRST = 1, 2, 4
 GETSOCKOPT, SETSOCKOPT = 2, 3
+AT_FDCWD = -100
 
 
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
@@ -239,3 +240,23 @@ def commands(hand: Hand) -> Any:
     hand.wait_all()
     set_now = [ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), ours.getsockopt(socket.IPPROTO_TCP, 1)]
     return hand.outcomes, bytes(value), set_now
+
+
+# Files that are to be registered ones, where none is
+
+
+@CASES.add
+def files_for_slots(hand: Hand) -> Any:
+    folder, slot = c_path(hand.folder), {"file_index": 1}
+    for name, flags in (("slot", 0), ("slot that is closed", os.O_CLOEXEC)):
+        how = struct.pack("QQQ", os.O_RDONLY | flags, 0, 0)
+        kind = socket.SOCK_STREAM | flags
+        hand.stage("open " + name, Opcode.OPENAT, AT_FDCWD, folder, 0, op_flags=os.O_RDONLY | flags, **slot)
+        hand.stage("openat2 " + name, Opcode.OPENAT2, AT_FDCWD, folder, len(how), how, **slot)
+        hand.stage("socket " + name, Opcode.SOCKET, socket.AF_INET, length=0, offset=kind, **slot)
+        hand.stage("pipe " + name, Opcode.PIPE, 0, bytearray(8), 0, op_flags=flags, **slot)
+    hand.stage("accept", Opcode.ACCEPT, hand.listener().fileno(), op_flags=socket.SOCK_CLOEXEC, **slot)
+    hand.stage("openat2 short", Opcode.OPENAT2, AT_FDCWD, folder, 8, bytes(24))
+    hand.stage("openat2 nowhere", Opcode.OPENAT2, AT_FDCWD, folder, 24, 0)
+    hand.stage("openat2 long", Opcode.OPENAT2, AT_FDCWD, folder, 32, struct.pack("QQQQ", 0, 0, 0, 1))
+    return hand.wait_all()

@@ -149,6 +149,22 @@ static int check_cancel(const struct io_uring_sqe *sqe)
     return sqe->op_flags & IORING_ASYNC_CANCEL_ANY && sqe->op_flags & criteria ? -EINVAL : 0;
 }
 
+/* A registered file is never inherited, so it cannot be asked to be closed at an execve(2). */
+static int check_slot(const struct io_uring_sqe *sqe, uint64_t flags)
+{
+    return sqe->splice_fd_in && flags & O_CLOEXEC ? -EINVAL : 0;
+}
+
+static int check_open(const struct io_uring_sqe *sqe)
+{
+    const uint64_t *how = (const uint64_t *)(uintptr_t)sqe->off;
+    if (sqe->opcode == IORING_OP_OPENAT)
+        return check_slot(sqe, sqe->op_flags);
+    if (how == NULL)
+        return -EFAULT;
+    return sqe->len < 3 * sizeof(*how) ? -EINVAL : check_slot(sqe, how[0]);
+}
+
 /* What the rules do not tell. */
 static int check_more(const struct io_uring_sqe *sqe)
 {
@@ -170,7 +186,14 @@ static int check_more(const struct io_uring_sqe *sqe)
     case IORING_OP_SENDMSG: return sqe->addr ? 0 : -EFAULT;
     case IORING_OP_ASYNC_CANCEL: return check_cancel(sqe);
     case IORING_OP_READ_MULTISHOT: return sqe->flags & IOSQE_BUFFER_SELECT ? 0 : -EINVAL;
-    case IORING_OP_SOCKET: return (uint32_t)sqe->off & ~0xfU & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK) ? -EINVAL : 0;
+    case IORING_OP_OPENAT:
+    case IORING_OP_OPENAT2: return check_open(sqe);
+    case IORING_OP_ACCEPT:
+    case IORING_OP_PIPE: return check_slot(sqe, sqe->op_flags);
+    case IORING_OP_SOCKET:
+        if ((uint32_t)sqe->off & ~0xfU & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK))
+            return -EINVAL;
+        return check_slot(sqe, sqe->off);
     default: return 0;
     }
 }

@@ -24,6 +24,8 @@ static int block(ul_request *request)
     return UL_TRY_BLOCK;
 }
 
+static int try_open(ul_request *request) { return request->sqe.splice_fd_in ? -ENXIO : UL_TRY_BLOCK; }
+
 static int try_epoll_ctl(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
@@ -70,7 +72,7 @@ static int (*const tries[])(ul_request *) = {
     [IORING_OP_LINK_TIMEOUT] = NULL, /* only behind a link */
     [IORING_OP_CONNECT] = ul_try_connect,
     [IORING_OP_FALLOCATE] = block,
-    [IORING_OP_OPENAT] = block,
+    [IORING_OP_OPENAT] = try_open,
     [IORING_OP_CLOSE] = try_close,
     [IORING_OP_STATX] = block,
     [IORING_OP_READ] = ul_try_read,
@@ -79,7 +81,7 @@ static int (*const tries[])(ul_request *) = {
     [IORING_OP_MADVISE] = block,
     [IORING_OP_SEND] = ul_try_send,
     [IORING_OP_RECV] = ul_try_receive,
-    [IORING_OP_OPENAT2] = block,
+    [IORING_OP_OPENAT2] = try_open,
     [IORING_OP_EPOLL_CTL] = try_epoll_ctl,
     [IORING_OP_SPLICE] = ul_try_splice,
     [IORING_OP_TEE] = ul_try_tee,

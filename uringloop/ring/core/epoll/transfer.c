@@ -92,7 +92,7 @@ static int block(ul_request *request)
         return -ENOBUFS;
     sqe->len = selected_size(sqe, buffer);
     sqe->addr = buffer->addr;
-    sqe->opcode = IORING_OP_READ;
+    sqe->opcode = sqe->opcode == IORING_OP_READV ? IORING_OP_READ : sqe->opcode;
     sqe->flags &= (uint8_t)~IOSQE_BUFFER_SELECT;
     request->cqe_flags = ul_group_use(request->user, sqe->buf_index);
     return UL_TRY_BLOCK;
