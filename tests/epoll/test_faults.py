@@ -1,17 +1,22 @@
 """Faults that the ring on epoll meets: bytes that others take, errors that stay, descriptors that are closed."""
 
 import contextlib
+import itertools
 import os
+import pty
 import select
+import signal
 import socket
+import tty
 from collections.abc import Iterator
 
 import pytest
 
-from tests.epoll.hand import Hand, hand_on
+from tests.epoll.hand import Hand, both, hand_on
 from uringloop.ring import Opcode, SqeFlag
 
 ACCEPT_MULTISHOT = 1
+HERE = (1 << 64) - 1
 RECV_MULTISHOT = 2
 #: SO_TIMESTAMPING: a report when a packet is sent, which holds no copy of the packet.
 _TIMESTAMPING, _SENT_WITHOUT_DATA = 37, 1 << 1 | 1 << 4 | 1 << 11
@@ -64,6 +69,49 @@ def test_a_connection_that_another_takes_from_a_multishot_accept(hand: Hand) -> 
         hand.wait()
     assert close_accepted(hand, "accept") == 3 * ["MORE"]
     hand.cancel("cancel", op_flags=1 | 4)
+    hand.wait_all()
+
+
+def stage_read(hand: Hand, opcode: Opcode, name: str, fd: int) -> None:
+    if opcode == Opcode.SPLICE:
+        target = hand.pipe()[1]
+        hand.stage(name, opcode, target, HERE, 10, HERE, file_index=fd)
+    elif opcode == Opcode.READ_MULTISHOT:
+        group = hand.group(4, 16)
+        hand.stage(name, opcode, fd, offset=HERE, flags=SqeFlag.BUFFER_SELECT, buf_index=group.group_id)
+    else:
+        hand.stage(name, opcode, fd, bytearray(10), offset=HERE if opcode == Opcode.READ else 0)
+
+
+READS = [Opcode.READ, Opcode.READ_MULTISHOT, Opcode.SPLICE]
+
+
+@pytest.mark.parametrize(
+    ("source", "opcode"),
+    [*itertools.product(["pipe", "terminal", "tcp"], READS), ("tcp", Opcode.RECV)],
+    ids=lambda part: part if isinstance(part, str) else part.name,
+)
+def test_bytes_that_another_takes(hand: Hand, source: str, opcode: Opcode) -> None:
+    """The descriptors block, and the ring does not."""
+    if source == "tcp":
+        ours, theirs = (sock.fileno() for sock in hand.tcp_pair())
+    elif source == "pipe":
+        ours, theirs = hand.pipe()
+    else:
+        theirs, ours = map(hand.own, pty.openpty())
+        tty.setraw(ours)
+    names = ("one", "other")
+    for name, fd in zip(names, (ours, hand.own(os.dup(ours))), strict=True):
+        stage_read(hand, opcode, name, fd)
+    hand.ring.submit()
+    for count in (1, 2):
+        os.write(theirs, b"abc")
+        hand.wait()
+        hand.stage("goes on", Opcode.NOP)
+        hand.wait()
+        assert sum(len(hand.outcomes[name]) for name in names) == count
+    hand.cancel("cancel", op_flags=1 | 4)
+    os.write(theirs, b"abc")  # a thread may wait for bytes that another took
     hand.wait_all()
 
 
@@ -188,3 +236,20 @@ def test_a_close_ends_what_waits_for_the_descriptor(hand: Hand) -> None:
     hand.stage("close", Opcode.CLOSE, ours.detach())
     hand.wait_all()
     assert hand.outcomes == {"receive": [("EBADF", "")], "poll": [("EBADF", "")], "close": [(0, "")]}
+
+
+def test_a_signal_interrupts_a_wait_as_on_io_uring() -> None:
+    both(interrupted)
+
+
+def interrupted(hand: Hand) -> list[str]:
+    """Wait again and again, since each signal ends a wait."""
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append("signal"))
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    try:
+        hand.stage("timeout", Opcode.TIMEOUT, memory=hand.seconds(0.05), length=1)
+        hand.wait()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    return [*heard, *(str(res) for res, _ in hand.outcomes["timeout"])]
