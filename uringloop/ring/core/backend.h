@@ -8,8 +8,8 @@
 
 #include "core.h"
 
-/* ioprio of an engine's multishot RECV where `batches` is 0: a receive that leaves a part of its buffer free has emptied
- * the socket, as with TCP. */
+/* ioprio of an engine's multishot RECV where `batches` is 0: a receive that leaves a part of its buffer free has
+ * emptied the socket, as with TCP. */
 #define UL_RECV_EMPTIES (1U << 15)
 
 typedef struct {

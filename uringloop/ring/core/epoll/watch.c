@@ -150,7 +150,8 @@ int ul_watch(ul_request *request)
     return 0;
 }
 
-/* The request waits no more.  An entry that does not switch itself off goes before its foreign descriptor may be closed.
+/* The request waits no more.  An entry that does not switch itself off goes before its foreign descriptor may be
+ * closed.
  */
 void ul_unwatch(ul_request *request)
 {
