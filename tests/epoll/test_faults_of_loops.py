@@ -174,7 +174,7 @@ def run_in_a_thread(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:
 
 
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
-def test_a_loop_goes_on_in_another_thread(sleep: str, tmp_path: Path) -> None:
+def test_a_loop_goes_on_in_another_thread(sleep: Any, tmp_path: Path) -> None:
     """All that waits goes with it: a receive, a timer, a call in the pool."""
     loop = uringloop.EventLoop(backend="epoll", sleep=sleep)
     path = tmp_path / "file"
