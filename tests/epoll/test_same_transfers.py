@@ -1,5 +1,6 @@
 """Reads, writes and splices on epoll end as they do on io_uring, also on descriptors that block."""
 
+import contextlib
 import os
 import pty
 import select
@@ -190,4 +191,23 @@ def splices_that_fail(hand: Hand) -> Any:
     splice(hand, "bad source", 1 << 20, writer)
     splice(hand, "bad target", reader, 1 << 20)
     hand.stage("tee of a socket", Opcode.TEE, writer, length=3, file_index=ours.fileno())
+    return hand.wait_all()
+
+
+@CASES.add
+def a_splice_into_a_full_socket_that_does_not_block(hand: Hand) -> Any:
+    ours, _ = hand.pair(blocks=False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(65536))
+    reader, writer = hand.pipe()
+    os.write(writer, b"abcd")
+    splice(hand, "splice", reader, ours.fileno())
+    return hand.wait_all()
+
+
+@CASES.add
+def splices_of_pipes_of_which_one_does_not_block(hand: Hand) -> Any:
+    for name, flags_in, flags_out in (("in", os.O_NONBLOCK, 0), ("out", 0, os.O_NONBLOCK)):
+        splice(hand, name, hand.pipe(flags_in)[0], hand.pipe(flags_out)[1])
     return hand.wait_all()

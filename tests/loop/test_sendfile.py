@@ -17,8 +17,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
+import uringloop
 from tests.housekeeping import open_descriptors, settle
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
+from uringloop.operations import Fsync
 
 from .helpers import LOCALHOST, Recorder, close, connected, facing_socket, pattern, reset, serving, socket_pair
 from .test_cancel import interrupted, turns
@@ -26,7 +28,7 @@ from .test_sockets import begun, cancelled
 from .test_tls import client_context, server_context
 
 #: Nothing goes through the receive buffers here, so fewer shapes differ.
-RINGS = ("ring", "selector", "selector-interrupting", "ring-tiny")
+RINGS = (*BACKENDS, "selector-interrupting", "ring-tiny")
 
 pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *RINGS))
 
@@ -480,14 +482,14 @@ async def test_an_unconnected_socket(file: BinaryIO) -> None:
 
 
 @each_way
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_without_a_descriptor_left_it_falls_back(kind: str, file: BinaryIO) -> None:
     async with sender(kind) as (send, peer, end):
         receiving = asyncio.create_task(all_of(peer))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         # The executor's thread needs none, but its module is imported when it is first used.
         await asyncio.get_running_loop().run_in_executor(None, int)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 2, hard))
         taken = []
         try:
             with contextlib.suppress(OSError):
@@ -673,7 +675,7 @@ async def test_a_coroutine_that_is_thrown_away_leaves_nothing_behind(
 # Many at once
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_many_slow_peers_hold_up_nobody(file: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as sockets:
@@ -699,9 +701,11 @@ async def _is_full(sock: socket.socket) -> bool:
     return bool(unsent > 0)
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_pipes_are_bounded_and_kept(file: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
+    assert isinstance(loop, uringloop.EventLoop)
+    await loop.submit(Fsync(file.fileno()))  # makes the ring, and the pool's port
     before = len(open_descriptors())
     with contextlib.ExitStack() as sockets:
         expected = pattern(5000)

@@ -227,27 +227,29 @@ static off_t *offset_of(uint64_t given, off_t *offset)
     return given == UINT64_MAX ? NULL : offset;
 }
 
-/* Waits for the end that is not ready. */
+static int is_pipe(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+/* Waits for the end that is not ready, unless it is O_NONBLOCK; between two pipes, unless either is. */
 static int wait_for_ends(ul_request *request, int in, int out)
 {
-    if (!ul_poll_now(in, POLLIN)) {
-        request->fd = in;
-        return ul_wait_for(request, EPOLLIN);
-    }
-    if (!ul_poll_now(out, POLLOUT)) {
-        request->fd = out;
-        return ul_wait_for(request, EPOLLOUT);
-    }
-    return -EAGAIN;
+    int is_ready = ul_poll_now(in, POLLIN) != 0;
+    int end = is_ready ? out : in, other = is_ready ? in : out;
+    if (is_ready && ul_poll_now(out, POLLOUT))
+        return -EAGAIN;
+    if (!ul_is_blocking(end) || (is_pipe(in) && is_pipe(out) && !ul_is_blocking(other)))
+        return -EAGAIN;
+    request->fd = end;
+    return ul_wait_for(request, is_ready ? EPOLLOUT : EPOLLIN);
 }
 
 /* Whether splice(2) may wait for an end in spite of SPLICE_F_NONBLOCK, which is for pipes alone. */
 static int may_wait(int in, int out)
 {
-    struct stat of_in, of_out;
-    if (fstat(in, &of_in) < 0 || fstat(out, &of_out) < 0 || S_ISFIFO(of_in.st_mode) == S_ISFIFO(of_out.st_mode))
-        return 0;
-    return ul_is_blocking(S_ISFIFO(of_in.st_mode) ? out : in) > 0;
+    return is_pipe(in) != is_pipe(out) && ul_is_blocking(is_pipe(in) ? out : in) > 0;
 }
 
 int ul_try_splice(ul_request *request)
