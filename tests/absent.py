@@ -29,6 +29,7 @@ ABSENT_PARTS = [
     "polled devices",
     "a submitting thread",
     "shared workers",
+    "a registered ring",
     "worker limits",
     "personalities",
     "restrictions",

@@ -80,8 +80,8 @@ FILES = ("asyncio", "ring", "selector", *(("epoll", "epoll-companion") if EPOLL 
 #: Two ways to sleep, everything else at its best.
 BOTH_SLEEPS = ("ring", "selector")
 TINY = ("ring-tiny", "selector-tiny", *(("epoll-tiny",) if EPOLL else ()))
-#: And the second backend.
-OPERATIONS = (*BOTH_SLEEPS, *(("epoll",) if EPOLL else ()))
+#: And the backend on epoll(7).
+BACKENDS = (*BOTH_SLEEPS, *(("epoll",) if EPOLL else ()))
 #: The shape that users get: enough where nothing sleeps, as for an argument that is refused.
 DEFAULT = "auto"
 

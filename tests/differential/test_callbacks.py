@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import BACKENDS, FACTORIES
 
 from .outcomes import hearing
 from .recorder import PROTOCOLS, connected
@@ -42,7 +42,7 @@ def play(name: str, kind: str, protocol: str, near_is_client: bool, variant: str
 expected = functools.cache(functools.partial(play, variant="asyncio"))
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
+@pytest.mark.parametrize("variant", BACKENDS)
 @pytest.mark.parametrize("near_is_client", [True, False], ids=["client", "server"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import BACKENDS, FACTORIES
 
 from .outcomes import LOCALHOST, described, general, hearing
 from .recorder import Notes
@@ -184,7 +184,7 @@ def play(name: str, kind: str, variant: str) -> list[Any]:
 expected = functools.cache(functools.partial(play, variant="asyncio"))
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
+@pytest.mark.parametrize("variant", BACKENDS)
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_callbacks_come_as_with_asyncio(name: str, kind: str, variant: str) -> None:

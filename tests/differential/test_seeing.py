@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import BACKENDS, FACTORIES
 
 from .outcomes import LOCALHOST, described, general
 from .recorder import Notes, Plain, connected, kernel_socket
@@ -338,7 +338,7 @@ def play(name: str, variant: str) -> Told:
     return told
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
+@pytest.mark.parametrize("variant", BACKENDS)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_loop_tells_what_asyncio_tells(name: str, variant: str) -> None:
     expected = play(name, "asyncio")
@@ -349,7 +349,7 @@ def test_a_loop_tells_what_asyncio_tells(name: str, variant: str) -> None:
 
 def test_the_variable_puts_every_loop_into_debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
-    for variant in ("asyncio", *BOTH_SLEEPS):
+    for variant in ("asyncio", *BACKENDS):
         loop = FACTORIES[variant]()
         # Python with -E or -I looks at no variables.
         assert loop.get_debug() == (not sys.flags.ignore_environment)

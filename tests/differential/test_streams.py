@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tls import client_context, server_context
-from tests.variants import BOTH_SLEEPS, FACTORIES
+from tests.variants import BACKENDS, FACTORIES
 
 from .outcomes import LOCALHOST, described, hearing, value
 
@@ -239,7 +239,7 @@ def play(name: str, kind: str, near_is_client: bool, variant: str) -> list[Any]:
 expected = functools.cache(functools.partial(play, variant="asyncio"))
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
+@pytest.mark.parametrize("variant", BACKENDS)
 @pytest.mark.parametrize("near_is_client", [True, False], ids=["client", "server"])
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, DEFAULT, FILES
+from tests.variants import BACKENDS, DEFAULT, FILES
 from uringloop.companion import submitter
 from uringloop.files import os as aos
 from uringloop.ring import Descriptor
@@ -157,7 +157,7 @@ async def test_a_read_in_the_ring_holds_its_file_and_names_it(tmp_path: Path) ->
     assert caught.value.filename == path
 
 
-@pytest.mark.asyncio(loop_factories=list(BOTH_SLEEPS))
+@pytest.mark.asyncio(loop_factories=list(BACKENDS))
 async def test_a_disk_gets_reads_before_all_of_a_tick_are_staged(tmp_path: Path) -> None:
     path = tmp_path / "file"
     content = random.Random(3).randbytes(64 * 512)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 from .cancels import cancels
 
-pytestmark = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 
 
 async def test_what_is_cancelled_while_it_fires_ends() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 from .churn import growth, short_connections, timers
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 #: What the interpreter and the allocator keep for themselves, whatever comes and goes.
 _SLACK_BLOCKS = 1000

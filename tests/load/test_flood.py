@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 from .flood import flood
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS, "ring-plain", "ring-interrupting"))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS, "ring-plain", "ring-interrupting"))
 
 
 async def test_no_question_beside_a_flood_stays_unanswered() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 from .writing import Counts, write_and_compute
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 
 async def test_peers_have_what_was_written_by_the_time_they_look() -> None:

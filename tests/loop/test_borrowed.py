@@ -18,12 +18,12 @@ import pytest
 
 import uringloop
 from tests.tls import client_context, server_context
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 from uringloop import files
 
 from .helpers import Observed, Recorder, facing_socket, socket_pair
 
-each_sleep = pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+each_sleep = pytest.mark.asyncio(loop_factories=BACKENDS)
 usual = pytest.mark.asyncio
 buffers_in_python = pytest.mark.skipif(sys.version_info < (3, 12), reason="no __buffer__ in Python")
 

@@ -6,7 +6,7 @@ import pytest
 
 import uringloop
 from tests.loop.helpers import Recorder, connected, pattern
-from tests.variants import BOTH_SLEEPS, RINGS
+from tests.variants import BACKENDS, RINGS
 from uringloop.operations import Nop
 
 
@@ -27,7 +27,7 @@ async def test_buffers_come_with_the_first_connection() -> None:
     assert (loop.statistics()["buffers"] > 0) == ("buffer_rings" in loop.ring.features.enabled)
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_the_completion_queue_grows_when_it_overflowed() -> None:
     loop = _loop()
     first = loop.ring.entries[1]
@@ -40,7 +40,7 @@ async def test_the_completion_queue_grows_when_it_overflowed() -> None:
     assert first in (1024, 4096)
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_streams_go_on_while_the_queue_grows() -> None:
     loop = _loop()
     async with connected(Recorder(), Recorder()) as (client, server):

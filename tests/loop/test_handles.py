@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
-every_loop = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+every_loop = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 
 class Callback:

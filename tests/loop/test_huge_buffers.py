@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, USUAL
+from tests.variants import BACKENDS, USUAL
 from uringloop.operations import Receive, Splice, Tee
 from uringloop.ring import Descriptor
 
@@ -96,7 +96,7 @@ async def test_sent_and_cancelled(streams: tuple[socket.socket, socket.socket], 
         await task
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 @pytest.mark.parametrize("size_bytes", SIZES_BYTES)
 async def test_a_receive_by_itself(streams: tuple[socket.socket, socket.socket], size_bytes: int) -> None:
     loop: Any = asyncio.get_running_loop()
@@ -104,7 +104,7 @@ async def test_a_receive_by_itself(streams: tuple[socket.socket, socket.socket],
     assert await loop.submit(Receive(streams[0].fileno(), size_bytes)) == WORDS
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 @pytest.mark.parametrize("size_bytes", SIZES_BYTES)
 async def test_bytes_between_pipes(size_bytes: int) -> None:
     loop: Any = asyncio.get_running_loop()

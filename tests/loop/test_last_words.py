@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 _ROOT = Path(__file__).parents[2]
 _CONNECTIONS = 40
@@ -51,7 +51,7 @@ asyncio.Runner(loop_factory=FACTORIES[name]).run(main())
 """
 
 
-@pytest.mark.parametrize("name", ["asyncio", *BOTH_SLEEPS])
+@pytest.mark.parametrize("name", ["asyncio", *BACKENDS])
 @pytest.mark.parametrize("ending", ["execv", "_exit", "abort"])
 @pytest.mark.parametrize("connections", [1, _CONNECTIONS])
 def test_all_that_an_earlier_tick_wrote_has_left(name: str, ending: str, connections: int) -> None:

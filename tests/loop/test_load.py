@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors, settle
-from tests.variants import BOTH_SLEEPS, FACTORIES, RINGS, TINY
+from tests.variants import BACKENDS, FACTORIES, RINGS, TINY
 
 from .helpers import Echo, Recorder, connected, pattern, serving, socket_pair
 
@@ -245,7 +245,8 @@ async def test_tiny_queues_and_buffers_do_overflow_and_run_out() -> None:
     statistics = loop.statistics()  # type: ignore[attr-defined]
     assert statistics["buffers"] == 2
     assert statistics["overflows"] > 0
-    assert statistics["no_buffers"] > 0
+    # On the backend epoll a stream takes a buffer for each recv(2), and gives it back before the next.
+    assert (statistics["no_buffers"] > 0) == (statistics["backend"] == "io_uring")
 
 
 @pytest.mark.asyncio(loop_factories=("ring-small",))
@@ -259,7 +260,7 @@ async def test_the_buffers_grow_up_to_their_limit() -> None:
     assert before <= loop.statistics()["buffers"] <= 4096  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("variant", BOTH_SLEEPS)
+@pytest.mark.parametrize("variant", BACKENDS)
 def test_a_loop_that_was_closed_gives_its_memory_back(variant: str) -> None:
     def round_() -> int:
         for _ in range(30):

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
 from .helpers import socket_pair
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, FACTORIES, RINGS, USUAL, LoopFactory
+from tests.variants import BACKENDS, FACTORIES, RINGS, USUAL, LoopFactory
 
 from .helpers import LOCALHOST
 
@@ -123,7 +123,7 @@ def test_an_accepted_connection_is_closed_once(factory: LoopFactory) -> None:
     assert [type(error) for error in told] == [TypeError] * 3
 
 
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_the_loop_keeps_nothing_of_it(unexpected: list[dict[str, Any]]) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Refused, LOCALHOST, 0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 
 def running() -> Any:
@@ -159,7 +159,7 @@ async def test_the_cancelled_are_counted() -> None:
 
 
 # asyncio's heap has no order among these.
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_timers_of_the_same_time_fire_in_the_order_they_were_made_also_after_a_look() -> None:
     loop = running()
     fired: list[int] = []
@@ -190,7 +190,7 @@ async def test_many_cancelled_are_swept_out_of_the_list(holds: bool) -> None:
 
 
 # asyncio takes it, and its heap is no heap any more.
-@pytest.mark.asyncio(loop_factories=BOTH_SLEEPS)
+@pytest.mark.asyncio(loop_factories=BACKENDS)
 async def test_not_a_number_is_refused_and_the_other_timers_are_kept() -> None:
     loop = running()
     fired: list[str] = []

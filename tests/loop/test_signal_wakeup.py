@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, EVERY, FACTORIES, RINGS, LoopFactory
+from tests.variants import BACKENDS, EVERY, FACTORIES, RINGS, LoopFactory
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 every_ring = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in RINGS])
@@ -222,7 +222,7 @@ def test_a_full_one_loses_signals_and_a_broken_one_is_told_of(factory: LoopFacto
 
 
 @pytest.mark.timeout(20)  # a lost wakeup hangs
-@pytest.mark.parametrize("name", BOTH_SLEEPS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_signal_just_before_the_sleep_wakes_the_loop_and_is_passed_on(name: str, foreign: Foreign) -> None:
     loop: Any = FACTORIES[name]()
     caught = loop.create_future()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.variants import BOTH_SLEEPS, EVERY, FACTORIES, LoopFactory
+from tests.variants import BACKENDS, EVERY, FACTORIES, LoopFactory
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 sleeps = pytest.mark.parametrize("name", ["asyncio", "auto", "ring", "selector"])
@@ -193,7 +193,7 @@ def test_a_run_puts_the_wakeup_descriptor_back(factory: LoopFactory) -> None:
 
 
 @pytest.mark.timeout(20)  # a lost wakeup hangs
-@pytest.mark.parametrize("name", BOTH_SLEEPS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handler_was_removed(
     name: str,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.tls import CERTIFICATE, client_context, server_context
-from tests.variants import BOTH_SLEEPS, EVERY
+from tests.variants import BACKENDS, EVERY
 
 from .helpers import Echo, Recorder, close, ending, listening_socket, pattern, serving, socket_pair
 from .test_tls import connect
@@ -259,7 +259,7 @@ async def test_a_server_can_end_its_tls_connections(method: str) -> None:
     assert server.count("connection_lost") == 1
 
 
-@pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+@pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 async def test_ten_megabytes_pass_two_layers() -> None:
     loop = asyncio.get_running_loop()
     client, server = Recorder(), Recorder()

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from tests.tls import CERTIFICATE, client_context, server_context
-from tests.variants import BOTH_SLEEPS, RINGS
+from tests.variants import BACKENDS, RINGS
 
 from .helpers import LOCALHOST, BufferedRecorder, Echo, Recorder, ending, pattern, serving, socket_pair
 from .test_tls import connect
 from .test_tls_ends import mutual_contexts, tls_pair
 
-pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BOTH_SLEEPS))
+pytestmark = pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
 
 
 class Peer:

@@ -12,7 +12,7 @@ import pytest
 from tests.kernel import needs
 from tests.operations.covering import works
 from tests.operations.helpers import opened, pipe, running_loop, submit
-from tests.variants import OPERATIONS, TINY
+from tests.variants import BACKENDS, TINY
 from uringloop.operations import (
     Chain,
     ChainError,
@@ -30,7 +30,7 @@ from uringloop.operations import (
 )
 from uringloop.ring import SqeFlag
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 LONG_NS = 3600 * 10**9
 CANCELLED = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 

@@ -11,7 +11,7 @@ import pytest
 from tests.kernel import skip_without_nowait
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, running_loop, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import (
     Advise,
     AdviseMemory,
@@ -30,7 +30,7 @@ from uringloop.operations import (
     WriteVector,
 )
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 CONTENT = b"0123456789"
 
 

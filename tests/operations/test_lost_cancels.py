@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import Accept, Cancel, Ready, Timeout, TimeoutRemove
 from uringloop.ring import CqeFlag, Opcode, Pin, Ring, SqeFlag
 
 from .helpers import running_loop, submit
 
-on_loops = pytest.mark.asyncio(loop_factories=OPERATIONS)
+on_loops = pytest.mark.asyncio(loop_factories=BACKENDS)
 
 #: From far shorter than a system call, when no cancel finds it, to a few system calls.
 INTERVALS_NS = (1, 500, 2_000, 20_000)

@@ -14,11 +14,11 @@ from tests.kernel import needs
 from tests.loop.helpers import socket_pair
 from tests.operations.covering import works
 from tests.operations.helpers import connect, opened, pipe, running_loop, submit
-from tests.variants import OPERATIONS, TINY
+from tests.variants import BACKENDS, TINY
 from uringloop.operations import Accept, Nop, Open, Read, ReadMany, Ready, Receive, Timeout, Write
 from uringloop.operations.multishot import HELD_MAX
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 LONG_NS = 3600 * 10**9
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.kernel import skip_without_attributes
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, refused, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import (
     GetAttribute,
     GetFileAttribute,
@@ -25,7 +25,7 @@ from uringloop.operations import (
     Unlink,
 )
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 
 
 @works(MakeFolder, Symlink, Link, Rename, Unlink)

@@ -15,7 +15,7 @@ from tests.kernel import needs
 from tests.loop.helpers import listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, running_loop, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import (
     ANY_SLOT,
     Accept,
@@ -47,7 +47,7 @@ from uringloop.operations import (
 from uringloop.operations.file import Descriptor
 from uringloop.ring import Ring, allocate
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 
 
 @pytest.fixture

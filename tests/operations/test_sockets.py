@@ -15,7 +15,7 @@ from tests.kernel import needs
 from tests.loop.helpers import LOCALHOST, listening_socket, socket_pair
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, refused, running_loop, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import (
     Accept,
     Bind,
@@ -44,7 +44,7 @@ from uringloop.operations import (
     address,
 )
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 Pair = tuple[socket.socket, socket.socket]
 
 

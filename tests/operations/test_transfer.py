@@ -10,10 +10,10 @@ import pytest
 from tests.kernel import needs
 from tests.operations.covering import fails, works
 from tests.operations.helpers import opened, pipe, refused, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import Descriptor, MakePipe, Splice, Tee
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 
 
 def borrowed(fd: int) -> Descriptor:

@@ -14,7 +14,7 @@ import pytest
 from tests.kernel import needs
 from tests.operations.covering import fails, works
 from tests.operations.helpers import pipe, refused, running_loop, submit
-from tests.variants import OPERATIONS
+from tests.variants import BACKENDS
 from uringloop.operations import (
     Cancel,
     Clock,
@@ -40,7 +40,7 @@ from uringloop.operations import (
 )
 from uringloop.ring import Opcode, Ring
 
-pytestmark = pytest.mark.asyncio(loop_factories=OPERATIONS)
+pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
 LONG_NS = 3600 * 10**9
 CANCELLED = "Operation canceled"
 

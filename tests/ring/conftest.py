@@ -6,19 +6,32 @@ from collections.abc import Iterator
 import pytest
 
 import uringloop
+from tests.variants import EPOLL
 from uringloop.ring import Ring
+from uringloop.ring.setup import Backend
+
+#: Of the fixture `ring`; a test that makes its own rings takes `backend`.
+BACKENDS: tuple[Backend, ...] = ("io_uring", "epoll") if EPOLL else ("io_uring",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not uringloop.is_available():
         for item in items:
-            item.add_marker(pytest.mark.skip(reason="no io_uring here"))
+            if "epoll" not in item.name:
+                item.add_marker(pytest.mark.skip(reason="no io_uring here"))
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The carrier of a ring's operations."""
+    chosen: Backend = request.param
+    return chosen
 
 
 @pytest.fixture
-def ring() -> Iterator[Ring]:
+def ring(backend: Backend) -> Iterator[Ring]:
     """A small ring, on which nothing may be in flight at the end of a test."""
-    with Ring(8, cq_entries=16) as ring:
+    with Ring(8, cq_entries=16, backend=backend) as ring:
         yield ring
         if not ring.closed:
             assert ring.in_flight == 0

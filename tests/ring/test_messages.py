@@ -7,8 +7,11 @@ import socket
 import pytest
 
 import uringloop
+from tests.kernel import needs
 from uringloop.operations import MessageRing, Read
 from uringloop.ring import CqeFlag, Opcode, Ring, RingUnavailableError
+
+pytestmark = needs(MessageRing)
 
 _PASS_FLAGS = 1 << 1  # IORING_MSG_RING_FLAGS_PASS
 #: What a program with liburing may send: numbers, what looks like a token or a cancel, pointers, -1.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import needs
-from uringloop.operations import Nop, Read, ReceiveInto, Write
+from uringloop.operations import MessageRing, Nop, Read, ReceiveInto, Write
 from uringloop.ring import (
     FILES_SKIP,
     NO_FILE,
@@ -47,6 +47,7 @@ def transfer(ring: Ring, opcode: Opcode, fd: int, memory: object, index: int, *,
 # Buffers
 
 
+@needs("registered buffers")
 def test_registered_buffers(ring: Ring, file: int) -> None:
     memory = [allocate(4096), bytearray(10)]
     buffers = ring.register_buffers(memory)
@@ -62,6 +63,7 @@ def test_registered_buffers(ring: Ring, file: int) -> None:
     assert transfer(ring, Opcode.READ_FIXED, file, memory[0], 0) == -errno.EFAULT
 
 
+@needs("registered buffers")
 def test_a_registered_buffer_cannot_move(ring: Ring) -> None:
     """Resizing it is refused while it is registered, because the kernel has its pages."""
     buffer = bytearray(4096)
@@ -72,6 +74,7 @@ def test_a_registered_buffer_cannot_move(ring: Ring) -> None:
     buffer.extend(b"more")
 
 
+@needs("registered buffers")
 def test_a_table_that_is_dropped_stays_registered_with_its_memory(ring: Ring) -> None:
     buffer = bytearray(4096)
     ring.register_buffers([buffer])
@@ -79,12 +82,14 @@ def test_a_table_that_is_dropped_stays_registered_with_its_memory(ring: Ring) ->
         buffer.extend(b"more")
 
 
+@needs("registered buffers")
 def test_memory_outside_of_the_registered_buffer(ring: Ring, file: int) -> None:
     ring.register_buffers([bytearray(10)])
     assert transfer(ring, Opcode.READ_FIXED, file, bytearray(10), 0) == -errno.EFAULT
     assert transfer(ring, Opcode.READ_FIXED, file, bytearray(10), 7) == -errno.EFAULT
 
 
+@needs("registered buffers")
 def test_buffers_are_replaced_and_their_tags_told(ring: Ring, file: int) -> None:
     buffers = ring.register_buffers(3)
     assert buffers[2] is None
@@ -101,6 +106,7 @@ def test_buffers_are_replaced_and_their_tags_told(ring: Ring, file: int) -> None
     assert transfer(ring, Opcode.READ_FIXED, file, second, 1) == -errno.EFAULT
 
 
+@needs("registered buffers")
 def test_indexes_of_buffers_are_checked(ring: Ring) -> None:
     buffers = ring.register_buffers(2)
     for index in (-1, 2):
@@ -121,6 +127,7 @@ def test_indexes_of_buffers_are_checked(ring: Ring) -> None:
 # Files
 
 
+@needs("registered files")
 def test_registered_files(ring: Ring, file: int) -> None:
     copy = os.dup(file)
     files = ring.register_files([copy, NO_FILE])
@@ -137,6 +144,7 @@ def test_registered_files(ring: Ring, file: int) -> None:
     assert transfer(ring, Opcode.READ, 1, buffer, 0, flags=SqeFlag.FIXED_FILE) == -errno.EBADF
 
 
+@needs("registered files")
 def test_direct_descriptors(ring: Ring, tmp_path: Path) -> None:
     """The kernel opens into the table, where there is room, and no descriptor of the process is used."""
     files = ring.register_files(4)
@@ -220,6 +228,7 @@ def test_busy_polling_and_clock(ring: Ring) -> None:
 # Who may do what
 
 
+@needs("personalities")
 def test_personality(ring: Ring, file: int) -> None:
     personality = ring.register_personality()
     sqe = ring.get_sqe()
@@ -255,6 +264,7 @@ def test_required_flags() -> None:
         assert ring.wait_cqe().res == 0
 
 
+@needs("restrictions")
 def test_restrictions_come_before_enabling(ring: Ring) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EBADFD)):
         ring.restrict([Opcode.NOP])
@@ -263,6 +273,7 @@ def test_restrictions_come_before_enabling(ring: Ring) -> None:
 # Workers
 
 
+@needs("worker limits")
 def test_worker_limits(ring: Ring) -> None:
     before = ring.set_worker_limits(3, 5)
     assert min(before) > 0
@@ -270,6 +281,7 @@ def test_worker_limits(ring: Ring) -> None:
     ring.set_worker_limits(*before)
 
 
+@needs("worker limits")
 def test_worker_affinity(ring: Ring, file: int) -> None:
     ring.register_worker_affinity({0})
     ring.get_sqe().prep(Opcode.FSYNC, file, flags=SqeFlag.ASYNC)
@@ -283,6 +295,7 @@ def test_worker_affinity(ring: Ring, file: int) -> None:
 # The rest
 
 
+@needs("a registered ring")
 def test_ring_fd(ring: Ring) -> None:
     ring.register_ring_fd()
     ring.register_ring_fd()
@@ -359,6 +372,7 @@ def test_messages_from_a_thread_without_a_ring(ring: Ring) -> None:
     assert ring.in_flight == 0
 
 
+@needs(MessageRing)
 def test_messages_between_rings(ring: Ring) -> None:
     with Ring(8) as other:
         largest = (1 << 60) - 1
@@ -370,6 +384,7 @@ def test_messages_between_rings(ring: Ring) -> None:
         message_user_data(1 << 60)
 
 
+@needs(MessageRing)
 def test_a_message_is_no_operation_in_flight(ring: Ring) -> None:
     """Whatever user_data another ring sends: an operation is not taken for completed."""
     ours, theirs = socket.socketpair()
@@ -391,6 +406,7 @@ def test_a_message_to_a_closed_ring_is_refused() -> None:
         ring.post(1)
 
 
+@needs("registered buffers")
 def test_a_read_that_is_fixed_and_not(ring: Ring, file: int) -> None:
     buffer = bytearray(10)
     ring.register_buffers([buffer])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs
 from uringloop.operations import LinkTimeout, Nop, Open, Read, ReceiveInto, TimeoutUpdate, Write
 from uringloop.ring import CqeFlag, Opcode, Pin, Ring, RingUnavailableError, SqeFlag, SqPoll
 
@@ -81,6 +82,7 @@ def test_sq_polling_falls_asleep_and_is_woken() -> None:
     assert ring.closed
 
 
+@needs("shared workers")
 def test_workers_are_shared(ring: Ring) -> None:
     with Ring(8, attach=ring) as attached:
         assert attached.run(Nop()) == 0
