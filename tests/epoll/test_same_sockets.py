@@ -73,6 +73,24 @@ def a_receive_of_all(hand: Hand) -> Any:
 
 
 @CASES.add
+def a_receive_of_all_that_may_not_wait(hand: Hand) -> Any:
+    ours, theirs = hand.pair()
+    theirs.send(b"ab")
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(6), op_flags=WAITALL | DONTWAIT, flags=LINK)
+    hand.stage("after", Opcode.NOP)
+    return hand.wait_all()
+
+
+@CASES.add
+def a_receive_of_all_whose_time_is_over(hand: Hand) -> Any:
+    ours, theirs = hand.pair()
+    theirs.send(b"ab")
+    hand.stage("receive", Opcode.RECV, ours.fileno(), bytearray(6), op_flags=WAITALL, flags=LINK)
+    hand.stage("timeout", Opcode.LINK_TIMEOUT, memory=hand.seconds(0.01), length=1)
+    return hand.wait_all()
+
+
+@CASES.add
 def a_datagram_is_all_there_is(hand: Hand) -> Any:
     ours, theirs = hand.pair(socket.SOCK_DGRAM)
     theirs.send(b"ab")

@@ -89,7 +89,7 @@ int ul_try_receive(ul_request *request)
     if (received < 0)
         return request->done > 0 ? (int)request->done : -errno;
     request->done += (size_t)received;
-    if (received > 0 && request->done < size && asks_for_all(sqe)) {
+    if (received > 0 && request->done < size && !(sqe->op_flags & MSG_DONTWAIT) && asks_for_all(sqe)) {
         keep_buffer(request, memory, size);
         return ul_wait_for(request, EPOLLIN);
     }
