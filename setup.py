@@ -80,18 +80,19 @@ def module(path: str) -> Extension:
 
 HEADERS = files("pool/*.h", "names/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
 
-setup(
-    cmdclass={"build_ext": BuildExtensions},
-    cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "pool", "children", "selector")],
-    ext_modules=[
-        Extension(
-            CORE,
-            files("pool/*.c", "names/*.c", "ring/core/*.c", "ring/core/epoll/*.c", "engine/*.c"),
-            depends=HEADERS,
-            extra_compile_args=COMPILE,
-            # A thread of the pool may run its code until the process ends.
-            extra_link_args=[f"-Wl,-soname,{CORE_FILE}", "-Wl,-z,nodelete"],
-        ),
-        *map(module, files("**/*.pyx")),
-    ],
-)
+if __name__ == "__main__":  # not in the processes that run Cython in parallel
+    setup(
+        cmdclass={"build_ext": BuildExtensions},
+        cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "pool", "children", "selector")],
+        ext_modules=[
+            Extension(
+                CORE,
+                files("pool/*.c", "names/*.c", "ring/core/*.c", "ring/core/epoll/*.c", "engine/*.c"),
+                depends=HEADERS,
+                extra_compile_args=COMPILE,
+                # A thread of the pool may run its code until the process ends.
+                extra_link_args=[f"-Wl,-soname,{CORE_FILE}", "-Wl,-z,nodelete"],
+            ),
+            *map(module, files("**/*.pyx")),
+        ],
+    )
