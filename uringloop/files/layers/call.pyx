@@ -8,7 +8,7 @@ would take longer than all the rest.
 """
 
 from collections.abc import Coroutine
-from inspect import CO_COROUTINE
+from inspect import CO_COROUTINE, CORO_CLOSED, CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from warnings import warn
 
@@ -176,6 +176,13 @@ cdef class FileCall:
     def cr_suspended(self):
         """Whether the call waits."""
         return self.running is not None and not self.running.cr_running
+
+    @property
+    def cr_state(self):
+        """The state by the names of `inspect.getcoroutinestate`, which asks for it from Python 3.15 on."""
+        if self.running is not None:
+            return getcoroutinestate(self.running)
+        return CORO_CREATED if self.owner is not None else CORO_CLOSED
 
     def __await__(self):
         if self.running is not None:
