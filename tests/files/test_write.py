@@ -9,10 +9,12 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from uringloop import files
+from uringloop.companion import submitter
 
 from .conftest import Run
 
@@ -185,7 +187,8 @@ def test_truncate_without_the_kernels_operation(run: Run, tmp_path: Path) -> Non
     path = tmp_path / "file"
 
     async def main() -> None:
-        ring = asyncio.get_running_loop()._ring
+        own: Any = submitter(asyncio.get_running_loop())
+        ring = own.ring
         ring.features = dataclasses.replace(ring.features, opcodes=frozenset())
         async with files.open(path, "wb") as file:
             await file.write(b"0123456789")

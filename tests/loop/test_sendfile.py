@@ -209,31 +209,31 @@ async def test_the_file_may_be_closed_meanwhile(kind: str, path: Path, file: Bin
     async with sender(kind) as (send, peer, _):
         sending = await begun(send(file))
         await turns(3)
-        fd = file.fileno()
-        file.close()
-        other = os.open("/dev/zero", os.O_RDONLY)
-        assert other == fd
-        assert await receive_exactly(peer, _SIZE_BYTES) == pattern(_SIZE_BYTES)
-        assert await sending == _SIZE_BYTES
-        os.close(other)
+        with open("/dev/zero", "rb") as other:
+            fd = file.fileno()
+            file.close()
+            os.dup2(other.fileno(), fd)
+            assert await receive_exactly(peer, _SIZE_BYTES) == pattern(_SIZE_BYTES)
+            assert await sending == _SIZE_BYTES
+            os.close(fd)
 
 
 @pytest.mark.asyncio(loop_factories=RINGS)
 async def test_the_socket_may_be_closed_meanwhile(file: BinaryIO) -> None:
     """Another socket that gets its descriptor is sent nothing."""
     loop = asyncio.get_running_loop()
-    with socket_pair() as (left, right):
+    # The other sockets are made first: one of them would get the descriptor that is closed.
+    with socket_pair() as (left, right), socket_pair() as other:
         sending = await begun(loop.sock_sendfile(left, file))
         first = await receive_exactly(right, 100_000)
         fd = left.fileno()
         left.close()
-        with socket_pair() as other:
-            os.dup2(other[0].fileno(), fd)
-            assert first + await receive_exactly(right, _SIZE_BYTES - 100_000) == pattern(_SIZE_BYTES)
-            assert await sending == _SIZE_BYTES
-            for sock in other:
-                with pytest.raises(BlockingIOError):
-                    sock.recv(1)
+        os.dup2(other[0].fileno(), fd)
+        assert first + await receive_exactly(right, _SIZE_BYTES - 100_000) == pattern(_SIZE_BYTES)
+        assert await sending == _SIZE_BYTES
+        for sock in other:
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
         os.close(fd)
 
 
