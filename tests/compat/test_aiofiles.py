@@ -86,7 +86,7 @@ def test_uringloop_files(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(not EPOLL, reason="the backend epoll is tested on another Python")
-@pytest.mark.parametrize("loop", ["uringloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uringloop"] if EPOLL_ONCE else ["uringloop", "asyncio"])
 def test_uringloop_files_where_io_uring_is_refused(loop: str) -> None:
     assert passed_by("--loop", loop, "--refuse") == passed_by_aiofiles()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors
-from tests.variants import EPOLL, FACTORIES, LoopFactory
+from tests.variants import EPOLL, EPOLL_ONCE, FACTORIES, LoopFactory
 from uringloop.companion import _ATTRIBUTE, submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -31,7 +31,7 @@ VARIANTS: dict[str, LoopFactory] = {
     "selector": FACTORIES["selector"],
     "interrupting": FACTORIES["ring-interrupting"],
     "tiny": FACTORIES["ring-tiny"],
-    **{name: FACTORIES[name] for name in ("epoll", "epoll-tiny") if EPOLL},
+    **{name: FACTORIES[name] for name in (("epoll",) if EPOLL_ONCE else ("epoll", "epoll-tiny")) if EPOLL},
 }
 #: For tests that are worth it also beside a loop that is not uringloop's: parametrize `run` with this, indirectly.
 WITH_ASYNCIO = [*VARIANTS, "asyncio", *(["epoll-companion"] if EPOLL else [])]
