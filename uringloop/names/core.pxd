@@ -28,7 +28,7 @@ cdef extern from "names/lookup.h" nogil:
         int ai_socktype
         int ai_protocol
         uint32_t ai_addrlen
-        char *ai_addr
+        void *ai_addr
         char *ai_canonname
         addrinfo *ai_next
     const char *gai_strerror(int error)

@@ -94,7 +94,7 @@ cdef list entries(const addrinfo *found):
         name = "" if found.ai_canonname == NULL else (<bytes>found.ai_canonname).decode()
         family = FAMILIES.get(found.ai_family, found.ai_family)
         kind = KINDS.get(found.ai_socktype, found.ai_socktype)
-        made.append((family, kind, found.ai_protocol, name, unpack_address(found.ai_addr)))
+        made.append((family, kind, found.ai_protocol, name, unpack_address(<const char *>found.ai_addr)))
         found = found.ai_next
     return made
 
@@ -106,11 +106,12 @@ cdef class Lookup:
     cdef Resolver resolver  # None once it waits no longer
     cdef object waiter
     cdef bint of_address
+    cdef bint is_lent  # the pool has it
     cdef bint is_old  # it was there at the last call of `detain_long`
 
     def __dealloc__(self):
-        # The resolver holds this object while the pool has the look-up.
-        if self.lookup != NULL:
+        # With a resolver that was not closed, the pool may have it still, and frees it.
+        if self.lookup != NULL and not self.is_lent:
             ul_lookup_free(self.lookup)
 
     def result(self):
@@ -233,6 +234,7 @@ cdef class Resolver:
         if ul_port_submit(self.port, &made.job) < 0:
             self.waiting.discard(lookup)
             return None
+        lookup.is_lent = True
         lookup.resolver = self
         return lookup
 
@@ -244,6 +246,7 @@ cdef class Resolver:
         while job != NULL:
             following = job.next
             lookup = <Lookup>(<ul_lookup *>job).owner
+            lookup.is_lent = False
             lookup.resolver = None
             self.waiting.discard(lookup)
             if not lookup.waiter.done():
@@ -253,6 +256,7 @@ cdef class Resolver:
     cdef give_up(self, Lookup lookup):
         """Drop a look-up that waits.  One that runs is freed when the C library returns, perhaps never."""
         cdef ul_lookup *running = lookup.lookup
+        lookup.is_lent = False
         lookup.resolver = None
         self.waiting.discard(lookup)
         if ul_port_withdraw(self.port, &running.job) == 0:
