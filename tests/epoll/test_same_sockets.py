@@ -91,6 +91,26 @@ def a_receive_of_all_whose_time_is_over(hand: Hand) -> Any:
 
 
 @CASES.add
+def a_peek_at_more_than_there_is(hand: Hand) -> Any:
+    ours, theirs = hand.pair()
+    theirs.send(b"ab")
+    buffer = bytearray(6)
+    hand.stage("peek", Opcode.RECV, ours.fileno(), buffer, op_flags=WAITALL | socket.MSG_PEEK)
+    return hand.wait_all(), bytes(buffer)
+
+
+@CASES.add
+def packets_in_order(hand: Hand) -> Any:
+    ours, theirs = hand.pair(socket.SOCK_SEQPACKET)
+    theirs.send(b"ab")
+    buffer = bytearray(6)
+    hand.stage("receive", Opcode.RECV, ours.fileno(), buffer, op_flags=WAITALL)
+    hand.ring.submit()
+    theirs.send(b"cdef")
+    return hand.wait_all(), bytes(buffer)
+
+
+@CASES.add
 def a_datagram_is_all_there_is(hand: Hand) -> Any:
     ours, theirs = hand.pair(socket.SOCK_DGRAM)
     theirs.send(b"ab")

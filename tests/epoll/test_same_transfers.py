@@ -128,6 +128,94 @@ def many_reads_of_a_file(hand: Hand) -> Any:
     return hand.wait_all()
 
 
+@CASES.add
+def reads_of_a_pipe_that_ends(hand: Hand) -> Any:
+    reader, writer = hand.pipe()
+    group = hand.group(4, 4)
+    fields = {"flags": SELECT, "buf_index": group.group_id}
+    hand.stage("poll", Opcode.POLL_ADD, reader, op_flags=select.POLLIN)
+    hand.stage("read", Opcode.READ, reader, bytearray(4), offset=HERE)
+    hand.ring.submit()
+    os.close(writer)
+    hand.stage("into a group", Opcode.READ, reader, offset=HERE, **fields)
+    hand.stage("many", Opcode.READ_MULTISHOT, reader, offset=HERE, **fields)
+    return hand.wait_all()
+
+
+@CASES.add
+def many_reads_without_a_buffer(hand: Hand) -> Any:
+    reader, writer = hand.pipe()
+    group = hand.group(2, 4)
+    hand.stage("read", Opcode.READ_MULTISHOT, reader, offset=HERE, flags=SELECT, buf_index=group.group_id)
+    hand.stage("length", Opcode.READ_MULTISHOT, reader, length=3, flags=SELECT, buf_index=group.group_id)
+    hand.ring.submit()
+    os.write(writer, b"0123456789ab")
+    return hand.wait_all()
+
+
+@CASES.add
+def many_reads_of_a_socket(hand: Hand) -> Any:
+    ours, theirs = hand.pair()
+    group = hand.group(4, 4)
+    hand.stage("read", Opcode.READ_MULTISHOT, ours.fileno(), offset=HERE, flags=SELECT, buf_index=group.group_id)
+    hand.ring.submit()
+    theirs.send(b"abcdefgh")
+    hand.wait(2)
+    theirs.close()
+    return hand.wait_all()
+
+
+@CASES.add
+def devices_that_never_wait(hand: Hand) -> Any:
+    null, zero = (hand.own(os.open(path, os.O_RDWR)) for path in ("/dev/null", "/dev/zero"))
+    group = hand.group(4, 4)
+    fields = {"flags": SELECT, "buf_index": group.group_id}
+    hand.stage("end", Opcode.READ, null, bytearray(3))
+    hand.stage("write", Opcode.WRITE, null, b"abc")
+    hand.stage("zeros", Opcode.READ, zero, bytearray(3))
+    hand.stage("zeros into a group", Opcode.READ, zero, **fields)
+    hand.stage("many", Opcode.READ_MULTISHOT, null, **fields)
+    return hand.wait_all()
+
+
+# Writes
+
+
+@CASES.add
+def a_write_to_a_full_pipe_that_blocks(hand: Hand) -> Any:
+    reader, writer = hand.pipe()
+    os.write(writer, bytes(1 << 16))
+    hand.stage("write", Opcode.WRITE, writer, b"abc", offset=HERE)
+    hand.stage("other", NOP)
+    hand.wait()
+    os.read(reader, 1 << 16)
+    return hand.wait_all(), os.read(reader, 10)
+
+
+@CASES.add
+def a_write_to_a_pipe_without_a_reader(hand: Hand) -> Any:
+    reader, writer = hand.pipe()
+    os.close(reader)
+    hand.stage("poll", Opcode.POLL_ADD, writer, op_flags=select.POLLOUT)
+    hand.stage("write", Opcode.WRITE, writer, b"abc", offset=HERE)
+    return hand.wait_all()
+
+
+@CASES.add
+def offsets_where_there_is_no_position(hand: Hand) -> Any:
+    reader, writer = hand.pipe()
+    hand.stage("write", Opcode.WRITE, writer, b"abc", offset=5)
+    hand.stage("read", Opcode.READ, reader, bytearray(3), offset=7)
+    return hand.wait_all()
+
+
+@CASES.add
+def a_write_to_a_terminal(hand: Hand) -> Any:
+    ours, theirs = terminal(hand)
+    hand.stage("write", Opcode.WRITE, ours, b"abc", offset=HERE)
+    return hand.wait_all(), os.read(theirs, 10)
+
+
 # Splices
 
 
@@ -181,6 +269,37 @@ def splices_and_tees_of_pipes_that_block(hand: Hand) -> Any:
     hand.wait()
     os.write(source_end, b"def")
     return hand.wait_all(), os.read(copy, 10), os.read(reader, 10)
+
+
+@CASES.add
+def splices_and_tees_of_pipes_that_end(hand: Hand) -> Any:
+    source, source_end = hand.pipe()
+    _, writer = hand.pipe()
+    splice(hand, "splice", source, writer)
+    hand.stage("tee", Opcode.TEE, writer, length=4, file_index=source)
+    hand.ring.submit()
+    os.close(source_end)
+    return hand.wait_all()
+
+
+@CASES.add
+def a_splice_to_a_pipe_without_a_reader(hand: Hand) -> Any:
+    source, source_end = hand.pipe()
+    reader, writer = hand.pipe()
+    os.write(source_end, b"abc")
+    os.close(reader)
+    splice(hand, "splice", source, writer)
+    return hand.wait_all()
+
+
+@CASES.add
+def splices_of_a_file(hand: Hand) -> Any:
+    fd = hand.file(b"0123456789")
+    reader, writer = hand.pipe()
+    hand.stage("splice", Opcode.SPLICE, writer, 3, 4, HERE, file_index=fd, flags=LINK)
+    hand.stage("short", Opcode.SPLICE, writer, 8, 4, HERE, file_index=fd, flags=LINK)
+    hand.stage("after", NOP)
+    return hand.wait_all(), os.read(reader, 10)
 
 
 @CASES.add
