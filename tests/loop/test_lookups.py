@@ -122,3 +122,20 @@ async def test_waiting_lookups_are_not_in_flight(gate: Gate) -> None:
     assert loop.statistics()["in_flight"] == before
     gate.open(1)
     await held
+
+
+async def test_the_loop_waits_awake_as_before_after_a_lookup(gate: Gate) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, uringloop.EventLoop)
+    spin_ns = loop._dispatcher.spin_ns
+    held = begin("a.held.gated")
+    await asyncio.sleep(0)
+    assert loop._dispatcher.spin_ns == 0
+    gate.open(1)
+    assert await held == FOUND
+    assert loop._dispatcher.spin_ns == spin_ns > 0
+    held = begin("b.held.gated")
+    await asyncio.sleep(0)
+    held.cancel()
+    await asyncio.wait([held])
+    assert loop._dispatcher.spin_ns == spin_ns

@@ -209,7 +209,7 @@ async def test_a_literal_needs_no_descriptor(monkeypatch: pytest.MonkeyPatch) ->
     assert await loop.getnameinfo(("127.0.0.1", 80)) == socket.getnameinfo(("127.0.0.1", 80), 0)
 
 
-def no_descriptor() -> Any:
+def no_descriptor(dispatcher: Any) -> Any:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 

@@ -81,7 +81,7 @@ class NameResolution(PrivateLoop):
         if resolver is None:
             self._check_closed()
             try:
-                resolver = Resolver()
+                resolver = Resolver(self._dispatcher)
             except OSError:
                 return None
             multishot = "multishot_poll" in self._engine.features

@@ -3,6 +3,8 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
+from ..ring import Dispatcher
+
 def is_literal(host: Any) -> bool: ...
 
 @disjoint_base
@@ -13,7 +15,7 @@ class Lookup:
 @disjoint_base
 class Resolver:
     has_timer: bool
-    def __new__(cls) -> Self: ...
+    def __new__(cls, dispatcher: Dispatcher) -> Self: ...
     @property
     def fd(self) -> int: ...
     def look_up_name(

@@ -14,10 +14,11 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.limits cimport INT_MAX, INT_MIN, LONG_MAX, LONG_MIN
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from ..engine.address cimport pack_address, parse_host, unpack_address
+from ..ring.dispatcher cimport Dispatcher
 from .core cimport (
     EAI_SYSTEM, addrinfo, gai_strerror, ul_job, ul_lookup, ul_lookup_free, ul_lookup_of_address, ul_lookup_of_name,
     ul_port_abandon, ul_port_close, ul_port_detain, ul_port_fd, ul_port_open_pipe, ul_port_submit, ul_port_take,
@@ -136,6 +137,11 @@ cdef class Lookup:
 cdef class Resolver:
     """A loop's port of the pool for look-ups, and those that wait.
 
+    The loop does not wait awake for a short look-up: it would take the CPU from the thread that makes it.
+
+    Args:
+        dispatcher: the loop's.
+
     Attributes:
         has_timer: whether a timer of the loop is to call `detain_long`.
 
@@ -146,9 +152,13 @@ cdef class Resolver:
     cdef ul_port *port
     cdef set waiting
     cdef public bint has_timer
+    cdef Dispatcher dispatcher
+    cdef int64_t spin_ns  # the dispatcher's, while it does not wait awake; else -1
 
-    def __cinit__(self):
+    def __cinit__(self, Dispatcher dispatcher):
         cdef int error = 0
+        self.dispatcher = dispatcher
+        self.spin_ns = -1
         self.waiting = set()
         self.port = ul_port_open_pipe(&error)
         if self.port == NULL:
@@ -236,7 +246,15 @@ cdef class Resolver:
             return None
         lookup.is_lent = True
         lookup.resolver = self
+        if self.spin_ns < 0:
+            self.spin_ns = self.dispatcher.spin_ns
+            self.dispatcher.spin_ns = 0
         return lookup
+
+    cdef allow_spins(self):
+        if self.spin_ns >= 0:
+            self.dispatcher.spin_ns = self.spin_ns
+            self.spin_ns = -1
 
     def take(self):
         """Wake the waiters of finished look-ups; called when the descriptor is readable."""
@@ -252,6 +270,8 @@ cdef class Resolver:
             if not lookup.waiter.done():
                 lookup.waiter.set_result(None)
             job = following
+        if not self.waiting:
+            self.allow_spins()
 
     cdef give_up(self, Lookup lookup):
         """Drop a look-up that waits.  One that runs is freed when the C library returns, perhaps never."""
@@ -262,6 +282,8 @@ cdef class Resolver:
         if ul_port_withdraw(self.port, &running.job) == 0:
             lookup.lookup = NULL
             ul_port_abandon(self.port, &running.job)
+        if not self.waiting:
+            self.allow_spins()
 
     def detain_long(self):
         """Have other threads take the place of those whose look-ups were there at the last call.
@@ -270,6 +292,7 @@ cdef class Resolver:
             Whether look-ups wait, so that this is to be called again.
         """
         cdef Lookup lookup
+        self.allow_spins()
         for lookup in self.waiting:
             if lookup.is_old:
                 ul_port_detain(self.port, &lookup.lookup.job)
