@@ -13,7 +13,9 @@ PACKAGE = Path("uringloop")
 CORE = "uringloop.liburingloop"
 #: One for each Python, so that several may build one checkout.
 CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
-COMPILE = ["-std=gnu11", "-O2"]
+#: gcc refuses these from version 14 on; Cython's C is compiled with them.
+STRICT = ["incompatible-pointer-types", "int-conversion", "implicit-function-declaration"]
+COMPILE = ["-std=gnu11", "-O2", *(f"-Werror={name}" for name in STRICT)]
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
 #: Which extensions call the core: its bindings, and the modules that `module` adds.
 LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
