@@ -14,6 +14,7 @@ LAYERS = (
     "seccomp",
     "policy",
     "loop",
+    "loop_ring",
     "options",
     "signals",
     "scheduler",
