@@ -78,6 +78,7 @@ TARGETS = (
     _on_epoll("unix echo, 64", UNIX_64, 1.10),
     _on_epoll("UDP echo, 32", UDP_32, 1.10),
     _on_epoll("accept, one message, close", ACCEPT, 1.10),
+    _on_epoll("`getaddrinfo` of localhost", LOOKUP, 1.20),
     _on_epoll("uvicorn plaintext under wrk", UVICORN, 1.30),
     _on_epoll("TLS echo, 64", TLS_64, 1.25),
     Target(
