@@ -7,8 +7,9 @@ For everything else the owner makes a coroutine of a Python class, and the call 
 would take longer than all the rest.
 """
 
+import inspect
 from collections.abc import Coroutine
-from inspect import CO_COROUTINE, CORO_CLOSED, CORO_CREATED, getcoroutinestate
+from inspect import CO_COROUTINE
 from types import CoroutineType
 from warnings import warn
 
@@ -181,8 +182,8 @@ cdef class FileCall:
     def cr_state(self):
         """The state by the names of `inspect.getcoroutinestate`, which asks for it from Python 3.15 on."""
         if self.running is not None:
-            return getcoroutinestate(self.running)
-        return CORO_CREATED if self.owner is not None else CORO_CLOSED
+            return inspect.getcoroutinestate(self.running)
+        return inspect.CORO_CREATED if self.owner is not None else inspect.CORO_CLOSED
 
     def __await__(self):
         if self.running is not None:
