@@ -44,7 +44,7 @@ from .ring.statistics import Statistics, no_statistics
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
-from .signals import SignalHandling, SignalWakeup
+from .signals import SignalHandling, SignalWakeup, in_main_thread
 from .sockets import Leftovers, SocketOperations
 from .transports.making import TransportMaking
 from .transports.serving import Serving
@@ -190,7 +190,8 @@ class EventLoop(
         self._check_closed()
         self._check_running()
         self._take_thread()
-        takes = self._take_signals()
+        takes = in_main_thread()
+            self._take_signals()
         try:
             super().run_forever()
         finally:
@@ -310,7 +311,10 @@ class EventLoop(
         if self._thread_id not in (None, threading.get_ident()):
             raise RuntimeError("this event loop runs in another thread")
         self._take_thread()
-        takes = not self._signals.taken and self._take_signals()
+        is_taken = self._signals.taken
+        takes = not is_taken and in_main_thread()
+            if not is_taken:
+                self._take_signals()
         try:
             self._sleep_by_hand(timeout_ns)
         finally:

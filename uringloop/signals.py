@@ -17,6 +17,11 @@ from .hooks import PrivateLoop
 _Ts = TypeVarTuple("_Ts")
 
 
+def in_main_thread() -> bool:
+    """Return whether this is the main thread, the only one that may set the wakeup descriptor."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class _Displaced(NamedTuple):
     """A descriptor with the identity of its file: after its owner's close the number may be another file's."""
 
@@ -96,7 +101,7 @@ class SignalWakeup:
         numbers = data.replace(b"\0", b"")
         if not numbers or self._displaced is None:
             return
-        if self.taken and threading.current_thread() is threading.main_thread():
+        if self.taken and in_main_thread():
             # Its owner may have removed it since, and the loop's own with it: this puts that back.
             earlier = self._displaced
             self.take()
@@ -119,18 +124,15 @@ class SignalHandling(PrivateLoop):
         """Poll the self-pipe from now on."""
         raise NotImplementedError
 
-    def _take_signals(self) -> bool:
+    def _take_signals(self) -> None:
         """Have every signal write to the self-pipe, so that one that comes just before the loop sleeps wakes it too.
 
-        Returns:
-            Whether this is the main thread, which has to call `_give_signals_back`.
+        The main thread has to call `_give_signals_back`, also if this raises: it may make the ring.
         """
-        takes = threading.current_thread() is threading.main_thread()
-        if takes:
+        if in_main_thread():
             self._signals.take()
         if self._signals.passes_on or self._signal_handlers:
             self._watch_self_pipe()  # a loop that never sleeps reads them there too
-        return takes
 
     def _give_signals_back(self) -> None:
         if self._signals.passes_on:
@@ -141,7 +143,7 @@ class SignalHandling(PrivateLoop):
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """See `asyncio.loop.add_signal_handler`; a wakeup descriptor that was set before gets the signals too."""
-        takes = not self.is_closed() and threading.current_thread() is threading.main_thread()
+        takes = not self.is_closed() and in_main_thread()
         if takes:
             self._signals.take()
         try:
@@ -164,7 +166,7 @@ class SignalHandling(PrivateLoop):
 
     def _settle_signals(self) -> None:
         """Put the wakeup descriptor right: with the last handler asyncio has taken it away."""
-        if self._signal_handlers or threading.current_thread() is not threading.main_thread():
+        if self._signal_handlers or not in_main_thread():
             return
         if self.is_running() and self._owner_thread == threading.get_native_id():
             self._signals.take_again()

@@ -101,6 +101,26 @@ def test_it_is_put_back_after_each_run(factory: LoopFactory, foreign: Foreign) -
 
 
 @every_ring
+def test_it_is_put_back_after_a_run_that_was_interrupted_before_its_first_tick(
+    factory: LoopFactory, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    loop = factory()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_watch_self_pipe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        assert current_wakeup_fd() == foreign.writing
+        with pytest.raises(KeyboardInterrupt):
+            loop._selector.select(0)  # a tool with ticks of its own
+        assert current_wakeup_fd() == foreign.writing
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@every_ring
 def test_it_hears_of_signals_that_the_loop_handles_too(factory: LoopFactory, foreign: Foreign) -> None:
     """asyncio displaces it then, for good."""
     loop = factory()
