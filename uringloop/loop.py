@@ -329,10 +329,11 @@ class EventLoop(
         if self._owner_thread == threading.get_native_id() and not self._dispatcher.forked:
             try:
                 self._dispatcher.submit()
-            except OSError as error:
+            except Exception as error:
+                # asyncio has still to end its run, so this must not raise.
                 ended_by = error.__context__
                 # A run that this refusal has ended raises it itself.
-                if not (isinstance(ended_by, OSError) and ended_by.errno == error.errno):
+                if not (isinstance(error, OSError) and isinstance(ended_by, OSError) and ended_by.errno == error.errno):
                     _report(weakref.ref(self), error, self)
 
     def _make_self_pipe(self) -> None:

@@ -82,6 +82,34 @@ def test_stop_ends_the_run_after_the_current_turn(loop: Loop) -> None:
     assert ran == ["the same turn", "the next turn"]
 
 
+@every_ring
+def test_an_error_of_the_last_submission_lets_the_run_end(loop: Loop) -> None:
+    """asyncio still has to forget the running loop, without which no loop can run in the thread."""
+
+    class Refusing:
+        def __init__(self, dispatcher: Any) -> None:
+            self.dispatcher = dispatcher
+
+        def submit(self) -> None:
+            raise RuntimeError("refused")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.dispatcher, name)
+
+    heard = []
+    loop.set_exception_handler(lambda loop, context: heard.append(context["exception"]))
+    whole: Any = loop
+    dispatcher = whole._dispatcher
+
+    async def main() -> None:
+        whole._dispatcher = Refusing(dispatcher)
+
+    loop.run_until_complete(main())
+    whole._dispatcher = dispatcher
+    assert [str(error) for error in heard] == ["refused"]
+    loop.run_until_complete(one_echo())
+
+
 @every_loop
 def test_connections_outlive_a_run(loop: Loop) -> None:
     async def begin() -> None:
