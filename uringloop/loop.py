@@ -17,7 +17,6 @@ The ring polls asyncio's self-pipe (threads, signals), so the self-pipe does not
 
 import asyncio
 import logging
-import os
 import select
 import socket
 import threading
@@ -35,7 +34,7 @@ from .loop_ring import RingKeeping
 from .names import NameResolution
 from .operations import Poll, close_ring
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Sleep, options_of
-from .ring import Dispatcher, LoopRing
+from .ring import Descriptor, Dispatcher, LoopRing
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENTRIES, SQ_ENTRIES
 from .ring.callbacks import callbacks
 from .ring.choosing import BackendChoice, resolve
@@ -136,7 +135,7 @@ class EventLoop(
         self._owner_thread: int | None = None
         self._making = threading.RLock()
         self._ring: LoopRing | None = None
-        self._descriptor = -1
+        self._descriptor: Descriptor | None = None
         self._reserve: list[int] = []
         opened = None
         expected = self._options.expect(self._choice)
@@ -154,7 +153,7 @@ class EventLoop(
         except BaseException:
             if opened is not None:
                 opened[0].close(only_watches=True)
-                os.close(opened[1])
+                opened[1].close()
             self._release_descriptors()
             self._epoll_selector.close()
             self._closed = True
@@ -191,8 +190,8 @@ class EventLoop(
         self._check_running()
         self._take_thread()
         takes = in_main_thread()
-            self._take_signals()
         try:
+            self._take_signals()
             super().run_forever()
         finally:
             if takes:
@@ -313,9 +312,9 @@ class EventLoop(
         self._take_thread()
         is_taken = self._signals.taken
         takes = not is_taken and in_main_thread()
+        try:
             if not is_taken:
                 self._take_signals()
-        try:
             self._sleep_by_hand(timeout_ns)
         finally:
             if takes:
@@ -396,19 +395,17 @@ class EventLoop(
             return
         self._dispatcher.first = None
         try:
-            if self._ring is None:
-                self._dispatcher.close()
-                self._release_descriptors()
-            else:
-                close_ring(self._ring, self._dispatcher, self._owner_thread)
+            ring = self._end_making()
+            if ring is not None:
+                close_ring(ring, self._dispatcher, self._owner_thread)
         finally:
             super().close()
             if self._pipes is not None:
                 self._pipes.close()
             if self._resolver is not None:
                 self._resolver.close()
-            if self._ring is not None:
-                os.close(self._descriptor)
+            if self._descriptor is not None:
+                self._descriptor.close()
             self._break_cycles()
 
     def _break_cycles(self) -> None:

@@ -6,6 +6,7 @@ loop, and so is one that must be an io_uring: there a refusal shall come at once
 A ring of io_uring belongs to one thread.  A run in another thread replaces it, if it only watches.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -17,7 +18,7 @@ from .engine import Engine
 from .hooks import PrivateLoop
 from .operations import Operation, Poll
 from .options import Options
-from .ring import Dispatcher, LoopRing, RingUnavailableError
+from .ring import Descriptor, Dispatcher, LoopRing, RingUnavailableError
 from .ring.choosing import Choice, open_chosen
 from .ring.errors import refusal
 from .ring.setup import Backend
@@ -34,7 +35,7 @@ class RingKeeping(PrivateLoop):
 
     # Written by EventLoop.
     _choice: Choice
-    _descriptor: int
+    _descriptor: Descriptor | None
     _dispatcher: Dispatcher
     _engine: Engine
     _epoll_selector: Selector
@@ -68,7 +69,7 @@ class RingKeeping(PrivateLoop):
         The first run starts it, or this if that has begun.
 
         Raises:
-            RuntimeError: the loop belongs to another thread, or to the parent of this process.
+            RuntimeError: the loop is closed, or it belongs to another thread, or to the parent of this process.
             OSError: epoll(7) is refused too.
         """
         if self._dispatcher.forked:
@@ -76,42 +77,72 @@ class RingKeeping(PrivateLoop):
         with self._making:
             if self._ring is not None:
                 return  # another thread has made it meanwhile
+            if self._dispatcher.make is None:
+                raise RuntimeError("Event loop is closed")  # by another thread
             if not self._may_make_ring():
                 raise refusal(errno.EEXIST)
             runs = self._owner_thread is not None
-            self._release_descriptors()
-            ring, descriptor = self._open_ring(enable=runs)
-            self._use_ring(ring, descriptor)
+            opened = None
+            try:
+                self._release_descriptors()
+                opened = self._open_ring(enable=runs)
+                self._use_ring(*opened)
+            except BaseException:
+                self._undo_making(opened)
+                raise
             if runs:
-                ring.limit_workers(_BOUNDED_WORKERS)
+                opened[0].limit_workers(_BOUNDED_WORKERS)
+
+    def _undo_making(self, opened: tuple[LoopRing, Descriptor] | None) -> None:
+        """Be as before, so that the next need makes a ring: an interrupt of the program may be what failed this one."""
+        self._ring = None
+        self._dispatcher.make = self._make_ring
+        if opened is not None:
+            ring, descriptor = opened
+            ring.drop_dispatcher()
+            ring.close(only_watches=True)
+            descriptor.close()
+        with contextlib.suppress(OSError):
+            self._reserve_descriptors()
+
+    def _end_making(self) -> LoopRing | None:
+        """Return the ring; if there is none, let none be made from now on.
+
+        Another thread may be making it.  A forked child has no such thread, and cannot wait for it.
+        """
+        with threading.RLock() if self._dispatcher.forked else self._making:
+            if self._ring is None:
+                self._dispatcher.close()
+                self._release_descriptors()
+            return self._ring
 
     def _may_make_ring(self) -> bool:
         return self._owner_thread in (None, threading.get_native_id())
 
-    def _open_ring(self, *, enable: bool) -> tuple[LoopRing, int]:
+    def _open_ring(self, *, enable: bool) -> tuple[LoopRing, Descriptor]:
         """Open a ring, and a descriptor of it that ends the sleeps in the selector."""
         ring, descriptor = open_chosen(self._choice, partial(self._options.open_ring, enable=enable))
         # If the ring polls the selector's set, that set with the ring in it would be a circle.
         if self._options.sleep != "ring":
             try:
-                self._epoll_selector.add_edge(descriptor)
+                self._epoll_selector.add_edge(descriptor.fd)
             except BaseException:
                 ring.close(only_watches=True)
-                os.close(descriptor)
+                descriptor.close()
                 raise
         return ring, descriptor
 
-    def _use_ring(self, ring: LoopRing, descriptor: int) -> None:
+    def _use_ring(self, ring: LoopRing, descriptor: Descriptor) -> None:
         """Take the loop's first ring."""
         self._engine.use_ring(ring)
         ring.use_dispatcher(self._dispatcher)
-        self._dispatcher.make = None
         self._ring, self._descriptor, self._expected = ring, descriptor, ring.backend
+        self._dispatcher.make = None
 
     def _reserve_descriptors(self) -> None:
         """Hold as many descriptors as a ring needs, so that a program which uses up all others gets one still."""
         fd = self._epoll_selector.fileno()
-        for _ in range(_RING_DESCRIPTOR_COUNT):
+        while len(self._reserve) < _RING_DESCRIPTOR_COUNT:
             self._reserve.append(os.dup(fd))
 
     def _release_descriptors(self) -> None:
@@ -190,7 +221,8 @@ class RingKeeping(PrivateLoop):
         ring, descriptor = self._open_ring(enable=True)
         self._engine.use_ring(ring)
         ring.take_dispatcher(old)
-        os.close(self._descriptor)
+        assert self._descriptor is not None
+        self._descriptor.close()
         self._ring, self._descriptor, self._expected = ring, descriptor, ring.backend
         return old
 

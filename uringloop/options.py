@@ -5,7 +5,7 @@ import functools
 from collections.abc import Collection
 from typing import Any, Literal
 
-from .ring import LoopRing
+from .ring import Descriptor, LoopRing
 from .ring.choosing import BackendChoice, Choice, check_choice, expected
 from .ring.setup import Backend
 
@@ -68,8 +68,10 @@ class Options:
         backend = None if choice.asked == "io_uring" else expected(choice)
         return backend if backend in self.opened else None
 
-    def open_ring(self, backend: Backend, *, enable: bool) -> tuple[LoopRing, int]:
+    def open_ring(self, backend: Backend, *, enable: bool) -> tuple[LoopRing, Descriptor]:
         """Make a ring with the buffers of its streams, and a descriptor that tells of its completions.
+
+        Both close with their last reference: an exception on the way to the loop leaves neither open.
 
         Raises:
             RingUnavailableError: the backend is io_uring, which cannot be used here.
@@ -79,7 +81,7 @@ class Options:
         ring = self._open_ring(backend, enable)
         try:
             ring.open_buffers(self.buffer_count, self.buffer_size_bytes, max(self.buffer_count, self.buffer_count_max))
-            descriptor = ring.open_descriptor()
+            descriptor = Descriptor(ring.open_descriptor())
             self.opened.add(backend)
             return ring, descriptor
         except BaseException:

@@ -262,3 +262,127 @@ except uringloop.RingUnavailableError:
     print("refused")
 """
     assert script(PREPARED + source, "auto") == "refused\n" * 3
+
+
+@each_backend
+def test_an_interrupt_at_any_line_of_its_making_leaves_the_loop_as_it_was(backend: str) -> None:
+    source = """
+from pathlib import Path
+from uringloop.loop_ring import RingKeeping
+from uringloop.options import Options
+from uringloop.ring import LoopRing
+
+MAKING = (
+    RingKeeping._make_ring, RingKeeping._open_ring, RingKeeping._use_ring, LoopRing.use_dispatcher,
+    Options.open_ring, Options._open_ring,
+)
+codes = {function.__code__ for function in MAKING}
+
+def interrupt_at(line):
+    count = 0
+    def trace(frame, event, argument):
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count == line:
+                raise KeyboardInterrupt
+        return trace
+    sys.settrace(lambda frame, event, argument: trace if frame.f_code in codes else None)
+
+def one_run(line):
+    "Return whether it was interrupted."
+    loop = new_loop()
+    task = loop.create_task(asyncio.sleep(0.001))
+    interrupted = False
+    interrupt_at(line)
+    try:
+        loop.run_until_complete(task)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.settrace(None)
+    if interrupted:
+        set_of_selector = Path(f"/proc/self/fdinfo/{loop._epoll_selector.fileno()}").read_text()
+        assert set_of_selector.count("tfd:") == is_made(loop), (line, set_of_selector)
+        assert bool(loop._reserve) != is_made(loop), line
+        loop.run_until_complete(task)
+    loop.close()
+    del loop, task
+    gc.collect()
+    assert open_descriptors().keys() == before.keys(), line
+    return interrupted
+
+line = 1
+while one_run(line):
+    line += 1
+print(line > 30)
+"""
+    assert script(PREPARED + source, backend) == "True\n"
+
+
+@each_backend
+def test_a_close_waits_for_a_thread_that_makes_it(backend: str) -> None:
+    source = """
+loop = new_loop()
+opening, closing = threading.Event(), threading.Event()
+
+class Lock:
+    "The loop's lock; it tells that a second thread comes to it."
+    lock = loop._making
+    def __enter__(self):
+        if opening.is_set():
+            closing.set()
+        self.lock.acquire()
+    def __exit__(self, *_):
+        self.lock.release()
+loop._making = Lock()
+
+open_ring = type(loop._options).open_ring
+def slow(*arguments, **keywords):
+    opening.set()
+    closing.wait()
+    return open_ring(*arguments, **keywords)
+type(loop._options).open_ring = slow
+
+def close():
+    loop.close()
+    closing.set()
+making = threading.Thread(target=lambda: print(loop.backend))
+making.start()
+opening.wait()
+ending = threading.Thread(target=close)
+ending.start()
+making.join()
+ending.join()
+assert loop.is_closed()
+gc.collect()
+assert open_descriptors().keys() == before.keys()
+"""
+    name = "io_uring" if backend == "auto" else "epoll"
+    assert script(PREPARED + source, backend) == f"{name}\n"
+
+
+@each_backend
+def test_none_is_made_after_a_close_that_came_first(backend: str) -> None:
+    source = """
+loop = new_loop()
+
+class Lock:
+    "The loop's lock, which a thread gets that closes the loop before this one gets it."
+    lock = loop._making
+    def __enter__(self):
+        loop._making = self.lock
+        in_thread(loop.close)
+        self.lock.acquire()
+    def __exit__(self, *_):
+        self.lock.release()
+loop._making = Lock()
+try:
+    loop.ring
+except RuntimeError as error:
+    print(error)
+assert not is_made(loop)
+gc.collect()
+assert open_descriptors().keys() == before.keys()
+"""
+    assert script(PREPARED + source, backend) == "Event loop is closed\n"

@@ -43,7 +43,8 @@ cdef class EngineBase:
     @property
     def features(self):
         """Return the names of the optional features that are enabled; the ring is made for that."""
-        if self.enabled is None:
+        # Those of a ring whose making failed are not the next one's.
+        if self.enabled is None or self.dispatcher.make is not None:
             self.refuse_closed()
         return self.enabled
 

@@ -461,7 +461,7 @@ cdef class Dispatcher(Sender):
         self.reap_ready()
 
     def move(self, uintptr_t ring_address):
-        """Take another ring.  No endpoint may be open; the caller submits the operations again."""
+        """Take another ring; 0: none.  No endpoint may be open; the caller submits the operations again."""
         assert not self.owners
         self.ring = <ul_ring *>ring_address
         self.operations.clear()

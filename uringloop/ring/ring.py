@@ -37,6 +37,12 @@ class LoopRing(RingBase):
         dispatcher.grow(lib.ul_ring_entries(self.handle, 1))
         dispatcher.features = self.features
 
+    def drop_dispatcher(self) -> None:
+        """Take this ring from its dispatcher, which has used it for nothing yet and may get another one."""
+        if self._dispatcher is not None:
+            self._dispatcher.move(0)
+            self._dispatcher = None
+
     def take_dispatcher(self, other: "LoopRing") -> None:
         """Move the dispatcher of another ring to this one."""
         assert other._dispatcher is not None
