@@ -1,8 +1,10 @@
 """Look-ups beside ends and changes: of their loop, of the program, of a process that forks, of the thread."""
 
 import asyncio
+import errno
 import gc
 import os
+import socket
 import threading
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 import uringloop
 from tests.pool.jobs import Gate, counts, wait_until
-from tests.variants import FACTORIES, RINGS, USUAL
+from tests.variants import BACKENDS, FACTORIES, RINGS, USUAL
 
 from . import gated
 from .gated import FOUND, addresses, begin, begun
@@ -102,6 +104,39 @@ finally:
 loop.close()
 """
     assert gated.run(program) == "parent\n"
+
+
+@pytest.mark.parametrize("refused", ["ring", "poll"])
+@pytest.mark.parametrize("factory", BACKENDS)
+def test_a_loop_that_gets_no_poll_asks_the_executor(
+    factory: str, refused: str, name_service: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def echo(_: None, function: Any, *args: Any) -> Any:
+        return function, *args
+
+    def answer(coroutine: Any) -> Any:
+        with pytest.raises(StopIteration) as ended:
+            coroutine.send(None)
+        return ended.value.value
+
+    loop: Any = FACTORIES[factory]()
+    monkeypatch.setattr(loop, "run_in_executor", echo)
+    if refused == "poll":
+        assert loop.backend  # there is a ring
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        if refused == "ring":
+            patch.setattr(loop._dispatcher, "make", refuse)
+        else:
+            patch.setattr("uringloop.names.resolution.Poll.submit", refuse)
+        assert answer(loop.getaddrinfo("a.gated", 80)) == (socket.getaddrinfo, "a.gated", 80, 0, 0, 0, 0)
+        assert answer(loop.getnameinfo(("::1", 80))) == (socket.getnameinfo, ("::1", 80), 0)
+    assert os.listdir("/proc/self/fd") == before
+    assert loop.run_until_complete(addresses("a.gated")) == FOUND
+    loop.close()
 
 
 def test_loops_in_threads_look_up_at_once(name_service: None) -> None:

@@ -76,21 +76,30 @@ class NameResolution(PrivateLoop):
         return await super().getnameinfo(sockaddr, flags)
 
     def _open_resolver(self) -> Resolver | None:
-        """Return the loop's resolver, made by the first look-up; None if there is no descriptor for it."""
+        """Return the loop's resolver, made by the first look-up; None if the system refuses what it needs."""
         resolver = self._resolver
         if resolver is None:
             self._check_closed()
             try:
-                resolver = Resolver(self._dispatcher)
+                resolver = self._make_resolver()
             except OSError:
                 return None
-            multishot = "multishot_poll" in self._engine.features
-            self._resolver_poll = Poll(resolver.fd, select.POLLIN, multishot, resolver.take)
-            self._resolver_poll.submit(self._dispatcher)
-            self._resolver = resolver
         if not resolver.has_timer:
             resolver.has_timer = True
             self.call_later(_LONG_LOOKUP_S, self._detain_long_lookups, resolver)
+        return resolver
+
+    def _make_resolver(self) -> Resolver:
+        """Return a new resolver with its poll in flight, or raise an OSError; this may make the ring."""
+        resolver = Resolver(self._dispatcher)
+        try:
+            multishot = "multishot_poll" in self._engine.features
+            poll = Poll(resolver.fd, select.POLLIN, multishot, resolver.take)
+            poll.submit(self._dispatcher)
+        except OSError:
+            resolver.close()
+            raise
+        self._resolver, self._resolver_poll = resolver, poll
         return resolver
 
     def _detain_long_lookups(self, resolver: Resolver) -> None:
