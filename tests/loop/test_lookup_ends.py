@@ -106,6 +106,54 @@ loop.close()
     assert gated.run(program) == "parent\n"
 
 
+class Raising(asyncio.Future[None]):
+    """A future that nothing wakes: its `set_result` raises."""
+
+    def __init__(self, error: BaseException, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._error = error
+
+    def set_result(self, result: None, /) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("factory", RINGS)
+def test_a_wake_that_raises_loses_no_other_lookup(
+    factory: str, gate: Gate, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one thread finishes all of them in order, before the loop takes any."""
+    loop = FACTORIES[factory]()
+    waiters: list[asyncio.Future[None]] = [
+        *(Raising(error, loop) for error in (ValueError(), KeyboardInterrupt(), MemoryError())),
+        *(loop.create_future() for _ in range(3)),
+    ]
+    tasks = []
+
+    async def start() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "create_future", iter(waiters).__next__)
+            tasks.extend(begin("a.gated") for _ in waiters)
+            # One tick, in which all begin.
+            await asyncio.sleep(0)
+        wait_until(lambda: counts()["queued"] == 0 and counts()["idle"] == counts()["threads"])
+        await asyncio.sleep(30)  # the interrupt comes first
+
+    async def go_on() -> None:
+        assert await asyncio.gather(*tasks[3:]) == [FOUND] * 3
+        for task in tasks[:3]:
+            assert not task.done()
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert await addresses("a.gated") == FOUND
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(start())
+    for task in asyncio.all_tasks(loop) - set(tasks):
+        task.cancel()
+    loop.run_until_complete(asyncio.wait_for(go_on(), 30))
+    loop.close()
+
+
 @pytest.mark.parametrize("refused", ["ring", "poll"])
 @pytest.mark.parametrize("factory", BACKENDS)
 def test_a_loop_that_gets_no_poll_asks_the_executor(

@@ -161,6 +161,23 @@ def test_abandoning_a_queued_job_disposes_of_it_at_once(port: Port, gate: Gate) 
     free(first)
 
 
+def test_abandoning_a_taken_job_changes_nothing(port: Port) -> None:
+    before = shim().jobs_disposed()
+    lib.ul_pool_limits(1, 0)
+    jobs = [make(number) for number in range(4)]
+    assert [port.submit(job) for job in jobs[:2]] == [0, 0]
+    assert port.wait(2) == jobs[:2]
+    assert port.submit(jobs[2]) == 0
+    wait_idle(1)
+    port.abandon(jobs[1])
+    assert (port.unfinished, shim().jobs_disposed()) == (1, before)
+    assert port.submit(jobs[3]) == 0
+    wait_idle(1)
+    assert port.take() == jobs[2:]
+    for job in jobs:
+        free(job)
+
+
 def test_closing_disposes_of_queued_finished_and_running_jobs(port: Port, gate: Gate) -> None:
     before = shim().jobs_disposed()
     lib.ul_pool_limits(1, 0)

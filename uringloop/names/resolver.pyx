@@ -105,6 +105,7 @@ cdef class Lookup:
 
     cdef ul_lookup *lookup  # NULL once it is no longer this object's
     cdef Resolver resolver  # None once it waits no longer
+    cdef Lookup following  # of those that are taken together, until their waiters are woken
     cdef object waiter
     cdef bint of_address
     cdef bint is_lent  # the pool has it
@@ -132,6 +133,24 @@ cdef class Lookup:
         """Give up a look-up that has not finished: its waiter is gone."""
         if self.resolver is not None:
             self.resolver.give_up(self)
+
+
+cdef wake(Lookup lookup):
+    """Wake the waiters of this look-up and those that follow; then raise an error of theirs, first an interrupt."""
+    cdef Lookup following
+    failed = None
+    while lookup is not None:
+        following = lookup.following
+        lookup.following = None
+        try:
+            if not lookup.waiter.done():
+                lookup.waiter.set_result(None)
+        except BaseException as error:
+            if failed is None or isinstance(failed, Exception):
+                failed = error
+        lookup = following
+    if failed is not None:
+        raise failed
 
 
 cdef class Resolver:
@@ -257,21 +276,31 @@ cdef class Resolver:
             self.spin_ns = -1
 
     def take(self):
-        """Wake the waiters of finished look-ups; called when the descriptor is readable."""
-        cdef ul_job *job = ul_port_take(self.port)
-        cdef ul_job *following
-        cdef Lookup lookup
-        while job != NULL:
-            following = job.next
-            lookup = <Lookup>(<ul_lookup *>job).owner
-            lookup.is_lent = False
-            lookup.resolver = None
-            self.waiting.discard(lookup)
-            if not lookup.waiter.done():
-                lookup.waiter.set_result(None)
-            job = following
+        """Wake the waiters of finished look-ups; called when the descriptor is readable.
+
+        Raises:
+            BaseException: a wake raised it; the other waiters are woken all the same.
+        """
+        taken = self.detach(ul_port_take(self.port))
         if not self.waiting:
             self.allow_spins()
+        wake(taken)
+
+    cdef Lookup detach(self, ul_job *job):
+        """Return the first of the look-ups that the pool gave back; allocate nothing, so that none is lost."""
+        cdef Lookup lookup, first = None, last = None
+        while job != NULL:
+            lookup = <Lookup>(<ul_lookup *>job).owner
+            job = job.next
+            lookup.is_lent = False
+            lookup.resolver = None
+            if last is None:
+                first = lookup
+            else:
+                last.following = lookup
+            last = lookup
+            self.waiting.discard(lookup)
+        return first
 
     cdef give_up(self, Lookup lookup):
         """Drop a look-up that waits.  One that runs is freed when the C library returns, perhaps never."""

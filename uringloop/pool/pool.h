@@ -41,7 +41,7 @@ int ul_port_submit(ul_port *port, ul_job *job);
  * runs or has finished. */
 int ul_port_withdraw(ul_port *port, ul_job *job);
 /* Gives a job up.  It is disposed of when it returns, or at once if it does not run.  Meanwhile its thread counts as
- * stuck, and another thread takes its place. */
+ * stuck, and another thread takes its place.  Nothing happens to a job that is the caller's. */
 void ul_port_abandon(ul_port *port, ul_job *job);
 /* Says that a running job may never return.  It is still taken when it does.  Until then its thread counts as stuck,
  * and another thread takes its place.  Returns 0 if the job has not begun. */

@@ -159,8 +159,11 @@ void ul_port_abandon(ul_port *port, ul_job *job)
         abandon_running(job);
     } else if (job->state == QUEUED) {
         ul_job_dequeue(port, job);
-    } else {
+    } else if (job->state == FINISHED) {
         ul_jobs_unlink(&port->finished, job);
+    } else {
+        pthread_mutex_unlock(&ul_pool.lock);
+        return;
     }
     sleeper *woken = runs ? ul_thread_summon() : NULL;
     pthread_mutex_unlock(&ul_pool.lock);
