@@ -106,6 +106,57 @@ async def test_a_record_in_pieces_is_received_when_it_is_whole(kind: Any) -> Non
         assert len(server.calls) == 3
 
 
+class CountingReads:
+    """A session of OpenSSL that counts how often it is read."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.count = 0
+
+    def read(self, *arguments: Any) -> Any:
+        self.count += 1
+        return self.session.read(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+async def test_a_record_takes_few_reads_with_a_byte_of_the_next_behind_it() -> None:
+    """OpenSSL has taken most of the record by then, so the bytes that have come are not those to be read."""
+    server = Recorder()
+    made: list[CountingReads] = []
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    wrap = context.wrap_bio
+
+    def wrap_bio(*arguments: Any, **options: Any) -> Any:
+        wrapped: Any = wrap(*arguments, **options)
+        made.append(CountingReads(wrapped._sslobj))
+        wrapped._sslobj = made[0]
+        return wrapped
+
+    context.wrap_bio = wrap_bio  # type: ignore[method-assign]
+    with socket_pair() as (near, accepted):
+        peer = Peer(near)
+        accepting = asyncio.get_running_loop().connect_accepted_socket(lambda: server, accepted, ssl=context)
+        await asyncio.gather(accepting, peer.shake_hands())
+        async with ending(server):
+            await peer.send(peer.record(b"before"))
+            first, second = peer.record(pattern(16384)), peer.record(b"second")
+            await server.until_received(6)
+            before = made[0].count
+            await peer.send(first[:-1000])
+            while made[0].count == before:
+                await asyncio.sleep(0)
+            await peer.send(first[-1000:] + second[:1])
+            await server.until_received(6 + 16384)
+            assert made[0].count - before < 10
+            await peer.send(second[1:])
+            await server.until_received(6 + 16384 + 6)
+            assert server.received == b"before" + pattern(16384) + b"second"
+
+
 @pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
 async def test_bytes_and_a_goodbye_that_come_together(kind: Any) -> None:
     server = kind()

@@ -111,7 +111,7 @@ cdef class Tls:
                     chunks = [first, chunk]
                 else:
                     chunks.append(chunk)
-                size = self.incoming.pending or self.pending()
+                size = max(self.incoming.pending, self.pending())
         except AGAIN:
             pass
         if first is not None:
