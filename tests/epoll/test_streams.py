@@ -1,11 +1,13 @@
 """Streams on epoll: what they do in other ways than on io_uring, with the same effect."""
 
 import asyncio
+import contextlib
 import os
 import re
 import select
 import signal
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -108,18 +110,59 @@ def tells_of_news_alone(fd: int) -> bool:
     return int(found[1], 16) & select.EPOLLET != 0
 
 
+@contextlib.asynccontextmanager
+async def accepted() -> AsyncIterator[tuple[Any, Recorder, socket.socket]]:
+    """Accept a TCP connection; give its transport, its protocol, and the blocking socket of its peer."""
+    protocol = Recorder()
+    server = await asyncio.get_running_loop().create_server(lambda: protocol, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.send(b"0")
+        await protocol.until_received(1)
+        yield protocol.transport, protocol, peer
+        protocol.transport.abort()
+        await protocol.until_called("connection_lost")
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_tcp_socket_that_no_other_code_has_tells_of_news_alone() -> None:
+    async with accepted() as (transport, protocol, peer):
+        peer.send(b"1")
+        await protocol.until_received(2)
+        assert tells_of_news_alone(transport._endpoint.fd)
+        transport.get_extra_info("socket")
+        peer.send(b"2")
+        await protocol.until_received(3)
+        assert not tells_of_news_alone(transport._endpoint.fd)
+
+
 @pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-async def test_only_a_tcp_socket_tells_of_news_alone(pair: Pair) -> None:
-    """A short receive from another one may have left something."""
+async def test_a_given_socket_tells_of_all_there_is(pair: Pair) -> None:
+    """A short receive may have left something."""
     protocol = Recorder()
     with pair() as (ours, peer):
         transport = await transport_over(ours, protocol)
         for count in range(1, 4):
             peer.send(b"some")
             await protocol.until_received(4 * count)
-        assert tells_of_news_alone(transport._endpoint.fd) == (pair is tcp_pair)
+        assert not tells_of_news_alone(transport._endpoint.fd)
         transport.abort()
         await protocol.until_called("connection_lost")
+
+
+async def test_bytes_behind_an_urgent_byte_that_other_code_took_come() -> None:
+    """A receive stops at its place, and no event tells of that."""
+    async with accepted() as (transport, protocol, peer):
+        fd = transport.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            peer.send(b"abc")
+            peer.send(b"!", socket.MSG_OOB)
+            peer.send(b"def")
+            select.select([], [], [copy])
+            assert copy.recv(1, socket.MSG_OOB) == b"!"
+            await protocol.until_received(7)
+            assert bytes(protocol.received) == b"0abcdef"
 
 
 async def test_bytes_behind_a_receive_that_stopped_come() -> None:

@@ -26,7 +26,6 @@ cdef extern from "engine/engine.h" nogil:
         UL_OPEN_PIPE
         UL_OPEN_POLLS
         UL_OPEN_OWN_TCP
-        UL_OPEN_TCP
         UL_DATAGRAM_DATA
         UL_DATAGRAM_RECEIVE_ERROR
         UL_DATAGRAM_SEND_ERROR
@@ -57,7 +56,7 @@ cdef extern from "engine/engine.h" nogil:
     bint ul_stream_take_back(ul_stream *stream, size_t size_bytes)
     size_t ul_stream_queued(ul_stream *stream)
     int ul_stream_finished(ul_stream *stream)
-    void ul_stream_share(ul_stream *stream)
+    int ul_stream_share(ul_stream *stream)
     bint ul_stream_is_alone(ul_stream *stream)
     void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
     void ul_stream_notify_empty(ul_stream *stream)

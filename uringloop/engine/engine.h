@@ -51,7 +51,6 @@ enum {
     UL_OPEN_MULTISHOT = 1, /* receive through the buffer group, if there is one */
     UL_OPEN_PIPE = 2,      /* READ and WRITE; else RECV and SEND */
     UL_OPEN_POLLS = 4,     /* poll before each READ and WRITE of a pipe */
-    UL_OPEN_TCP = 16,      /* a receive that leaves a part of its buffer free has emptied the socket */
     UL_OPEN_OWN_TCP = 8,   /* TCP, and no other code has the socket: the last bytes can wait for the FIN */
 };
 int ul_streams_allow_bulk(ul_ring *ring, uint32_t streams_max);
@@ -74,7 +73,7 @@ void *ul_stream_released(ul_stream *stream);
 int ul_stream_take_back(ul_stream *stream, size_t size_bytes);
 size_t ul_stream_queued(ul_stream *stream);
 int ul_stream_finished(ul_stream *stream);
-void ul_stream_share(ul_stream *stream);
+int ul_stream_share(ul_stream *stream);
 int ul_stream_is_alone(ul_stream *stream);
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes);
 void ul_stream_notify_empty(ul_stream *stream);

@@ -6,7 +6,6 @@ from ..ring.core.core cimport ul_buffers_open
 from .base cimport EngineBase
 from .core cimport (
     UL_DATAGRAM_BUFFER_SIZE, UL_GROUP_DATAGRAM, UL_OPEN_MULTISHOT, UL_OPEN_OWN_TCP, UL_OPEN_PIPE, UL_OPEN_POLLS,
-    UL_OPEN_TCP,
 )
 from .datagram cimport Datagram
 from .sock cimport Sockets
@@ -65,8 +64,8 @@ cdef class Engine(EngineBase):
         """
         self.refuse_closed()
         cdef uint32_t flags = UL_OPEN_MULTISHOT if self.receives_many else 0
-        if delays_small_writes:
-            flags |= UL_OPEN_TCP if file is not None else UL_OPEN_TCP | UL_OPEN_OWN_TCP
+        if delays_small_writes and file is None:
+            flags |= UL_OPEN_OWN_TCP
         cdef Stream stream = Stream.__new__(Stream)
         stream.delays_small_writes = delays_small_writes
         stream.own_context = context

@@ -154,7 +154,6 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
     stream->multishot = (flags & (UL_OPEN_MULTISHOT | UL_OPEN_POLLS)) == UL_OPEN_MULTISHOT && ul_buffers_need(ring);
     stream->pipe = (flags & UL_OPEN_PIPE) != 0;
     stream->polls = (flags & UL_OPEN_POLLS) != 0;
-    stream->tcp = (flags & UL_OPEN_TCP) != 0;
     stream->own_tcp = (flags & UL_OPEN_OWN_TCP) != 0;
     stream->poll_first = stream->polls;
     return stream;

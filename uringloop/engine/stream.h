@@ -37,9 +37,9 @@ struct ul_stream {
     uint8_t takes_much;         /* the last take by readiness was much */
     uint8_t much_lately;        /* so many takes more it waits for its turn */
     uint8_t pipe, polls, watches, receive_polls, send_polls;
-    uint8_t tcp, own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
-    uint8_t wrote, goes_on; /* of own_tcp: in the batch of first_batch; and in another one, or longer */
-    int32_t send_error;     /* of a send(2): a socket tells of it once */
+    uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
+    uint8_t wrote, goes_on;                /* of own_tcp: in the batch of first_batch; and in another one, or longer */
+    int32_t send_error;                    /* of a send(2): a socket tells of it once */
     uint64_t first_batch;
     uint32_t watched_events;
 

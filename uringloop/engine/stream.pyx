@@ -452,7 +452,7 @@ cdef class Stream(Endpoint):
         """Hear that the application gets the socket: it may copy the descriptor, and use it after the end."""
         self.never_delay()
         if self.handle != NULL:
-            ul_stream_share(self.handle)
+            checked(ul_stream_share(self.handle))
 
     def never_delay(self):
         """End the socket's delay of small writes."""

@@ -92,6 +92,10 @@ static void count_readiness(ul_stream *stream, uint32_t size)
 /* Whether the last take was much. */
 int ul_stream_takes_much(ul_stream *stream) { return stream->takes_much; }
 
+/* Whether a receive that leaves a part of its buffer free has emptied the socket, which spares epoll a look.  Not after
+ * other code has taken the urgent byte: then a receive ends at its place without an event that tells. */
+static int takes_all(const ul_stream *stream) { return stream->own_tcp && !stream->ring->backend->batches; }
+
 int ul_stream_stage_receive(ul_stream *stream)
 {
     int error;
@@ -107,7 +111,7 @@ int ul_stream_stage_receive(ul_stream *stream)
     sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
     sqe->flags = IOSQE_BUFFER_SELECT;
     sqe->ioprio = stream->pipe ? 0 : IORING_RECV_MULTISHOT;
-    if (stream->tcp && !stream->ring->backend->batches)
+    if (takes_all(stream))
         sqe->ioprio |= UL_RECV_EMPTIES;
     sqe->fd = stream->fd;
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
@@ -144,6 +148,16 @@ int ul_stream_cancel_receive(ul_stream *stream)
     }
     stream->cancelling_receive = 1;
     return ul_stage_cancel(stream->ring, stream->receive_token);
+}
+
+/* Other code may have a copy of the descriptor from now on. */
+int ul_stream_share(ul_stream *stream)
+{
+    int error = takes_all(stream) && !stream->receive_polls ? ul_stream_cancel_receive(stream) : 0;
+    stream->own_tcp = 0;
+    return error < 0 || stream->receive_token != 0 || !stream->wanted || stream->turn.turns != NULL
+               ? error
+               : ul_stream_stage_receive(stream);
 }
 
 /* Takes no more from the socket from the next enter on; bytes taken before still come.  Returns whether a receive is

@@ -260,9 +260,6 @@ size_t ul_stream_queued(ul_stream *stream) { return stream->queue.size; }
 /* Whether the last bytes of a closing stream are sent, so that no more may follow. */
 int ul_stream_finished(ul_stream *stream) { return stream->finished; }
 
-/* Other code may have a copy of the descriptor from now on. */
-void ul_stream_share(ul_stream *stream) { stream->own_tcp = 0; }
-
 void ul_stream_notify_low(ul_stream *stream, size_t low_water_bytes)
 {
     stream->notify_low = 1;
