@@ -155,6 +155,8 @@ static void give_to_pool(ul_request *request)
         request->job.run = ul_run_blocking;
         request->job.dispose = ul_drop_result;
         error = ul_port_submit(user->port, &request->job);
+        if (error != 0)
+            request->state = UL_REQUEST_TRIED;
     }
     if (error == 0) {
         ul_timer_add(request, ul_now_ns() + UL_LONG_CALL_NS);
