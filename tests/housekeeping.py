@@ -1,6 +1,7 @@
 """What a test may have left behind: descriptors of the process, and what is still going on in a loop."""
 
 import asyncio
+import contextlib
 import os
 from typing import Any
 
@@ -9,7 +10,9 @@ _SETTLE_SECONDS = 3
 
 
 def open_descriptors() -> dict[int, str]:
-    """The open descriptors of this process, and what each of them is."""
+    """The open descriptors of this process, and what each of them is; those of the running loop's ring are made now."""
+    with contextlib.suppress(RuntimeError):
+        getattr(asyncio.get_running_loop(), "backend", None)
     descriptors = {}
     for name in os.listdir("/proc/self/fd"):
         try:
