@@ -73,7 +73,8 @@ if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 
 USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", *(("epoll",) if EPOLL else ()))
-EVERY = tuple(name for name in FACTORIES if name != "epoll-companion")
+_LEFT_OUT = {"epoll-companion", "epoll-ring"} if EPOLL_ONCE else {"epoll-companion"}
+EVERY = tuple(name for name in FACTORIES if name not in _LEFT_OUT)
 RINGS = tuple(name for name in EVERY if name != "asyncio")
 #: For files: loops of ours, and companions beside asyncio's.
 FILES = ("asyncio", "ring", "selector", *(("epoll", "epoll-companion") if EPOLL else ()))
