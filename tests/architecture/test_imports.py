@@ -59,7 +59,7 @@ def test_the_loop_loads_little_beside_asyncio() -> None:
     """A new name here costs time in every program: let it be imported where it is used, if that is rare."""
     modules = loaded("import uringloop", "uringloop.EventLoop") - loaded("import asyncio")
     ours = ("uringloop", "_cffi_backend", "cython_runtime", "_cython")
-    until_python_3_14 = {"_typing", "array", "typing"}  # asyncio itself loads them there
+    until_python_3_14 = {"_struct", "_typing", "array", "struct", "typing"}  # asyncio itself loads them there
     others = {name for name in modules if not name.startswith(ours)}
     assert others <= {"copy", "dataclasses", "mmap"} | until_python_3_14
     assert not {name for name in modules if name.startswith("uringloop.files")}

@@ -108,7 +108,7 @@ async def test_no_thread_is_started() -> None:
     before = set(os.listdir("/proc/self/task"))
     await asyncio.gather(*(shell("echo") for _ in range(10)))
     process = await sleeper()
-    assert set(os.listdir("/proc/self/task")) == before
+    assert set(os.listdir("/proc/self/task")) <= before  # those of the pool may end meanwhile
     process.kill()
     await process.wait()
 

@@ -207,6 +207,7 @@ print(forked(lambda: asyncio.run(asyncio.sleep(0), loop_factory=new_loop)) if sy
 async def main():
     child = os.fork()
     if child == 0:
+        os.close(2)  # from Python 3.14 on asyncio complains of a loop that is not the running one
         await asyncio.sleep(0)
         os._exit(5)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
