@@ -137,20 +137,6 @@ async def test_a_tcp_socket_that_no_other_code_has_tells_of_news_alone() -> None
         assert not tells_of_news_alone(transport._endpoint.fd)
 
 
-@pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-async def test_a_given_socket_tells_of_all_there_is(pair: Pair) -> None:
-    """A short receive may have left something."""
-    protocol = Recorder()
-    with pair() as (ours, peer):
-        transport = await transport_over(ours, protocol)
-        for count in range(1, 4):
-            peer.send(b"some")
-            await protocol.until_received(4 * count)
-        assert not tells_of_news_alone(transport._endpoint.fd)
-        transport.abort()
-        await protocol.until_called("connection_lost")
-
-
 async def test_bytes_behind_an_urgent_byte_that_other_code_took_come() -> None:
     """A receive stops at its place, and no event tells of that."""
     async with accepted() as (transport, protocol, peer):
@@ -165,36 +151,53 @@ async def test_bytes_behind_an_urgent_byte_that_other_code_took_come() -> None:
             assert bytes(protocol.received) == b"0abcdef"
 
 
-async def test_bytes_behind_a_receive_that_stopped_come() -> None:
-    """A receive stops before an urgent byte, and behind bytes that came with descriptors."""
+@contextlib.asynccontextmanager
+async def given(pair: Pair) -> AsyncIterator[tuple[Any, Recorder, socket.socket]]:
+    """Open a transport over one socket of a pair; give it, its protocol, and the other socket."""
     protocol = Recorder()
-    with tcp_pair() as (ours, peer):
+    with pair() as (ours, peer):
+        transport = await transport_over(ours, protocol)
+        yield transport, protocol, peer
+        transport.abort()
+        await protocol.until_called("connection_lost")
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
+async def test_a_given_socket_tells_of_all_there_is(pair: Pair) -> None:
+    """A short receive may have left something."""
+    async with given(pair) as (transport, protocol, peer):
+        for count in range(1, 4):
+            peer.send(b"some")
+            await protocol.until_received(4 * count)
+        assert not tells_of_news_alone(transport._endpoint.fd)
+
+
+@pytest.mark.parametrize("open_tcp", [accepted, lambda: given(tcp_pair)], ids=["accepted", "given"])
+async def test_bytes_behind_an_urgent_byte_come(open_tcp: Any) -> None:
+    """A receive stops before it."""
+    async with open_tcp() as (_, protocol, peer):
         peer.send(b"before")
         peer.send(b"!", socket.MSG_OOB)
         peer.send(b"behind")
-        transport = await transport_over(ours, protocol)
-        await protocol.until_received(12)
-        assert bytes(protocol.received) == b"beforebehind"
-        transport.abort()
-        await protocol.until_called("connection_lost")
-    protocol = Recorder()
-    with unix_pair() as (ours, peer):
+        await protocol.until_received(len(protocol.received) + 12)
+        assert bytes(protocol.received).endswith(b"beforebehind")
+
+
+async def test_bytes_behind_those_with_descriptors_come() -> None:
+    async with given(unix_pair) as (_, protocol, peer):
         socket.send_fds(peer, [b"before"], [peer.fileno()])
         peer.send(b"behind")
-        transport = await transport_over(ours, protocol)
         await protocol.until_received(12)
         assert bytes(protocol.received) == b"beforebehind"
-        transport.abort()
-        await protocol.until_called("connection_lost")
 
 
+@pytest.mark.parametrize("open_tcp", [accepted, lambda: given(tcp_pair)], ids=["accepted", "given"])
 @pytest.mark.parametrize("size_bytes", [100, 100_000])
-async def test_an_end_behind_the_bytes_comes(size_bytes: int) -> None:
-    protocol = Recorder()
-    with tcp_pair() as (ours, peer):
-        await transport_over(ours, protocol)
+async def test_an_end_behind_the_bytes_comes(open_tcp: Any, size_bytes: int) -> None:
+    async with open_tcp() as (_, protocol, peer):
         await asyncio.sleep(0)
+        before = bytes(protocol.received)
         peer.sendall(pattern(size_bytes))
         peer.shutdown(socket.SHUT_WR)
         await protocol.until_called("connection_lost")
-        assert bytes(protocol.received) == pattern(size_bytes)
+        assert bytes(protocol.received) == before + pattern(size_bytes)
