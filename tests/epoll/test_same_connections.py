@@ -70,9 +70,7 @@ def closed(hand: Hand, name: str) -> list[str]:
     return seen
 
 
-@CASES.add
-def a_multishot_accept_on_a_listener_that_blocks(hand: Hand) -> Any:
-    listener = hand.listener()
+def accept_three(hand: Hand, listener: socket.socket) -> Any:
     accept = hand.stage("accept", Opcode.ACCEPT, listener.fileno(), ioprio=ACCEPT_MULTISHOT)
     hand.ring.submit()
     for _ in range(3):
@@ -81,20 +79,18 @@ def a_multishot_accept_on_a_listener_that_blocks(hand: Hand) -> Any:
     hand.cancel("cancel", accept)
     hand.wait_all()
     return closed(hand, "accept"), hand.outcomes["cancel"]
+
+
+@CASES.add
+def a_multishot_accept_on_a_listener_that_blocks(hand: Hand) -> Any:
+    return accept_three(hand, hand.listener())
 
 
 @CASES.add
 def a_multishot_accept(hand: Hand) -> Any:
     listener = hand.listener()
     listener.setblocking(False)
-    accept = hand.stage("accept", Opcode.ACCEPT, listener.fileno(), ioprio=ACCEPT_MULTISHOT)
-    hand.ring.submit()
-    for _ in range(3):
-        hand.stack.enter_context(socket.create_connection(listener.getsockname()))
-        hand.wait()
-    hand.cancel("cancel", accept)
-    hand.wait_all()
-    return closed(hand, "accept"), hand.outcomes["cancel"]
+    return accept_three(hand, listener)
 
 
 @CASES.add
