@@ -8,6 +8,7 @@ import ctypes
 import errno
 import functools
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -195,3 +196,14 @@ def skip_without_nowait(path: Path) -> None:
         pytest.skip("this file system has no RWF_NOWAIT")
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def room_for_descriptors(count: int) -> Iterator[None]:
+    """Let this process open so many descriptors; skip the test where the hard limit is below that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"the limit of open files is {hard}, {count} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

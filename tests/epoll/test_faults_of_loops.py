@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import select
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.kernel import room_for_descriptors
 from tests.loop.datagrams import Recorder as DatagramRecorder
 from tests.loop.helpers import LOCALHOST, Recorder, serving
 from uringloop import files
@@ -145,13 +145,8 @@ class Counting(asyncio.Protocol):
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    needed = CONNECTIONS + 200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"the limit of open files is {hard}, {needed} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for_descriptors(CONNECTIONS + 200):
+        yield
 
 
 @pytest.mark.asyncio(loop_factories=["epoll"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors, settle
+from tests.kernel import room_for_descriptors
 from tests.variants import BACKENDS, FACTORIES, RINGS, TINY
 
 from .helpers import Echo, Recorder, connected, pattern, serving, socket_pair
@@ -146,13 +147,8 @@ class Client(asyncio.Protocol):
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """Room for both ends of every connection."""
-    needed = 2 * _CONNECTIONS + 200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"the limit of open files is {hard}, {needed} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with room_for_descriptors(2 * _CONNECTIONS + 200):
+        yield
 
 
 async def open_echo_and_close() -> None:
