@@ -2,8 +2,12 @@
 
 A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=...)`; without, it gets `USUAL`.
 
-With URINGLOOP_TEST_EPOLL=0 those on the backend of epoll(7) are left out, as `.ci/run` does on all but one Python.
-There it is "once": other people's suites run once on that backend, where io_uring is refused.
+URINGLOOP_TEST_SHAPES says how many of them a run takes:
+
+`all`    the default
+`most`   other people's suites run once on the backend of epoll(7), where io_uring is refused
+`few`    none that differs by what the kernel offers alone: for the other Pythons of `.ci/run`
+
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
 """
@@ -66,14 +70,27 @@ FACTORIES: dict[str, LoopFactory] = {
     "epoll-companion": _with_companion_on_epoll,
 }
 
-#: Whether the backend on epoll(7) is tested.
-EPOLL = os.environ.get("URINGLOOP_TEST_EPOLL", "1") != "0"
-EPOLL_ONCE = os.environ.get("URINGLOOP_TEST_EPOLL") == "once"
+_SHAPES = os.environ.get("URINGLOOP_TEST_SHAPES", "all")
+if _SHAPES not in ("all", "most", "few"):
+    raise ValueError(f"URINGLOOP_TEST_SHAPES is all, most or few, not {_SHAPES}")
+#: Whether the backend on epoll(7) is tested, and what else but the default differs by the kernel.
+EPOLL = KERNELS = _SHAPES != "few"
+EPOLL_ONCE = _SHAPES == "most"
 if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 
-USUAL = ("asyncio", "ring", "selector", "ring-plain", "selector-plain", *(("epoll",) if EPOLL else ()))
-_LEFT_OUT = {"epoll-companion", "epoll-ring"} if EPOLL_ONCE else {"epoll-companion"}
+USUAL = (
+    "asyncio",
+    "ring",
+    "selector",
+    *(("ring-plain", "selector-plain") if KERNELS else ()),
+    *(("epoll",) if EPOLL else ()),
+)
+_LEFT_OUT = {
+    "epoll-companion",
+    *(("epoll-ring",) if EPOLL_ONCE else ()),
+    *(("ring-plain", "selector-plain", "ring-interrupting", "selector-interrupting") if not KERNELS else ()),
+}
 EVERY = tuple(name for name in FACTORIES if name not in _LEFT_OUT)
 RINGS = tuple(name for name in EVERY if name != "asyncio")
 #: For files: loops of ours, and companions beside asyncio's.

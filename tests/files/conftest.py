@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors
-from tests.variants import EPOLL, EPOLL_ONCE, FACTORIES, LoopFactory
+from tests.variants import EPOLL, EPOLL_ONCE, FACTORIES, KERNELS, LoopFactory
 from uringloop.companion import _ATTRIBUTE, submitter
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -29,7 +29,7 @@ async def quiet() -> None:
 VARIANTS: dict[str, LoopFactory] = {
     "ring": FACTORIES["ring"],
     "selector": FACTORIES["selector"],
-    "interrupting": FACTORIES["ring-interrupting"],
+    **({"interrupting": FACTORIES["ring-interrupting"]} if KERNELS else {}),
     "tiny": FACTORIES["ring-tiny"],
     **{name: FACTORIES[name] for name in (("epoll",) if EPOLL_ONCE else ("epoll", "epoll-tiny")) if EPOLL},
 }
