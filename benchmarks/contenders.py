@@ -15,6 +15,11 @@ LOOPS = {
     "uringloop": "uringloop:new_event_loop",
     "uringloop epoll": "benchmarks.contenders:new_epoll_loop",
 }
+#: aiofastnet's transports over loops: other contenders for questions about connections.
+TRANSPORTS = {
+    "aiofastnet uvloop": "benchmarks.contenders:new_fastnet_uvloop",
+    "aiofastnet uringloop": "benchmarks.contenders:new_fastnet_uringloop",
+}
 OURS = "uringloop"
 #: The same loop on its other backend.
 EPOLL = "uringloop epoll"
@@ -30,12 +35,16 @@ def installed() -> list[str]:
     return [name for name, loop in LOOPS.items() if importlib.util.find_spec(loop.partition(":")[0])]
 
 
+def installed_transports() -> list[str]:
+    return [name for name in TRANSPORTS if all(map(importlib.util.find_spec, name.split()))]
+
+
 def missing() -> list[str]:
     return sorted(LOOPS.keys() - set(installed()))
 
 
 def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    module, _, attribute = LOOPS[name].partition(":")
+    module, _, attribute = {**LOOPS, **TRANSPORTS}[name].partition(":")
     return cast(Callable[[], asyncio.AbstractEventLoop], getattr(importlib.import_module(module), attribute))
 
 
@@ -43,6 +52,19 @@ def new_epoll_loop() -> asyncio.AbstractEventLoop:
     import uringloop
 
     return uringloop.EventLoop(backend="epoll")
+
+
+def new_fastnet_uvloop() -> asyncio.AbstractEventLoop:
+    return _over_fastnet(REFERENCE)
+
+
+def new_fastnet_uringloop() -> asyncio.AbstractEventLoop:
+    return _over_fastnet(OURS)
+
+
+def _over_fastnet(loop: str) -> asyncio.AbstractEventLoop:
+    aiofastnet: Any = importlib.import_module("aiofastnet")
+    return cast(asyncio.AbstractEventLoop, aiofastnet.patch_loop(factory(loop)()))
 
 
 def run(name: str, main: Coroutine[Any, Any, None]) -> None:

@@ -39,7 +39,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__)
+    parser = results.parser(__doc__, transports=True)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 64, 1000])

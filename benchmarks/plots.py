@@ -14,6 +14,8 @@ COLOURS = {
     "blazio": "#7f9fc7",
     contenders.OURS: "#d1495b",
     contenders.EPOLL: "#e8a0a8",
+    "aiofastnet uvloop": "#b39ddb",
+    "aiofastnet uringloop": "#d7b5d8",
     "C epoll": "#d9d9d9",
     "C io_uring": "#bdbdbd",
 }

@@ -107,7 +107,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def best_peer(case: Case, outcomes: Mapping[str, Outcome]) -> str | None:
-    peers = [name for name in outcomes if name in contenders.LOOPS and name not in contenders.OTHERS]
+    others = {*contenders.LOOPS, *contenders.TRANSPORTS}
+    peers = [name for name in outcomes if name in others and contenders.OURS not in name.split()]
     peers = [name for name in peers if outcomes[name].samples and not outcomes[name].disqualified]
     choose = min if case.lower_is_better else max
     return choose(peers, key=lambda name: outcomes[name].median(), default=None)
@@ -140,17 +141,17 @@ def table(result: Mapping[str, Any]) -> str:
     """For the terminal; * marks where the load generator was busy all the time and bounds the rate."""
     names = {name: None for row in result["contenders"].values() for name in row if name.endswith("_us")}
     heads = "".join(f"{name.removesuffix('_us') + ' µs':>11}" for name in names)
-    lines = [f"\n{result['case']}", f"  {'':15} {result['unit']:>12}  ratio    low   high {heads}"]
+    lines = [f"\n{result['case']}", f"  {'':20} {result['unit']:>12}  ratio    low   high {heads}"]
     for contender, row in result["contenders"].items():
         if "disqualified" in row:
-            lines.append(f"  {contender:15} disqualified: {row['disqualified']}")
+            lines.append(f"  {contender:20} disqualified: {row['disqualified']}")
             continue
         against = row["against_reference"]
         ratios = "{median:6.2f} {low:6.2f} {high:6.2f}".format(**against) if against else " " * 20
         mark = "*" if row.get("load_busy", 0) > SATURATED else " "
         figures = "".join(f"{row[name]:11.2f}" for name in names)
         value = f"{row['value']:12,.0f}" if row["value"] >= 100 else f"{row['value']:12.3g}"
-        lines.append(f"  {contender:15} {value}{mark}{ratios} {figures}")
+        lines.append(f"  {contender:20} {value}{mark}{ratios} {figures}")
     for ours, other in contenders.OTHERS.items():
         if best := result["contenders"].get(ours, {}).get("against_best"):
             lines.append(f"  {ours} against {result['best']}, the best other loop: {best['median']:.2f}")
@@ -159,9 +160,11 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parser(description: str | None, *, rounds: int = 5, seconds: float = 0.5) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
-    available = contenders.installed()
+def parser(
+    description: str | None, *, rounds: int = 5, seconds: float = 0.5, transports: bool = False
+) -> argparse.ArgumentParser:
+    """The options that all benchmarks share; `transports` adds the contenders that change only a loop's transports."""
+    available = contenders.installed() + (contenders.installed_transports() if transports else [])
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seconds", type=float, default=seconds, help="measured for each contender in each round")
@@ -244,7 +247,7 @@ def machine() -> dict[str, Any]:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in packages:
+    for package in dict.fromkeys(name.partition(" ")[0] for name in packages):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no checkout

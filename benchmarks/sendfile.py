@@ -23,7 +23,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__)
+    parser = results.parser(__doc__, transports=True)
     parser.add_argument("--sizes", nargs="+", type=int, default=[16 << 10, 1 << 20], help="of the file, in bytes")
     options = parser.parse_args(arguments)
     results.report("sendfile", cases(options), options)

@@ -28,7 +28,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__)
+    parser = results.parser(__doc__, transports=True)
     parser.add_argument("--connections", nargs="+", type=int, default=[64])
     parser.add_argument("--sizes", nargs="+", type=int, default=[1024], help="of a message, in bytes")
     options = parser.parse_args(arguments)
