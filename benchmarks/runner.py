@@ -118,11 +118,16 @@ def start(
             text=True,
             start_new_session=True,
         )
-    if niceness:
-        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
-        with contextlib.suppress(FileNotFoundError):  # not every kernel has such groups
-            Path(f"/proc/{process.pid}/autogroup").write_text(str(niceness))
+    make_nice(process.pid)
     return process
+
+
+def make_nice(leader: int) -> None:
+    """Give the leader of a session the niceness of the measured processes."""
+    if niceness:
+        os.setpriority(os.PRIO_PROCESS, leader, niceness)
+        with contextlib.suppress(FileNotFoundError):  # not every kernel has such groups
+            Path(f"/proc/{leader}/autogroup").write_text(str(niceness))
 
 
 @functools.cache

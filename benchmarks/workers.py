@@ -1,4 +1,4 @@
-"""What is measured within one process: scheduling, children, and names.
+"""What is measured within one process: scheduling, children, names, and conversations of libraries.
 
     echo "call_soon 0.1" | python -m benchmarks.workers --loop uvloop
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from benchmarks import contenders
+from benchmarks import contenders, conversations
 
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
@@ -192,6 +192,8 @@ AT_LEAST = {
     "gather": GATHERED,
     "spawn_8_at_once": SPAWNED_AT_ONCE,
     "getaddrinfo_of_localhost_16_at_once": LOOKED_UP_AT_ONCE,
+    "psycopg_select_8_at_once": conversations.AT_ONCE,
+    "grpc_call_8_at_once": conversations.AT_ONCE,
 }
 QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     question.__name__: question
@@ -219,6 +221,7 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
 SPAWNING = [name for name in QUESTIONS if name.startswith("spawn")]
 NAMES = [name for name in QUESTIONS if name.startswith("get")]
 SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES)]
+QUESTIONS |= conversations.QUESTIONS
 
 
 async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:
@@ -242,7 +245,10 @@ def main() -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         for line in sys.stdin:
             name, seconds = line.split()
-            each = runner.run(timed(QUESTIONS[name], float(seconds), AT_LEAST.get(name, 1)))
+            at_least = AT_LEAST.get(name, 1)
+            if name in conversations.QUESTIONS:
+                runner.run(QUESTIONS[name](at_least))  # begins it
+            each = runner.run(timed(QUESTIONS[name], float(seconds), at_least))
             print(json.dumps({"value": each * 1e6}), flush=True)
 
 

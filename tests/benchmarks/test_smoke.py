@@ -87,6 +87,20 @@ def test_scheduling(tmp_path: Path) -> None:
     check(run("scheduling", tmp_path, seconds="0.002"), 12)
 
 
+def test_libraries(tmp_path: Path) -> None:
+    library("psycopg")
+    library("zmq")
+    only = ["psycopg_select", "pyzmq_request_inproc"]
+    check(run("libraries", tmp_path, "--only", *only), len(only))
+
+
+def test_transports_of_another_library_take_turns(tmp_path: Path) -> None:
+    pytest.importorskip("aiofastnet")
+    transports = ["aiofastnet uvloop", "aiofastnet uringloop"]
+    options = ["--modes", "protocol", "--transports", "tcp", "--connections", "2", "--no-limits"]
+    check(run("echo", tmp_path, *options, "--loops", *LOOPS, *transports), 1, *transports)
+
+
 def test_tls(tmp_path: Path) -> None:
     if not Path("/usr/include/openssl/ssl.h").exists():
         missing("OpenSSL's headers", "apt-get install libssl-dev")

@@ -97,7 +97,12 @@ def postgresql() -> Iterator[Database]:
             "ssl_cert_file": key,
             "ssl_key_file": key,
         }
-        command = [postgres, "-D", data, *(word for name in settings for word in ("-c", f"{name}={settings[name]}"))]
+        command: list[str | Path] = [
+            postgres,
+            "-D",
+            data,
+            *(word for name in settings for word in ("-c", f"{name}={settings[name]}")),
+        ]
         with running(command, account) as server:
             server.until_says("database system is ready to accept connections")
             yield Database(folder, port, port)
