@@ -211,8 +211,10 @@ class Companion:
             self._loop.call_soon(self._turn)
 
     def _signalled(self) -> None:
-        self._ring.clear_descriptor(self._descriptor)
-        self._turn()
+        # A forked child has its parent's eventfd and epoll set: what it takes there, the parent never sees.
+        if not self._dispatcher.forked:
+            self._ring.clear_descriptor(self._descriptor)
+            self._turn()
 
     def _turn(self) -> None:
         dispatcher = self._dispatcher
@@ -231,7 +233,8 @@ class Companion:
 
     def close(self) -> None:
         """Cancel the operations in flight, wait for their CQEs, and close the ring."""
-        self._loop.remove_reader(self._descriptor)
+        if not self._dispatcher.forked:
+            self._loop.remove_reader(self._descriptor)
         # A callback that is still scheduled finds nothing to do.
         self._is_awake = True
         try:
