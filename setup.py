@@ -20,7 +20,10 @@ DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
 #: Which extensions call the core: its bindings, and the modules that `module` adds.
 LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
 #: What an extension is made of beside its Cython module.
-BESIDE = {"uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"]}
+BESIDE = {
+    "uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"],
+    "uringloop.sendfile.sender": ["uringloop/sendfile/page_cache.c"],
+}
 
 
 class BuildExtensions(build_ext):

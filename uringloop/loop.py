@@ -88,12 +88,12 @@ class EventLoop(
         "_engine",
         "_epoll_selector",
         "_expected",
+        "_file_buffers",
         "_leftovers",
         "_listeners",
         "_making",
         "_options",
         "_owner_thread",
-        "_pipes",
         "_reserve",
         "_resolver",
         "_resolver_poll",
@@ -169,7 +169,7 @@ class EventLoop(
         self._selector_poll: Poll | None = None
         self._resolver = self._resolver_poll = None
         self._leftovers = Leftovers()
-        self._listeners = self._pipes = self._sockets = None
+        self._listeners = self._file_buffers = self._sockets = None
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
@@ -400,8 +400,6 @@ class EventLoop(
                 close_ring(ring, self._dispatcher, self._owner_thread)
         finally:
             super().close()
-            if self._pipes is not None:
-                self._pipes.close()
             if self._resolver is not None:
                 self._resolver.close()
             if self._descriptor is not None:
@@ -411,7 +409,7 @@ class EventLoop(
     def _break_cycles(self) -> None:
         """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""
         self._wakeup = self._selector_poll = None
-        self._resolver = self._resolver_poll = None
+        self._resolver = self._resolver_poll = self._file_buffers = None
         if self._sockets is not None:
             self._sockets.held.clear()
         del self._engine

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO
 
 import pytest
 
-import uringloop
 from tests.housekeeping import open_descriptors, settle
 from tests.variants import BACKENDS
-from uringloop.operations import Fsync
+from uringloop.sendfile import sending, transfer
+from uringloop.sendfile.sender import NOT_CACHED
 
 from .helpers import LOCALHOST, Recorder, close, connected, facing_socket, pattern, reset, serving, socket_pair
 from .test_cancel import interrupted, turns
+from .test_page_cache import evict
 from .test_sockets import begun, cancelled
 from .test_tls import client_context, server_context
 
@@ -95,20 +96,6 @@ async def receive_exactly(sock: socket.socket, size_bytes: int) -> bytes:
 
 async def all_of(sock: socket.socket) -> bytes:
     return await receive(sock, 1 << 40)
-
-
-def pipes() -> set[int]:
-    """The open descriptors of pipes."""
-    return {fd for fd, what in open_descriptors().items() if what.startswith("pipe:")}
-
-
-@pytest.fixture(autouse=True)
-def _no_byte_stays_in_a_pipe(loop_goes_quiet: None) -> Iterator[None]:
-    """Before the loop closes them: what the loop has pooled is empty."""
-    before = pipes()
-    yield
-    for fd in pipes() - before:
-        assert struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4))) == (0,)
 
 
 # What is sent
@@ -204,8 +191,12 @@ async def test_to_a_unix_socket(file: BinaryIO) -> None:
 
 @each_way
 @pytest.mark.asyncio(loop_factories=RINGS)
-async def test_the_file_may_be_closed_meanwhile(kind: str, path: Path, file: BinaryIO) -> None:
+async def test_the_file_may_be_closed_meanwhile(kind: str, file: BinaryIO) -> None:
     """Another file that gets its descriptor is not sent."""
+    await close_meanwhile(kind, file)
+
+
+async def close_meanwhile(kind: str, file: BinaryIO) -> None:
     async with sender(kind) as (send, peer, _):
         sending = await begun(send(file))
         await turns(3)
@@ -483,32 +474,24 @@ async def test_an_unconnected_socket(file: BinaryIO) -> None:
 
 @each_way
 @pytest.mark.asyncio(loop_factories=BACKENDS)
-async def test_without_a_descriptor_left_it_falls_back(kind: str, file: BinaryIO) -> None:
+async def test_it_needs_no_descriptor(kind: str, file: BinaryIO) -> None:
     async with sender(kind) as (send, peer, end):
         receiving = asyncio.create_task(all_of(peer))
+        await asyncio.sleep(0)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # The executor's thread needs none, but its module is imported when it is first used.
-        await asyncio.get_running_loop().run_in_executor(None, int)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 2, hard))
         taken = []
         try:
             with contextlib.suppress(OSError):
                 while True:
                     taken.append(os.dup(0))
-            with pytest.raises(asyncio.SendfileNotAvailableError) as refused:
-                await send(file, fallback=False)
-            assert isinstance(refused.value.__cause__, OSError)
-            assert await send(file) == _SIZE_BYTES
-            # One is too few for a pipe.  asyncio's fallback begins at the file's position.
-            os.close(taken.pop())
-            file.seek(0)
-            assert await send(file) == _SIZE_BYTES
+            assert await send(file, fallback=False) == _SIZE_BYTES
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for fd in taken:
                 os.close(fd)
         end()
-        assert await receiving == pattern(_SIZE_BYTES) * 2
+        assert await receiving == pattern(_SIZE_BYTES)
 
 
 async def test_tls_falls_back_or_refuses(file: BinaryIO) -> None:
@@ -630,7 +613,6 @@ async def test_cancelled_in_the_middle(kind: str, file: BinaryIO) -> None:
         sending = await begun(send(file))
         first = await receive_exactly(peer, 100_000)
         await cancelled(sending)
-        # The rest by another pipe, or the same.
         receiving = asyncio.create_task(all_of(peer))
         await send(file, file.tell())
         end()
@@ -640,7 +622,11 @@ async def test_cancelled_in_the_middle(kind: str, file: BinaryIO) -> None:
 @each_way
 @pytest.mark.asyncio(loop_factories=RINGS)
 async def test_cancelled_at_any_time_nothing_is_lost_or_sent_twice(kind: str, file: BinaryIO) -> None:
-    for seed in range(8):
+    await cancel_at_any_times(kind, file, 8)
+
+
+async def cancel_at_any_times(kind: str, file: BinaryIO, rounds: int) -> None:
+    for seed in range(rounds):
         choices = random.Random(f"sendfile {seed}")
         async with sender(kind) as (send, peer, end):
             receiving = asyncio.create_task(all_of(peer))
@@ -661,10 +647,15 @@ async def test_cancelled_at_any_time_nothing_is_lost_or_sent_twice(kind: str, fi
 async def test_a_coroutine_that_is_thrown_away_leaves_nothing_behind(
     kind: str, file: BinaryIO, after_turns: int
 ) -> None:
+    await throw_away(kind, file, after_turns)
+
+
+async def throw_away(kind: str, file: BinaryIO, after_turns: int) -> None:
     async with sender(kind) as (send, peer, end):
         coroutine: Any = send(file)
         waited_for = coroutine.send(None)
-        waited_for.add_done_callback(lambda _: None)
+        if waited_for is not None:  # None: it lets other callbacks run first
+            waited_for.add_done_callback(lambda _: None)
         await turns(after_turns)
         coroutine.close()
         end()
@@ -701,16 +692,135 @@ async def _is_full(sock: socket.socket) -> bool:
     return bool(unsent > 0)
 
 
+# What the page cache has, and what it has not
+
+
+@each_way
 @pytest.mark.asyncio(loop_factories=BACKENDS)
-async def test_pipes_are_bounded_and_kept(file: BinaryIO) -> None:
+async def test_a_small_cached_file_needs_no_wait_and_no_descriptor(kind: str, file: BinaryIO) -> None:
+    async with sender(kind) as (send, peer, _):
+        await asyncio.sleep(0)
+        before = open_descriptors()
+        sending: Any = send(file, 10, 5000)
+        with pytest.raises(StopIteration) as ended:
+            sending.send(None)
+        assert ended.value.value == 5000
+        assert open_descriptors() == before
+        assert await receive_exactly(peer, 5000) == pattern(5000, 10)
+
+
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_what_is_queued_leaves_before_a_small_file(file: BinaryIO) -> None:
+    """Also where many callbacks of a tick write, so that small writes wait for its end."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, uringloop.EventLoop)
-    await loop.submit(Fsync(file.fileno()))  # makes the ring, and the pool's port
-    before = len(open_descriptors())
+    async with connected(Recorder(), Recorder()) as (client, server):
+
+        async def answer() -> None:
+            client.transport.write(b"head ")
+            assert await loop.sendfile(client.transport, file, 0, 10) == 10
+            client.transport.write(b" tail ")
+
+        expected = b"head " + pattern(10) + b" tail "
+        await asyncio.gather(*(answer() for _ in range(20)))
+        await server.until_received(20 * len(expected))
+        assert server.received == 20 * expected
+
+
+@pytest.fixture
+def uncached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the page cache have nothing, as for a file system without RWF_NOWAIT."""
+    monkeypatch.setattr(transfer, "send_cached", lambda *_: (0, NOT_CACHED))
+    monkeypatch.setattr(sending, "send_at_once", lambda *_: -1)
+
+
+def uncached_each_way(test: Any) -> Any:
+    return each_way(pytest.mark.usefixtures("uncached")(pytest.mark.asyncio(loop_factories=BACKENDS)(test)))
+
+
+@uncached_each_way
+async def test_uncached_parts(kind: str, file: BinaryIO) -> None:
+    async with sender(kind) as (send, peer, end):
+        receiving = asyncio.create_task(all_of(peer))
+        expected = b""
+        for offset, count in ((0, None), (4095, 2), (1, 300_000), (_SIZE_BYTES - 1, None), (_SIZE_BYTES, 5), (9, 9)):
+            part = pattern(_SIZE_BYTES)[offset : None if count is None else offset + count]
+            assert await send(file, offset, count, fallback=False) == len(part)
+            expected += part
+        end()
+        assert await receiving == expected
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 18
+
+
+@uncached_each_way
+async def test_uncached_and_cancelled_at_any_time(kind: str, file: BinaryIO) -> None:
+    await cancel_at_any_times(kind, file, 3)
+
+
+@uncached_each_way
+@pytest.mark.parametrize("after_turns", [0, 3])
+async def test_uncached_and_thrown_away(kind: str, file: BinaryIO, after_turns: int) -> None:
+    await throw_away(kind, file, after_turns)
+
+
+@uncached_each_way
+async def test_an_uncached_file_may_be_closed_meanwhile(kind: str, file: BinaryIO) -> None:
+    await close_meanwhile(kind, file)
+
+
+@pytest.mark.usefixtures("uncached")
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_slow_peers_of_uncached_files_hold_up_nobody(file: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as sockets:
-        expected = pattern(5000)
-        pairs = [sockets.enter_context(socket_pair()) for _ in range(50)]
-        await asyncio.gather(*(loop.sock_sendfile(left, file, 0, 5000) for left, _ in pairs))
-        for _, right in pairs:
-            assert await receive_exactly(right, len(expected)) == expected
-    assert len(open_descriptors()) - before <= 8
+        pairs = [sockets.enter_context(socket_pair()) for _ in range(2 * transfer.BUFFERS_MAX)]
+        slow = [asyncio.create_task(loop.sock_sendfile(left, file)) for left, _ in pairs]
+        with socket_pair() as (left, right):
+            receiving = asyncio.create_task(receive_exactly(right, _SIZE_BYTES))
+            assert await loop.sock_sendfile(left, file) == _SIZE_BYTES
+            assert await receiving == pattern(_SIZE_BYTES)
+        for task, (_, right) in zip(slow, pairs, strict=True):
+            assert await receive_exactly(right, _SIZE_BYTES) == pattern(_SIZE_BYTES)
+            assert await task == _SIZE_BYTES
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+async def test_an_evicted_file(place: str, path: Path) -> None:
+    with contextlib.ExitStack() as opened:
+        if place == "memory":
+            file: BinaryIO = opened.enter_context(os.fdopen(os.memfd_create("file"), "rb+"))
+            file.write(pattern(_SIZE_BYTES))
+            file.flush()
+        else:
+            file = opened.enter_context(path.open("rb"))
+            evict(file)
+        async with sender("transport") as (send, peer, end):
+            receiving = asyncio.create_task(all_of(peer))
+            assert await send(file, 1, fallback=False) == _SIZE_BYTES - 1
+            end()
+            assert await receiving == pattern(_SIZE_BYTES)[1:]
+
+
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_a_file_past_the_page_cache(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except OSError:
+        pytest.skip("the file system has no O_DIRECT")
+    with open(fd, "rb", buffering=0) as file:
+        async with sender("transport") as (send, peer, end):
+            receiving = asyncio.create_task(all_of(peer))
+            assert await send(file, 5, 600_001, fallback=False) == 600_001
+            assert await send(file, _SIZE_BYTES - 7, fallback=False) == 7
+            end()
+            assert await receiving == pattern(600_001, 5) + pattern(_SIZE_BYTES)[-7:]
+
+
+@each_way
+async def test_a_file_whose_size_is_unknown(kind: str) -> None:
+    with open("/proc/version", "rb", buffering=0) as file:
+        content = Path("/proc/version").read_bytes()
+        async with sender(kind) as (send, peer, _):
+            assert await send(file) == 0  # as of an empty one
+            assert await send(file, 3, 1000, fallback=False) == len(content) - 3
+            assert await receive_exactly(peer, len(content) - 3) == content[3:]
+            assert file.tell() == len(content)

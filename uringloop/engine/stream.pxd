@@ -38,6 +38,7 @@ cdef class Stream(Endpoint):
     cdef bint sends_at_once(self) noexcept
     cdef Py_ssize_t append(self, data, bint at_once) except -1
     cdef disable_nagle(self, Py_ssize_t size_bytes)
+    cdef bint sends_queue(self) except -1
     cdef size_t queued_bytes(self)
     cdef release_pins(self)
     cdef closing(self, bint abort)

@@ -476,6 +476,15 @@ cdef class Stream(Endpoint):
         self.eof_written = True
         checked(ul_stream_write_eof(self.handle))
 
+    cdef bint sends_queue(self) except -1:
+        """Send the queue now; return whether a file may follow at once: the stream is open and nothing is queued."""
+        if not delivers(self) or self.handle == NULL or self.eof_written or self.sendfile_waits:
+            return False
+        if self.delays_small_writes:
+            self.never_delay()
+        ul_stream_send_queued(self.handle)
+        return ul_stream_queued(self.handle) == 0
+
     def hold_writes(self):
         """Refuse writes until `allow_writes`, and report the empty queue; return whether it is empty now."""
         self.sendfile_waits = True

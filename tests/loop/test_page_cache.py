@@ -1,0 +1,62 @@
+"""`sendfile.sender`: only bytes that the page cache has go at once."""
+
+import os
+import socket
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from uringloop.sendfile.sender import NOT_CACHED, SENT_ALL, SENT_MUCH, SOCKET_FULL, send_cached
+
+from .helpers import pattern
+
+SIZE_BYTES = 1_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(pattern(SIZE_BYTES))
+    return path
+
+
+def evict(file: BinaryIO) -> None:
+    os.fsync(file.fileno())
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_only_cached_bytes_go_at_once(path: Path) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer, path.open("rb") as file:
+        evict(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
+        os.pread(file.fileno(), 4 * 4096, 0)
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], SIZE_BYTES - 1, os.RWF_NOWAIT)
+            pytest.skip("the file system keeps the file in memory")
+        except BlockingIOError:
+            ours.setblocking(False)
+        sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), 5, 40_000)
+        assert (reason, sent_bytes < 40_000) == (NOT_CACHED, True)
+        assert peer.recv(40_000, socket.MSG_DONTWAIT) == pattern(sent_bytes, 5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("count", [None, 100, 300_000])
+def test_a_file_of_another_user(path: Path, count: int | None) -> None:
+    """The kernel does not tell how much of it is cached."""
+    ours, peer = socket.socketpair()
+    with ours, peer, path.open("rb") as file:
+        ours.setblocking(False)
+        received = bytearray()
+        os.seteuid(65534)
+        try:
+            while len(received) < (count or SIZE_BYTES):
+                left_bytes = None if count is None else count - len(received)
+                sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), len(received), left_bytes)
+                assert reason in (SENT_ALL, SENT_MUCH, SOCKET_FULL)
+                received += peer.recv(sent_bytes, socket.MSG_WAITALL)
+        finally:
+            os.seteuid(0)
+        assert received == pattern(count or SIZE_BYTES)

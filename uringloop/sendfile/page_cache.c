@@ -1,0 +1,157 @@
+/* Sends the bytes of a file that the page cache has, without ever waiting for a disk.
+ *
+ * A few bytes are copied: preadv2(2) with RWF_NOWAIT takes them out of the cache, and send(2) sends them.  These two
+ * calls take as long as sendfile(2), and the first one never waits.
+ *
+ * sendfile(2) copies nothing, but waits for bytes that are not cached.  So cachestat(2) first counts the pages.  It
+ * also counts pages that are still being read.  So one byte of each PROBED_BYTES is read with RWF_NOWAIT, and the last
+ * one: the kernel reads ahead in order.  A page that leaves the cache between the look and sendfile(2) is read again,
+ * and that waits.
+ *
+ * The kernel answers cachestat(2) only to those who may write the file or own it, and only from Linux 6.5 on. Elsewhere
+ * all bytes are copied. */
+#define _GNU_SOURCE
+#include "page_cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#ifndef __NR_cachestat
+#define __NR_cachestat 451
+#endif
+
+#define SENDFILE_FROM_BYTES 16384 /* fewer are copied */
+#define COPIED_BYTES 65536        /* so many at a time */
+#define PROBED_BYTES 131072       /* what the kernel reads ahead at a time, unless told otherwise */
+#define TURN_BYTES (1 << 20)      /* sent in about 0.2 ms */
+
+#define TMPFS 0x01021994 /* what statfs(2) says */
+#define RAMFS 0x858458f6
+
+/* The kernel's structs, which only newer headers have. */
+typedef struct {
+    uint64_t offset, size_bytes;
+} cachestat_range;
+typedef struct {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted; /* in pages */
+} cachestat_pages;
+
+static __thread char copied[COPIED_BYTES];
+
+int64_t ul_file_size(int file)
+{
+    struct stat status;
+    return fstat(file, &status) < 0 ? -errno : status.st_size;
+}
+
+static ssize_t read_cached(int file, void *buffer, size_t size_bytes, int64_t offset)
+{
+    struct iovec vector = {buffer, size_bytes};
+    ssize_t count;
+    do
+        count = preadv2(file, &vector, 1, offset, RWF_NOWAIT);
+    while (count < 0 && errno == EINTR);
+    return count;
+}
+
+/* Such files have no RWF_NOWAIT, and are in the page cache unless they are swapped out. */
+static int is_in_memory(int file)
+{
+    struct statfs status;
+    return fstatfs(file, &status) == 0 && (status.f_type == TMPFS || status.f_type == RAMFS);
+}
+
+static int is_read(int file, int64_t offset)
+{
+    char byte;
+    ssize_t count = read_cached(file, &byte, 1, offset);
+    return count == 1 || (count < 0 && errno == EOPNOTSUPP && is_in_memory(file));
+}
+
+static int is_cached(int file, int64_t offset, int64_t size_bytes)
+{
+    int64_t page_bytes = sysconf(_SC_PAGESIZE), end = offset + size_bytes;
+    cachestat_range range = {(uint64_t)offset, (uint64_t)size_bytes};
+    cachestat_pages found = {0};
+    if (syscall(__NR_cachestat, file, &range, &found, 0) < 0)
+        return 0;
+    if ((int64_t)found.cached <= (end - 1) / page_bytes - offset / page_bytes)
+        return 0;
+    for (int64_t at = offset + PROBED_BYTES; at < end; at += PROBED_BYTES)
+        if (!is_read(file, at - 1))
+            return 0;
+    return is_read(file, end - 1);
+}
+
+/* Returns what was sent, and sets the reason if there will be no more. */
+static int64_t send_pages(int sock, int file, off_t offset, int64_t size_bytes, int *reason)
+{
+    ssize_t sent = sendfile(sock, file, &offset, (size_t)size_bytes);
+    if (sent == 0)
+        *reason = UL_FILE_ENDS;
+    else if (sent < 0 && errno != EAGAIN && errno != EINTR)
+        *reason = -errno;
+    else if (sent < size_bytes)
+        *reason = UL_SOCKET_FULL;
+    return sent < 0 ? 0 : sent;
+}
+
+static int64_t send_copy(int sock, int file, int64_t offset, int64_t size_bytes, int *reason)
+{
+    ssize_t sent, count;
+    count = read_cached(file, copied, size_bytes < COPIED_BYTES ? (size_t)size_bytes : COPIED_BYTES, offset);
+    int error = count < 0 ? errno : 0;
+    if (error == EOPNOTSUPP && is_cached(file, offset, size_bytes))
+        return send_pages(sock, file, offset, size_bytes, reason);
+    if (count == 0)
+        *reason = UL_FILE_ENDS;
+    else if (count < 0)
+        *reason = error == EAGAIN || error == EOPNOTSUPP || error == ENOSYS ? UL_NOT_CACHED : -error;
+    if (count <= 0)
+        return 0;
+    sent = ul_send_now(sock, copied, (size_t)count);
+    if (sent < count)
+        *reason = sent < 0 ? (int)sent : UL_SOCKET_FULL;
+    return sent < 0 ? 0 : sent;
+}
+
+/* Sends what the cache has and the socket takes; the number of bytes, and why there are no more. */
+int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, int *reason)
+{
+    int64_t sent_bytes = 0;
+    *reason = UL_SENT_ALL;
+    /* With O_DIRECT the cache is not asked, and RWF_NOWAIT waits. */
+    if (fcntl(file, F_GETFL) & O_DIRECT)
+        *reason = UL_NOT_CACHED;
+    while (*reason == UL_SENT_ALL && sent_bytes < size_bytes) {
+        int64_t left_bytes = size_bytes - sent_bytes;
+        if (sent_bytes >= TURN_BYTES) {
+            *reason = UL_SENT_MUCH;
+            break;
+        }
+        if (left_bytes > TURN_BYTES - sent_bytes)
+            left_bytes = TURN_BYTES - sent_bytes;
+        if (left_bytes >= SENDFILE_FROM_BYTES && is_cached(file, offset + sent_bytes, left_bytes))
+            sent_bytes += send_pages(sock, file, offset + sent_bytes, left_bytes, reason);
+        else
+            sent_bytes += send_copy(sock, file, offset + sent_bytes, left_bytes, reason);
+    }
+    return sent_bytes;
+}
+
+/* Sends what the socket takes: the number of bytes, 0 if it is full, or a negative errno. */
+int64_t ul_send_now(int sock, const void *data, size_t size_bytes)
+{
+    ssize_t sent;
+    do
+        sent = send(sock, data, size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : errno == EAGAIN ? 0 : -errno;
+}
