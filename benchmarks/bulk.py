@@ -16,6 +16,7 @@ from benchmarks.results import Case
 from benchmarks.runner import Load, Servers
 
 WRITE_BYTES = 256 << 10
+PIECE_BYTES = 1 << 20
 SERVERS = {"in": "sink", "out": "source"}
 LOADS = {"in": "push", "out": "pull"}
 
@@ -36,7 +37,9 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 def content_file(size: int) -> Iterator[str]:
     """Its path; the content is random, and the same in every run."""
     with tempfile.NamedTemporaryFile(prefix="uringloop-benchmark-") as file:
-        file.write(random.Random(size).randbytes(size))
+        source = random.Random(size)
+        for start in range(0, size, PIECE_BYTES):
+            file.write(source.randbytes(min(PIECE_BYTES, size - start)))
         file.flush()
         yield file.name
 

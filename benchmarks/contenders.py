@@ -29,6 +29,8 @@ OTHERS = {OURS: "other", EPOLL: "other epoll"}
 
 #: Names of sources in benchmarks/c.
 C_SERVERS = {"C epoll": "epoll_server", "C io_uring": "uring_server"}
+#: The same for files.
+C_FILE_SERVERS = {"C sendfile": "sendfile_server"}
 
 
 def installed() -> list[str]:

@@ -155,8 +155,8 @@ def checkout(contender: str) -> tuple[str, Path]:
 
 
 def server_command(loop: str, mode: str, address: str, extra: Sequence[str] = ()) -> list[str]:
-    if loop in contenders.C_SERVERS:
-        return [compiled(contenders.C_SERVERS[loop]), address]
+    if source := {**contenders.C_SERVERS, **contenders.C_FILE_SERVERS}.get(loop):
+        return [compiled(source), address, *extra]
     return [sys.executable, "-m", "benchmarks.servers", "--loop", loop, "--mode", mode, "--at", address, *extra]
 
 

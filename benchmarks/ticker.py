@@ -1,22 +1,24 @@
-"""Does a task that is due every millisecond come in time, while others read files?
+"""Does a task that is due every millisecond come in time, while others read or send files?
 
     python -m benchmarks.ticker --rounds 5 --seconds 2 --json ticker.json
 
-Two cases: "cold", 64 tasks read pieces of a file that is not in the page cache; "cached", one task reads a file that
-is, on and on, without ever having to wait.  A gap is the time from one tick to the next, 1 ms at best.  Rates are shown
-so that nobody looks punctual by doing nothing.
+Three cases: "cold", 64 tasks read pieces of a file that is not in the page cache; "cached", one task reads a file that
+is, on and on, without ever having to wait; "sendfile", the loop sends a file that is not.  A gap is the time from one
+tick to the next, 1 ms at best.  Rates are shown so that nobody looks punctual by doing nothing.
 """
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from benchmarks import results, runner
 #: The loop and the library of files.
 CONTENDERS = {
     "uringloop": ("uringloop:new_event_loop", "uringloop.files"),
+    "uringloop epoll": ("benchmarks.contenders:new_epoll_loop", "uringloop.files"),
     "asyncio + uringloop.files": ("asyncio:SelectorEventLoop", "uringloop.files"),
     "asyncio + aiofiles": ("asyncio:SelectorEventLoop", "aiofiles"),
 }
-CASES = ("cold", "cached")
+CASES = ("cold", "cached", "sendfile")
 TASKS = 64
 PIECE_BYTES = 64 * 1024
 STRETCH_BYTES = 4 << 20
@@ -69,22 +72,44 @@ async def read_cached(library: Any, path: Path, until_s: float) -> int:
     return count
 
 
+@contextlib.contextmanager
+def reading_process() -> Iterator[socket.socket]:
+    """A connection to a process that reads all that comes."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        peer, _ = server.accept()
+        with peer:
+            reader = subprocess.Popen(["cat"], stdin=peer.fileno(), stdout=subprocess.DEVNULL)
+        ours.setblocking(False)
+        yield ours
+    reader.wait()
+
+
+async def send_cold(sock: socket.socket, path: Path) -> int:
+    """Send the whole file; returns the number of bytes."""
+    with path.open("rb") as file:
+        return await asyncio.get_running_loop().sock_sendfile(sock, file)
+
+
 async def measure(case: str, library: Any, path: Path, seconds: float) -> dict[str, float]:
     gaps: list[float] = []
     read_bytes, reading_s = 0, 0.0
     # Unmeasured, so that whatever is made on first use is there.
     await read_cached(library, path, 0.0)
     while reading_s < seconds:
-        if case == "cold":
-            evict(path)
-            calls = [read_cold(library, path, number * STRETCH_BYTES) for number in range(TASKS)]
-        else:
-            calls = [read_cached(library, path, time.perf_counter() + seconds)]
-        start_s = time.perf_counter()
-        reading = asyncio.gather(*calls)
-        gaps += await tick(reading)
-        read_bytes += sum(await reading)
-        reading_s += time.perf_counter() - start_s
+        with contextlib.ExitStack() as opened:
+            if case != "cached":
+                evict(path)
+            if case == "sendfile":
+                calls = [send_cold(opened.enter_context(reading_process()), path)]
+            elif case == "cold":
+                calls = [read_cold(library, path, number * STRETCH_BYTES) for number in range(TASKS)]
+            else:
+                calls = [read_cached(library, path, time.perf_counter() + seconds)]
+            start_s = time.perf_counter()
+            reading = asyncio.gather(*calls)
+            gaps += await tick(reading)
+            read_bytes += sum(await reading)
+            reading_s += time.perf_counter() - start_s
     gaps.sort()
     return {
         "worst_ms": gaps[-1],
@@ -134,7 +159,9 @@ def report(case: str, samples: dict[str, list[dict[str, float]]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="A tick each millisecond, while others read: what are the gaps?")
+    parser = argparse.ArgumentParser(
+        description="What are the gaps of a tick each millisecond, while others read or send?"
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=5)
@@ -152,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for case in options.cases:
             file.truncate(0)
             file.seek(0)
-            for _ in range(TASKS * STRETCH_BYTES >> 20 if case == "cold" else CACHED_BYTES >> 20):
+            for _ in range(CACHED_BYTES >> 20 if case == "cached" else TASKS * STRETCH_BYTES >> 20):
                 file.write(os.urandom(1 << 20))
             file.flush()
             os.fsync(file.fileno())

@@ -9,6 +9,8 @@ from benchmarks.servers.listening import keep, listen
 
 #: One chunk in so many is compared: comparing all would be much of what is measured.
 COMPARED = 16
+#: What aiohttp reads at a time.
+READ = 256 << 10
 
 
 class Sink(asyncio.Protocol):
@@ -90,6 +92,8 @@ class Files(asyncio.Protocol):
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("rb")
+        self.may_write = asyncio.Event()
+        self.may_write.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -100,11 +104,28 @@ class Files(asyncio.Protocol):
     async def send_file(self) -> None:
         try:
             await asyncio.get_running_loop().sendfile(self.transport, self.file)
+        except NotImplementedError:
+            await self.send_without_sendfile()
         except BaseException:
             self.transport.abort()
             raise
 
+    async def send_without_sendfile(self) -> None:
+        """Reads in a thread and writes, as aiohttp does where a loop has no sendfile."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.file.seek, 0)
+        while data := await loop.run_in_executor(None, self.file.read, READ):
+            self.transport.write(data)
+            await self.may_write.wait()
+
+    def pause_writing(self) -> None:
+        self.may_write.clear()
+
+    def resume_writing(self) -> None:
+        self.may_write.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.may_write.set()
         self.file.close()
 
 
