@@ -55,7 +55,6 @@ LOOP_ATTRIBUTES = (
     "_transports",
     "_unix_server_sockets",
     "_watcher",
-    "slow_callback_duration",
 )
 
 
@@ -172,6 +171,11 @@ def tls_is_known(protocol: Any) -> bool:
         and type(protocol._sslobj) is ssl.SSLObject
         and hasattr(protocol._sslobj, "_sslobj")
     )
+
+
+def application_of(protocol: Any) -> Any:
+    """Return the protocol that the application gave: behind asyncio's TLS protocol, or this one itself."""
+    return getattr(protocol, "_app_protocol", protocol) if type(protocol) is sslproto.SSLProtocol else protocol
 
 
 def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:

@@ -30,7 +30,7 @@ from typing import Any
 from . import hooks
 from .children.process import ProcessTransport, start_process
 from .engine import Engine, Sockets
-from .loop_ring import RingKeeping
+from .measuring import Measuring
 from .names import NameResolution
 from .operations import Poll, close_ring
 from .options import BULK_STREAM_COUNT_MAX, SPIN_NS, Sleep, options_of
@@ -39,7 +39,6 @@ from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES, CQ_ENT
 from .ring.callbacks import callbacks
 from .ring.choosing import BackendChoice, resolve
 from .ring.setup import Backend
-from .ring.statistics import Statistics, no_statistics
 from .scheduler import Scheduler
 from .selector.selector import Selector
 from .sendfile import FileSending
@@ -55,7 +54,7 @@ _EARLY_COUNT = 8
 
 
 class EventLoop(
-    Scheduler, RingKeeping, SocketOperations, FileSending, NameResolution, TransportMaking, Serving, SignalHandling
+    Scheduler, Measuring, SocketOperations, FileSending, NameResolution, TransportMaking, Serving, SignalHandling
 ):
     """An asyncio event loop on io_uring.
 
@@ -100,6 +99,7 @@ class EventLoop(
         "_ring",
         "_selector_poll",
         "_signals",
+        "_slow_callback_handler",
         "_sockets",
         "_transports_by_fd",
         "_wakeup",
@@ -177,6 +177,7 @@ class EventLoop(
         self._sleep_with(self._dispatcher.wait)
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
+        self._start_measuring_if_asked()
 
     # Running
 
@@ -219,7 +220,7 @@ class EventLoop(
 
     def _dispatch_by_handles(self) -> None:
         """Dispatch each completion by a handle of its own, for debug mode and for tools that replaced `Handle._run`."""
-        for callback in callbacks(self._dispatcher):
+        for callback in callbacks(self._dispatcher, self._meter):
             handle = Handle(callback, callback.arguments, self)
             if self._debug:
                 self._run_timed(handle)
@@ -369,15 +370,6 @@ class EventLoop(
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]} backend={self._expected}>"
 
-    def statistics(self) -> Statistics:
-        """Return the ring's counters; see `RingBase.statistics`.  in_flight leaves out the loop's own polls."""
-        if self._ring is None:
-            return no_statistics(self._expected)
-        counters = self._ring.statistics()
-        own = (self._wakeup, self._selector_poll, self._resolver_poll)
-        counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
-        return counters
-
     # Closing
 
     def close(self) -> None:
@@ -414,6 +406,7 @@ class EventLoop(
             self._sockets.held.clear()
         del self._engine
         self._epoll_selector.serve = None
+        self._end_measuring()
         self._sleep_by(
             self._dispatcher.wait, self._dispatcher.wait, self._epoll_selector.watched, self._dispatcher.dispatch
         )

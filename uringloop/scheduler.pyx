@@ -18,8 +18,11 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
+from .meter cimport Meter, between, count_in
 from .patched cimport Patched, look_up, patched
-from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
+from .tick cimport Tick, begin_waiting, count_cycles, has_few, monotonic_ns, must_send
+
+from .meter import name_of
 
 cdef extern from *:
     """
@@ -68,6 +71,8 @@ cdef class Scheduler:
 
     cdef object ready, append, popleft
     cdef object sleep, sleep_watching, dispatch, send
+    cdef Meter meter  # None: nobody looks
+    cdef object dispatch_metered, slow_duration
     cdef Tick own_tick
     cdef Tick *now
     cdef dict watched
@@ -102,6 +107,8 @@ cdef class Scheduler:
         self.ready = ready
         self.append = ready.append
         self.popleft = ready.popleft
+        if self.meter is not None:
+            self.meter.watch(ready)
 
     @property
     def _thread_id(self):
@@ -110,6 +117,11 @@ cdef class Scheduler:
     @_thread_id.setter
     def _thread_id(self, thread_id):
         outer, self.thread_id = self.thread_id, thread_id
+        if self.meter is not None:
+            if outer is None:
+                self.meter.begin_run(False)
+            elif thread_id is None:
+                self.meter.end_run()
         # The first tick of a run submits what was staged before it.
         if outer is not None:
             self._run_changed()
@@ -130,6 +142,17 @@ cdef class Scheduler:
     @_timer_cancelled_count.setter
     def _timer_cancelled_count(self, Py_ssize_t count):
         self.timers.cancelled = count
+
+    @property
+    def slow_callback_duration(self):
+        """See `asyncio.loop.slow_callback_duration`; in seconds."""
+        return self.slow_duration
+
+    @slow_callback_duration.setter
+    def slow_callback_duration(self, duration):
+        self.slow_duration = duration
+        if self.meter is not None:
+            self._slow_duration_changed()
 
     cdef int check(self) except -1:
         if self._closed:
@@ -280,6 +303,28 @@ cdef class Scheduler:
         self.now = <Tick *>tick
         self.send = send
 
+    def _measure_by(self, Meter meter, dispatch):
+        """Have a meter count and time what runs from now on; None ends that.
+
+        Args:
+            meter: the meter, or None.
+            dispatch: called with the meter after each sleep, in the place of the other `dispatch`.
+        """
+        if self.meter is not None and meter is not self.meter:
+            self.meter.end_run()
+            self.meter.watch(None)
+        if meter is not None and meter is not self.meter:
+            meter.watch(self.ready)
+            if self.thread_id is not None:
+                meter.begin_run(self.sleeping)
+        self.now.is_metered = meter is not None
+        self.dispatch_metered = dispatch
+        self.meter = meter
+
+    @property
+    def _meter(self):
+        return self.meter
+
     def _run_once(self):
         """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready."""
         cdef int _i
@@ -292,6 +337,7 @@ cdef class Scheduler:
         """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep."""
         cdef Py_ssize_t before, after
         cdef bint by_handles
+        cdef Meter meter
         if self.in_tick:
             # A callback let KeyboardInterrupt or SystemExit through: first run the handles that it left.
             PyObject_CallNoArgs(self.dispatch)
@@ -299,22 +345,35 @@ cdef class Scheduler:
         self.sleeping = True
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
+        if self.meter is not None:
+            self.meter.page.asleep = timeout_ns != 0
         if self.watched:
             PyObject_CallOneArg(self.sleep_watching, timeout_ns)
         else:
             PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
+        meter = self.meter
+        if meter is not None:
+            meter.wake(self.now, len(self.ready))
         self.pop_due()
         after = self.now.handles = len(self.ready)
         if not has_few(self.now):
             begin_waiting(self.now)
         by_handles = self._debug or run_is_replaced()
-        self.run(before, by_handles)
-        if by_handles:
-            self._dispatch_by_handles()
+        if meter is None:
+            self.run(before, by_handles)
+            if by_handles:
+                self._dispatch_by_handles()
+            else:
+                PyObject_CallNoArgs(self.dispatch)
+            self.run(after - before, by_handles)
         else:
-            PyObject_CallNoArgs(self.dispatch)
-        self.run(after - before, by_handles)
+            self.run_metered(meter, before, by_handles)
+            if by_handles:
+                self._dispatch_by_handles()
+            else:
+                PyObject_CallOneArg(self.dispatch_metered, meter)
+            self.run_metered(meter, after - before, by_handles)
         self.now.outcomes = self.now.handles = 0
         self.in_tick = False
 
@@ -354,16 +413,21 @@ cdef class Scheduler:
 
     cdef pop_due(self):
         """Make the due timers ready, in their order."""
-        cdef double end
+        cdef double end, due
         if not self.timers.handles:
             return
         end = <double>self.time() + 1e-9
-        while self.timers.handles and self.timers.first() < end:
+        while self.timers.handles:
+            due = self.timers.first()
+            if due >= end:
+                break
             handle = self.timers.pop()
             if is_cancelled(handle):
                 self.timers.uncount_cancelled()
             else:
                 PyObject_CallOneArg(self.append, handle)
+                if self.meter is not None:
+                    self.meter.add_timer(end - due)
 
     def has_budget(self):
         """Return whether the running callback may do one more thing that does not wait, before it yields.
@@ -405,6 +469,30 @@ cdef class Scheduler:
                     free_handle(handle, &self.free_timers)
             elif not handle._cancelled:
                 handle._run()
+
+    cdef run_metered(self, Meter meter, Py_ssize_t count, bint by_handles):
+        """Do the same, and time each handle."""
+        cdef Py_ssize_t _i
+        cdef uint64_t begin, end, due
+        cdef int64_t took
+        begin = count_cycles()
+        for _i in range(count):
+            if not self.ready:
+                return
+            # Not the handle: another reference would keep it out of the free list.
+            callback = callback_of(self.ready[0])
+            due = meter.take()
+            self.run(1, by_handles)
+            end = count_cycles()
+            if callback is not None:
+                count_in(&meter.page.lag, between(due, begin), meter.page.ns_per_cycle)
+                meter.page.callbacks += 1
+                took = between(begin, end)
+                if took >= meter.slow_cycles:
+                    meter.note_slow(took, name_of(callback), callback)
+                    end = count_cycles()
+            meter.sync(len(self.ready), end)
+            begin = end
 
     cdef run_handle(self, handle):
         context = <object>slot(handle, CONTEXT)[0]

@@ -77,6 +77,15 @@ cdef inline bint is_cancelled(handle) except -1:
     return handle._cancelled
 
 
+cdef inline object callback_of(handle):
+    """Return the callback of a handle that is about to run; None: it was cancelled."""
+    cdef PyObject *callback
+    if type(handle) is Handle or type(handle) is TimerHandle:
+        callback = slot(handle, CALLBACK)[0]
+        return None if callback == NULL else <object>callback
+    return None if handle._cancelled else handle._callback
+
+
 cdef struct Freelist:
     # Handles that have run, without another reference: filling them again is cheaper than freeing and making.  They
     # refer

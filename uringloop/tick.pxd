@@ -38,8 +38,8 @@ cdef extern from *:
     #endif
     }
     """
-    int64_t monotonic_ns() noexcept
-    uint64_t count_cycles() noexcept
+    int64_t monotonic_ns() noexcept nogil
+    uint64_t count_cycles() noexcept nogil
 
 
 cdef struct Tick:
@@ -48,6 +48,10 @@ cdef struct Tick:
     # They do until wait_ns after the time of the last look.  Only of a tick with more than a few callbacks.
     int64_t looked_ns, wait_ns
     uint64_t looked_cycles
+    # Someone looks: each sleep adds its length, and leaves when it ended.
+    bint is_metered
+    int64_t slept_cycles
+    uint64_t awake_cycles
     bint held  # some of them only for the end of the callback, which may close the connection
 
 
@@ -83,3 +87,14 @@ cdef inline bint must_send(Tick *tick) noexcept:
         return False
     tick.wait_ns += UNSENT_CALLBACK_NS
     return tick.held or is_late(tick)
+
+
+cdef inline uint64_t begin_sleep(Tick *tick) noexcept nogil:
+    """Return the time of a sleep's begin, for `end_sleep`; 0 if nobody looks."""
+    return count_cycles() if tick.is_metered else 0
+
+
+cdef inline void end_sleep(Tick *tick, uint64_t begin_cycles) noexcept nogil:
+    if begin_cycles:
+        tick.awake_cycles = count_cycles()
+        tick.slept_cycles += <int64_t>(tick.awake_cycles - begin_cycles)

@@ -63,6 +63,13 @@ cdef class Datagram(Endpoint):
             raise MemoryError
         engine.dispatcher.owners.add(self)
 
+    cdef str method_for(self, uint32_t what, bint direct):
+        if what & (UL_DATAGRAM_DATA | UL_DATAGRAM_READABLE):
+            return "datagram_received"
+        if what & (UL_DATAGRAM_RECEIVE_ERROR | UL_DATAGRAM_SEND_ERROR):
+            return "error_received"
+        return "resume_writing" if what & UL_DATAGRAM_LOW else "connection_lost"
+
     # Receiving
 
     cdef bint has_core(self):

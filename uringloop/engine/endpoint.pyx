@@ -345,3 +345,6 @@ cdef class Endpoint(Owner):
     cdef tuple shown(self):
         owner = self if self.transport is None else self.transport
         return owner, () if self.protocol is None else (self.protocol,)
+
+    cdef hearer(self):
+        return self.protocol

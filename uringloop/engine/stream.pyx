@@ -113,6 +113,11 @@ cdef class Stream(Endpoint):
         if previous is not None:
             previous.drop_transport()
 
+    cdef str method_for(self, uint32_t what, bint direct):
+        if what & (UL_STREAM_DATA | UL_STREAM_READABLE):
+            return "buffer_updated" if self.buffered and direct else "data_received"
+        return "resume_writing" if what & (UL_STREAM_LOW | UL_STREAM_EMPTY) else "connection_lost"
+
     # Receiving
 
     def preload(self, data):

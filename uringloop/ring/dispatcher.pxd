@@ -23,6 +23,7 @@ cdef class Dispatcher(Sender):
     cdef ul_outcome *outcomes
     cdef int count, cursor, capacity
     cdef uint64_t taken  # outcomes so far
+    cdef uint64_t slept_from  # where the loop sleeps beside the ring
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t early_count

@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-from ..tick cimport must_send
+from ..tick cimport begin_sleep, end_sleep, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
@@ -334,6 +334,7 @@ cdef class Dispatcher(Sender):
         """Submit, and wait for a completion; return whether a signal came first."""
         cdef int result
         cdef int64_t awake_ns
+        cdef uint64_t slept_from
         if self.first is not None and ul_staged(self.ring):
             self.first()
         self.begin_batch()
@@ -341,9 +342,11 @@ cdef class Dispatcher(Sender):
         if result > 0 and timeout_ns == 0:
             result = ul_enter(self.ring, 0, -1)
         elif result > 0 and not self.finds_without_sleeping(timeout_ns):
+            slept_from = begin_sleep(&self.tick)
             with nogil:
                 result = ul_sleep(self.ring, timeout_ns, self.spin_ns)
                 awake_ns = ul_now_ns()
+                end_sleep(&self.tick, slept_from)
             self.contended -= self.contended > 0
             if ul_now_ns() - awake_ns > GIL_AWAITED_NS and has_other_threads():
                 self.contended = CONTENDED_SLEEPS
@@ -468,9 +471,11 @@ cdef class Dispatcher(Sender):
 
     def arm_descriptor(self):
         self.check()
+        self.slept_from = begin_sleep(&self.tick)
         ul_descriptor_arm(self.ring)
 
     def disarm_descriptor(self):
+        end_sleep(&self.tick, self.slept_from)
         ul_descriptor_disarm(self.ring)
 
     def dispatch(self):

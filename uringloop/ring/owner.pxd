@@ -1,3 +1,5 @@
+from libc.stdint cimport uint32_t
+
 from .core.core cimport ul_outcome
 
 
@@ -10,3 +12,5 @@ cdef class Owner:
     cdef drop_core(self)
     cdef free_half(self)
     cdef tuple shown(self)
+    cdef hearer(self)
+    cdef str method_for(self, uint32_t what, bint direct)

@@ -1,5 +1,7 @@
 """`Owner`: the dispatcher's view of an endpoint."""
 
+from libc.stdint cimport uint32_t
+
 from .core.core cimport ul_outcome
 
 
@@ -25,3 +27,16 @@ cdef class Owner:
     cdef tuple shown(self):
         """Return how a handle shows an outcome: the object that is called, and a tuple of arguments."""
         return self, ()
+
+    cdef hearer(self):
+        """Return the object that hears of outcomes, such as a protocol; None if there is none any more."""
+        return None
+
+    cdef str method_for(self, uint32_t what, bint direct):
+        """Return the name of the method that hears of this.
+
+        Args:
+            what: the outcome's bits.
+            direct: whether that is a method of `hearer`, and not of an object behind it.
+        """
+        return "complete"

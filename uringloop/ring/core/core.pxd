@@ -42,6 +42,9 @@ cdef extern from "ring/core/core.h" nogil:
         uint32_t buffer_id
         const char *data
 
+    ctypedef struct ul_statistics:
+        pass
+
     uint32_t IOSQE_CQE_SKIP_SUCCESS
     uint32_t IORING_SETUP_DEFER_TASKRUN
     int IORING_OP_READ, IORING_OP_WRITE, IORING_OP_RECV, IOSQE_BUFFER_SELECT
@@ -71,6 +74,8 @@ cdef extern from "ring/core/core.h" nogil:
     uint64_t ul_in_flight(ul_ring *ring)
     uint64_t ul_completed(ul_ring *ring)
     int64_t ul_now_ns()
+    void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
+    uint32_t ul_ring_backend(ul_ring *ring)
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_spin(ul_ring *ring, int64_t for_ns)

@@ -1,0 +1,91 @@
+# `Meter`: counts and times what a loop runs; see meter.pyx.
+
+from libc.stdint cimport int64_t, uint64_t
+
+from .tick cimport Tick
+
+cdef enum:
+    # Less than 1 us, then twice as much each time; the last one has no end.
+    BUCKET_COUNT = 26
+    SLOW_COUNT = 16
+    NAME_SIZE = 104
+    RING_COUNTERS_MAX = 32
+
+cdef struct Histogram:
+    uint64_t counts[BUCKET_COUNT]
+    uint64_t sum_cycles, longest_cycles
+
+cdef struct Slow:
+    uint64_t calls, total_ns, longest_ns
+    char name[NAME_SIZE]
+
+cdef struct Page:
+    # Everything that a look from outside needs, and no pointer: another process may read it at any time.
+    uint64_t magic, size_bytes
+    uint64_t sequence  # odd while `slowest` changes
+    uint64_t pid, thread, backend
+    int64_t since_ns  # of CLOCK_MONOTONIC
+    uint64_t since_cycles
+    double ns_per_cycle
+    uint64_t mark_cycles  # the tick's begin; 0: the loop does not run
+    uint64_t asleep
+    uint64_t ticks, callbacks, completions, ready, busy_cycles, asleep_cycles
+    Histogram lag, tick
+    uint64_t ring[RING_COUNTERS_MAX]
+    uint64_t slow_ns
+    Slow slowest[SLOW_COUNT]
+
+cdef struct Batch:
+    # So many handles of the ready queue, one after the other, that could have run from then on.
+    uint64_t due_cycles
+    Py_ssize_t count
+
+
+cdef class Meter:
+    cdef Page *page
+    cdef int fd  # of the shared page; -1: it is this process's own
+    cdef object name_slow, ready
+    cdef uint64_t last_cycles
+    cdef int64_t slow_cycles  # from here on a callback is slow
+    cdef int64_t hook_ns
+    cdef object hook
+    cdef readonly bint counts
+    # The ready queue in batches.
+    cdef Batch *batches
+    cdef Py_ssize_t first, end, capacity, known
+
+    cdef void calibrate(self) noexcept
+    cdef void watch(self, object ready) noexcept
+    cdef void begin_run(self, bint asleep) noexcept
+    cdef void end_run(self) noexcept
+    cdef void wake(self, Tick *tick, Py_ssize_t ready) noexcept
+    cdef void push(self, uint64_t due_cycles, Py_ssize_t count) noexcept
+    cdef void add_timer(self, double late_s) noexcept
+    cdef void sync(self, Py_ssize_t ready, uint64_t now_cycles) noexcept
+    cdef uint64_t take(self) noexcept
+    cdef note_slow(self, int64_t cycles, str name, subject)
+    cdef void set_threshold(self) noexcept
+
+
+cdef extern from *:
+    """
+    static inline int bucket_of(uint64_t us)
+    {
+        int bucket = us == 0 ? 0 : 64 - __builtin_clzll(us);
+        return bucket < 26 ? bucket : 25;
+    }
+    """
+    int bucket_of(uint64_t us) noexcept nogil
+
+
+cdef inline int64_t between(uint64_t begin, uint64_t end) noexcept nogil:
+    """Return the cycles between two looks, never less than none: CPUs may disagree a little."""
+    cdef int64_t cycles = <int64_t>(end - begin)
+    return cycles if cycles > 0 else 0
+
+
+cdef inline void count_in(Histogram *histogram, int64_t cycles, double ns_per_cycle) noexcept nogil:
+    histogram.counts[bucket_of(<uint64_t>(cycles * ns_per_cycle * 1e-3))] += 1
+    histogram.sum_cycles += cycles
+    if <uint64_t>cycles > histogram.longest_cycles:
+        histogram.longest_cycles = cycles
