@@ -1,7 +1,8 @@
-"""The doctor, `python -m uringloop`, and its commands `trace PID` and `seccomp PROFILE.json`.
+"""The doctor, `python -m uringloop`, and its commands `top PID`, `trace PID` and `seccomp PROFILE.json`.
 
 The doctor tells which backend a loop gets and why, what that offers, which of it the loop uses, and which obstacles
-stand.  `trace` shows the activity of a process's rings.  `seccomp` adds io_uring to a container's seccomp profile.
+stand.  `top` shows what the loops of a process do, and `trace` the activity of its rings.  `seccomp` adds io_uring to a
+container's seccomp profile.
 
 The exit code is 0 if io_uring can be used, and 1 if it cannot, also where a loop runs on epoll.  The doctor gathers all
 facts before it prints them, and no refusal ends in a traceback.  Some sandboxes kill a process that asks for io_uring,
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import __version__, seccomp
+from . import __version__, seccomp, top
 from .ring import OPTIONAL, Feature, Features, Opcode, Ring, RingUnavailableError, Setup
 from .ring.base import BUFFER_COUNT, BUFFER_COUNT_MAX, BUFFER_SIZE_BYTES
 from .ring.choosing import BACKEND_VARIABLE, resolve
@@ -285,7 +286,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m uringloop", description="What this kernel offers to uringloop, and what is in the way."
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
-    commands = parser.add_subparsers(dest="command", metavar="trace | seccomp")
+    commands = parser.add_subparsers(dest="command", metavar="top | trace | seccomp")
+    tops = commands.add_parser("top", help="what the loops of a live process do, refreshed until q or Ctrl-C")
+    top.add_arguments(tops)
     trace = commands.add_parser("trace", help="what the rings of a process do, as the kernel's tracepoints tell it")
     trace.add_argument("pid", type=int, help="the process; its threads and kernel workers are counted with it")
     trace.add_argument("--interval", type=float, default=1, metavar="SECONDS", help="how long to count for a line")
@@ -295,6 +298,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "seccomp":
         return seccomp.run(profiles, options)
+    if options.command == "top":
+        return top.run(options)
     if options.command:
         return _trace(options.pid, round(options.interval * 1e9), options.lines)
     report = examine()

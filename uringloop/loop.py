@@ -99,7 +99,6 @@ class EventLoop(
         "_ring",
         "_selector_poll",
         "_signals",
-        "_slow_callback_handler",
         "_sockets",
         "_transports_by_fd",
         "_wakeup",

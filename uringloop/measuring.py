@@ -1,11 +1,12 @@
 """The loop's methods for a look at itself: statistics, times and slow callbacks.
 
-Nothing is timed before someone asks for it.  `start_measuring` and `set_slow_callback_handler` give the loop a `Meter`,
+Nothing is timed unasked.  `start_measuring` and `set_slow_callback_handler` give the loop a `Meter`,
 and so does the variable URINGLOOP_STATISTICS, which also shows its numbers to `python -m uringloop top`.
 """
 
-import logging
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypedDict
 
 from .hooks import PrivateLoop
@@ -18,8 +19,6 @@ from .ring.variables import variable
 
 #: Set to 1, it has each loop measure from its making on, and share its numbers with `python -m uringloop top`.
 STATISTICS_VARIABLE = "URINGLOOP_STATISTICS"
-
-_log = logging.getLogger("asyncio")
 
 SlowCallbackHandler = Callable[[Any, dict[str, Any]], object]
 
@@ -47,7 +46,7 @@ class SlowCallback(TypedDict):
 
 
 class Measured(TypedDict):
-    """What was measured since `start_measuring`.
+    """The numbers since `start_measuring`.
 
     Keys: since_ns, that moment on the loop's clock; ticks, callbacks and completions, their numbers; busy_ns and
     asleep_ns, the time that runs of the loop spent so; lag, how late callbacks, timers and completions ran;
@@ -67,7 +66,7 @@ class Measured(TypedDict):
 
 
 class LoopStatistics(Statistics):
-    """The counters of the loop's ring, and under `measured` what the loop has measured, None if it does not."""
+    """The counters of the loop's ring, and under `measured` its other numbers, None if it does not measure."""
 
     measured: Measured | None
 
@@ -87,7 +86,6 @@ class Measuring(RingKeeping, PrivateLoop):
     # Written by EventLoop.
     _selector_poll: Poll | None
     _resolver_poll: Poll | None
-    _slow_callback_handler: SlowCallbackHandler | None
     # Of `Scheduler`.
     _meter: Meter | None
 
@@ -97,12 +95,11 @@ class Measuring(RingKeeping, PrivateLoop):
 
     def _start_measuring_if_asked(self) -> None:
         """Measure from the loop's making on, if the environment asks for that."""
-        self._slow_callback_handler = None
         if variable(STATISTICS_VARIABLE) not in ("", "0"):
             self.share_statistics()
 
     def statistics(self) -> LoopStatistics:
-        """Return the ring's counters, see `RingBase.statistics`, and what the loop has measured, see `Measured`.
+        """Return the ring's counters, see `RingBase.statistics`, and under `measured` the loop's own numbers or None.
 
         in_flight leaves out the loop's own polls.
         """
@@ -154,9 +151,9 @@ class Measuring(RingKeeping, PrivateLoop):
         """Call `handler(loop, context)` after each callback that took `loop.slow_callback_duration` or longer.
 
         asyncio logs such callbacks in debug mode only; the handler is called in every mode.  It runs in the loop's
-        thread.  The context is a dict with these keys: "name", the name as in `SlowCallback`; "duration", in seconds;
-        "source", the callback or, for received data, the protocol.  What the handler raises goes to the loop's
-        exception handler.
+        thread.  What it raises goes to the loop's exception handler.  The context is a dict with these keys: "name", as
+        in `SlowCallback`; "duration", in seconds; "source", the callback, the task if it was a step of one, or the
+        protocol that heard of a completion.
 
         Args:
             handler: the function, or None for none.
@@ -168,25 +165,28 @@ class Measuring(RingKeeping, PrivateLoop):
         if handler is not None and not callable(handler):
             raise TypeError(f"A callable object or None is expected, got {handler!r}")
         if handler is None and self._meter is None:
-            self._slow_callback_handler = None
             return
         meter = self._made_meter()
-        self._slow_callback_handler = handler
+        meter.handler = handler
         self._slow_duration_changed()
         self._drop_unused_meter(meter)
 
     def get_slow_callback_handler(self) -> SlowCallbackHandler | None:
         """Return the handler of slow callbacks, None if there is none."""
-        return self._slow_callback_handler
+        handler: SlowCallbackHandler | None = None if self._meter is None else self._meter.handler
+        return handler
 
     def _slow_duration_changed(self) -> None:
         """Tell the meter from which duration on the handler is called."""
-        if self._meter is not None:
-            hook = None if self._slow_callback_handler is None else self._callback_was_slow
-            self._meter.call_if_slow(hook, self.slow_callback_duration)
+        meter = self._meter
+        if meter is not None:
+            meter.call_if_slow(None if meter.handler is None else self._callback_was_slow, self.slow_callback_duration)
 
     def _callback_was_slow(self, name: str, duration_ns: int, source: Any) -> None:
-        handler = self._slow_callback_handler
+        task = getattr(source, "__self__", None)
+        if isinstance(task, asyncio.Task):
+            source = task
+        handler = self.get_slow_callback_handler()
         if handler is None:
             return
         try:
@@ -203,13 +203,10 @@ class Measuring(RingKeeping, PrivateLoop):
         self._check_closed()
         if self._meter is None:
             meter = Meter(self._expected == "epoll")
-            self._measure_by(meter, self._dispatch_metered)
+            self._measure_by(meter, partial(dispatch_metered, self._dispatcher))
             self._slow_duration_changed()
         assert self._meter is not None
         return self._meter
-
-    def _dispatch_metered(self, meter: Meter) -> None:
-        dispatch_metered(self._dispatcher, meter)
 
     def _drop_unused_meter(self, meter: Meter) -> None:
         if not meter.is_used():
@@ -217,8 +214,8 @@ class Measuring(RingKeeping, PrivateLoop):
 
     def _end_measuring(self) -> None:
         """Drop the meter and the handler: the loop is closed."""
-        self._slow_callback_handler = None
         if self._meter is not None:
+            self._meter.handler = None
             self._meter.call_if_slow(None, 0)
             self._meter.unshare()
             self._measure_by(None, None)

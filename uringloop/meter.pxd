@@ -1,4 +1,4 @@
-# `Meter`: counts and times what a loop runs; see meter.pyx.
+# `Meter`: counts and times the callbacks of a loop; see meter.pyx.
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -49,6 +49,7 @@ cdef class Meter:
     cdef int64_t slow_cycles  # from here on a callback is slow
     cdef int64_t hook_ns
     cdef object hook
+    cdef public object handler  # the loop's, which `hook` calls
     cdef readonly bint counts
     # The ready queue in batches.
     cdef Batch *batches

@@ -1,12 +1,12 @@
-"""`Meter`: counts and times what a loop runs, while someone looks.
+"""`Meter`: counts and times the callbacks of a loop that measures.
 
-A loop without a meter pays one look at a pointer a tick for it.  With one, the CPU's own counter is read once for each
+A loop without a meter looks at a pointer a few times a tick.  With one, the CPU's own counter is read once for each
 callback; all times are its cycles until they are read out.  Two histograms have doubling buckets: how late callbacks
 ran, and how long ticks were.
 
 The ready queue holds no times.  So the meter keeps them beside it, in batches: after each callback it sees how many
-handles that callback has made ready.  A handle is thereby due when the callback that scheduled it ended, a timer at
-its own time, and a completion when the loop woke up.
+handles that callback has made ready.  A handle is due when the callback that scheduled it has ended, and a timer at
+its own time.  A completion is due when the loop wakes up.
 
 All numbers stand in one page without pointers.  A shared page is a memfd that the loop holds open.  Another process of
 the same user reads it through /proc/PID/fd at any time, also while the loop hangs.  It ends with the process, and no
@@ -17,6 +17,7 @@ import asyncio
 import fcntl
 import os
 from functools import partial
+from operator import itemgetter
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport errno
@@ -84,16 +85,17 @@ def class_name(instance):
 
 
 cdef class Meter:
-    """Counts and times what a loop runs.
+    """Counts and times the callbacks of a loop.
 
     Args:
         backend: the number of the backend, 0 for io_uring and 1 for epoll.
 
     Attributes:
         counts: whether `start` was called, and `stop` was not since.
+        handler: kept for the hook's own use.
     """
 
-    def __cinit__(self, int backend=0):
+    def __cinit__(self, *_):
         self.fd = -1
         self.page = <Page *>calloc(1, sizeof(Page))
         if self.page == NULL:
@@ -101,10 +103,12 @@ cdef class Meter:
         self.page.magic = MAGIC
         self.page.size_bytes = sizeof(Page)
         self.page.pid = os.getpid()
-        self.page.backend = backend
         self.page.slow_ns = SLOW_NS
         self.hook_ns = -1
         self.clear()
+
+    def __init__(self, int backend=0):
+        self.page.backend = backend
 
     def __dealloc__(self):
         if self.fd >= 0:
@@ -219,7 +223,7 @@ cdef class Meter:
             0x7FFFFFFFFFFFFFFF
         )
 
-    # What the scheduler tells
+    # News from the scheduler
 
     cdef void watch(self, ready) noexcept:
         """Take the ready queue."""
@@ -364,7 +368,7 @@ def read_page(bytes content):
 cdef dict numbers_of(Page *page):
     cdef double scale = page.ns_per_cycle
     slowest = [slow_of(&page.slowest[place]) for place in range(SLOW_COUNT) if page.slowest[place].calls]
-    slowest.sort(key=longest, reverse=True)
+    slowest.sort(key=itemgetter("longest_ns"), reverse=True)
     return {
         "pid": page.pid,
         "thread": page.thread,
@@ -405,7 +409,3 @@ cdef dict slow_of(Slow *slow):
         "total_ns": slow.total_ns,
         "longest_ns": slow.longest_ns,
     }
-
-
-def longest(slow):
-    return slow["longest_ns"]

@@ -71,7 +71,7 @@ cdef class Scheduler:
 
     cdef object ready, append, popleft
     cdef object sleep, sleep_watching, dispatch, send
-    cdef Meter meter  # None: nobody looks
+    cdef Meter meter  # None: the loop does not measure
     cdef object dispatch_metered, slow_duration
     cdef Tick own_tick
     cdef Tick *now
@@ -371,6 +371,8 @@ cdef class Scheduler:
             self.run_metered(meter, before, by_handles)
             if by_handles:
                 self._dispatch_by_handles()
+            elif self.dispatch_metered is None:
+                PyObject_CallNoArgs(self.dispatch)  # a callback has taken the meter away
             else:
                 PyObject_CallOneArg(self.dispatch_metered, meter)
             self.run_metered(meter, after - before, by_handles)

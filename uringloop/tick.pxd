@@ -48,7 +48,7 @@ cdef struct Tick:
     # They do until wait_ns after the time of the last look.  Only of a tick with more than a few callbacks.
     int64_t looked_ns, wait_ns
     uint64_t looked_cycles
-    # Someone looks: each sleep adds its length, and leaves when it ended.
+    # The loop measures: each sleep adds its length, and leaves the time of its end.
     bint is_metered
     int64_t slept_cycles
     uint64_t awake_cycles
@@ -90,7 +90,7 @@ cdef inline bint must_send(Tick *tick) noexcept:
 
 
 cdef inline uint64_t begin_sleep(Tick *tick) noexcept nogil:
-    """Return the time of a sleep's begin, for `end_sleep`; 0 if nobody looks."""
+    """Return the time of a sleep's begin, for `end_sleep`; 0 if the loop does not measure."""
     return count_cycles() if tick.is_metered else 0
 
 

@@ -12,6 +12,7 @@ CORE = PACKAGE / "ring" / "core"
 #: From the top down: imports go down this list only.
 LAYERS = (
     "seccomp",
+    "top",
     "policy",
     "loop",
     "measuring",

@@ -36,17 +36,18 @@ class Statistics(TypedDict):
     cancels_lost: int
 
 
-_COUNTERS = [name for name, _ in ffi.typeof("ul_statistics").fields]
+#: The names of all counters, in the core's order.
+COUNTERS = tuple(name for name, _ in ffi.typeof("ul_statistics").fields)
 
 
 def no_statistics(backend: Backend) -> Statistics:
     """Return the statistics of a ring that is not made yet."""
-    return cast(Statistics, {"backend": backend, **dict.fromkeys(_COUNTERS, 0)})
+    return cast(Statistics, {"backend": backend, **dict.fromkeys(COUNTERS, 0)})
 
 
 def read_statistics(handle: object, backend: Backend) -> Statistics:
     """Return the statistics of the core's `ul_ring *`."""
     counters = ffi.new("ul_statistics *")
     lib.ul_ring_statistics(handle, counters)
-    numbers = {name: getattr(counters, name) for name in _COUNTERS}
+    numbers = {name: getattr(counters, name) for name in COUNTERS}
     return cast(Statistics, {"backend": backend, **numbers})

@@ -1,0 +1,189 @@
+"""`python -m uringloop top`: it finds the loops of a process that share their statistics, and tells what they do."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import uringloop
+from tests.children import ROOT, environment
+from tests.variants import EPOLL
+from uringloop import __main__ as command
+from uringloop import meter, top
+
+#: Serves itself until its standard input ends.
+SERVER = """
+import asyncio, sys, uringloop
+
+async def main():
+    async def serve(reader, writer):
+        while data := await reader.read(100):
+            writer.write(data)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    async def talk():
+        while True:
+            writer.write(b"x")
+            await reader.read(100)
+            await asyncio.sleep(0.001)
+    talking = asyncio.create_task(talk())
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    talking.cancel()
+
+uringloop.run(main(), backend=sys.argv[1])
+"""
+
+
+@pytest.fixture(params=["io_uring", *(["epoll"] if EPOLL else [])])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
+    """A process with a loop that shares its statistics, and its backend."""
+    arguments = [sys.executable, "-c", SERVER, request.param]
+    with subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=environment(URINGLOOP_STATISTICS="1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield process.pid, request.param
+        finally:
+            process.stdin.close()
+
+
+def test_a_live_process(server: tuple[int, str], capfd: pytest.CaptureFixture[str]) -> None:
+    pid, backend = server
+    assert command.main(["top", str(pid), "--once", "--json", "--interval", "0.05"]) == 0
+    [loop] = json.loads(capfd.readouterr().out)["loops"]
+    assert loop["backend"] == backend
+    assert (loop["connections"], loop["thread"]) == (2, pid)
+    assert loop["counters"]["streams"] == 2
+    assert loop["age_ns"] > 0
+    assert 0 <= loop["busy_ratio"] <= 1
+    assert command.main(["top", str(pid), "--once", "--interval", "0.05"]) == 0
+    text, _ = capfd.readouterr()
+    assert f"LOOP on {backend}, thread {pid}" in text
+    assert "\x1b" not in text
+
+
+def test_on_a_terminal_until_q(server: tuple[int, str]) -> None:
+    pid, backend = server
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(environment())
+        os.execv(sys.executable, [sys.executable, "-m", "uringloop", "top", str(pid), "--interval", "0.05"])
+    shown = b""
+    with open(terminal, "rb+", buffering=0) as screen:
+        while f"LOOP on {backend}".encode() not in shown:
+            shown += screen.read(10_000)
+        screen.write(b"q")
+        try:
+            while piece := screen.read(10_000):
+                shown += piece
+        except OSError:
+            pass  # the other end is closed
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    # The screen of before is back, and the cursor.
+    assert shown.startswith(b"\x1b[?1049h\x1b[?25l")
+    assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def test_nothing_to_see(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["top", str(os.getpid())]) == 1
+    assert "start it with URINGLOOP_STATISTICS=1" in capsys.readouterr().err
+    child = os.posix_spawn("/bin/true", ["/bin/true"], {})
+    os.waitpid(child, 0)
+    assert command.main(["top", str(child)]) == 1
+    assert f"no process {child}" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="another version"):
+        meter.read_page(bytes(meter.PAGE_SIZE_BYTES))
+
+
+def test_many_loops_and_a_closed_one() -> None:
+    loops = [uringloop.EventLoop() for _ in range(2)]
+    for loop in loops:
+        loop.share_statistics()
+        loop.share_statistics()
+    assert len(top.pages_of(os.getpid())) == 2
+    loops[0].stop_measuring()
+    assert len(top.pages_of(os.getpid())) == 1
+    for loop in loops:
+        loop.close()
+    with pytest.raises(top.NothingToSeeError):
+        top.pages_of(os.getpid())
+
+
+def test_a_forked_child_does_not_pass_for_its_parent() -> None:
+    loop = uringloop.EventLoop()
+    loop.share_statistics()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(tell)
+        os.read(told, 1)
+        os._exit(0)
+    os.close(told)
+    try:
+        with pytest.raises(top.NothingToSeeError, match="shares no statistics"):
+            top.pages_of(child)
+        assert len(top.pages_of(os.getpid())) == 1
+    finally:
+        os.close(tell)
+        os.waitpid(child, 0)
+        loop.close()
+
+
+def test_a_loop_that_hangs_is_seen() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        go_on.wait()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, uringloop.EventLoop)
+        loop.share_statistics()
+        loop.call_soon(hang)
+        await asyncio.sleep(0)
+
+    thread = threading.Thread(target=uringloop.run, args=(main(),))
+    thread.start()
+    begun.wait()
+    pages = top.pages_of(os.getpid())
+    [seen] = top.look(pages, pages, 1_000_000)
+    go_on.set()
+    thread.join()
+    assert seen["current_tick_ns"] > 0
+    assert seen["busy_ratio"] == 1
+
+
+def test_rates_and_percentiles() -> None:
+    loop = uringloop.EventLoop()
+    loop.share_statistics()
+    before = top.pages_of(os.getpid())
+
+    async def main() -> None:
+        for _ in range(9):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    after = top.pages_of(os.getpid())
+    loop.close()
+    [seen] = top.look(before, after, 500_000_000)
+    assert seen["callbacks_per_s"] == 2 * after[0]["callbacks"] >= 20
+    assert 0 < seen["lag"]["p50_ns"] <= seen["lag"]["p99_ns"] <= seen["lag"]["longest_ns"]
+    # A loop that was not there before, or began to measure again.
+    [seen] = top.look([], after, 500_000_000)
+    assert 0 < seen["callbacks_per_s"] < 1e9
