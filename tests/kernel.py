@@ -23,6 +23,8 @@ from uringloop.ring import CqeFlag, Opcode, Ring, SqeFlag
 
 ABSENT = frozenset((*ABSENT_OPERATIONS, *ABSENT_PARTS))
 _TIMEOUT_MULTISHOT = 1 << 6
+_VSOCK_LOCAL = 1
+_ARPHRD_CAN = 280
 #: A kernel that posts tags late, or not at all, takes longer.
 _TAG_WAIT_NS = 500_000_000
 
@@ -123,6 +125,47 @@ _PROBES: dict[str, Callable[[], bool]] = {
 }
 
 
+def _has_packet_sockets() -> bool:
+    with contextlib.suppress(PermissionError), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM):
+        return True
+    return False
+
+
+def _has_vsock_loopback() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as sock:
+        sock.bind((_VSOCK_LOCAL, socket.VMADDR_PORT_ANY))
+        return True
+    return False
+
+
+def _has_can() -> bool:
+    return can_interface() is not None
+
+
+def _has_sctp() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_SEQPACKET, socket.IPPROTO_SCTP):
+        return True
+    return False
+
+
+def can_interface() -> str | None:
+    """Return the name of an interface for CAN that is up, such as vcan0, if there is one."""
+    for name in sorted(Path("/sys/class/net").iterdir()):
+        with contextlib.suppress(OSError):
+            if int((name / "type").read_text()) == _ARPHRD_CAN and int((name / "flags").read_text(), 16) & 1:
+                return name.name
+    return None
+
+
+#: Asked of every kernel, also where io_uring is refused.
+_FAMILIES: dict[str, Callable[[], bool]] = {
+    "packet sockets for this user": _has_packet_sockets,
+    "vsock loopback": _has_vsock_loopback,
+    "CAN interfaces": _has_can,
+    "SCTP": _has_sctp,
+}
+
+
 @functools.cache
 def _opcodes() -> frozenset[Opcode]:
     with _ring() as ring:
@@ -136,6 +179,8 @@ def has(what: str | Opcode | type[Operation]) -> bool:
     A feature that every io_uring has needs no probe.
     Without io_uring everything is there: such tests are skipped for another reason, or make do without.
     """
+    if isinstance(what, str) and what in _FAMILIES:
+        return _FAMILIES[what]()
     if not uringloop.is_available():
         return True
     if isinstance(what, str):

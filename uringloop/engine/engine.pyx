@@ -11,6 +11,10 @@ from .datagram cimport Datagram
 from .sock cimport Sockets
 from .stream cimport Stream
 
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        AF_NETLINK
+
 
 cdef class Engine(EngineBase):
     """Carry the bytes of a loop's transports and of its socket methods.
@@ -100,7 +104,7 @@ cdef class Engine(EngineBase):
 
         Args:
             transport: the object that the datagram socket tells of errors; see `Datagram`.
-            sock: a non-blocking socket, its family AF_INET, AF_INET6 or AF_UNIX.
+            sock: a non-blocking socket of a family whose addresses the transport knows.
             remote: the only address that `sendto` accepts, None for any.
             sends_empty: datagrams without content are sent; otherwise they are ignored.
             overhead_bytes: the count of a queued datagram beside its own size.
@@ -113,7 +117,8 @@ cdef class Engine(EngineBase):
             MemoryError: the core got no memory.
         """
         self.refuse_closed()
-        cdef bint multishot = self.open_datagram_buffers()
+        # Of netlink(7) ENOBUFS says that messages were lost, and of a buffer group that it is empty.
+        cdef bint multishot = sock.family != AF_NETLINK and self.open_datagram_buffers()
         peer = None
         try:
             peer = sock.getpeername()

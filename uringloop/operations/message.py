@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..ring import CqeFlag, Dispatcher, Opcode, Pin, SqeFlag, Vector
 from . import address
-from .base import Operation
+from .base import Operation, Slot
 from .multishot import Multishot
 from .socket import RECV_MULTISHOT
 
@@ -73,16 +73,28 @@ class _Header:
         self._pin = Pin(self._fields, writable=True)
         self.address = self._pin.address
 
-    def message(self, data: Any) -> Message:
-        """Return the fields that the kernel wrote."""
+    def message(self, data: Any, fd: int) -> Message:
+        """Return the fields that the kernel wrote, of a message that this socket received."""
         _, name_bytes, _, _, _, control_bytes, flags = _HEADER.unpack(self._fields)
         ancillary = list(_unpack_control(bytes(self._control[:control_bytes])))
-        return Message(data, ancillary, flags & ~_ASKED, _sender(bytes(self._name[:name_bytes])))
+        return Message(data, ancillary, flags & ~_ASKED, _sender(bytes(self._name[:name_bytes]), fd))
 
 
-def _sender(raw: bytes) -> Any:
+def _sender(raw: bytes, fd: int) -> Any:
     family = int.from_bytes(raw[:2], "little" if struct.pack("=H", 1)[0] else "big")
-    return address.unpack(raw) if raw and family in address.FAMILIES else None
+    if not raw or family not in address.FAMILIES:
+        return None
+    fd = -1 if type(fd) is Slot else fd
+    proto = _protocol(fd) if family == socket.AF_CAN and fd >= 0 else 0
+    return address.unpack(raw, fd, proto)
+
+
+def _protocol(fd: int) -> int:
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.proto
+    finally:
+        sock.detach()
 
 
 def _pack_control(ancillary: Iterable[Ancillary]) -> bytearray:
@@ -175,7 +187,7 @@ class ReceiveMessage(Operation):
         return dispatcher.stage(self, self.opcode, self.fd, self._header.address, 1, 0, self._flags)
 
     def result(self, res: int, flags: int) -> Message:
-        return self._header.message(res)
+        return self._header.message(res, self.fd)
 
     def dispose(self, res: int, flags: int) -> None:
         message = self.result(res, flags)
@@ -249,7 +261,7 @@ class ReceiveMessages(Multishot):
             received[payload_at : payload_at + payload_bytes],
             list(_unpack_control(received[control_at : control_at + control_bytes])),
             message_flags & ~_ASKED,
-            _sender(received[name_at : name_at + name_bytes]),
+            _sender(received[name_at : name_at + name_bytes], self.fd),
         )
 
     def dispose(self, res: int, flags: int) -> None:

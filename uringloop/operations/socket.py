@@ -190,23 +190,30 @@ class ReceiveFrom(_Message):
         buffer: its first size_bytes take the datagram; the rest of a longer one is lost.
         size_bytes: at most the buffer's size.
         keep: called with a datagram and its sender that complete after `abandon`.
+        proto: the protocol of the socket.
     """
 
-    __slots__ = ("_buffer", "_keep")
+    __slots__ = ("_buffer", "_keep", "_proto")
     opcode = Opcode.RECVMSG
 
-    def __init__(self, fd: int, buffer: Any, size_bytes: int, keep: Callable[[bytes, Any], object]) -> None:
+    def __init__(
+        self, fd: int, buffer: Any, size_bytes: int, keep: Callable[[bytes, Any], object], proto: int = 0
+    ) -> None:
         pin = Pin(buffer, writable=True)
         super().__init__(fd, pin, size_bytes, bytearray(address.SIZE_MAX_BYTES))
         self._buffer = buffer
         self._keep = keep
+        self._proto = proto
 
     def stage(self, dispatcher: Dispatcher) -> int:
         return dispatcher.stage(self, self.opcode, self.fd, self._header_pin.address, 1)
 
     def _sender(self) -> Any:
         _, size_bytes = _NAME_SIZE.unpack_from(self._header)
-        return address.unpack(bytes(self._header[_NAME_AT : _NAME_AT + size_bytes])) if size_bytes else None
+        if not size_bytes:
+            return None
+        fd = -1 if type(self.fd) is Slot else self.fd
+        return address.unpack(bytes(self._header[_NAME_AT : _NAME_AT + size_bytes]), fd, self._proto)
 
     def result(self, res: int, flags: int) -> tuple[int, Any]:
         return res, self._sender()

@@ -41,7 +41,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         extra: dict[str, Any] | None = None,
     ) -> None:
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
-        self._family = sock.family
+        self._family, self._proto = sock.family, sock.proto
         self._sock_fd = sock.fileno()
         self._datagram = engine.open_datagram(self, sock, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
         self._endpoint = self._datagram
@@ -55,17 +55,20 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             raise
 
     def pack_address(self, target: Any) -> bytes | None:
-        """Return a unix address in the kernel's form, None for an empty or another one; called by the datagram."""
-        if not isinstance(target, (str, bytes)) or not target:
+        """Return an address that is no internet address in the kernel's form; called by the datagram.
+
+        Return None for an empty or wrong one, about which the socket complains.
+        """
+        if not isinstance(target, (str, bytes) if self._family == socket.AF_UNIX else tuple) or not target:
             return None
         try:
-            return address.pack(self._family, target)
-        except OSError:
+            return address.pack(self._family, target, self._sock_fd, self._proto)
+        except (OSError, OverflowError, TypeError, ValueError):
             return None
 
     def unpack_address(self, raw: bytes) -> Any:
-        """Return a unix address in the form of `socket.recvfrom`; called by the datagram."""
-        return address.unpack(raw)
+        """Return an address that is no internet address in the form of `socket.recvfrom`; called by the datagram."""
+        return address.unpack(raw, self._sock_fd, self._proto)
 
     def send_slowly(self, data: bytes | bytearray | memoryview, target: Any) -> None:
         """Send to an address that is no literal, or is wrong: as with asyncio, the socket resolves it."""
@@ -90,12 +93,12 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     def _resolve(self, target: Any) -> bytes:
         if self._family == socket.AF_UNIX:
             target = target if isinstance(target, str) else bytes(memoryview(target))
-        else:
+        elif self._family in (socket.AF_INET, socket.AF_INET6):
             host, port, *rest = target
             host = {"": None, "<broadcast>": "255.255.255.255"}.get(host, host)
             found = socket.getaddrinfo(host, port, self._family, socket.SOCK_DGRAM)
             target = (*found[0][4][:2], *(rest or found[0][4][2:]))
-        name = address.pack(self._family, target)
+        name = address.pack(self._family, target, self._sock_fd, self._proto)
         assert name is not None
         return name
 
