@@ -1,8 +1,11 @@
 """`loop.sock_*`: thin coroutines over operations.
 
 As with asyncio, a call whose socket is ready does not suspend (the engine's `Sockets`), as long as the running callback
-has budget.  Other calls wait in the ring.  Checks and errors are asyncio's.  Bytes that a cancelled receive had taken
-are kept as leftovers: the next receive on that socket gets them first.
+has budget.  Other calls wait in the ring.  Checks and errors are asyncio's.  Bytes of a stream that a cancelled receive
+had taken are kept as leftovers: the next receive on that socket gets them first.
+
+Messages are received and sent by the socket's own methods, and the ring polls where these would block (`_when_ready`).
+So the addresses of every family are those of the socket module, and a cancelled receive has received nothing.
 """
 
 import asyncio
@@ -14,8 +17,9 @@ import select
 import socket
 import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from .engine import Receiving, Sockets
 from .hooks import check_ssl_socket
@@ -24,10 +28,8 @@ from .operations import (
     Connect,
     Operation,
     Ready,
-    ReceiveFrom,
     ReceiveInto,
     SendAll,
-    SendTo,
     address,
     first_bytes,
 )
@@ -39,46 +41,42 @@ _RETRY_DELAY_S = 0.001
 #: The most bytes of one receive of a stream: the room for all would be made first.
 _RECEIVE_MAX_BYTES = 1 << 18
 
+T = TypeVar("T")
+
 
 class Leftovers:
-    """The leftovers of cancelled receives, by socket: pieces of a stream, or datagrams with their senders."""
+    """The leftovers of cancelled receives, by socket: pieces of a stream."""
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[tuple[bytes, Any]]] | None = None
+        self._kept: weakref.WeakKeyDictionary[socket.socket, deque[bytes]] | None = None
         #: Whether no socket has leftovers.
         self.empty = True
 
-    def keep(self, sock: socket.socket, data: bytes, sender: Any = None) -> None:
+    def keep(self, sock: socket.socket, data: bytes) -> None:
         """Keep bytes for the next receive."""
         self.empty = False
         if self._kept is None:
             self._kept = weakref.WeakKeyDictionary()
-        self._kept.setdefault(sock, deque()).append((data, sender))
+        self._kept.setdefault(sock, deque()).append(data)
 
-    def take(self, sock: socket.socket, size_bytes: int) -> tuple[bytes, Any] | None:
-        """Take leftovers for a receive of up to size_bytes.
-
-        The rest of a stream's piece stays, the rest of a datagram is lost.
-
-        Returns:
-            The bytes and their sender, or None if the socket has no leftovers.
-        """
+    def take(self, sock: socket.socket, size_bytes: int) -> bytes | None:
+        """Take leftovers for a receive of up to size_bytes; return None if the socket has none."""
         if self.empty or self._kept is None:
             return None
         kept = self._kept.get(sock)
         if kept is None:
             self.empty = not self._kept
             return None
-        data, sender = kept.popleft()
-        if len(data) > size_bytes and _type_of(sock) == socket.SOCK_STREAM:
-            kept.appendleft((data[size_bytes:], sender))
+        data = kept.popleft()
+        if len(data) > size_bytes:
+            kept.appendleft(data[size_bytes:])
         if not kept:
             del self._kept[sock]
-        return data[:size_bytes], sender
+        return data[:size_bytes]
 
     def take_all(self, sock: socket.socket) -> bytes:
         """Take all leftovers of a stream."""
-        return b"" if self._kept is None else b"".join(data for data, _ in self._kept.pop(sock, ()))
+        return b"" if self._kept is None else b"".join(self._kept.pop(sock, ()))
 
 
 class SocketOperations(Submitting):
@@ -111,6 +109,14 @@ class SocketOperations(Submitting):
         finally:
             held.pop(operation, None)
 
+    async def _when_ready(self, sock: socket.socket, events: int, call: Callable[..., T], *arguments: Any) -> T:
+        """Call a method of the socket, at once or when the socket is ready, until it would not block."""
+        while True:
+            if self.has_budget():
+                with contextlib.suppress(BlockingIOError, InterruptedError):
+                    return call(*arguments)
+            await self._submit_for(sock, Ready(sock.fileno(), events))
+
     # Receiving
 
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
@@ -136,10 +142,7 @@ class SocketOperations(Submitting):
         if n == 0:
             return b""
         if _type_of(sock) != socket.SOCK_STREAM:
-            if sock.family not in address.FAMILIES:
-                return await super().sock_recv(sock, n)
-            datagram, _ = await self._receive_datagram(sock, fd, n)
-            return datagram
+            return await self._when_ready(sock, select.POLLIN, sock.recv, n, socket.MSG_DONTWAIT)
         buffer = bytearray(min(n, _RECEIVE_MAX_BYTES))
         count = await self._submit_for(sock, ReceiveInto(fd, buffer, partial(self._leftovers.keep, sock)))
         return first_bytes(buffer, count)
@@ -163,13 +166,10 @@ class SocketOperations(Submitting):
         if size_bytes == 0:
             return 0
         if _type_of(sock) != socket.SOCK_STREAM:
-            if sock.family not in address.FAMILIES:
-                return await super().sock_recv_into(sock, buf)
-            count, _ = await self._receive_datagram_into(sock, fd, buf, size_bytes)
-            return count
+            return await self._when_ready(sock, select.POLLIN, sock.recv_into, buf, 0, socket.MSG_DONTWAIT)
         unread = self._leftovers.take(sock, size_bytes)
         if unread is not None:
-            return _fill(buf, unread[0])
+            return _fill(buf, unread)
         count_now = (self._sockets or self._open_sockets()).receive_into(fd, buf)
         if count_now is not None:
             return count_now
@@ -178,50 +178,38 @@ class SocketOperations(Submitting):
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram and its sender; see `asyncio.loop.sock_recvfrom`."""
-        fd = self._check_socket(sock)
+        self._check_socket(sock)
         bufsize = operator.index(bufsize)
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
-        if sock.family not in address.FAMILIES:
-            return await super().sock_recvfrom(sock, bufsize)
-        return await self._receive_datagram(sock, fd, bufsize)
+        unread = self._leftovers.take(sock, bufsize)
+        if unread is not None:
+            return unread, None
+        return await self._when_ready(sock, select.POLLIN, sock.recvfrom, bufsize, socket.MSG_DONTWAIT)
 
     async def sock_recvfrom_into(self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into a writable buffer; see `asyncio.loop.sock_recvfrom_into`."""
-        fd = self._check_socket(sock)
+        self._check_socket(sock)
         nbytes = operator.index(nbytes) or len(buf)
         size_bytes = _writable_bytes(buf, "recvfrom_into")
         if nbytes < 0:
             raise ValueError("negative buffersize in recvfrom_into")
         if nbytes > size_bytes:
             raise ValueError("nbytes is greater than the length of the buffer")
-        if sock.family not in address.FAMILIES:
-            return await super().sock_recvfrom_into(sock, buf, nbytes)
-        return await self._receive_datagram_into(sock, fd, buf, nbytes)
-
-    async def _receive_datagram(self, sock: socket.socket, fd: int, size_bytes: int) -> tuple[bytes, Any]:
-        unread = self._leftovers.take(sock, size_bytes)
+        unread = self._leftovers.take(sock, nbytes)
         if unread is not None:
-            return unread
-        buffer = bytearray(size_bytes)
-        keep = partial(self._leftovers.keep, sock)
-        count, sender = await self._submit_for(sock, ReceiveFrom(fd, buffer, size_bytes, keep))
-        return first_bytes(buffer, count), sender
-
-    async def _receive_datagram_into(self, sock: socket.socket, fd: int, buf: Any, size_bytes: int) -> tuple[int, Any]:
-        unread = self._leftovers.take(sock, size_bytes)
-        if unread is not None:
-            data, sender = unread
-            return _fill(buf, data), sender
-        keep = partial(self._leftovers.keep, sock)
-        received: tuple[int, Any] = await self._submit_for(sock, ReceiveFrom(fd, buf, size_bytes, keep))
-        return received
+            return _fill(buf, unread), None
+        return await self._when_ready(sock, select.POLLIN, sock.recvfrom_into, buf, nbytes, socket.MSG_DONTWAIT)
 
     # Sending
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """Send all of the bytes; see `asyncio.loop.sock_sendall`."""
         sent_bytes = (self._sockets or self._open_sockets()).send(sock, data)
+        while sent_bytes is not None and _type_of(sock) != socket.SOCK_STREAM:
+            # Not a SEND: where a receiver is full, the second attempt of one sends an empty datagram.
+            await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
+            sent_bytes = (self._sockets or self._open_sockets()).send(sock, data)
         while sent_bytes is not None:
             sending = SendAll(sock.fileno(), data, sent_bytes)
             sent_bytes += await self._submit_for(sock, sending)
@@ -234,19 +222,15 @@ class SocketOperations(Submitting):
         As with asyncio, the socket itself resolves an address that is no literal: use `getaddrinfo` before.
         """
         self._check_socket(sock)
-        name = _pack_literal(sock, target)
-        if name is None:
-            return await super().sock_sendto(sock, data, target)
         full = False
         while True:
-            try:
-                count: int = await self._submit_for(sock, SendTo(sock.fileno(), data, name))
-                return count
-            except BlockingIOError:
+            if self.has_budget():
+                with contextlib.suppress(BlockingIOError, InterruptedError):
+                    return sock.sendto(data, socket.MSG_DONTWAIT, target)
                 if full:
                     # Poll reports room in an unconnected unix socket, however full the receiver is.
                     await asyncio.sleep(_RETRY_DELAY_S)
-            full = True
+                full = True
             await self._submit_for(sock, Ready(sock.fileno(), select.POLLOUT))
 
     # Connections
@@ -259,9 +243,12 @@ class SocketOperations(Submitting):
                 target, family=sock.family, type=sock.type, proto=sock.proto, loop=self
             )
             _, _, _, _, target = resolved[0]
-        packed = address.pack(sock.family, target)
+        packed = _pack(sock, target)
         if packed is None:
-            await super().sock_connect(sock, target)
+            try:
+                sock.connect(target)
+            except (BlockingIOError, InterruptedError):
+                await self._until_connected(sock, target)
             return
         while True:
             try:
@@ -294,7 +281,9 @@ class SocketOperations(Submitting):
         """Accept a connection; see `asyncio.loop.sock_accept`."""
         self._check_socket(sock)
         if sock.family not in address.FAMILIES:
-            return await super().sock_accept(sock)
+            conn, name = await self._when_ready(sock, select.POLLIN, sock.accept)
+            conn.setblocking(False)
+            return conn, name
         while True:
             accepted = (self._sockets or self._open_sockets()).accept(sock)
             if accepted is not None:
@@ -326,12 +315,12 @@ def _fill(buffer: Any, data: bytes) -> int:
     return len(data)
 
 
-def _pack_literal(sock: socket.socket, target: Any) -> bytes | None:
+def _pack(sock: socket.socket, target: Any) -> bytes | None:
     """Return the packed address of a literal, or None: the socket itself then resolves or refuses it."""
     family = sock.family
     if not isinstance(target, (str, bytes) if family == socket.AF_UNIX else tuple):
         return None
     try:
-        return address.pack(family, target)
+        return address.pack(family, target, sock.fileno(), sock.proto)
     except (OSError, OverflowError, TypeError, ValueError):
         return None

@@ -231,13 +231,6 @@ async def test_the_ends_of_a_socket_pair_need_no_address() -> None:
         assert server.contents == [b"x"]
 
 
-@rings_only
-async def test_other_families_have_asyncio_s_transport() -> None:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM)
-    async with endpoint(sock=sock) as client:
-        assert type(client.transport).__module__ == "asyncio.selector_events"
-
-
 # What a transport tells
 
 

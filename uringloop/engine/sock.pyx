@@ -274,7 +274,7 @@ cdef class Sockets:
         if not self.leftovers.empty:
             kept = self.leftovers.take(sock, size_bytes)
             if kept is not None:
-                return kept[0]
+                return kept
         size_bytes = min(size_bytes, SCRATCH_BYTES)
         count = self.receive_now(fd, self.scratch, size_bytes)
         if count >= 0:
