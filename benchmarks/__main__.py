@@ -41,6 +41,7 @@ PLAN = (
     ("tail", "--seconds 1"),
     ("scheduling", "--seconds 0.05"),
     ("spawn", "--seconds 0.1"),
+    ("threads", "--seconds 0.1"),
     ("names", "--seconds 0.2"),
     ("libraries", "--rounds 3 --seconds 0.2"),
     ("web", "--rounds 3"),

@@ -71,7 +71,7 @@ def ask(case: str, folder: Path, options: argparse.Namespace) -> tuple[Case, dic
 def run(command: Sequence[str]) -> Any:
     """What a program on one CPU prints as JSON."""
     cpu, _ = runner.server_and_load_cpu()
-    with runner.start(command, cpu, subprocess.PIPE) as process:
+    with runner.start(command, [cpu], subprocess.PIPE) as process:
         try:
             printed, complaints = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -65,10 +65,10 @@ def server_and_load_cpu() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """Processes started inside run on this CPU from their first instruction, and so do all their threads."""
+def pinned(*cpus: int) -> Iterator[None]:
+    """Processes started inside run on these CPUs from their first instruction, and so do all their threads."""
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:
@@ -103,11 +103,11 @@ def cpu_us(begin: CpuTime, end: CpuTime, messages: float) -> dict[str, float]:
 
 
 def start(
-    command: Sequence[str], cpu: int, stderr: IO[str] | int, stdin: int | None = None, root: Path = ROOT
+    command: Sequence[str], cpus: Sequence[int], stderr: IO[str] | int, stdin: int | None = None, root: Path = ROOT
 ) -> "subprocess.Popen[str]":
     """In a session of its own, which is a scheduling group: within one, niceness counts among its members only."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    with pinned(cpu):
+    with pinned(*cpus):
         process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -164,7 +164,7 @@ def server_command(loop: str, mode: str, address: str, extra: Sequence[str] = ()
 def serving(command: Sequence[str], cpu: int, root: Path = ROOT) -> Iterator[Server]:
     """Runs a server that prints `listening at ADDRESS` when it is ready."""
     with tempfile.TemporaryFile("w+") as stderr:
-        process = start(command, cpu, stderr, root=root)
+        process = start(command, [cpu], stderr, root=root)
         server = Server(process.pid, _address(process), stderr)
         try:
             if not server.address:
@@ -221,17 +221,22 @@ class Servers(contextlib.AbstractContextManager["Servers"]):
 
 
 class Workers(contextlib.AbstractContextManager["Workers"]):
-    """One process for each contender that measures within itself what it is told by name."""
+    """One process for each contender that measures within itself what it is told by name.
 
-    def __init__(self) -> None:
+    Args:
+        both: its threads may run on the load's CPU too.
+    """
+
+    def __init__(self, *, both: bool = False) -> None:
+        self._both = both
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def ask(self, contender: str, question: str) -> dict[str, float]:
         if contender not in self._running:
-            cpu, _ = server_and_load_cpu()
+            cpus = server_and_load_cpu()[: 1 + self._both]
             loop, root = checkout(contender)
             command = [sys.executable, "-m", "benchmarks.workers", "--loop", loop]
-            self._running[contender] = start(command, cpu, subprocess.PIPE, stdin=subprocess.PIPE, root=root)
+            self._running[contender] = start(command, cpus, subprocess.PIPE, stdin=subprocess.PIPE, root=root)
         worker = self._running[contender]
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -286,7 +291,7 @@ class Load:
         marks: dict[str, CpuTime] = {}
         complaints: list[str] = []
         command = [self._program, "-a", server.address, *self._arguments]
-        with start(command, cpu, subprocess.PIPE) as process:
+        with start(command, [cpu], subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             for line in map(str.strip, process.stderr):

@@ -68,7 +68,7 @@ def wrk(server: Server, connections: int, seconds: int, body: bytes) -> Figures:
         url,
     ]
     begin = runner.cpu_time(server.pid)
-    with runner.start(command, cpu, subprocess.STDOUT) as process:
+    with runner.start(command, [cpu], subprocess.STDOUT) as process:
         output, _ = process.communicate(timeout=seconds + TIMEOUT_S)
     figures = understood(output, body)
     return {**figures, **runner.cpu_us(begin, runner.cpu_time(server.pid), figures.pop("messages"))}

@@ -1,4 +1,4 @@
-"""What is measured within one process: scheduling, children, names, and conversations of libraries.
+"""What is measured within one process: scheduling, threads, children, names, and conversations of libraries.
 
     echo "call_soon 0.1" | python -m benchmarks.workers --loop uvloop
 
@@ -8,12 +8,14 @@ function here that does something `count` times; `count` grows until it takes as
 
 import argparse
 import asyncio
+import contextlib
 import json
+import queue
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from benchmarks import contenders, conversations
@@ -21,6 +23,7 @@ from benchmarks import contenders, conversations
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
 GATHERED = 100
+EXECUTED_AT_ONCE = 200
 SPAWNED_AT_ONCE = 8
 PIPED = bytes(64 << 10)
 LOOKED_UP_AT_ONCE = 16
@@ -47,19 +50,6 @@ async def call_soon_with_arguments(count: int) -> None:
 
 async def call_soon_threadsafe(count: int) -> None:
     await _calls(count, asyncio.get_running_loop().call_soon_threadsafe)
-
-
-async def call_soon_threadsafe_from_a_thread(count: int) -> None:
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def call() -> None:
-        for _ in range(count):
-            loop.call_soon_threadsafe(nothing)
-        loop.call_soon_threadsafe(done.set_result, None)
-
-    threading.Thread(target=call).start()
-    await done
 
 
 async def _calls(count: int, call: Callable[..., object], *arguments: object) -> None:
@@ -145,6 +135,70 @@ async def loop_made_and_closed(count: int) -> None:
     await loop.run_in_executor(None, make)
 
 
+async def to_thread(count: int) -> None:
+    for _ in range(count):
+        await asyncio.to_thread(nothing)
+
+
+async def run_in_executor_200_at_once(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(max(1, count // EXECUTED_AT_ONCE)):
+        await asyncio.gather(*(loop.run_in_executor(None, nothing) for _ in range(EXECUTED_AT_ONCE)))
+
+
+async def call_soon_threadsafe_from_a_thread(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def call() -> None:
+        for _ in range(count):
+            loop.call_soon_threadsafe(nothing)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    with running(call):
+        await done
+
+
+async def call_soon_threadsafe_from_a_thread_one_by_one(count: int) -> None:
+    """The thread waits for each call, so that the loop sleeps before the next."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    answers: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def call() -> None:
+        for _ in range(count):
+            loop.call_soon_threadsafe(answers.put, None)
+            answers.get()
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    with running(call):
+        await done
+
+
+async def run_coroutine_threadsafe(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    async def body() -> None:
+        pass
+
+    def call() -> None:
+        for _ in range(count):
+            asyncio.run_coroutine_threadsafe(body(), loop).result()
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    with running(call):
+        await done
+
+
+@contextlib.contextmanager
+def running(call: Callable[[], object]) -> Iterator[None]:
+    thread = threading.Thread(target=call)
+    thread.start()
+    yield
+    thread.join()
+
+
 async def spawn(count: int) -> None:
     for _ in range(count):
         process = await asyncio.create_subprocess_exec("/bin/true")
@@ -190,6 +244,7 @@ def _checked(right: bool) -> None:
 #: How many it does for each `count`, at the least.
 AT_LEAST = {
     "gather": GATHERED,
+    "run_in_executor_200_at_once": EXECUTED_AT_ONCE,
     "spawn_8_at_once": SPAWNED_AT_ONCE,
     "getaddrinfo_of_localhost_16_at_once": LOOKED_UP_AT_ONCE,
     "psycopg_select_8_at_once": conversations.AT_ONCE,
@@ -201,7 +256,6 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         call_soon,
         call_soon_with_arguments,
         call_soon_threadsafe,
-        call_soon_threadsafe_from_a_thread,
         chained_calls,
         timers_set_and_cancelled,
         timers_fired,
@@ -210,6 +264,11 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         tasks,
         gather,
         loop_made_and_closed,
+        to_thread,
+        run_in_executor_200_at_once,
+        call_soon_threadsafe_from_a_thread,
+        call_soon_threadsafe_from_a_thread_one_by_one,
+        run_coroutine_threadsafe,
         spawn,
         spawn_8_at_once,
         spawn_and_pipe_64_kib,
@@ -220,7 +279,9 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
 }
 SPAWNING = [name for name in QUESTIONS if name.startswith("spawn")]
 NAMES = [name for name in QUESTIONS if name.startswith("get")]
-SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES)]
+THREADS = [name for name in QUESTIONS if "thread" in name or "executor" in name]
+THREADS.remove(call_soon_threadsafe.__name__)  # from the loop's own
+SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES, *THREADS)]
 QUESTIONS |= conversations.QUESTIONS
 
 
