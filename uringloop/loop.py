@@ -12,7 +12,8 @@ Otherwise it sleeps in the selector, whose set has the ring's eventfd.  With DEF
 CQE exists.  It is silent for more than about twenty completions at once, and for overflowed ones.  So before a sleep
 the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.
 
-The ring polls asyncio's self-pipe (threads, signals), so the self-pipe does not push the loop into the selector.
+The ring watches the eventfd by which threads wake the loop (`Inbox`).  It polls asyncio's self-pipe too, for signals.
+So neither pushes the loop into the selector.
 """
 
 import asyncio
@@ -88,6 +89,7 @@ class EventLoop(
         "_epoll_selector",
         "_expected",
         "_file_buffers",
+        "_inbox",
         "_leftovers",
         "_listeners",
         "_making",
@@ -198,12 +200,16 @@ class EventLoop(
                 self._give_signals_back()
 
     def _watch_self_pipe(self) -> None:
-        """Poll the self-pipe through the ring; called before the first sleep, and before the first submission.
+        """Let signals and threads end the sleeps; called before the first sleep, and before the first submission.
 
         A loop that does neither needs no poll: each tick runs the callbacks of other threads anyway.
         """
         if self._wakeup is None:
             multishot = "multishot_poll" in self._engine.features
+            self._dispatcher.wake_by(self._inbox, multishot)
+            if self._options.sleep != "ring":
+                # The ring's own eventfd tells of this one late, and not each time; see docs/kernel.md.
+                self._epoll_selector.add_edge(self._inbox.fd)
             wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
             wakeup.submit(self._dispatcher)
             self._wakeup = wakeup
@@ -246,12 +252,6 @@ class EventLoop(
 
     #: See `asyncio.loop.time`: seconds on the monotonic clock.
     time = staticmethod(time.monotonic)
-
-    def _read_from_self(self) -> None:
-        try:
-            super()._read_from_self()
-        finally:
-            self._woke()
 
     # Sleeping
 
@@ -336,7 +336,8 @@ class EventLoop(
                     _report(weakref.ref(self), error, self)
 
     def _make_self_pipe(self) -> None:
-        """Make asyncio's self-pipe, which the ring polls from the first run on."""
+        """Make asyncio's self-pipe and the inbox's descriptor, which the ring polls from the first run on."""
+        self._inbox = self._open_inbox()
         self._ssock, self._csock = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._internal_fds += 1
         self._signals = SignalWakeup(self._csock.fileno())
@@ -391,6 +392,7 @@ class EventLoop(
                 close_ring(ring, self._dispatcher, self._owner_thread)
         finally:
             super().close()
+            self._inbox.close()
             if self._resolver is not None:
                 self._resolver.close()
             if self._descriptor is not None:

@@ -51,10 +51,6 @@ class RingKeeping(PrivateLoop):
         """Poll the self-pipe through the ring."""
         raise NotImplementedError
 
-    def _woke(self) -> None:
-        """Let threads write to the self-pipe again; see `Scheduler`."""
-        raise NotImplementedError
-
     def _made_ring(self) -> LoopRing:
         """Return the ring; make it if nothing has needed it before."""
         if self._ring is None:
@@ -239,7 +235,6 @@ class RingKeeping(PrivateLoop):
             fresh.setblocking(False)
             os.dup2(fresh.fileno(), mine.fileno(), inheritable=False)
             fresh.close()
-        self._woke()
         ring.close(only_watches=True)
         with witness:
             witness.settimeout(_RING_CLOSE_TIMEOUT_S)

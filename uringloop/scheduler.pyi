@@ -7,6 +7,7 @@ from typing import Any, TypeVar, TypeVarTuple, final
 from typing_extensions import disjoint_base
 
 from .meter import Meter
+from .ring.inbox import Inbox
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -48,7 +49,8 @@ class Scheduler:
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> TimerHandle: ...
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None: ...
-    def _woke(self) -> None: ...
+    def _write_to_self(self) -> None: ...
+    def _open_inbox(self) -> Inbox: ...
     def _sleep_by(
         self,
         sleep: Callable[[int], object],

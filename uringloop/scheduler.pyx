@@ -19,6 +19,7 @@ from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 from .meter cimport Meter, between, count_in
+from .ring.inbox cimport Inbox, has_posted
 from .patched cimport Patched, look_up, patched
 from .tick cimport Tick, begin_waiting, count_cycles, has_few, monotonic_ns, must_send
 
@@ -41,6 +42,7 @@ cdef extern from *:
     object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
+    unsigned long PyThread_get_thread_ident()
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
 
 cdef enum:
@@ -66,10 +68,11 @@ cdef class Scheduler:
     """The part of an event loop that runs handles; a base class before `asyncio.BaseEventLoop`.
 
     Its fields hold those attributes of asyncio that every callback needs.  Of asyncio's methods it uses `time`,
-    `call_exception_handler`, `_write_to_self`, and those that check arguments in debug mode.
+    `call_exception_handler`, and those that check arguments in debug mode.
     """
 
-    cdef object ready, append, popleft
+    cdef object ready, append, extend, popleft
+    cdef Inbox inbox  # what threads have added since the last look
     cdef object sleep, sleep_watching, dispatch, send
     cdef Meter meter  # None: the loop does not measure
     cdef object dispatch_metered, slow_duration
@@ -81,7 +84,7 @@ cdef class Scheduler:
     cdef object thread_id
     cdef bint in_tick  # also after one that an exception has ended
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
-    cdef bint woken  # a thread has written to the self-pipe, and the loop has not read it yet
+    cdef unsigned long ident  # of the running thread
     cdef dict keywords  # what a future is made with, and a task; None before the first
     cdef Freelist freelist, free_timers
     cdef TimerHeap timers
@@ -92,6 +95,7 @@ cdef class Scheduler:
     def __cinit__(self):
         self.now = &self.own_tick
         self.timers = TimerHeap()
+        self.inbox = Inbox()
         self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
     def __dealloc__(self):
@@ -100,12 +104,15 @@ cdef class Scheduler:
 
     @property
     def _ready(self):
+        if has_posted(self.inbox):
+            self.take_posted()
         return self.ready
 
     @_ready.setter
     def _ready(self, ready):
         self.ready = ready
         self.append = ready.append
+        self.extend = ready.extend
         self.popleft = ready.popleft
         if self.meter is not None:
             self.meter.watch(ready)
@@ -122,6 +129,7 @@ cdef class Scheduler:
                 self.meter.begin_run(False)
             elif thread_id is None:
                 self.meter.end_run()
+        self.ident = 0 if thread_id is None else thread_id
         # The first tick of a run submits what was staged before it.
         if outer is not None:
             self._run_changed()
@@ -193,6 +201,8 @@ cdef class Scheduler:
         if self._debug:
             self._check_thread()
         handle = self.make_handle("call_soon", callback, args, context)
+        if has_posted(self.inbox):
+            self.take_posted()  # these came before
         PyObject_CallOneArg(self.append, handle)
         return handle
 
@@ -203,12 +213,29 @@ cdef class Scheduler:
             handle = self.make_handle("call_soon_threadsafe", callback, args, context)
         else:
             handle = self.make_thread_safe_handle(callback, args, context)
-        PyObject_CallOneArg(self.append, handle)
-        # While the loop runs callbacks it looks by itself, and the GIL keeps that and this apart.
-        if self.sleeping and not self.woken:
-            self.woken = True
-            self._write_to_self()
+        if self.inbox is None:
+            raise RuntimeError("Event loop is closed")  # by the garbage collector
+        if self.ident == PyThread_get_thread_ident() and not self.sleeping:
+            if has_posted(self.inbox):
+                self.take_posted()
+            PyObject_CallOneArg(self.append, handle)
+        else:
+            self.inbox.put(handle)
         return handle
+
+    cdef int take_posted(self) except -1:
+        """Make the handles ready that threads have added."""
+        self.inbox.move_to(self.extend)
+        return 0
+
+    def _write_to_self(self):
+        """Wake the loop from any thread."""
+        self.inbox.wake()
+
+    def _open_inbox(self):
+        """Return the inbox, with a descriptor that wakes the loop."""
+        self.inbox.open()
+        return self.inbox
 
     def call_later(self, delay, callback, *args, context=None):
         """See `asyncio.loop.call_later`; delay in seconds."""
@@ -274,14 +301,6 @@ cdef class Scheduler:
         if <object>slot(handle, SCHEDULED)[0] is True and self.timers is not None:
             self.timers.cancelled += 1
 
-    def _woke(self):
-        """Let threads write to the self-pipe again; call it after the read of the self-pipe.
-
-        Before the read it would lose a wakeup.  A thread may write between the two; the loop would read its byte, and
-        the flag would stay set.  A thread that calls between the read and this is in the ready queue already.
-        """
-        self.woken = False
-
     # Running
 
     def _sleep_by(self, sleep, sleep_watching, dict watched, dispatch):
@@ -330,7 +349,7 @@ cdef class Scheduler:
         cdef int _i
         for _i in range(TICKS_IN_A_ROW):
             self.tick()
-            if self._stopping or self.thread_id is None or not self.ready:
+            if self._stopping or self.thread_id is None or not (self.ready or has_posted(self.inbox)):
                 return
 
     cdef tick(self):
@@ -343,6 +362,8 @@ cdef class Scheduler:
             PyObject_CallNoArgs(self.dispatch)
         self.in_tick = True
         self.sleeping = True
+        if has_posted(self.inbox):
+            self.take_posted()
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
         if self.meter is not None:
@@ -352,6 +373,8 @@ cdef class Scheduler:
         else:
             PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
+        if has_posted(self.inbox):
+            self.take_posted()
         meter = self.meter
         if meter is not None:
             meter.wake(self.now, len(self.ready))
@@ -389,7 +412,7 @@ cdef class Scheduler:
         self.sleeping = True
         try:
             # Another thread may have made a handle ready since the tool looked.
-            if self.ready:
+            if self._ready:
                 timeout_ns = 0
             if self.watched:
                 self.sleep_watching(timeout_ns)
@@ -397,6 +420,7 @@ cdef class Scheduler:
                 self.sleep(timeout_ns)
         finally:
             self.sleeping = False
+            self._ready  # the tool may hold the queue, and does not ask again
 
     cdef int64_t timeout_ns(self) except? -2:
         """Return how long the loop may sleep: until the first timer is due, -1 for ever, 0 if a handle is ready."""

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-from asyncio import selector_events
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,25 +57,21 @@ async def test_callbacks_without_bytecode_keep_no_thread_out() -> None:
         await ended
 
 
-async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last() -> None:
     loop = asyncio.get_running_loop()
-    read_from_self = selector_events.BaseSelectorEventLoop._read_from_self  # type: ignore[attr-defined]
+    for _ in range(4):
+        woken = loop.create_future()
 
-    def called_meanwhile(loop: asyncio.AbstractEventLoop) -> None:
-        # The worst moment: the byte that this writes is read together with the one that woke the loop.
-        with thread(lambda: loop.call_soon_threadsafe(lambda: None)):
-            pass
-        read_from_self(loop)
+        def wake(woken: asyncio.Future[None] = woken) -> None:
+            for _ in range(20):
+                loop.call_soon_threadsafe(os.sched_yield)  # while the loop wakes from the one before, or runs it
+            loop.call_soon_threadsafe(woken.set_result, None)
 
-    monkeypatch.setattr(selector_events.BaseSelectorEventLoop, "_read_from_self", called_meanwhile)
-    async with asyncio.timeout(2):
-        for _ in range(2):
-            woken = loop.create_future()
-            # Nothing tells a thread that the loop sleeps; if it does not by then, this tests less, and does not fail.
-            later = threading.Timer(0.01, loop.call_soon_threadsafe, (woken.set_result, None))
-            later.start()
-            await woken
-            later.join()
+        # Nothing tells a thread that the loop sleeps; if it does not by then, this tests less, and does not fail.
+        later = threading.Timer(0.01, wake)
+        later.start()
+        await woken
+        later.join()
 
 
 async def test_call_soon_threadsafe_keeps_each_thread_s_order() -> None:

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from .inbox cimport Inbox
 from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
 from .owner cimport Owner
 from .sender cimport Sender
@@ -30,6 +31,8 @@ cdef class Dispatcher(Sender):
     # The engine's; or NULL.
     cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
     cdef uint32_t forks  # of this process, before this was made
+    cdef Inbox inbox  # of the loop; None before its first sleep, and for a ring by hand
+    cdef bint is_inbox_multishot
     cdef object report
     cdef public object first, features, make
     cdef readonly set owners
@@ -53,6 +56,7 @@ cdef class Dispatcher(Sender):
     cdef int reap_all(self) except -1
     cdef int reap_ready(self) noexcept
     cdef void add(self, int count) noexcept
+    cdef void watch_inbox(self) noexcept
     cdef hand_over(self, uint64_t end)
     cdef note_told(self, Owner owner)
     cdef take_operation(self, uint64_t token, uint32_t flags)

@@ -23,6 +23,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from ..tick cimport begin_sleep, end_sleep, must_send
+from .inbox cimport Inbox
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
@@ -30,6 +31,7 @@ from .core.core cimport (
     ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped, ul_ring_make_room,
     ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
+    ul_ring_watch_wakeup, ul_wakeup,
 )
 from .owner cimport Owner
 from .sender cimport Sender
@@ -138,6 +140,7 @@ cdef class Dispatcher(Sender):
         """Drop the ring, which is about to close; refuse all later calls."""
         cdef Owner owner
         self.ring = NULL
+        self.inbox = None
         self.make = None
         self.count = self.cursor = 0
         # Dropping a protocol may run Python.
@@ -467,7 +470,23 @@ cdef class Dispatcher(Sender):
         """Take another ring; 0: none.  No endpoint may be open; the caller submits the operations again."""
         assert not self.owners
         self.ring = <ul_ring *>ring_address
+        self.watch_inbox()
         self.operations.clear()
+
+    def wake_by(self, Inbox inbox, bint multishot):
+        """Let what is put into the inbox of the loop end each sleep from now on.
+
+        Args:
+            inbox: the loop's.
+            multishot: whether the ring can watch its descriptor with one poll for all times.
+        """
+        self.inbox = inbox
+        self.is_inbox_multishot = multishot
+        self.watch_inbox()
+
+    cdef void watch_inbox(self) noexcept:
+        if self.ring != NULL and self.inbox is not None:
+            ul_ring_watch_wakeup(self.ring, <ul_wakeup *>&self.inbox.wakeup, self.is_inbox_multishot)
 
     def arm_descriptor(self):
         self.check()

@@ -30,6 +30,8 @@ typedef struct {
     /* Before a sleep beside the ring: lets the descriptor speak.  After it: keeps it silent. */
     void (*arm)(ul_ring *ring);
     void (*disarm)(ul_ring *ring);
+    /* Has each write to ring->wakeup's eventfd end an enter that waits. */
+    int (*watch_wakeup)(ul_ring *ring);
     /* Ends an engine's request that only waits, without a CQE: 1; 0 where a cancel has to. */
     int (*withdraw)(ul_ring *ring, uint64_t token);
     /* An owned descriptor is about to be closed.  alone: no other code has a copy of it, but a forked child may. */

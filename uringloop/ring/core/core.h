@@ -22,6 +22,7 @@ enum {
 #define UL_SLOT_BITS 20
 
 typedef struct ul_ring ul_ring;
+typedef struct ul_wakeup ul_wakeup; /* see wakeup.h */
 
 /* What carries a ring's operations; see backend.h. */
 enum {
@@ -119,6 +120,7 @@ int ul_descriptor_open(ul_ring *ring);
 void ul_descriptor_arm(ul_ring *ring);
 void ul_descriptor_disarm(ul_ring *ring);
 void ul_descriptor_closes(ul_ring *ring, int fd, int alone);
+void ul_ring_watch_wakeup(ul_ring *ring, ul_wakeup *wakeup, int multishot);
 
 /* io_uring.c */
 int ul_send_message(void *sqe);

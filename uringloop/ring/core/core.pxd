@@ -57,6 +57,9 @@ cdef extern from "ring/core/core.h" nogil:
         UL_KIND_FOREIGN
         UL_GROUP_BYTES
 
+    ctypedef struct ul_wakeup:
+        pass
+    void ul_ring_watch_wakeup(ul_ring *ring, ul_wakeup *wakeup, int multishot)
     io_uring_sqe *ul_next_sqe(ul_ring *ring, int *error)
     uint32_t ul_staged(ul_ring *ring)
     int ul_disown(ul_ring *ring, uint64_t token)

@@ -3,6 +3,7 @@
 #define UL_INTERNAL_H
 
 #include "backend.h"
+#include "wakeup.h"
 
 #include <pthread.h>
 
@@ -93,6 +94,8 @@ struct ul_ring {
     int64_t refused_since_ns;
     ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */
     uint32_t short_waits, short_waits_wanted;              /* in a row so far; before the next wait is spent awake */
+    ul_wakeup *wakeup;                                     /* of the loop; NULL: none, or it never sleeps */
+    uint8_t wakeup_watched, wakeup_multishot;
     ul_statistics statistics;
 };
 
@@ -102,6 +105,9 @@ static inline int is_cancel(uint64_t token)
 {
     return (token & UL_KIND_CANCEL_BIT) != 0 || kind_of(token) == UL_KIND_CANCEL;
 }
+
+/* The token of the poll of the eventfd: no operation's, because the first of those comes after it. */
+static inline int is_wakeup(const ul_ring *ring, uint64_t token) { return token == ring->stamp; }
 
 static inline uint32_t cqes_ready(const ul_ring *ring)
 {
@@ -113,6 +119,7 @@ static inline uint32_t deferred_work(const ul_ring *ring)
     return ring->dropped ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
+void ul_wakeup_completed(ul_ring *ring, const struct io_uring_cqe *cqe);
 void *ul_map_private(size_t size);
 int ul_buffers_adjust_all(ul_ring *ring);
 void ul_buffer_taken(ul_ring *ring, const struct io_uring_cqe *cqe);

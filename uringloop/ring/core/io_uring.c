@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -147,6 +148,22 @@ static void disarm(ul_ring *ring)
         __atomic_store_n(ring->cq_flags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_RELAXED);
 }
 
+/* The poll stays for the ring's life.  It does not count as in flight, because no close needs to wait for its end. */
+static int watch_wakeup(ul_ring *ring)
+{
+    int error;
+    struct io_uring_sqe *sqe = ul_next_sqe(ring, &error);
+    if (sqe == NULL)
+        return error;
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = ring->wakeup->fd;
+    sqe->len = ring->wakeup_multishot ? IORING_POLL_ADD_MULTI : 0;
+    sqe->op_flags = POLLIN;
+    sqe->user_data = ring->stamp;
+    ring->statistics.in_flight--;
+    return 0;
+}
+
 static int withdraw(ul_ring *ring, uint64_t token)
 {
     (void)ring, (void)token;
@@ -164,5 +181,5 @@ static void close_ring(ul_ring *ring)
 
 static void drop(ul_ring *ring) { close(ring->fd); }
 
-const ul_backend ul_backend_io_uring = {1,   set_up, resize,   enter,  control,    look, open_descriptor,
-                                        arm, disarm, withdraw, closes, close_ring, drop};
+const ul_backend ul_backend_io_uring = {1,   set_up, resize,       enter,    control, look,       open_descriptor,
+                                        arm, disarm, watch_wakeup, withdraw, closes,  close_ring, drop};

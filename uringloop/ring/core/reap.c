@@ -28,6 +28,10 @@ static int next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     ring->statistics.completed++;
     if (is_foreign(ring, out->user_data))
         return 1;
+    if (is_wakeup(ring, out->user_data)) {
+        ul_wakeup_completed(ring, out);
+        return 1;
+    }
     if (!(out->flags & IORING_CQE_F_MORE) && ring->statistics.in_flight > 0)
         ring->statistics.in_flight--;
     if (is_cancel(out->user_data))
@@ -46,6 +50,8 @@ int ul_reap_ready(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
         ul_outcome *outcome = &outcomes[count];
         uint32_t kind = kind_of(cqe.user_data);
         ul_engine *engine = ring->engines[kind];
+        if (is_wakeup(ring, cqe.user_data))
+            continue;
         if (kind == UL_KIND_OPERATION || is_foreign(ring, cqe.user_data)) {
             outcome->token = cqe.user_data;
             outcome->res = cqe.res;

@@ -38,9 +38,15 @@ static int engines_wait(const ul_ring *ring)
     return 0;
 }
 
+/* Something is posted, or a post would not be heard. */
+static int must_not_sleep(const ul_ring *ring)
+{
+    return ring->wakeup != NULL && (!ring->wakeup_watched || ul_wakeup_is_posted(ring->wakeup));
+}
+
 int ul_has_work(ul_ring *ring)
 {
-    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring);
+    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring) || must_not_sleep(ring);
 }
 
 /* Before an enter: stages the engines' waiting SQEs.  Makes the timeout 0 if a completion is at hand, or work that may
@@ -52,6 +58,12 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int error = ul_buffers_adjust(ring);
     if (error < 0)
         return error;
+    if (ring->wakeup != NULL && !ring->wakeup_watched) {
+        error = ring->backend->watch_wakeup(ring);
+        if (error < 0)
+            return error;
+        ring->wakeup_watched = 1;
+    }
     int busy = 0;
     for (ul_engine *engine = ring->first_engine; engine != NULL; engine = engine->next) {
         int result = engine->stage(engine);
@@ -64,13 +76,15 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || completes_in_enters(ring);
 }
 
-/* Looks for a completion for at most so long, and submits what is staged before; whether there is one. */
+/* Looks for a completion or a wakeup for at most so long, and submits what is staged before; whether there is one. */
 int ul_spin(ul_ring *ring, int64_t for_ns)
 {
     int64_t end_ns = ul_now_ns() + for_ns;
     if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
         return 0;
     while (!ring->backend->look(ring)) {
+        if (ring->wakeup != NULL && ul_wakeup_is_posted(ring->wakeup))
+            return 1;
         if (ul_now_ns() >= end_ns)
             return 0;
         relax();
@@ -94,12 +108,23 @@ static int spin_if_likely(ul_ring *ring, int64_t for_ns)
     return 0;
 }
 
-/* As ul_enter for one completion, but up to spin_ns of it awake.  It also ends when there is work of which an enter
+static int fall_asleep(ul_ring *ring, int64_t timeout_ns)
+{
+    ul_wakeup *wakeup = ring->wakeup;
+    if (wakeup == NULL || timeout_ns == 0)
+        return ul_enter(ring, timeout_ns != 0, timeout_ns);
+    int sleeps = ul_wakeup_begin_sleep(wakeup);
+    int result = ul_enter(ring, (uint32_t)sleeps, timeout_ns);
+    ul_wakeup_end_sleep(wakeup);
+    return result;
+}
+
+/* As ul_enter for one completion or a wakeup, but up to spin_ns of it awake.  It also ends when there is work of which an enter
  * makes a completion. */
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
 {
     if (spin_ns <= 0)
-        return ul_enter(ring, 1, timeout_ns);
+        return fall_asleep(ring, timeout_ns);
     int64_t begin_ns = ul_now_ns();
     if (spin_if_likely(ring, timeout_ns < 0 || timeout_ns > spin_ns ? spin_ns : timeout_ns))
         return 0;
@@ -108,7 +133,7 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
         left_ns = begin_ns + timeout_ns - ul_now_ns();
         left_ns = left_ns > 0 ? left_ns : 0;
     }
-    int result = ul_enter(ring, left_ns != 0, left_ns);
+    int result = fall_asleep(ring, left_ns);
     /* It includes the way to sleep and back, which takes about as long. */
     ring->short_waits = ul_now_ns() - begin_ns < 2 * spin_ns ? ring->short_waits + 1 : 0;
     return result;
@@ -123,17 +148,23 @@ int ul_descriptor_open(ul_ring *ring)
     return fd;
 }
 
-/* Before sleeping beside the ring: lets the descriptor speak. */
+/* Before sleeping beside the ring: lets the descriptor speak.  ul_has_work then says whether to sleep. */
 void ul_descriptor_arm(ul_ring *ring)
 {
-    if (!ring->dropped)
-        ring->backend->arm(ring);
+    if (ring->dropped)
+        return;
+    if (ring->wakeup != NULL)
+        ul_wakeup_begin_sleep(ring->wakeup);
+    ring->backend->arm(ring);
 }
 
 void ul_descriptor_disarm(ul_ring *ring)
 {
-    if (!ring->dropped)
-        ring->backend->disarm(ring);
+    if (ring->dropped)
+        return;
+    if (ring->wakeup != NULL)
+        ul_wakeup_end_sleep(ring->wakeup);
+    ring->backend->disarm(ring);
 }
 
 /* An endpoint is about to close its descriptor.  alone: no other code of this process has a copy. */
@@ -141,4 +172,25 @@ void ul_descriptor_closes(ul_ring *ring, int fd, int alone)
 {
     if (!ring->dropped)
         ring->backend->closes(ring, fd, alone);
+}
+
+/* Has the posts of this loop end each sleep in the ring or beside it; for the ring's life, or until another call. */
+void ul_ring_watch_wakeup(ul_ring *ring, ul_wakeup *wakeup, int multishot)
+{
+    ring->wakeup = wakeup;
+    ring->wakeup_multishot = multishot != 0;
+}
+
+/* The poll has told of a write.  A poll that ends is staged again by ul_prepare.  The eventfd is read before, since the
+ * new poll would tell of the old writes. */
+void ul_wakeup_completed(ul_ring *ring, const struct io_uring_cqe *cqe)
+{
+    uint64_t writes;
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    ring->wakeup_watched = 0;
+    if (ring->wakeup != NULL && ring->wakeup->fd >= 0) {
+        ssize_t size = read(ring->wakeup->fd, &writes, sizeof(writes));
+        (void)size;
+    }
 }

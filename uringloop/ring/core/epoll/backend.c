@@ -30,6 +30,7 @@
 #define NS_PER_MS 1000000LL
 #define PORT_DATA UINT64_MAX
 #define TIMER_DATA (UINT64_MAX - 1)
+#define WAKEUP_DATA (UINT64_MAX - 2)
 
 typedef struct {
     uint32_t sq_head, sq_tail, sq_flags, cq_head, cq_tail, cq_flags;
@@ -246,6 +247,8 @@ static void serve_events(ul_user *user)
             ssize_t size = read(user->timer_fd, &expirations, sizeof(expirations));
             (void)size;
             user->timer_ns = INT64_MAX;
+        } else if (data == WAKEUP_DATA) {
+            user->woken = 1;
         } else if (data != PORT_DATA) {
             ul_request *request = ul_watch_event(user, &user->events[i]);
             if (request != NULL)
@@ -288,13 +291,20 @@ static int64_t deadline_of(const struct io_uring_getevents_arg *arg, uint32_t fl
     return flags & IORING_ENTER_ABS_TIMER ? time_ns : ul_now_ns() + time_ns;
 }
 
-/* Waits for so many completions: 0, -EINTR or -ETIME. */
+static int has_reason_to_end(ul_user *user, uint32_t min_complete)
+{
+    int woken = user->woken;
+    user->woken = 0;
+    return woken || completions(user) >= min_complete;
+}
+
+/* Waits for so many completions, or a wakeup: 0, -EINTR or -ETIME. */
 static int wait_for(ul_user *user, uint32_t min_complete, uint32_t flags, const struct io_uring_getevents_arg *arg)
 {
     int64_t deadline_ns = min_complete > 0 ? deadline_of(arg, flags) : -1;
     if (user->event_count > 0) {
         serve_events(user); /* those that a look has found */
-        if (completions(user) >= min_complete)
+        if (has_reason_to_end(user, min_complete))
             return 0;
     }
     for (int64_t timeout_ns;;) {
@@ -308,7 +318,7 @@ static int wait_for(ul_user *user, uint32_t min_complete, uint32_t flags, const 
             return count;
         user->event_count = count;
         serve_events(user);
-        if (completions(user) >= min_complete)
+        if (has_reason_to_end(user, min_complete))
             return 0;
         if (deadline_ns >= 0 && ul_now_ns() >= deadline_ns)
             return -ETIME;
@@ -469,6 +479,13 @@ static void arm(ul_ring *ring)
 
 static void disarm(ul_ring *ring) { *ring->cq_flags = IORING_CQ_EVENTFD_DISABLED; }
 
+static int watch_wakeup(ul_ring *ring)
+{
+    ul_user *user = ring->backend_state;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.u64 = WAKEUP_DATA}};
+    return epoll_ctl(user->epoll_fd, EPOLL_CTL_ADD, ring->wakeup->fd, &event) < 0 ? -errno : 0;
+}
+
 static int withdraw(ul_ring *ring, uint64_t token)
 {
     ul_request *request = ul_request_find(ring->backend_state, token);
@@ -509,5 +526,5 @@ static void drop(ul_ring *ring)
     close(user->epoll_fd);
 }
 
-const ul_backend ul_backend_epoll = {0,   set_up, resize,   enter,  control,    look, open_descriptor,
-                                     arm, disarm, withdraw, closes, close_ring, drop};
+const ul_backend ul_backend_epoll = {0,   set_up, resize,       enter,    control, look,       open_descriptor,
+                                     arm, disarm, watch_wakeup, withdraw, closes,  close_ring, drop};

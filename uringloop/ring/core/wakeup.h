@@ -1,0 +1,52 @@
+/* Wakes a loop from any thread: a write to an eventfd, made only while the loop sleeps.
+ *
+ * A producer sets `posted`, then looks at `asleep`.  The loop sets `asleep`, then looks at `posted`.  At least one of
+ * them sees the other, whatever the order.  The first producer that sees a sleeping loop takes `asleep` away and writes;
+ * all others rely on that write.  The ring watches the eventfd (backend.h).  Each write is an edge, so none is read.
+ */
+#ifndef UL_WAKEUP_H
+#define UL_WAKEUP_H
+
+#include <stdint.h>
+#include <unistd.h>
+
+typedef struct ul_wakeup ul_wakeup;
+struct ul_wakeup {
+    uint32_t posted; /* there is a reason to wake, which the loop has not taken yet */
+    uint32_t asleep;
+    int fd; /* the eventfd; -1: none */
+};
+
+static inline int ul_wakeup_is_posted(const ul_wakeup *wakeup)
+{
+    return (int)__atomic_load_n(&wakeup->posted, __ATOMIC_ACQUIRE);
+}
+
+/* Whether the caller has to write. */
+static inline int ul_wakeup_post(ul_wakeup *wakeup)
+{
+    __atomic_store_n(&wakeup->posted, 1, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&wakeup->asleep, __ATOMIC_SEQ_CST) &&
+           __atomic_exchange_n(&wakeup->asleep, 0, __ATOMIC_SEQ_CST);
+}
+
+static inline void ul_wakeup_write(const ul_wakeup *wakeup)
+{
+    uint64_t one = 1;
+    ssize_t size = write(wakeup->fd, &one, sizeof(one));
+    (void)size;
+}
+
+/* The loop is about to take what was posted. */
+static inline void ul_wakeup_take(ul_wakeup *wakeup) { __atomic_store_n(&wakeup->posted, 0, __ATOMIC_SEQ_CST); }
+
+/* Whether the loop may sleep; ul_wakeup_end_sleep follows in any case. */
+static inline int ul_wakeup_begin_sleep(ul_wakeup *wakeup)
+{
+    __atomic_store_n(&wakeup->asleep, 1, __ATOMIC_SEQ_CST);
+    return !__atomic_load_n(&wakeup->posted, __ATOMIC_SEQ_CST);
+}
+
+static inline void ul_wakeup_end_sleep(ul_wakeup *wakeup) { __atomic_store_n(&wakeup->asleep, 0, __ATOMIC_RELAXED); }
+
+#endif

@@ -1,0 +1,42 @@
+from libc.stdint cimport uint32_t
+
+cdef extern from "ring/core/wakeup.h" nogil:
+    ctypedef struct ul_wakeup:
+        uint32_t posted
+        uint32_t asleep
+        int fd
+    bint ul_wakeup_is_posted(const ul_wakeup *wakeup)
+
+
+cdef extern from *:
+    """
+    /* Python 3.13 may run without the GIL, and has a lock for that.  Before, there is the GIL: no Python, and nothing
+     * that lets go of it, runs between locking and unlocking. */
+    #if PY_VERSION_HEX >= 0x030D0000
+    typedef PyMutex inbox_lock;
+    #define lock_inbox(lock) PyMutex_Lock(lock)
+    #define unlock_inbox(lock) PyMutex_Unlock(lock)
+    #else
+    typedef char inbox_lock;
+    #define lock_inbox(lock) ((void)(lock))
+    #define unlock_inbox(lock) ((void)(lock))
+    #endif
+    """
+    ctypedef struct inbox_lock:
+        pass
+
+
+cdef class Inbox:
+    cdef ul_wakeup wakeup
+    cdef inbox_lock lock  # around the next two fields, and the descriptor
+    cdef list waiting
+    cdef list spare  # empty: the next `waiting`; None while the loop takes
+
+    cdef int put(self, handle) except -1
+    cdef int move_to(self, extend) except -1
+    cdef void post(self) noexcept
+
+
+cdef inline bint has_posted(Inbox inbox) noexcept:
+    """Return whether there may be something to take; the garbage collector may have cleared the loop's fields."""
+    return inbox is not None and ul_wakeup_is_posted(&inbox.wakeup)
