@@ -72,14 +72,13 @@ def files(*patterns: str) -> list[str]:
 def module(path: str) -> Extension:
     """Return the extension of a Cython module; it is linked to the core if it has the core's declarations."""
     name = path.removesuffix(".pyx").replace("/", ".")
-    text = Path(path).read_text()
-    if re.search(r"\bcore cimport\b", text):
+    if re.search(r"\bcore cimport\b", Path(path).read_text()):
         LINKED.add(name)
     return Extension(
         name,
         [path],
         include_dirs=["uringloop"],
-        depends=[*HEADERS] if name in LINKED or "inbox cimport" in text or '"ring/core/' in text else [],
+        depends=[*HEADERS],
         extra_compile_args=COMPILE,
     )
 

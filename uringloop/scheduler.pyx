@@ -19,8 +19,8 @@ from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 from .meter cimport Meter, between, count_in
-from .ring.inbox cimport Inbox, has_posted
 from .patched cimport Patched, look_up, patched
+from .ring.inbox cimport Inbox, has_posted
 from .tick cimport Tick, begin_waiting, count_cycles, has_few, monotonic_ns, must_send
 
 from .meter import name_of

@@ -83,8 +83,9 @@ def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Pat
     check(run(benchmark, tmp_path, *options, seconds="0.3"), cases)
 
 
-def test_scheduling(tmp_path: Path) -> None:
-    check(run("scheduling", tmp_path, seconds="0.002"), 12)
+def test_scheduling_and_threads(tmp_path: Path) -> None:
+    check(run("scheduling", tmp_path, seconds="0.002"), 11)
+    check(run("threads", tmp_path, seconds="0.002"), 10)
 
 
 def test_libraries(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from .inbox cimport Inbox
 from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
+from .inbox cimport Inbox
 from .owner cimport Owner
 from .sender cimport Sender
 

@@ -3,8 +3,8 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
-from .inbox import Inbox
 from .features import Features
+from .inbox import Inbox
 from .owner import Owner
 from .sender import Sender
 

@@ -23,16 +23,16 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from ..tick cimport begin_sleep, end_sleep, must_send
-from .inbox cimport Inbox
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
     ul_buffers_need, ul_cancel_drop, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
     ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
     ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped, ul_ring_make_room,
-    ul_ring_setup_flags, ul_ring_wants_room, ul_sleep, ul_spin, ul_stage_cancel, ul_stage_cancel_all, ul_staged,
-    ul_ring_watch_wakeup, ul_wakeup,
+    ul_ring_setup_flags, ul_ring_wants_room, ul_ring_watch_wakeup, ul_sleep, ul_spin, ul_stage_cancel,
+    ul_stage_cancel_all, ul_staged, ul_wakeup,
 )
+from .inbox cimport Inbox
 from .owner cimport Owner
 from .sender cimport Sender
 
@@ -364,7 +364,13 @@ cdef class Dispatcher(Sender):
         much more would have arrived.  The other thread does not starve: the callbacks' Python releases the GIL for as
         long, as soon as it is asked to.
         """
-        return self.contended > 0 and ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns))
+        if self.contended == 0:
+            return False
+        if ul_spin(self.ring, SPIN_NS if timeout_ns < 0 else min(SPIN_NS, timeout_ns)):
+            return True
+        # The sleep that follows tells anew.  In vain may mean that the other thread is awaited, and needs the GIL.
+        self.contended = 0
+        return False
 
     def wait(self, int64_t timeout_ns):
         """Submit, wait for a completion, and copy the completions out.

@@ -4,7 +4,8 @@
  * spent awake, for at most the loop's spin_ns.  The completion shows in memory that the kernel shares: as a CQE, or as
  * work that an enter will make one of.  Likely means that the last waits were short.  A spin in vain costs its time,
  * and takes the CPU from a peer that may wait for it.  So each one in a row doubles the number of short waits before
- * the next spin.
+ * the next spin.  A wait for a thread that shares the loop's CPU is never likely to be short: the spin would make it
+ * long.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -71,7 +72,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
             return result;
         busy |= result;
     }
-    if (busy || cqes_ready(ring) || deferred_work(ring))
+    if (busy || cqes_ready(ring) || deferred_work(ring) || must_not_sleep(ring))
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || completes_in_enters(ring);
 }
@@ -92,13 +93,21 @@ int ul_spin(ul_ring *ring, int64_t for_ns)
     return 1;
 }
 
+static int is_posted_here(const ul_ring *ring)
+{
+    return ring->wakeup != NULL && ul_wakeup_came_from_here(ring->wakeup);
+}
+
 static int spin_if_likely(ul_ring *ring, int64_t for_ns)
 {
     if (ring->short_waits < ring->short_waits_wanted)
         return 0;
     ring->statistics.spins++;
     if (ul_spin(ring, for_ns)) {
-        ring->short_waits_wanted = 1;
+        if (is_posted_here(ring))
+            ring->short_waits = 0;
+        else
+            ring->short_waits_wanted = 1;
         return 1;
     }
     ring->statistics.spins_in_vain++;
@@ -114,13 +123,13 @@ static int fall_asleep(ul_ring *ring, int64_t timeout_ns)
     if (wakeup == NULL || timeout_ns == 0)
         return ul_enter(ring, timeout_ns != 0, timeout_ns);
     int sleeps = ul_wakeup_begin_sleep(wakeup);
-    int result = ul_enter(ring, (uint32_t)sleeps, timeout_ns);
+    int result = sleeps || ul_staged(ring) ? ul_enter(ring, (uint32_t)sleeps, timeout_ns) : 0;
     ul_wakeup_end_sleep(wakeup);
     return result;
 }
 
-/* As ul_enter for one completion or a wakeup, but up to spin_ns of it awake.  It also ends when there is work of which an enter
- * makes a completion. */
+/* As ul_enter for one completion or a wakeup, but up to spin_ns of it awake.  It also ends when there is work of which
+ * an enter makes a completion. */
 int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
 {
     if (spin_ns <= 0)
@@ -135,7 +144,8 @@ int ul_sleep(ul_ring *ring, int64_t timeout_ns, int64_t spin_ns)
     }
     int result = fall_asleep(ring, left_ns);
     /* It includes the way to sleep and back, which takes about as long. */
-    ring->short_waits = ul_now_ns() - begin_ns < 2 * spin_ns ? ring->short_waits + 1 : 0;
+    int is_short = ul_now_ns() - begin_ns < 2 * spin_ns && !is_posted_here(ring);
+    ring->short_waits = is_short ? ring->short_waits + 1 : 0;
     return result;
 }
 

@@ -1,8 +1,9 @@
 /* Wakes a loop from any thread: a write to an eventfd, made only while the loop sleeps.
  *
  * A producer sets `posted`, then looks at `asleep`.  The loop sets `asleep`, then looks at `posted`.  At least one of
- * them sees the other, whatever the order.  The first producer that sees a sleeping loop takes `asleep` away and writes;
- * all others rely on that write.  The ring watches the eventfd (backend.h).  Each write is an edge, so none is read.
+ * them sees the other, whatever the order.  The first producer that sees a sleeping loop takes `asleep` away and
+ * writes; all others rely on that write.  The ring watches the eventfd (backend.h).  Each write is an edge, so none is
+ * read.
  */
 #ifndef UL_WAKEUP_H
 #define UL_WAKEUP_H
@@ -10,11 +11,14 @@
 #include <stdint.h>
 #include <unistd.h>
 
+int sched_getcpu(void); /* the header hides it without _GNU_SOURCE */
+
 typedef struct ul_wakeup ul_wakeup;
 struct ul_wakeup {
     uint32_t posted; /* there is a reason to wake, which the loop has not taken yet */
     uint32_t asleep;
-    int fd; /* the eventfd; -1: none */
+    int32_t cpu; /* where the first post was made */
+    int fd;      /* the eventfd; -1: none */
 };
 
 static inline int ul_wakeup_is_posted(const ul_wakeup *wakeup)
@@ -25,6 +29,8 @@ static inline int ul_wakeup_is_posted(const ul_wakeup *wakeup)
 /* Whether the caller has to write. */
 static inline int ul_wakeup_post(ul_wakeup *wakeup)
 {
+    if (__atomic_load_n(&wakeup->posted, __ATOMIC_RELAXED) == 0)
+        __atomic_store_n(&wakeup->cpu, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&wakeup->posted, 1, __ATOMIC_SEQ_CST);
     return __atomic_load_n(&wakeup->asleep, __ATOMIC_SEQ_CST) &&
            __atomic_exchange_n(&wakeup->asleep, 0, __ATOMIC_SEQ_CST);
@@ -35,6 +41,12 @@ static inline void ul_wakeup_write(const ul_wakeup *wakeup)
     uint64_t one = 1;
     ssize_t size = write(wakeup->fd, &one, sizeof(one));
     (void)size;
+}
+
+/* Whether something was posted on the CPU that runs this: a wait awake would only have kept the producer from it. */
+static inline int ul_wakeup_came_from_here(const ul_wakeup *wakeup)
+{
+    return ul_wakeup_is_posted(wakeup) && __atomic_load_n(&wakeup->cpu, __ATOMIC_RELAXED) == sched_getcpu();
 }
 
 /* The loop is about to take what was posted. */
