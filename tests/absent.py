@@ -21,7 +21,9 @@ ABSENT_OPERATIONS = [
     "READV_FIXED",
     "WRITEV_FIXED",
 ]
+#: "io_uring" is the kernel's ring itself, as in a test of its refusal, or of a ring by hand that chooses no backend.
 ABSENT_PARTS = [
+    "io_uring",
     "registered buffers",
     "registered files",
     "tags of files",

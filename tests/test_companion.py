@@ -13,6 +13,7 @@ import pytest
 
 import uringloop
 from tests.children import script
+from tests.kernel import needs
 from tests.refused.test_refused import PREPARED, WAYS
 from uringloop import files
 from uringloop.companion import SLICE_NS, Companion, submitter
@@ -21,9 +22,8 @@ from uringloop.operations.file import Ready
 from uringloop.operations.read_write import Read
 from uringloop.ring.base import _live
 
-needs_io_uring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 on_each_backend = pytest.mark.parametrize(
-    "backend", [pytest.param("io_uring", marks=needs_io_uring), "epoll"], indirect=True
+    "backend", [pytest.param("io_uring", marks=needs("io_uring")), "epoll"], indirect=True
 )
 
 
@@ -69,6 +69,7 @@ def test_uringloop_s_own_loop_needs_none() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert submitter(loop) is loop
+        await submitter(loop).submit(Nop())
         assert rings() == 1
 
     uringloop.run(main())

@@ -375,7 +375,6 @@ def test_asyncio_reads_no_more_of_a_transport(place: str) -> None:
     assert read == READS[place]
 
 
-@pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 def test_our_transport_has_what_asyncio_reads() -> None:
     wanted = set().union(*READS.values())
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import uringloop
 from benchmarks import compare, results, targets
 from benchmarks.results import Case
 from benchmarks.runner import Disqualified
@@ -112,7 +111,6 @@ def test_the_report_stands_alone(tmp_path: Path) -> None:
     assert (tmp_path / "speed.md").read_text().startswith("| case |")
 
 
-@pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 def test_everything_with_its_report(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "spawn", "udp", "--folder", str(tmp_path)]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from benchmarks import ring, ring_cases
-
-pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 
 
 def test_every_case_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

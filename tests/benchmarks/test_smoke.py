@@ -9,14 +9,11 @@ from typing import Any
 
 import pytest
 
-import uringloop
 from tests.compat.libraries.needs import library, missing, program
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPS = ("asyncio", "uringloop", "uringloop epoll")
 C_SERVERS = ("C epoll", "C io_uring")
-
-pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 
 
 def run(benchmark: str, folder: Path, *options: str, seconds: str = "0.02") -> dict[str, Any]:

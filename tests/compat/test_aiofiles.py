@@ -14,15 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from tests.children import ROOT, environment
 from tests.compat import aiofiles
 from tests.compat.aiofiles import UnavailableError, fetch_tests
 from tests.variants import EPOLL, EPOLL_ONCE
 
 pytestmark = [pytest.mark.compat, pytest.mark.timeout(400)]
-
-needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 
 
 def passed_by(*arguments: str, **variables: str) -> int:
@@ -70,7 +67,6 @@ def test_control() -> None:
     assert passed_by_aiofiles() > 200
 
 
-@needs_ring
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
+from tests.kernel import needs
 from tests.variants import EPOLL, EPOLL_ONCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +49,10 @@ def test_control_on_asyncio() -> None:
     run_suite("--loop", "asyncio", *patterns)
 
 
+@needs("io_uring")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sleep", ["selector", "ring"])
 def test_uringloop(sleep: str) -> None:
-    if not uringloop.is_available():
-        pytest.skip("no io_uring here")
     run_suite("--loop", "uringloop", "--sleep", sleep, "-v")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.epoll.hand import Hand, both, hand_on
+from tests.kernel import needs
 from uringloop.ring import Opcode, SqeFlag
 
 ACCEPT_MULTISHOT = 1
@@ -238,6 +239,7 @@ def test_a_close_ends_what_waits_for_the_descriptor(hand: Hand) -> None:
     assert hand.outcomes == {"receive": [("EBADF", "")], "poll": [("EBADF", "")], "close": [(0, "")]}
 
 
+@needs("io_uring")
 def test_a_signal_interrupts_a_wait_as_on_io_uring() -> None:
     both(interrupted)
 

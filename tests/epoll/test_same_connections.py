@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import LINK, Cases, Hand, address_of, both, c_path
+from tests.kernel import needs
 from uringloop.ring import Opcode
 
 CASES = Cases()
@@ -18,6 +19,7 @@ GETSOCKOPT, SETSOCKOPT = 2, 3
 AT_FDCWD = -100
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs
 from uringloop.ring import Opcode, SqeFlag
 
 from .hand import Cases, Hand, Outcomes, both, iovec
@@ -13,6 +14,7 @@ from .hand import Cases, Hand, Outcomes, both, iovec
 CASES = Cases()
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

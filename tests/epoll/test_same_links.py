@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import DRAIN, HARDLINK, LINK, SKIP, Cases, Hand, both
+from tests.kernel import needs
 from uringloop.ring import Opcode, Ring
 
 CASES = Cases()
@@ -17,6 +18,7 @@ INJECT = 1
 NOP, TIMEOUT = Opcode.NOP, Opcode.TIMEOUT
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import SKIP, Cases, Hand, both
+from tests.kernel import needs
 from uringloop.ring import Opcode, SqeFlag
 
 CASES = Cases()
@@ -18,6 +19,7 @@ INJECT = 1
 NOP, TIMEOUT = Opcode.NOP, Opcode.TIMEOUT
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import LINK, Cases, Hand, address_of, both, lent, message
+from tests.kernel import needs
 from uringloop.ring import Opcode, SqeFlag
 
 CASES = Cases()
@@ -17,6 +18,7 @@ POLL_FIRST, MULTISHOT, BUNDLE = 1, 2, 16
 DONTWAIT, WAITALL = socket.MSG_DONTWAIT, socket.MSG_WAITALL
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import LINK, SKIP, Cases, Hand, both
+from tests.kernel import needs
 from uringloop.ring import Opcode
 
 CASES = Cases()
@@ -14,6 +15,7 @@ ABS, UPDATE, BOOTTIME, REALTIME, LINK_UPDATE, ETIME_SUCCESS, MULTI = 1, 2, 4, 8,
 NOP, TIMEOUT = Opcode.NOP, Opcode.TIMEOUT
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

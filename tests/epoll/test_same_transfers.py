@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.epoll.hand import LINK, Cases, Hand, both, lent
+from tests.kernel import needs
 from uringloop.ring import Opcode, SqeFlag
 
 CASES = Cases()
@@ -19,6 +20,7 @@ HERE = (1 << 64) - 1
 NOP = Opcode.NOP
 
 
+@needs("io_uring")
 @pytest.mark.parametrize("body", CASES, ids=lambda body: body.__name__)
 def test_as_io_uring(body: Callable[[Hand], Any]) -> None:
     both(body)

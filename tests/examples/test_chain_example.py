@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from tests.examples.test_examples import run
 
-pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 RECORD_BYTES = 8 + len("record 0")
 
 

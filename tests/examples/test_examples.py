@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import ROOT, environment, python
+from tests.kernel import needs
 
 EXAMPLES = ROOT / "examples"
 LOOPS = [name for name in ("uringloop", "uvloop", "asyncio") if importlib.util.find_spec(name)]
@@ -207,6 +208,7 @@ def test_copy_stopped_by_ctrl_c(tmp_path: Path) -> None:
 # The ring
 
 
+@needs("io_uring")
 def test_hello_ring() -> None:
     finished = run("hello_ring.py")
     assert (finished.returncode, finished.stderr) == (0, "")
@@ -215,6 +217,7 @@ def test_hello_ring() -> None:
     assert re.fullmatch(r"1 SQE submitted; its CQE: user_data \d+, res 20 bytes written", told)
 
 
+@needs("io_uring")
 def test_hello_ring_that_cannot_write() -> None:
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, str(EXAMPLES / "hello_ring.py")]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from tests.children import environment
 from tests.examples.test_examples import EXAMPLES, run
+from tests.kernel import needs
 
-pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
+pytestmark = needs("io_uring")
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1 << 20])

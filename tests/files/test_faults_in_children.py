@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from tests.children import script
 
 CONTENT = random.Random(3).randbytes(300_000)
 
 pytestmark = [
-    pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here"),
     pytest.mark.parametrize("loop", ["asyncio:SelectorEventLoop", "uringloop:EventLoop"]),
 ]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import uringloop
 from tests.children import ROOT, environment
 
 TIMEOUT_SECONDS = 20
@@ -42,8 +41,7 @@ BEGINNING = """
         return await files.open(writer, mode)
 """
 
-needs_ring = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
-WAYS = [pytest.param("own", marks=needs_ring), pytest.param("companion", marks=needs_ring), "threads"]
+WAYS = ["own", "companion", "threads"]
 
 
 def started(main: str, way: str, *arguments: str) -> "subprocess.Popen[str]":

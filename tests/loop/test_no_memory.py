@@ -7,10 +7,7 @@ import textwrap
 
 import pytest
 
-import uringloop
 from tests.children import script
-
-pytestmark = pytest.mark.skipif(not uringloop.is_available(), reason="no io_uring here")
 
 PREPARED = """
 import asyncio, contextlib, os, resource, socket, sys

@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 import uringloop
-from tests.variants import BACKENDS
-from uringloop.operations import Accept, Cancel, Ready, Timeout, TimeoutRemove
+from tests.kernel import needs
+from tests.variants import BACKENDS, EPOLL
+from uringloop.operations import Accept, Cancel, MessageRing, Ready, Timeout, TimeoutRemove
 from uringloop.ring import CqeFlag, Opcode, Pin, Ring, SqeFlag
+from uringloop.ring.setup import Backend
 
 from .helpers import running_loop, submit
 
 on_loops = pytest.mark.asyncio(loop_factories=BACKENDS)
+on_rings = pytest.mark.parametrize(
+    "backend", [pytest.param("io_uring", marks=needs("io_uring")), *(("epoll",) if EPOLL else ())]
+)
 
 #: From far shorter than a system call, when no cancel finds it, to a few system calls.
 INTERVALS_NS = (1, 500, 2_000, 20_000)
@@ -102,9 +107,10 @@ def test_a_loop_with_timeouts_that_fire_closes(sleep: Any, interval_ns: int) -> 
     loop.close()
 
 
+@on_rings
 @pytest.mark.parametrize("interval_ns", INTERVALS_NS)
-def test_an_iteration_by_hand_ends(interval_ns: int) -> None:
-    with Ring(8) as ring:
+def test_an_iteration_by_hand_ends(interval_ns: int, backend: Backend) -> None:
+    with Ring(8, backend=backend) as ring:
         for _ in range(20):
             results = ring.iterate(Timeout(interval_ns))
             for _ in range(3):
@@ -113,10 +119,11 @@ def test_an_iteration_by_hand_ends(interval_ns: int) -> None:
         assert ring.in_flight == 0
 
 
+@on_rings
 @pytest.mark.parametrize("interval_ns", INTERVALS_NS)
-def test_a_ring_by_hand_closes(interval_ns: int) -> None:
+def test_a_ring_by_hand_closes(interval_ns: int, backend: Backend) -> None:
     """Filled in by hand, they fire for ever, and a cancel may never find them."""
-    ring = Ring(64)
+    ring = Ring(64, backend=backend)
     timespec = bytearray(8) + interval_ns.to_bytes(8, "little")
     for _ in range(5):
         sqe = ring.get_sqe()
@@ -151,6 +158,7 @@ class Lost:
         assert self._ring.wait_cqe().operation is self._sqe
 
 
+@needs(MessageRing)
 def test_each_completion_after_an_answer_asks_again() -> None:
     with Ring(16) as ring, Ring(8) as sender:
         lost = Lost(ring, sender)
@@ -180,6 +188,7 @@ def test_each_completion_after_an_answer_asks_again() -> None:
         assert ring.in_flight == 0
 
 
+@needs(MessageRing)
 def test_a_cancel_is_asked_again_behind_a_row_of_links() -> None:
     """Never within it: it would become a part of the chain."""
     # Shared, so that a message is a CQE at once, and no enter makes one of it.

@@ -42,8 +42,7 @@ async def main():
     return type(asyncio.get_running_loop()).__name__, answer
 
 assert importlib.resources.files("uringloop").joinpath("py.typed").is_file()
-if uringloop.is_available():
-    assert uringloop.run(main()) == ("EventLoop", b"here and back")
+assert uringloop.run(main()) == ("EventLoop", b"here and back")
 print(uringloop.__file__)
 """
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -284,6 +285,7 @@ print(statuses())
 """
 
 
+@needs("io_uring")
 def test_child_with_a_ring_by_hand() -> None:
     """It may not take what its parent has not seen yet; what was lent it may look at and drop."""
     assert script(COMMON + BY_HAND, "exits", "uringloop") == "{5}\n"

@@ -12,6 +12,7 @@ import pytest
 
 import uringloop
 from tests.children import python, script
+from tests.kernel import needs
 
 from .seccomp import _ARCHITECTURES
 
@@ -355,6 +356,7 @@ def test_doctor_where_asking_kills() -> None:
     assert "URINGLOOP_DISABLE=1" in answer
 
 
+@needs("io_uring")
 @pytest.mark.parametrize(
     ("value", "line"),
     [

@@ -2,7 +2,9 @@
 
 import pytest
 
+import uringloop
 from tests.children import script
+from tests.kernel import needs
 
 #: The first loop's ring is made with it.
 PREPARED = """
@@ -30,6 +32,8 @@ def in_thread(function):
     thread.join()
     return results[0]
 """
+#: What each choice leads to here.
+CHOSEN = {"auto": "io_uring" if uringloop.is_available() else "epoll", "epoll": "epoll"}
 each_backend = pytest.mark.parametrize("backend", ["auto", "epoll"])
 
 
@@ -56,8 +60,7 @@ assert loop.backend
 gc.collect()
 assert open_descriptors() == before
 """
-    name = "io_uring" if backend == "auto" else "epoll"
-    state = "<EventLoop running=False closed={} debug=False backend=" + name + ">"
+    state = "<EventLoop running=False closed={} debug=False backend=" + CHOSEN[backend] + ">"
     assert script(PREPARED + source, backend) == f"{state.format(False)} False\n{state.format(True)}\n"
 
 
@@ -97,6 +100,7 @@ loop.close()
     assert script(PREPARED + source, backend) == ""
 
 
+@needs("io_uring")
 def test_no_memory_is_charged_and_a_later_refusal_leads_to_epoll() -> None:
     source = """
 unprivileged.become_nobody(memory_bytes=0)
@@ -179,9 +183,8 @@ print(loop.backend)  # made in this thread, before the first run, which is anoth
 in_thread(lambda: loop.run_until_complete(asyncio.sleep(0.001)))
 loop.close()
 """
-    name = "io_uring" if backend == "auto" else "epoll"
     refusal = "this io_uring belongs to the thread that enabled it; use it there, or make one for each thread"
-    assert script(PREPARED + source, backend) == f"{name}\n{refusal}\n{name}\n"
+    assert script(PREPARED + source, backend) == f"{CHOSEN[backend]}\n{refusal}\n{CHOSEN[backend]}\n"
 
 
 @each_backend
@@ -245,8 +248,7 @@ asking.join()
 running.join()
 loop.close()
 """
-    name = "io_uring" if backend == "auto" else "epoll"
-    assert script(PREPARED + source, backend) == f"{name}\n"
+    assert script(PREPARED + source, backend) == f"{CHOSEN[backend]}\n"
 
 
 def test_other_options_and_a_choice_of_io_uring_are_tried_at_once() -> None:
@@ -359,8 +361,7 @@ assert loop.is_closed()
 gc.collect()
 assert open_descriptors().keys() == before.keys()
 """
-    name = "io_uring" if backend == "auto" else "epoll"
-    assert script(PREPARED + source, backend) == f"{name}\n"
+    assert script(PREPARED + source, backend) == f"{CHOSEN[backend]}\n"
 
 
 @each_backend

@@ -277,7 +277,7 @@ def test_fork_with_work_in_flight(ring: Ring, pair: tuple[socket.socket, socket.
     child = os.fork()
     if child == 0:
         try:
-            with Ring(8) as own:
+            with Ring(8, backend=ring.backend) as own:
                 assert own.run(Nop()) == 0
         except BaseException:
             os._exit(1)
