@@ -7,6 +7,8 @@ import pty
 import select
 import signal
 import socket
+import struct
+import threading
 import tty
 from collections.abc import Iterator
 
@@ -237,6 +239,29 @@ def test_a_close_ends_what_waits_for_the_descriptor(hand: Hand) -> None:
     hand.stage("close", Opcode.CLOSE, ours.detach())
     hand.wait_all()
     assert hand.outcomes == {"receive": [("EBADF", "")], "poll": [("EBADF", "")], "close": [(0, "")]}
+
+
+def test_a_send_of_all_ends_before_its_length_is_no_result_any_more(hand: Hand) -> None:
+    """As one system call, and as io_uring, it moves 2 GiB less a page at most."""
+    ours, theirs = hand.tcp_pair()
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+    vector = struct.pack("QQ", hand.memory(bytearray(1 << 22)), 1 << 22) * 600
+    head = struct.pack("QIxxxxQQQQixxxx", 0, 0, hand.memory(vector), 600, 0, 0, 0)
+
+    def drop_all() -> None:
+        while theirs.recv_into(memory, 0, socket.MSG_TRUNC):
+            pass
+
+    memory = bytearray(1 << 22)
+    reader = threading.Thread(target=drop_all)
+    reader.start()
+    try:
+        hand.stage("send", Opcode.SENDMSG, ours.fileno(), head, 1, op_flags=socket.MSG_WAITALL)
+        assert hand.wait_all() == {"send": [(0x7FFF_F000, "")]}
+    finally:
+        ours.shutdown(socket.SHUT_RDWR)
+        reader.join()
 
 
 @needs("io_uring")

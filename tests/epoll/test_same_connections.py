@@ -96,6 +96,23 @@ def a_multishot_accept(hand: Hand) -> Any:
 
 
 @CASES.add
+def accepts_into_a_slot(hand: Hand) -> Any:
+    """Without a table of files the connection is lost."""
+    seen = []
+    for blocks, slot, priority in ((True, 1, 0), (False, 1, 0), (True, -1, 0), (False, -1, ACCEPT_MULTISHOT)):
+        listener = hand.listener()
+        listener.setblocking(blocks)
+        hand.stage("not now", Opcode.ACCEPT, listener.fileno(), ioprio=ACCEPT_DONTWAIT, file_index=slot)
+        hand.wait()
+        hand.stage("accept", Opcode.ACCEPT, listener.fileno(), ioprio=priority, file_index=slot)
+        hand.ring.submit()
+        with socket.create_connection(listener.getsockname()) as peer:
+            hand.wait()
+            seen.append(peer.recv(1))
+    return hand.outcomes, seen
+
+
+@CASES.add
 def accepts_that_fail(hand: Hand) -> Any:
     ours, _ = hand.pair()
     unbound = hand.stack.enter_context(socket.socket())
@@ -246,14 +263,20 @@ def commands(hand: Hand) -> Any:
 @CASES.add
 def files_for_slots(hand: Hand) -> Any:
     folder, slot = c_path(hand.folder), {"file_index": 1}
-    for name, flags in (("slot", 0), ("slot that is closed", os.O_CLOEXEC)):
+    for name, flags, slot in (
+        ("slot", 0, {"file_index": 1}),
+        ("any slot", 0, {"file_index": -1}),
+        ("slot that is closed", os.O_CLOEXEC, {"file_index": 1}),
+    ):
         how = struct.pack("QQQ", os.O_RDONLY | flags, 0, 0)
         kind = socket.SOCK_STREAM | flags
         hand.stage("open " + name, Opcode.OPENAT, AT_FDCWD, folder, 0, op_flags=os.O_RDONLY | flags, **slot)
         hand.stage("openat2 " + name, Opcode.OPENAT2, AT_FDCWD, folder, len(how), how, **slot)
         hand.stage("socket " + name, Opcode.SOCKET, socket.AF_INET, length=0, offset=kind, **slot)
         hand.stage("pipe " + name, Opcode.PIPE, 0, bytearray(8), 0, op_flags=flags, **slot)
+    slot = {"file_index": 1}
     hand.stage("accept", Opcode.ACCEPT, hand.listener().fileno(), op_flags=socket.SOCK_CLOEXEC, **slot)
+    hand.stage("multishot accept", Opcode.ACCEPT, hand.listener().fileno(), ioprio=ACCEPT_MULTISHOT, **slot)
     hand.stage("openat2 short", Opcode.OPENAT2, AT_FDCWD, folder, 8, bytes(24))
     hand.stage("openat2 nowhere", Opcode.OPENAT2, AT_FDCWD, folder, 24, 0)
     hand.stage("openat2 long", Opcode.OPENAT2, AT_FDCWD, folder, 32, struct.pack("QQQQ", 0, 0, 0, 1))

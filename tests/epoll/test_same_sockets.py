@@ -199,6 +199,10 @@ def bad_receives(hand: Hand) -> Any:
     hand.stage("not connected", Opcode.RECV, hand.stack.enter_context(socket.socket()).fileno(), bytearray(1))
     hand.stage("flag", Opcode.RECV, fd, bytearray(1), op_flags=socket.MSG_OOB)
     hand.stage("nowhere", Opcode.RECV, fd, 8, 1)
+    hand.stage("length", Opcode.RECV, fd, bytearray(1), 1 << 31)
+    hand.stage("message length", Opcode.RECVMSG, fd, 0, 1 << 31)
+    hand.stage("send's length", Opcode.SEND, fd, bytearray(1), 1 << 31)
+    hand.stage("length of a message to send", Opcode.SENDMSG, fd, 0, 1 << 31)
     hand.stage("message offset", Opcode.RECVMSG, fd, message(hand, bytearray(1)), 1, offset=1)
     hand.stage("message nowhere", Opcode.RECVMSG, fd, 0, 1)
     return hand.wait_all()
@@ -329,6 +333,47 @@ def a_message_into_a_group(hand: Hand) -> Any:
     theirs.send(b"0123456789")
     hand.stage("two buffers", Opcode.RECVMSG, ours.fileno(), message(hand, bytearray(5), bytearray(5)), 1, **fields)
     return hand.wait_all(), content
+
+
+@CASES.add
+def all_into_a_group(hand: Hand) -> Any:
+    """A part of what is asked for keeps its buffer, and an end before the rest breaks the link."""
+    seen = []
+    for asked, parts in ((0, [b"ab", b"cd"]), (5, [b"ab", b"cd"]), (5, [b"ab", b"cdefg"]), (20, [b"abcd", b"efgh"])):
+        ours, theirs = hand.pair()
+        group = hand.group(1, 8)
+        fields = {"op_flags": WAITALL, "flags": SELECT | LINK, "buf_index": group.group_id}
+        memory = [bytearray(asked)] if asked else []
+        hand.stage("receive", Opcode.RECVMSG, ours.fileno(), message(hand, *memory), 1, **fields)
+        hand.stage("after", Opcode.NOP)
+        for part in parts:
+            hand.ring.submit()
+            theirs.send(part)
+        theirs.shutdown(socket.SHUT_WR)
+        hand.wait()
+        seen.append(lent(hand, group))
+        hand.wait_all()
+        group.close()
+    return hand.outcomes, seen
+
+
+@CASES.add
+def a_datagram_shorter_than_all(hand: Hand) -> Any:
+    """It breaks a link, as an end does."""
+    ours, theirs = hand.pair(socket.SOCK_DGRAM)
+    for number, (opcode, asked) in enumerate([(op, n) for op in (Opcode.RECV, Opcode.RECVMSG) for n in (0, 3, 20)]):
+        group = hand.group(1, 8)
+        fields = {"op_flags": WAITALL, "flags": SELECT | LINK, "buf_index": group.group_id}
+        theirs.send(b"abc")
+        if opcode == Opcode.RECV:
+            hand.stage(f"receive {number}", opcode, ours.fileno(), 0, asked, **fields)
+        else:
+            memory = [bytearray(asked)] if asked else []
+            hand.stage(f"receive {number}", opcode, ours.fileno(), message(hand, *memory), 1, **fields)
+        hand.stage(f"after {number}", Opcode.NOP)
+        hand.wait_all()
+        group.close()
+    return hand.outcomes
 
 
 def layout(data: bytes) -> Any:

@@ -85,7 +85,7 @@ static long on_descriptor(const struct io_uring_sqe *sqe)
     case IORING_OP_FTRUNCATE: return ftruncate(sqe->fd, (off_t)sqe->off);
     case IORING_OP_READ_MULTISHOT: return read(sqe->fd, POINTER(sqe->addr), sqe->len);
     case IORING_OP_CLOSE: return close(sqe->fd);
-    case IORING_OP_ACCEPT: return accept4(sqe->fd, POINTER(sqe->addr), POINTER(sqe->off), (int)sqe->op_flags);
+    case IORING_OP_ACCEPT: return ul_accept(sqe);
     case IORING_OP_CONNECT: return connect(sqe->fd, POINTER(sqe->addr), (socklen_t)sqe->off);
     default: errno = EINVAL; return -1;
     }

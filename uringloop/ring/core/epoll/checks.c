@@ -133,7 +133,7 @@ static int check_change_of_poll(const struct io_uring_sqe *sqe)
 static int check_receive(const struct io_uring_sqe *sqe)
 {
     int multishot = (sqe->ioprio & IORING_RECV_MULTISHOT) != 0, selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
-    if (multishot && (!selects || sqe->op_flags & MSG_WAITALL))
+    if (sqe->len > INT32_MAX || (multishot && (!selects || sqe->op_flags & MSG_WAITALL)))
         return -EINVAL;
     const struct msghdr *message = (const struct msghdr *)(uintptr_t)sqe->addr;
     if (sqe->opcode == IORING_OP_RECV)
@@ -183,12 +183,16 @@ static int check_more(const struct io_uring_sqe *sqe)
         if (!(sqe->flags & IOSQE_BUFFER_SELECT))
             return 0;
         return sqe->len != 1 ? -EINVAL : sqe->addr ? 0 : -EFAULT;
-    case IORING_OP_SENDMSG: return sqe->addr ? 0 : -EFAULT;
+    case IORING_OP_SEND: return sqe->len > INT32_MAX ? -EINVAL : 0;
+    case IORING_OP_SENDMSG: return sqe->len > INT32_MAX ? -EINVAL : sqe->addr ? 0 : -EFAULT;
     case IORING_OP_ASYNC_CANCEL: return check_cancel(sqe);
     case IORING_OP_READ_MULTISHOT: return sqe->flags & IOSQE_BUFFER_SELECT ? 0 : -EINVAL;
     case IORING_OP_OPENAT:
     case IORING_OP_OPENAT2: return check_open(sqe);
     case IORING_OP_ACCEPT:
+        if (sqe->ioprio & IORING_ACCEPT_MULTISHOT && sqe->splice_fd_in && sqe->splice_fd_in != UL_ANY_SLOT)
+            return -EINVAL;
+        return check_slot(sqe, sqe->op_flags);
     case IORING_OP_PIPE: return check_slot(sqe, sqe->op_flags);
     case IORING_OP_SOCKET:
         if ((uint32_t)sqe->off & ~0xfU & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK))

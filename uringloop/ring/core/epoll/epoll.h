@@ -13,6 +13,9 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* As splice_fd_in: whichever slot of the registered files is free.  Here are none. */
+#define UL_ANY_SLOT (-1)
+
 typedef struct ul_request ul_request;
 typedef struct ul_user ul_user;
 
@@ -62,6 +65,8 @@ struct ul_request {
     uint8_t empties;             /* UL_RECV_EMPTIES */
     struct epoll_event event;    /* the last one */
     struct msghdr asked;         /* of a multishot receive of messages */
+    void *buffer;                /* of a group, that a message goes into */
+    size_t buffer_size;          /* of a receive into a group: what it asks for */
 };
 
 typedef struct {
@@ -189,7 +194,9 @@ int ul_has_opcode(uint32_t opcode);
 int ul_is_short(const ul_request *request, int32_t res);
 
 /* socket.c */
-size_t ul_message_size(const struct msghdr *message);
+size_t ul_asked_size(const ul_request *request);
+int ul_accept(const struct io_uring_sqe *sqe);
+int ul_refuse_slot(const struct io_uring_sqe *sqe);
 int ul_try_receive(ul_request *request);
 int ul_try_receive_message(ul_request *request);
 int ul_try_send(ul_request *request);

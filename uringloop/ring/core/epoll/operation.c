@@ -24,7 +24,13 @@ static int block(ul_request *request)
     return UL_TRY_BLOCK;
 }
 
-static int try_open(ul_request *request) { return request->sqe.splice_fd_in ? -ENXIO : UL_TRY_BLOCK; }
+/* The error of a file that is to be put into a slot. */
+int ul_refuse_slot(const struct io_uring_sqe *sqe) { return sqe->splice_fd_in == UL_ANY_SLOT ? -ENFILE : -ENXIO; }
+
+static int try_open(ul_request *request)
+{
+    return request->sqe.splice_fd_in ? ul_refuse_slot(&request->sqe) : UL_TRY_BLOCK;
+}
 
 static int try_epoll_ctl(ul_request *request)
 {
@@ -37,7 +43,7 @@ static int try_pipe(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     if (sqe->splice_fd_in)
-        return -ENXIO;
+        return ul_refuse_slot(sqe);
     return pipe2((int *)(uintptr_t)sqe->addr, (int)sqe->op_flags) < 0 ? -errno : 0;
 }
 
@@ -133,11 +139,9 @@ int ul_is_short(const ul_request *request, int32_t res)
     case IORING_OP_READV:
     case IORING_OP_WRITEV: return (size_t)res != ul_vector_size(sqe);
     case IORING_OP_SEND:
-    case IORING_OP_RECV: return sqe->op_flags & MSG_WAITALL && (uint32_t)res < sqe->len;
+    case IORING_OP_RECV:
     case IORING_OP_SENDMSG:
-    case IORING_OP_RECVMSG:
-        return sqe->op_flags & MSG_WAITALL && !(sqe->flags & IOSQE_BUFFER_SELECT) &&
-               (size_t)res < ul_message_size((const struct msghdr *)(uintptr_t)sqe->addr);
+    case IORING_OP_RECVMSG: return sqe->op_flags & MSG_WAITALL && (size_t)res < ul_asked_size(request);
     default: return 0;
     }
 }

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define ACCEPTS_IN_A_ROW 64
+/* The most bytes of one request, as of one system call: MAX_RW_COUNT of the kernel.  A result has 31 bits. */
+#define TRANSFER_MAX 0x7ffff000
 
 static int would_block(void) { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
@@ -20,13 +22,15 @@ static int polls_first(const ul_request *request)
     return request->sqe.ioprio & IORING_RECVSEND_POLL_FIRST && !request->tried;
 }
 
+static size_t capped(size_t size) { return size < TRANSFER_MAX ? size : TRANSFER_MAX; }
+
 /* The memory to receive into: the caller's, or the next buffer of a group. */
 static int receive_memory(ul_request *request, char **memory, size_t *size)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     if (!(sqe->flags & IOSQE_BUFFER_SELECT)) {
         *memory = (char *)(uintptr_t)sqe->addr;
-        *size = sqe->len;
+        *size = capped(sqe->len);
         return 0;
     }
     const struct io_uring_buf *buffer = ul_group_next(request->user, sqe->buf_index);
@@ -35,7 +39,7 @@ static int receive_memory(ul_request *request, char **memory, size_t *size)
     *memory = (char *)(uintptr_t)buffer->addr;
     /* The length of a RECVMSG counts message headers. */
     int limits = sqe->opcode != IORING_OP_RECVMSG && sqe->len > 0 && sqe->len < buffer->len;
-    *size = limits ? sqe->len : buffer->len;
+    *size = request->buffer_size = limits ? sqe->len : buffer->len;
     return 0;
 }
 
@@ -153,38 +157,22 @@ static int receive_messages(ul_request *request, const struct msghdr *asked)
     return ul_wait_for(request, EPOLLIN);
 }
 
-/* A message into a buffer of a group, as its only memory. */
-static int receive_into_buffer(ul_request *request, struct msghdr *message)
-{
-    const struct io_uring_sqe *sqe = &request->sqe;
-    struct msghdr into = *message;
-    struct iovec vector;
-    char *memory;
-    int error = receive_memory(request, &memory, &vector.iov_len);
-    if (error < 0)
-        return error;
-    vector.iov_base = memory;
-    if (message->msg_iovlen > 0 && message->msg_iov->iov_len > 0 && message->msg_iov->iov_len < vector.iov_len)
-        vector.iov_len = message->msg_iov->iov_len;
-    into.msg_iov = &vector;
-    into.msg_iovlen = 1;
-    ssize_t received = recvmsg(sqe->fd, &into, (int)sqe->op_flags | MSG_DONTWAIT);
-    if (received < 0)
-        return -errno;
-    message->msg_namelen = into.msg_namelen;
-    message->msg_controllen = into.msg_controllen;
-    message->msg_flags = into.msg_flags;
-    if (received > 0)
-        request->cqe_flags = ul_group_use(request->user, sqe->buf_index);
-    return (int)received;
-}
-
-size_t ul_message_size(const struct msghdr *message)
+static size_t message_size(const struct msghdr *message)
 {
     size_t size = 0;
     for (size_t i = 0; i < message->msg_iovlen; i++)
         size += message->msg_iov[i].iov_len;
     return size;
+}
+
+/* The bytes that a send or a receive asks for. */
+size_t ul_asked_size(const ul_request *request)
+{
+    const struct io_uring_sqe *sqe = &request->sqe;
+    if (sqe->flags & IOSQE_BUFFER_SELECT)
+        return request->buffer_size;
+    int is_message = sqe->opcode == IORING_OP_SENDMSG || sqe->opcode == IORING_OP_RECVMSG;
+    return capped(is_message ? message_size((const struct msghdr *)(uintptr_t)sqe->addr) : sqe->len);
 }
 
 /* The message without its first bytes: the rest of the buffer that they end in, or all that follows. */
@@ -196,23 +184,25 @@ static void rest_of(const struct msghdr *message, size_t done, struct iovec *one
     rest->msg_name = rest->msg_control = NULL;
     rest->msg_namelen = 0;
     rest->msg_controllen = 0;
+    size_t left = TRANSFER_MAX - done;
     while (rest->msg_iovlen > 0 && done >= rest->msg_iov->iov_len) {
         done -= rest->msg_iov->iov_len;
         rest->msg_iov++;
         rest->msg_iovlen--;
     }
-    if (done == 0)
+    if (rest->msg_iovlen == 0 || (done == 0 && message_size(rest) <= left))
         return;
     *one = (struct iovec){(char *)rest->msg_iov->iov_base + done, rest->msg_iov->iov_len - done};
+    if (one->iov_len > left)
+        one->iov_len = left;
     rest->msg_iov = one;
     rest->msg_iovlen = 1;
 }
 
-/* A message into the memory that it names. */
-static int receive_into_vector(ul_request *request, struct msghdr *message)
+/* A message into the memory that it names, so many bytes. */
+static int receive_into_vector(ul_request *request, struct msghdr *message, size_t size)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
-    size_t size = ul_message_size(message);
     for (;;) {
         struct iovec one;
         struct msghdr rest;
@@ -231,6 +221,32 @@ static int receive_into_vector(ul_request *request, struct msghdr *message)
     }
 }
 
+/* A message into a buffer of a group, as its only memory.  The first bytes take the buffer out of its group. */
+static int receive_into_buffer(ul_request *request, struct msghdr *message)
+{
+    struct msghdr into = *message;
+    struct iovec vector = {request->buffer, request->buffer_size};
+    if (request->done == 0) {
+        char *memory;
+        int error = receive_memory(request, &memory, &vector.iov_len);
+        if (error < 0)
+            return error;
+        vector.iov_base = request->buffer = memory;
+        if (message->msg_iovlen > 0 && message->msg_iov->iov_len > 0 && message->msg_iov->iov_len < vector.iov_len)
+            vector.iov_len = request->buffer_size = message->msg_iov->iov_len;
+    }
+    size_t before = request->done;
+    into.msg_iov = &vector;
+    into.msg_iovlen = 1;
+    int received = receive_into_vector(request, &into, vector.iov_len);
+    message->msg_namelen = into.msg_namelen;
+    message->msg_controllen = into.msg_controllen;
+    message->msg_flags = into.msg_flags;
+    if (before == 0 && request->done > 0)
+        request->cqe_flags = ul_group_use(request->user, request->sqe.buf_index);
+    return received;
+}
+
 int ul_try_receive_message(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
@@ -243,7 +259,8 @@ int ul_try_receive_message(ul_request *request)
     if (multishot)
         return receive_messages(request, &request->asked);
     int selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
-    int received = selects ? receive_into_buffer(request, message) : receive_into_vector(request, message);
+    int received = selects ? receive_into_buffer(request, message)
+                           : receive_into_vector(request, message, ul_asked_size(request));
     if (received != -EAGAIN)
         return received;
     if (!(sqe->op_flags & MSG_DONTWAIT))
@@ -258,11 +275,12 @@ int ul_try_send(ul_request *request)
     const char *data = (const char *)(uintptr_t)sqe->addr;
     const void *name = (const void *)(uintptr_t)sqe->off;
     socklen_t name_size = (uint16_t)sqe->splice_fd_in;
+    size_t size = capped(sqe->len);
     int flags = ((int)sqe->op_flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
     if (polls_first(request))
         return ul_wait_for(request, EPOLLOUT);
     for (;;) {
-        ssize_t sent = sendto(sqe->fd, data + request->done, sqe->len - request->done, flags, name, name_size);
+        ssize_t sent = sendto(sqe->fd, data + request->done, size - request->done, flags, name, name_size);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && would_block() && !(sqe->op_flags & MSG_DONTWAIT))
@@ -270,7 +288,7 @@ int ul_try_send(ul_request *request)
         if (sent < 0)
             return request->done > 0 ? (int)request->done : -errno;
         request->done += (size_t)sent;
-        if (!(sqe->op_flags & MSG_WAITALL) || request->done >= sqe->len)
+        if (!(sqe->op_flags & MSG_WAITALL) || request->done >= size)
             return (int)request->done;
     }
 }
@@ -292,15 +310,26 @@ int ul_try_send_message(ul_request *request)
         if (sent < 0)
             return request->done > 0 ? (int)request->done : -errno;
         request->done += (size_t)sent;
-        if (request->done >= ul_message_size(message) || !asks_for_all(sqe))
+        if (request->done >= ul_asked_size(request) || !asks_for_all(sqe))
             return (int)request->done;
     }
 }
 
-static int accept_one(const struct io_uring_sqe *sqe)
+/* There is no table of files for a connection that is to be put into one.  As in the kernel, it is lost. */
+int ul_accept(const struct io_uring_sqe *sqe)
 {
     int fd = accept4(sqe->fd, (struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t *)(uintptr_t)sqe->off,
                      (int)sqe->op_flags);
+    if (fd < 0 || !sqe->splice_fd_in)
+        return fd;
+    close(fd);
+    errno = -ul_refuse_slot(sqe);
+    return -1;
+}
+
+static int accept_one(const struct io_uring_sqe *sqe)
+{
+    int fd = ul_accept(sqe);
     return fd < 0 ? -errno : fd;
 }
 
@@ -321,8 +350,6 @@ int ul_try_accept(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     int multishot = (sqe->ioprio & IORING_ACCEPT_MULTISHOT) != 0, waits = !(sqe->ioprio & IORING_ACCEPT_DONTWAIT);
-    if (sqe->splice_fd_in)
-        return -ENXIO;
     if (sqe->ioprio & IORING_ACCEPT_POLL_FIRST && !request->tried)
         return ul_wait_for(request, EPOLLIN);
     int blocks = ul_is_blocking(sqe->fd);
@@ -366,7 +393,7 @@ int ul_try_socket(ul_request *request)
 {
     const struct io_uring_sqe *sqe = &request->sqe;
     if (sqe->splice_fd_in)
-        return -ENXIO;
+        return ul_refuse_slot(sqe);
     int fd = socket(sqe->fd, (int)sqe->off, (int)sqe->len);
     return fd < 0 ? -errno : fd;
 }
