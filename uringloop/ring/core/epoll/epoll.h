@@ -195,8 +195,6 @@ int ul_is_short(const ul_request *request, int32_t res);
 
 /* socket.c */
 size_t ul_asked_size(const ul_request *request);
-int ul_accept(const struct io_uring_sqe *sqe);
-int ul_refuse_slot(const struct io_uring_sqe *sqe);
 int ul_try_receive(ul_request *request);
 int ul_try_receive_message(ul_request *request);
 int ul_try_send(ul_request *request);
@@ -228,8 +226,10 @@ int ul_try_poll_remove(ul_request *request);
 int ul_try_wait_child(ul_request *request);
 int ul_try_epoll_wait(ul_request *request);
 
-/* opening.c, blocking.c: on a thread of the pool */
+/* opening.c, blocking.c: on a thread of the pool, but for accepts that do not wait */
 int ul_open_file(ul_request *request);
+int ul_accept(const struct io_uring_sqe *sqe);
+int ul_refuse_slot(const struct io_uring_sqe *sqe);
 #define UL_LONG_CALL_NS 100000000LL /* after so long, another thread takes the place of a call's thread */
 void ul_run_blocking(ul_job *job);
 void ul_drop_result(ul_job *job);

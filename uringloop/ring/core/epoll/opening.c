@@ -1,4 +1,4 @@
-/* OPENAT and OPENAT2, on a thread of the pool.
+/* OPENAT and OPENAT2, on a thread of the pool; the call of an ACCEPT.
  *
  * An open of a FIFO waits for the other end, perhaps for ever, and only a signal interrupts it.  So a FIFO is opened
  * with O_NONBLOCK, again and again by a timer.  A reader keeps its first descriptor, which lets writers in; a writer
@@ -111,4 +111,19 @@ int ul_open_file(ul_request *request)
         return now_blocking(request->fd);
     close(request->fd);
     return has;
+}
+
+/* The error of a file that is to be put into a slot. */
+int ul_refuse_slot(const struct io_uring_sqe *sqe) { return sqe->splice_fd_in == UL_ANY_SLOT ? -ENFILE : -ENXIO; }
+
+/* There is no table of files for a connection that is to be put into one.  As in the kernel, it is lost. */
+int ul_accept(const struct io_uring_sqe *sqe)
+{
+    int fd = accept4(sqe->fd, (struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t *)(uintptr_t)sqe->off,
+                     (int)sqe->op_flags);
+    if (fd < 0 || !sqe->splice_fd_in)
+        return fd;
+    close(fd);
+    errno = -ul_refuse_slot(sqe);
+    return -1;
 }

@@ -24,9 +24,6 @@ static int block(ul_request *request)
     return UL_TRY_BLOCK;
 }
 
-/* The error of a file that is to be put into a slot. */
-int ul_refuse_slot(const struct io_uring_sqe *sqe) { return sqe->splice_fd_in == UL_ANY_SLOT ? -ENFILE : -ENXIO; }
-
 static int try_open(ul_request *request)
 {
     return request->sqe.splice_fd_in ? ul_refuse_slot(&request->sqe) : UL_TRY_BLOCK;

@@ -315,18 +315,6 @@ int ul_try_send_message(ul_request *request)
     }
 }
 
-/* There is no table of files for a connection that is to be put into one.  As in the kernel, it is lost. */
-int ul_accept(const struct io_uring_sqe *sqe)
-{
-    int fd = accept4(sqe->fd, (struct sockaddr *)(uintptr_t)sqe->addr, (socklen_t *)(uintptr_t)sqe->off,
-                     (int)sqe->op_flags);
-    if (fd < 0 || !sqe->splice_fd_in)
-        return fd;
-    close(fd);
-    errno = -ul_refuse_slot(sqe);
-    return -1;
-}
-
 static int accept_one(const struct io_uring_sqe *sqe)
 {
     int fd = ul_accept(sqe);
