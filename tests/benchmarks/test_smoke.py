@@ -50,6 +50,10 @@ def test_echo(tmp_path: Path) -> None:
     assert record["rounds"] == 1
 
 
+def test_sendfile(tmp_path: Path) -> None:
+    check(run("sendfile", tmp_path, "--sizes", "16384"), 1, "C sendfile")
+
+
 def test_another_checkout_takes_turns_with_this_one(tmp_path: Path) -> None:
     options = ["--modes", "protocol", "--transports", "unix", "--connections", "2", "--no-limits", "--other", str(ROOT)]
     check(run("echo", tmp_path, *options), 1, "other", "other epoll")
@@ -69,7 +73,6 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
         ("accept", ["--connections", "2"], 2),
         ("bulk", [], 2),
         ("flood", ["--connections", "20"], 1),
-        ("sendfile", ["--sizes", "16384"], 1),
         ("tail", ["--connections", "2"], 1),
         ("memory", ["--modes", "protocol", "--connections", "200"], 1),
         ("spawn", ["--only", "spawn"], 1),
