@@ -2,11 +2,12 @@
 
     python -m benchmarks.web --servers uvicorn_plaintext --rounds 3
 
-wrk is Debian's package of that name; it measures whole seconds.  One answer is compared before, and all that wrk gets
-must have status 200 and together the right length.
+The files are 64 KiB large.  wrk is Debian's package of that name; it measures whole seconds.  One answer is compared
+before, and all that wrk gets must have status 200 and together the right length.
 """
 
 import argparse
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -93,8 +94,9 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    available = [mode for mode in BODIES if mode != "starlette_file" or importlib.util.find_spec("starlette")]
     parser = results.parser(__doc__, seconds=1.0)
-    parser.add_argument("--servers", nargs="+", choices=BODIES, default=list(BODIES))
+    parser.add_argument("--servers", nargs="+", choices=BODIES, default=available)
     parser.add_argument("--connections", nargs="+", type=int, default=[64])
     options = parser.parse_args(arguments)
     if not shutil.which("wrk"):

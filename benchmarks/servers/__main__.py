@@ -30,6 +30,8 @@ MODES = {
     "uvicorn_plaintext": "web",
     "uvicorn_10k": "web",
     "aiohttp": "web",
+    "aiohttp_file": "web",
+    "starlette_file": "web",
 }
 
 

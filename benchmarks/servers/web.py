@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -11,8 +13,15 @@ from benchmarks.servers.listening import BACKLOG, keep, name
 
 PLAINTEXT = b"Hello, World!"
 TEN_KIB = b"0123456789abcdef" * 640
+FILE = b"0123456789abcdef" * 4096
 #: By mode of the server.
-BODIES = {"uvicorn_plaintext": PLAINTEXT, "uvicorn_10k": TEN_KIB, "aiohttp": PLAINTEXT}
+BODIES = {
+    "uvicorn_plaintext": PLAINTEXT,
+    "uvicorn_10k": TEN_KIB,
+    "aiohttp": PLAINTEXT,
+    "aiohttp_file": FILE,
+    "starlette_file": FILE,
+}
 
 
 def application(body: bytes) -> Any:
@@ -42,9 +51,9 @@ class Uvicorn(uvicorn.Server):
         self.listening.set_result(name(self.servers[0].sockets[0]))
 
 
-async def serve_uvicorn(address: str, body: bytes) -> str:
+async def serve_uvicorn(address: str, served: Any) -> str:
     config = uvicorn.Config(
-        application(body), port=int(address), http="httptools", lifespan="off", access_log=False, log_level="warning"
+        served, port=int(address), http="httptools", lifespan="off", access_log=False, log_level="warning"
     )
     server = Uvicorn(config)
     keep(asyncio.get_running_loop().create_task(server.serve()))
@@ -52,17 +61,51 @@ async def serve_uvicorn(address: str, body: bytes) -> str:
 
 
 async def uvicorn_plaintext(address: str) -> str:
-    return await serve_uvicorn(address, PLAINTEXT)
+    return await serve_uvicorn(address, application(PLAINTEXT))
 
 
 async def uvicorn_10k(address: str) -> str:
-    return await serve_uvicorn(address, TEN_KIB)
+    return await serve_uvicorn(address, application(TEN_KIB))
+
+
+def file_path() -> str:
+    """The path of a file that lives as long as this process."""
+    folder = tempfile.TemporaryDirectory(prefix="uringloop-benchmark-")
+    keep(folder)
+    path = Path(folder.name, "file")
+    path.write_bytes(FILE)
+    return str(path)
+
+
+async def starlette_file(address: str) -> str:
+    from starlette.staticfiles import StaticFiles
+
+    folder, _, name = file_path().rpartition("/")
+    static = StaticFiles(directory=folder)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await static({**scope, "path": f"/{name}"}, receive, send)
+
+    return await serve_uvicorn(address, answer)
+
+
+async def aiohttp_file(address: str) -> str:
+    path = file_path()
+
+    async def answer(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    return await serve_aiohttp(address, answer)
 
 
 async def aiohttp(address: str) -> str:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=PLAINTEXT, content_type="text/plain")
 
+    return await serve_aiohttp(address, answer)
+
+
+async def serve_aiohttp(address: str, answer: Any) -> str:
     app = web.Application()
     app.router.add_get("/", answer)
     runner = web.AppRunner(app, access_log=None)
