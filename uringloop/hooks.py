@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
 describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
+sendfile_fallback_protocol: Any = base_events._SendfileFallbackProtocol  # type: ignore[attr-defined]
 format_handle: Callable[[asyncio.Handle], str] = base_events._format_handle  # type: ignore[attr-defined]
 #: The type that call_soon_threadsafe returns from Python 3.14 on.
 ThreadSafeHandle: type[asyncio.Handle] | None = None
@@ -91,6 +92,7 @@ class PrivateLoop(asyncio.SelectorEventLoop):
         async def _sendfile_native(
             self, transp: asyncio.BaseTransport, file: Any, offset: int, count: int | None
         ) -> int: ...
+        async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int: ...
         def _make_datagram_transport(
             self, sock: socket, protocol: asyncio.DatagramProtocol, address: Any, waiter: Any, extra: Any
         ) -> asyncio.DatagramTransport: ...

@@ -19,7 +19,7 @@ import pytest
 
 from tests.housekeeping import open_descriptors, settle
 from tests.variants import BACKENDS
-from uringloop.sendfile import sending, transfer
+from uringloop.sendfile import fallback, sending, transfer
 from uringloop.sendfile.sender import NOT_CACHED
 
 from .helpers import LOCALHOST, Recorder, close, connected, facing_socket, pattern, reset, serving, socket_pair
@@ -509,6 +509,39 @@ async def test_tls_falls_back_or_refuses(file: BinaryIO) -> None:
         await server.until_received(500_013)
         assert server.received == b"before," + pattern(500_000, 1000) + b",after"
         await close(client, server)
+
+
+async def send_over_tls(file: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
+    server = Recorder()
+    async with serving(lambda: server, ssl=server_context()) as address:
+        client = Recorder()
+        await loop.create_connection(lambda: client, *address, ssl=client_context(), server_hostname="localhost")
+        file.seek(300)
+        assert await loop.sendfile(client.transport, file) == _SIZE_BYTES - 300  # from its position, and the whole rest
+        assert file.tell() == _SIZE_BYTES - 300
+        assert await loop.sendfile(client.transport, file, _SIZE_BYTES - 5, 10) == 5
+        assert await loop.sendfile(client.transport, file, _SIZE_BYTES) == 0
+        await server.until_received(_SIZE_BYTES - 295)
+        assert server.received == pattern(_SIZE_BYTES)[300:] + pattern(_SIZE_BYTES)[-5:]
+        with pytest.raises(io.UnsupportedOperation), open(os.devnull, "wb") as unreadable:
+            await loop.sendfile(client.transport, unreadable)
+        file.seek(0)
+        sending = await begun(loop.sendfile(client.transport, file))
+        client.transport.abort()
+        with pytest.raises(ConnectionError):
+            await sending
+        await server.until_called("connection_lost")
+
+
+async def test_over_tls(file: BinaryIO) -> None:
+    await send_over_tls(file)
+
+
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_an_uncached_file_over_tls(file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "read_cached", lambda *_: -1)
+    await send_over_tls(file)
 
 
 async def test_a_datagram_transport_is_refused(file: BinaryIO) -> None:

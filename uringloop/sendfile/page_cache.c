@@ -146,6 +146,13 @@ int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, i
     return sent_bytes;
 }
 
+/* Reads what the cache has: the number of bytes, 0 at the end of the file, -EAGAIN for nothing, or another errno. */
+int64_t ul_read_cached(int file, void *buffer, size_t size_bytes, int64_t offset)
+{
+    ssize_t count = read_cached(file, buffer, size_bytes, offset);
+    return count >= 0 ? count : errno == EOPNOTSUPP || errno == ENOSYS ? -EAGAIN : -errno;
+}
+
 /* Sends what the socket takes: the number of bytes, 0 if it is full, or a negative errno. */
 int64_t ul_send_now(int sock, const void *data, size_t size_bytes)
 {

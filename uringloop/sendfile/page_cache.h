@@ -16,6 +16,7 @@ enum {
 
 int64_t ul_file_size(int file);
 int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, int *reason);
+int64_t ul_read_cached(int file, void *buffer, size_t size_bytes, int64_t offset);
 int64_t ul_send_now(int sock, const void *data, size_t size_bytes);
 
 #endif

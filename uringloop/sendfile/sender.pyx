@@ -2,8 +2,9 @@
 
 import sys
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.long cimport PyLong_CheckExact
+from libc.errno cimport EAGAIN
 from libc.stdint cimport INT64_MAX, int64_t
 from posix.unistd cimport SEEK_SET, lseek
 
@@ -19,6 +20,7 @@ cdef extern from "sendfile/page_cache.h" nogil:
         UL_NOT_CACHED
     int64_t ul_file_size(int file)
     int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, int *reason)
+    int64_t ul_read_cached(int file, void *buffer, size_t size_bytes, int64_t offset)
     int64_t ul_send_now(int sock, const void *data, size_t size_bytes)
 
 cdef extern from "Python.h":
@@ -80,6 +82,28 @@ def send_cached(int sock, int file, int64_t offset, count):
     if reason < 0 and sent_bytes == 0:
         raise_errno(reason)
     return sent_bytes, reason
+
+
+def read_cached(int file, buffer, int64_t offset):
+    """Read what the page cache has of a file into a buffer.
+
+    Returns:
+        The number of bytes, 0 at the end of the file, -1 if nothing is cached.
+
+    Raises:
+        OSError: as from preadv2(2).
+    """
+    cdef Py_buffer view
+    cdef int64_t count_bytes
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    with nogil:
+        count_bytes = ul_read_cached(file, view.buf, view.len, offset)
+    PyBuffer_Release(&view)
+    if count_bytes == -EAGAIN:
+        return -1
+    if count_bytes < 0:
+        raise_errno(<int>count_bytes)
+    return count_bytes
 
 
 def send_bytes(int sock, data):

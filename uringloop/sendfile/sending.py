@@ -10,6 +10,7 @@ from typing import Any
 from ..hooks import PrivateLoop, SendfileMode
 from ..ring import Dispatcher
 from ..transports.stream import StreamTransport, closed_error
+from .fallback import is_plain, send_by_writing
 from .sender import send_at_once
 from .transfer import FileTransfer, ReadBuffers
 
@@ -64,6 +65,11 @@ class FileSending(PrivateLoop):
             return await super()._sendfile_native(transp, file, offset, count)
         self._check_sendfile_params(transp._sock, file, offset, count)
         return await self._send_on(transp, file, offset, count)
+
+    async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not is_plain(file):
+            return await super()._sendfile_fallback(transp, file, offset, count)
+        return await send_by_writing(self, self._dispatcher, self.has_budget, transp, file, offset, count)
 
     async def _send_on(
         self, transp: StreamTransport, file: Any, offset: int, count: int | None, sent_bytes: int = 0

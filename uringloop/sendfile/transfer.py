@@ -1,13 +1,13 @@
 """`FileTransfer`: a part of a file on its way into a stream socket, which sometimes has to wait.
 
-Bytes that the page cache has go to the socket at once (`sender.pyx`).  For others a worker reads a piece into a buffer,
-so a file outside the page cache never holds up the loop, as os.sendfile would.
+Bytes that the page cache has go to the socket at once (`sender.pyx`).  For others a worker reads a piece into a buffer.
+So a file outside the page cache never holds up the loop; os.sendfile would.
 
 A buffer serves one piece, and never waits for a full socket.  Bytes that the socket did not take are dropped, and come
 from the page cache the next time.  So a few buffers, and a few workers, serve any number of slow peers.
 
-A transfer that waits holds file and socket by its own descriptors.  A caller who closes his meanwhile neither sends
-another file nor sends to another peer.
+A transfer that waits holds file and socket by its own descriptors.  A caller may close its own meanwhile, and
+no other file or peer takes their place.
 """
 
 import asyncio
