@@ -81,6 +81,14 @@ cdef inline bint is_late(Tick *tick) noexcept:
     return now_ns > due_ns
 
 
+cdef inline bint waits_long(Tick *tick) noexcept:
+    """Return, within a callback that has ended a part of its work, whether bytes have waited long enough."""
+    if not tick.unsent:
+        return False
+    tick.wait_ns += UNSENT_CALLBACK_NS
+    return is_late(tick)
+
+
 cdef inline bint must_send(Tick *tick) noexcept:
     """Return, between two callbacks, whether the waiting bytes have waited long enough."""
     if not tick.unsent:

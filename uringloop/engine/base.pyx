@@ -6,7 +6,15 @@ from libc.stdlib cimport free, malloc
 from ..ring.core.core cimport ul_ring
 from ..ring.dispatcher cimport Dispatcher
 from .address cimport AddressCache
-from .core cimport UL_DATAGRAM_BUFFER_SIZE, ul_streams_allow_bulk, ul_streams_give_turns, ul_streams_send
+from .core cimport (
+    UL_DATAGRAM_BUFFER_SIZE, ul_datagrams_send, ul_streams_allow_bulk, ul_streams_give_turns, ul_streams_send,
+)
+
+
+cdef int send_written(ul_ring *ring, int all) noexcept nogil:
+    """Send what waits, of all endpoints; return whether some of it goes on waiting for the tick's end."""
+    ul_datagrams_send(ring)
+    return ul_streams_send(ring, all)
 
 
 cdef class EngineBase:
@@ -19,7 +27,7 @@ cdef class EngineBase:
         self.transports = transports
         self.leftovers = leftovers
         self.options = options
-        dispatcher.send_written = ul_streams_send
+        dispatcher.send_written = send_written
         dispatcher.give_turns = ul_streams_give_turns
 
     def __dealloc__(self):

@@ -10,15 +10,20 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
 
 from ..ring.core.core cimport io_uring_recvmsg_out, ul_outcome
+from ..ring.dispatcher cimport Dispatcher
+from ..tick cimport waits_long
 from .address cimport KEY_SIZE, pack_address
 from .base cimport EngineBase
 from .core cimport (
     UL_DATAGRAM_CLOSED, UL_DATAGRAM_DATA, UL_DATAGRAM_LOW, UL_DATAGRAM_READABLE, UL_DATAGRAM_RECEIVE_ERROR,
-    UL_DATAGRAM_SEND_ERROR, UL_NAME_SIZE, ul_datagram_abort, ul_datagram_close, ul_datagram_free, ul_datagram_hold,
-    ul_datagram_idle, ul_datagram_notify_low, ul_datagram_open, ul_datagram_queued, ul_datagram_receive,
-    ul_datagram_recycle, ul_datagram_send, ul_datagram_take,
+    UL_DATAGRAM_SEND_ERROR, UL_NAME_SIZE, ul_datagram_abort, ul_datagram_allow_segments, ul_datagram_announce,
+    ul_datagram_close, ul_datagram_drop_arriving, ul_datagram_end_coalescing, ul_datagram_free, ul_datagram_hold,
+    ul_datagram_hold_send, ul_datagram_idle, ul_datagram_note_send, ul_datagram_notify_low, ul_datagram_open,
+    ul_datagram_payload_offset, ul_datagram_queued, ul_datagram_receive, ul_datagram_receive_now, ul_datagram_recycle,
+    ul_datagram_segment_size, ul_datagram_send, ul_datagram_send_held, ul_datagram_share, ul_datagram_take,
+    ul_datagram_take_error,
 )
-from .endpoint cimport ENDING, Endpoint, delivers, enter_context
+from .endpoint cimport ENDING, OPEN, Endpoint, checked, delivers, enter_context
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -28,14 +33,16 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     READY_DATAGRAMS = 32
+    # A handed out socket may fill up while it is emptied.  After so many rounds it drops what arrives.
+    EMPTYING_ROUNDS = 16
 
 
-cdef item_of(const char *data):
+cdef item_of(const char *data, uint32_t offset):
     """Return the received bytes, or a negative errno for a datagram that was cut off."""
     cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>data
     if out.flags & MSG_TRUNC:
         return -EMSGSIZE
-    return PyBytes_FromStringAndSize(data + sizeof(io_uring_recvmsg_out) + UL_NAME_SIZE, out.payloadlen)
+    return PyBytes_FromStringAndSize(data + offset, out.payloadlen)
 
 
 cdef class Datagram(Endpoint):
@@ -61,7 +68,24 @@ cdef class Datagram(Endpoint):
         self.handle = ul_datagram_open(engine.dispatcher.ring, self.fd, <void *>self, multishot, overhead_bytes)
         if self.handle == NULL:
             raise MemoryError
+        self.payload_offset = ul_datagram_payload_offset(self.handle)
         engine.dispatcher.owners.add(self)
+
+    def own_socket(self):
+        """Let datagrams leave and come together: the loop made the socket, and no code has asked for it."""
+        if not self.shared and self.handle != NULL:
+            self.has_segments = ul_datagram_allow_segments(self.handle)
+
+    def share(self):
+        """Use the socket as asyncio does from now on: other code may have it."""
+        if self.shared:
+            return
+        self.shared, self.has_segments = True, False
+        if self.handle == NULL or not self.engine.dispatcher.has_memory():
+            return
+        ul_datagram_send_held(self.handle)
+        if ul_datagram_share(self.handle):
+            self.empty_socket()
 
     cdef str method_for(self, uint32_t what, bint direct):
         if what & (UL_DATAGRAM_DATA | UL_DATAGRAM_READABLE):
@@ -76,6 +100,8 @@ cdef class Datagram(Endpoint):
         return self.handle != NULL
 
     cdef int receive_in_core(self):
+        if self.emptied is not None:
+            ul_datagram_announce(self.handle)
         return ul_datagram_receive(self.handle)
 
     cdef int hold_in_core(self):
@@ -127,12 +153,33 @@ cdef class Datagram(Endpoint):
         self.protocol = None
 
     cdef receive_datagram(self, ul_outcome *outcome):
+        cdef list items = None
         try:
-            item = item_of(outcome.data)
-            address = None if type(item) is int else self.sender_of(outcome.data)
+            if (<const io_uring_recvmsg_out *>outcome.data).controllen != 0:
+                items = self.items_of(outcome.data)
+            else:
+                item = item_of(outcome.data, self.payload_offset)
+                address = None if type(item) is int else self.sender_of(outcome.data)
         finally:
             ul_datagram_recycle(self.handle, outcome)
-        self.receive(item, address)
+        if items is None:
+            self.receive(item, address)
+        else:
+            self.deliver_items(items)
+
+    cdef list items_of(self, const char *data):
+        """Return each datagram that came with its sender; or a negative errno, with None."""
+        cdef const io_uring_recvmsg_out *out = <const io_uring_recvmsg_out *>data
+        cdef uint32_t size = ul_datagram_segment_size(self.handle, data), done
+        cdef list items = []
+        item = item_of(data, self.payload_offset) if size == 0 or out.flags & MSG_TRUNC else None
+        if item is not None:
+            return [(item, None if type(item) is int else self.sender_of(data))]
+        address = self.sender_of(data)
+        for done in range(0, out.payloadlen, size):
+            item = PyBytes_FromStringAndSize(data + self.payload_offset + done, min(size, out.payloadlen - done))
+            items.append((item, address))
+        return items
 
     cdef receive_ready(self):
         """Receive by readiness, at most as many datagrams as a multishot receive takes at once."""
@@ -145,23 +192,76 @@ cdef class Datagram(Endpoint):
             for _taken in range(READY_DATAGRAMS):
                 if self.handle == NULL or not delivers(self) or self.paused or self.held:
                     break
+                if self.emptied is not None:
+                    items, self.emptied = self.emptied, None
                 result = ul_datagram_take(self.handle, memory)
                 if result == -EAGAIN:
                     break
-                item = item_of(memory) if result > 0 else result
-                items.append((item, None if type(item) is int else self.sender_of(memory)))
+                if result > 0:
+                    items += self.items_of(memory)
+                else:
+                    items.append((result, None))
         finally:
             engine.give_received(memory)
+        self.deliver_items(items)
+
+    cdef deliver_items(self, list items):
+        """Deliver several datagrams, each with its sender."""
+        cdef Dispatcher dispatcher = self.engine.dispatcher
+        cdef Py_ssize_t index = 0, count = len(items)
+        # As many events as there are datagrams: what they write may leave together.
+        dispatcher.tick.outcomes += max(count - 1, 0)
         try:
-            while items:
-                item, address = items.pop(0)
+            while index < count:
+                item, address = items[index]
+                index += 1
                 self.receive(item, address)
+                if waits_long(&dispatcher.tick):
+                    dispatcher.send_waiting()
         finally:
-            if items and delivers(self):
+            if index < count and delivers(self):
                 # KeyboardInterrupt or SystemExit: the others come in the next tick.
-                for item, address in items:
+                for item, address in items[index:]:
                     self.keep(item if type(item) is int else (item, address))
                 self.deliver_soon()
+
+    cdef empty_socket(self):
+        """Take all that came joined out of the socket, and end that; it is delivered behind what was received before.
+        """
+        cdef EngineBase engine = self.engine
+        cdef list items = []
+        cdef int _round
+        cdef bint receives = not self.paused and not self.held and delivers(self)
+        if checked(ul_datagram_hold(self.handle)) == 1:
+            engine.dispatcher.submit_cancel()
+        cdef char *memory = engine.take_received()
+        try:
+            for _round in range(EMPTYING_ROUNDS):
+                self.receive_all_now(memory, items)
+                if ul_datagram_end_coalescing(self.handle):
+                    break
+            else:
+                ul_datagram_drop_arriving(self.handle, True)
+                try:
+                    self.receive_all_now(memory, items)
+                    ul_datagram_end_coalescing(self.handle)
+                finally:
+                    ul_datagram_drop_arriving(self.handle, False)
+        finally:
+            engine.give_received(memory)
+        if items:
+            self.emptied = items
+        if receives:
+            checked(self.receive_in_core())
+
+    cdef receive_all_now(self, char *memory, list items):
+        """Receive until the socket is empty, without delivering."""
+        cdef int result
+        while True:
+            result = ul_datagram_receive_now(self.handle, memory)
+            if result == -EAGAIN:
+                return
+            items += self.items_of(memory) if result > 0 else [(result, None)]
 
     cdef sender_of(self, const char *data):
         return self.address_of(data + sizeof(io_uring_recvmsg_out), (<const io_uring_recvmsg_out *>data).namelen)
@@ -199,6 +299,8 @@ cdef class Datagram(Endpoint):
             self.transport.protocol_failed(error, "datagram_received")
 
     cdef deliver_error(self, int res):
+        if self.protocol is None:
+            return
         try:
             self.protocol.error_received(OSError(-res, strerror(-res)))
         except (SystemExit, KeyboardInterrupt):
@@ -268,6 +370,7 @@ cdef class Datagram(Endpoint):
         cdef Py_buffer view
         cdef int result
         cdef char target[UL_NAME_SIZE]
+        cdef bint holds
         # A `__buffer__` in Python may send to another address, or close the transport or the loop.
         memcpy(target, name, name_size)
         try:
@@ -278,13 +381,41 @@ cdef class Datagram(Endpoint):
         if self.handle == NULL:
             PyBuffer_Release(&view)
             return
-        result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, self.state < ENDING)
+        holds = self.has_segments and self.holds_next(view.len, target, name_size)
+        if holds:
+            result = ul_datagram_hold_send(self.handle, view.buf, view.len, target, name_size, self.high_water)
+        else:
+            result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, self.state < ENDING)
         PyBuffer_Release(&view)
         if result > 0:
             if self.handle != NULL and ul_datagram_queued(self.handle) > self.high_water:
                 self.transport._maybe_pause_protocol()
         elif result < 0 and not (self.state >= ENDING and result == -EAGAIN) and self.protocol is not None:
             self.protocol.error_received(OSError(-result, strerror(-result)))
+
+    cdef bint holds_next(self, Py_ssize_t size_bytes, const char *name, uint32_t name_size) noexcept:
+        """Return whether the next datagram waits, to leave with others of its address.
+
+        The first to an address leaves at once.  In ticks with many callbacks the later ones wait as small writes of
+        streams do.  If many follow each other, they also wait in a tick with few, until their callback ends.
+        """
+        cdef Dispatcher dispatcher = self.engine.dispatcher
+        cdef int row = ul_datagram_note_send(self.handle, size_bytes, name, name_size)
+        if row == 0 or self.state != OPEN or not dispatcher.has_memory():
+            return False
+        if dispatcher.sends_at_once():
+            if row == 1:
+                return False
+            if not dispatcher.tick.held:
+                dispatcher.hold()
+        dispatcher.tick.unsent = True
+        return True
+
+    def queued(self):
+        """Return the number of bytes that the socket did not take yet; those that wait for others leave before."""
+        if self.handle != NULL:
+            ul_datagram_send_held(self.handle)
+        return self.queued_bytes()
 
     def notify_low(self, size_t low_water_bytes):
         """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
@@ -295,6 +426,15 @@ cdef class Datagram(Endpoint):
         return ul_datagram_queued(self.handle) if self.handle != NULL else 0
 
     # Closing
+
+    cdef closing(self, bint abort):
+        """Send the datagrams that wait for others: asyncio's are sent."""
+        cdef int error = -1
+        while error < 0 and self.handle != NULL:
+            ul_datagram_send_held(self.handle)
+            error = ul_datagram_take_error(self.handle)
+            if error < 0:
+                self.deliver_error(error)
 
     cdef int close_in_core(self, bint abort):
         if self.handle == NULL:

@@ -22,7 +22,9 @@ enum {
 
 #define UL_NAME_SIZE 128            /* room for the address of any family */
 #define UL_DATAGRAM_SIZE_MAX 262144 /* what asyncio receives at most */
-#define UL_DATAGRAM_BUFFER_SIZE (16 + UL_NAME_SIZE + UL_DATAGRAM_SIZE_MAX)
+#define UL_CONTROL_SIZE 24          /* room for the length of joined datagrams */
+#define UL_DATAGRAM_HEAD_SIZE (16 + UL_NAME_SIZE)
+#define UL_DATAGRAM_BUFFER_SIZE (UL_DATAGRAM_HEAD_SIZE + UL_CONTROL_SIZE + UL_DATAGRAM_SIZE_MAX)
 
 enum {
     UL_STREAM_DATA = 1, /* the outcome's data: res bytes */
@@ -38,7 +40,7 @@ enum {
 };
 
 enum {
-    UL_DATAGRAM_DATA = 1, /* data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, the datagram */
+    UL_DATAGRAM_DATA = 1, /* data: a struct io_uring_recvmsg_out, UL_NAME_SIZE bytes of address, control data, bytes */
     UL_DATAGRAM_RECEIVE_ERROR = 2, /* res is the negative errno; receiving goes on */
     UL_DATAGRAM_SEND_ERROR = 4,    /* the same of a queued datagram, which is dropped */
     UL_DATAGRAM_LOW = 8,           /* the queue fell to the low-water mark */
@@ -84,17 +86,35 @@ void ul_stream_free(ul_stream *stream);
 
 /* datagram.c */
 ul_datagram *ul_datagram_open(ul_ring *ring, int fd, void *owner, int multishot, uint32_t overhead_bytes);
-int ul_datagram_receive(ul_datagram *datagram);
-int ul_datagram_hold(ul_datagram *datagram);
-void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome);
-int ul_datagram_take(ul_datagram *datagram, void *buffer);
-int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
-                     int may_queue);
-size_t ul_datagram_queued(ul_datagram *datagram);
-void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes);
 int ul_datagram_idle(ul_datagram *datagram);
 int ul_datagram_close(ul_datagram *datagram);
 int ul_datagram_abort(ul_datagram *datagram);
 void ul_datagram_free(ul_datagram *datagram);
+
+/* datagram_receive.c */
+int ul_datagram_receive(ul_datagram *datagram);
+int ul_datagram_hold(ul_datagram *datagram);
+void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome);
+int ul_datagram_take(ul_datagram *datagram, void *buffer);
+int ul_datagram_receive_now(ul_datagram *datagram, void *buffer);
+uint32_t ul_datagram_payload_offset(const ul_datagram *datagram);
+uint32_t ul_datagram_segment_size(const ul_datagram *datagram, const char *data);
+void ul_datagram_announce(ul_datagram *datagram);
+int ul_datagram_share(ul_datagram *datagram);
+int ul_datagram_end_coalescing(ul_datagram *datagram);
+void ul_datagram_drop_arriving(ul_datagram *datagram, int on);
+
+/* datagram_send.c */
+int ul_datagram_allow_segments(ul_datagram *datagram);
+int ul_datagram_note_send(ul_datagram *datagram, size_t size_bytes, const void *name, uint32_t name_size);
+int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name, uint32_t name_size,
+                     int may_queue);
+int ul_datagram_hold_send(ul_datagram *datagram, const void *data, size_t size_bytes, const void *name,
+                          uint32_t name_size, size_t high_water_bytes);
+void ul_datagram_send_held(ul_datagram *datagram);
+int ul_datagram_take_error(ul_datagram *datagram);
+void ul_datagrams_send(ul_ring *ring);
+size_t ul_datagram_queued(ul_datagram *datagram);
+void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes);
 
 #endif

@@ -54,6 +54,15 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             self._datagram.detach().close()
             raise
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            self._datagram.share()
+        return super().get_extra_info(name, default)
+
+    def own_socket(self) -> None:
+        """Let datagrams leave and come together, unless code has asked for the socket, which the loop has made."""
+        self._datagram.own_socket()
+
     def pack_address(self, target: Any) -> bytes | None:
         """Return an address that is no internet address in the kernel's form; called by the datagram.
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from .. import hooks
@@ -39,6 +40,24 @@ class TransportMaking(hooks.PrivateLoop):
     ) -> WritePipeTransport:
         self._check_closed()
         return WritePipeTransport(self._engine, pipe, protocol, waiter, extra)
+
+    async def create_datagram_endpoint(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.DatagramProtocol],
+        local_addr: Any = None,
+        remote_addr: Any = None,
+        *,
+        sock: socket.socket | None = None,
+        **options: Any,
+    ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
+        """See `asyncio.loop.create_datagram_endpoint`; a socket that the loop makes may carry datagrams together."""
+        made = await super().create_datagram_endpoint(
+            protocol_factory, local_addr, remote_addr, sock=sock, **options
+        )
+        transport, _ = made
+        if sock is None and isinstance(transport, DatagramTransport):
+            transport.own_socket()
+        return made
 
     def _make_datagram_transport(
         self,
