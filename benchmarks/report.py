@@ -85,13 +85,13 @@ def circumstances(records: Sequence[Record]) -> Iterator[str]:
 
 def rows(result: Record) -> Iterator[list[str]]:
     """A case as a table."""
-    figures = {name: None for row in result["contenders"].values() for name in row if name.endswith("_us")}
+    figures = results.figure_names(result)
     yield [
         "",
         result["unit"],
         "ratio (lowest to highest)",
         "to the best other loop",
-        *(f"{name.removesuffix('_us')} µs" for name in figures),
+        *figures.values(),
     ]
     for contender, row in result["contenders"].items():
         if "disqualified" in row:

@@ -137,10 +137,21 @@ def summary(case: Case, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     }
 
 
+#: The units of figures that stand beside the value, by the end of their name.
+_UNITS = {"_us": " µs", "_percent": " %"}
+
+
+def figure_names(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the heads of the columns beside the value, by the name of the figure."""
+    names = dict.fromkeys(name for row in result["contenders"].values() for name in row)
+    ends = ((name, end) for name in names for end in _UNITS if name.endswith(end))
+    return {name: name.removesuffix(end) + _UNITS[end] for name, end in ends}
+
+
 def table(result: Mapping[str, Any]) -> str:
     """For the terminal; * marks where the load generator was busy all the time and bounds the rate."""
-    names = {name: None for row in result["contenders"].values() for name in row if name.endswith("_us")}
-    heads = "".join(f"{name.removesuffix('_us') + ' µs':>11}" for name in names)
+    names = figure_names(result)
+    heads = "".join(f"{head:>11}" for head in names.values())
     lines = [f"\n{result['case']}", f"  {'':20} {result['unit']:>12}  ratio    low   high {heads}"]
     for contender, row in result["contenders"].items():
         if "disqualified" in row:

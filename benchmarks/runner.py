@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -256,6 +256,11 @@ class Workers(contextlib.AbstractContextManager["Workers"]):
             worker.communicate()
 
 
+def _load_arguments(seconds: float, flags: Sequence[str], options: Mapping[str, object]) -> list[str]:
+    letters = {**options, "t": seconds, "w": seconds / 4}
+    return [*flags, *(f"-{letter}{value}" for letter, value in letters.items())]
+
+
 class Load:
     """How a contender's server is loaded: by which program of benchmarks/c, with which options."""
 
@@ -269,8 +274,7 @@ class Load:
         **options: object,
     ) -> None:
         self._program, self._servers = compiled(program, *libraries), servers
-        options |= {"t": seconds, "w": seconds / 4}
-        self._arguments = [*flags, *(f"-{letter}{value}" for letter, value in options.items())]
+        self._arguments = _load_arguments(seconds, flags, options)
 
     def __call__(self, contender: str) -> dict[str, float]:
         """The program's figures, and the server's CPU time over exactly the measured part, for each message.
@@ -280,18 +284,22 @@ class Load:
         """
         server = self._servers[contender]
         try:
-            return self._run(server)
+            return self._run(server, *self.program(contender))
         except Disqualified as reason:
             words = server.last_words()
             self._servers.stop(contender)
             raise Disqualified(f"{reason} ({words})" if words else str(reason)) from None
 
-    def _run(self, server: Server) -> dict[str, float]:
+    def program(self, contender: str) -> tuple[list[str], Path]:
+        """Return the beginning of the command, and the checkout that it runs in."""
+        return [self._program], ROOT
+
+    def _run(self, server: Server, program: Sequence[str], root: Path) -> dict[str, float]:
         _, cpu = server_and_load_cpu()
         marks: dict[str, CpuTime] = {}
         complaints: list[str] = []
-        command = [self._program, "-a", server.address, *self._arguments]
-        with start(command, [cpu], subprocess.PIPE) as process:
+        command = [*program, "-a", server.address, *self._arguments]
+        with start(command, [cpu], subprocess.PIPE, root=root) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             for line in map(str.strip, process.stderr):
@@ -309,3 +317,15 @@ class Load:
         if messages == 0:
             raise Disqualified("no message came back in the measured time")
         return {"value": figures.pop("rate"), **figures, **cpu_us(marks["begin"], marks["end"], messages)}
+
+
+class OwnLoad(Load):
+    """The same by a module of the benchmarks, which runs on the loop of the contender that is measured."""
+
+    def __init__(self, module: str, servers: Servers, seconds: float, **options: object) -> None:
+        self._module, self._servers = module, servers
+        self._arguments = _load_arguments(seconds, (), options)
+
+    def program(self, contender: str) -> tuple[list[str], Path]:
+        loop, root = checkout(contender)
+        return [sys.executable, "-m", f"benchmarks.{self._module}", "--loop", loop], root

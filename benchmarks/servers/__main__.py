@@ -20,6 +20,7 @@ MODES = {
     "streams": "echo",
     "sock": "echo",
     "datagrams": "echo",
+    "counting": "datagrams",
     "tls": "echo",
     "short": "echo",
     "short_given": "echo",

@@ -35,7 +35,8 @@ struct ul_datagram {
     ul_datagram *next_to_send;
     uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send;
     uint8_t closing, aborted, notify_low, poll_lied;
-    uint8_t by_readiness, receive_polls; /* once, though it has a group; a poll is in flight, or a NOP */
+    uint8_t by_readiness;  /* so many receives more by readiness, though it has a group */
+    uint8_t receive_polls; /* a poll is in flight, or a NOP */
 
     ul_packet *head, *tail;
     size_t queued, low_water;

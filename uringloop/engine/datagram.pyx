@@ -100,9 +100,10 @@ cdef class Datagram(Endpoint):
         return self.handle != NULL
 
     cdef int receive_in_core(self):
+        cdef int error = 0
         if self.emptied is not None:
-            ul_datagram_announce(self.handle)
-        return ul_datagram_receive(self.handle)
+            error = ul_datagram_announce(self.handle)
+        return error if error < 0 else ul_datagram_receive(self.handle)
 
     cdef int hold_in_core(self):
         return ul_datagram_hold(self.handle)

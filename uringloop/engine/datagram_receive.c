@@ -3,7 +3,9 @@
  * Coalescing: the kernel joins datagrams of one sender that arrive in a row, or leaves those whole that were sent by
  * UDP_SEGMENT, where the socket has UDP_GRO.  A control message behind the name tells the length of each but the last.
  * The option is set once several datagrams came in one batch: it costs a system call, and the kernel changes its own
- * code for the first such socket of the machine.  64 KiB is the most that comes at once, a fourth of a buffer.
+ * code for the first such socket of the machine.  64 KiB is the most that comes at once, a fourth of a buffer.  Where
+ * much comes joined, the socket receives by readiness: a system call for so many datagrams costs nothing, and memory
+ * that is used again at once stays in the cache, as the buffers of a group in turn do not.
  *
  * No other code may meet joined datagrams, so the option ends where the socket is handed out.  The kernel tells the
  * length only while the option is set.  So the socket must be found empty after the option has ended, or the option is
@@ -20,6 +22,7 @@
 
 #define UDP_GRO_OPTION 104
 #define MANY_ARRIVED 4 /* so many datagrams in one batch speak for coalescing */
+#define JOINED_TAKES 64 /* so many more receives go by readiness after joined datagrams */
 #define RET_CODE 6     /* of a classic BPF program, which drops a packet by returning 0 */
 
 _Static_assert(UL_CONTROL_SIZE == CMSG_SPACE(sizeof(int)), "room for the length of a segment");
@@ -128,8 +131,10 @@ static int set_coalescing(ul_datagram *datagram, int on)
     return 1;
 }
 
-static void note_arrival(ul_datagram *datagram)
+static void note_arrival(ul_datagram *datagram, const void *data)
 {
+    if (datagram->coalesced && ul_datagram_segment_size(datagram, data) > 0)
+        datagram->by_readiness = JOINED_TAKES;
     if (!datagram->alone || datagram->receives_coalesced)
         return;
     if (datagram->arrived_batch != datagram->engine->batch) {
@@ -158,7 +163,7 @@ int ul_datagram_receive_now(ul_datagram *datagram, void *buffer)
     datagram->ring->statistics.bytes_received += (uint64_t)size;
     *out = (struct io_uring_recvmsg_out){message.msg_namelen, (uint32_t)message.msg_controllen, (uint32_t)size,
                                          (uint32_t)message.msg_flags};
-    note_arrival(datagram);
+    note_arrival(datagram, buffer);
     return 1;
 }
 
@@ -168,7 +173,7 @@ int ul_datagram_take(ul_datagram *datagram, void *buffer)
 {
     if (!datagram->wanted)
         return -EAGAIN;
-    datagram->by_readiness = 0;
+    datagram->by_readiness -= datagram->by_readiness > 0;
     int result = ul_datagram_receive_now(datagram, buffer);
     if (datagram->receive_token == 0)
         queue_to_receive(datagram);
@@ -183,7 +188,7 @@ static void take_datagram(ul_datagram *datagram, const struct io_uring_cqe *cqe,
     struct io_uring_recvmsg_out out;
     memcpy(&out, outcome->data, sizeof(out));
     ring->statistics.bytes_received += out.payloadlen;
-    note_arrival(datagram);
+    note_arrival(datagram, outcome->data);
     if (!datagram->closing)
         outcome->what |= UL_DATAGRAM_DATA;
     else
@@ -208,6 +213,8 @@ void ul_datagram_complete_receive(ul_datagram *datagram, const struct io_uring_c
     if (cqe->res >= 0 && cqe->flags & IORING_CQE_F_BUFFER) {
         take_datagram(datagram, cqe, outcome);
         ring->statistics.rearms += ended;
+        if (datagram->by_readiness > 0)
+            ul_datagram_cancel_receive(datagram); /* refused: it goes on, and the next datagram asks again */
     } else if (cqe->res == -ENOBUFS) {
         ring->statistics.no_buffers++;
         datagram->by_readiness = 1;
@@ -224,7 +231,11 @@ void ul_datagram_complete_receive(ul_datagram *datagram, const struct io_uring_c
 /* --- the end of coalescing --- */
 
 /* Has the next receive report UL_DATAGRAM_READABLE, behind all that was received before. */
-void ul_datagram_announce(ul_datagram *datagram) { datagram->announces = 1; }
+int ul_datagram_announce(ul_datagram *datagram)
+{
+    datagram->announces = 1;
+    return ul_datagram_cancel_receive(datagram);
+}
 
 /* Uses UDP_SEGMENT and UDP_GRO no more: other code may have the socket from now on.  1 if datagrams may be joined in
  * the socket: it is to be emptied by ul_datagram_receive_now, before ul_datagram_end_coalescing. */

@@ -99,7 +99,7 @@ int ul_datagram_take(ul_datagram *datagram, void *buffer);
 int ul_datagram_receive_now(ul_datagram *datagram, void *buffer);
 uint32_t ul_datagram_payload_offset(const ul_datagram *datagram);
 uint32_t ul_datagram_segment_size(const ul_datagram *datagram, const char *data);
-void ul_datagram_announce(ul_datagram *datagram);
+int ul_datagram_announce(ul_datagram *datagram);
 int ul_datagram_share(ul_datagram *datagram);
 int ul_datagram_end_coalescing(ul_datagram *datagram);
 void ul_datagram_drop_arriving(ul_datagram *datagram, int on);
