@@ -319,7 +319,7 @@ class Load:
         return {"value": figures.pop("rate"), **figures, **cpu_us(marks["begin"], marks["end"], messages)}
 
 
-class OwnLoad(Load):
+class SelfLoad(Load):
     """The same by a module of the benchmarks, which runs on the loop of the contender that is measured."""
 
     def __init__(self, module: str, servers: Servers, seconds: float, **options: object) -> None:

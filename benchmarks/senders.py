@@ -75,9 +75,7 @@ def busy_s() -> float:
 
 
 async def main(options: argparse.Namespace) -> None:
-    _, asking = await asyncio.get_running_loop().create_datagram_endpoint(
-        Asking, remote_addr=("127.0.0.1", options.a)
-    )
+    _, asking = await asyncio.get_running_loop().create_datagram_endpoint(Asking, remote_addr=("127.0.0.1", options.a))
     data = content(options.s)
     await send(asking, data, options.w)
     before = await count(asking)

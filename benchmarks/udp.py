@@ -18,8 +18,7 @@ from itertools import product
 from benchmarks import results
 from benchmarks.echo import bytes_text, connections_text
 from benchmarks.results import Case
-from benchmarks.runner import Load, OwnLoad, Servers
-
+from benchmarks.runner import Load, SelfLoad, Servers
 
 ECHO, ONE_WAY = "echo", "one-way"
 ONE_WAY_BYTES = 1200
@@ -44,11 +43,10 @@ def echo_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 def one_way_cases(options: argparse.Namespace) -> Iterator[Case]:
     with Servers("counting") as servers:
-        size = {"s": ONE_WAY_BYTES}
         loads = {
-            "each loop to itself": OwnLoad("senders", servers, options.seconds, **size),
-            "from send(2)": Load("datagrams", servers, options.seconds, **size),
-            "from UDP_SEGMENT": Load("datagrams", servers, options.seconds, "-g", **size),
+            "each loop to itself": SelfLoad("senders", servers, options.seconds, s=ONE_WAY_BYTES),
+            "from send(2)": Load("datagrams", servers, options.seconds, s=ONE_WAY_BYTES),
+            "from UDP_SEGMENT": Load("datagrams", servers, options.seconds, "-g", s=ONE_WAY_BYTES),
         }
         for name, load in loads.items():
             yield Case(f"udp one way, {bytes_text(ONE_WAY_BYTES)}, {name}", load, options.loops, "arrived/s")

@@ -8,7 +8,7 @@ from benchmarks.servers.listening import keep
 #: The datagram that asks for the count.
 QUESTION = b"?"
 COUNT_BYTES = 8
-#: One datagram in so many is compared: comparing all would be much of what is measured.
+#: One datagram in so many is compared: comparing all would take much of the measured time.
 COMPARED = 16
 
 

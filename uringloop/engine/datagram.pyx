@@ -210,7 +210,7 @@ cdef class Datagram(Endpoint):
         """Deliver several datagrams, each with its sender."""
         cdef Dispatcher dispatcher = self.engine.dispatcher
         cdef Py_ssize_t index = 0, count = len(items)
-        # As many events as there are datagrams: what they write may leave together.
+        # Each datagram is an event, so that the answers may leave together.
         dispatcher.tick.outcomes += max(count - 1, 0)
         try:
             while index < count:

@@ -1,11 +1,12 @@
 /* The receiving half of the datagram engine (datagram.c).
  *
- * Coalescing: the kernel joins datagrams of one sender that arrive in a row, or leaves those whole that were sent by
- * UDP_SEGMENT, where the socket has UDP_GRO.  A control message behind the name tells the length of each but the last.
- * The option is set once several datagrams came in one batch: it costs a system call, and the kernel changes its own
- * code for the first such socket of the machine.  64 KiB is the most that comes at once, a fourth of a buffer.  Where
- * much comes joined, the socket receives by readiness: a system call for so many datagrams costs nothing, and memory
- * that is used again at once stays in the cache, as the buffers of a group in turn do not.
+ * Coalescing: with UDP_GRO the kernel joins datagrams of one sender that arrive in a row, and those of a message of
+ * UDP_SEGMENT stay joined.  A control message behind the name tells the length of each but the last.  64 KiB is the
+ * most that comes at once, a fourth of a buffer.  The socket gets the option when several datagrams came in one batch.
+ * The option costs a system call, and the kernel changes its own code for the machine's first socket that has it.
+ *
+ * Joined datagrams are received by readiness.  One system call for so many costs little.  The shared memory stays in
+ * the cache, while the buffers of a group take turns.
  *
  * No other code may meet joined datagrams, so the option ends where the socket is handed out.  The kernel tells the
  * length only while the option is set.  So the socket must be found empty after the option has ended, or the option is
@@ -21,9 +22,9 @@
 #include <sys/socket.h>
 
 #define UDP_GRO_OPTION 104
-#define MANY_ARRIVED 4 /* so many datagrams in one batch speak for coalescing */
+#define MANY_ARRIVED 4  /* so many datagrams in one batch speak for coalescing */
 #define JOINED_TAKES 64 /* so many more receives go by readiness after joined datagrams */
-#define RET_CODE 6     /* of a classic BPF program, which drops a packet by returning 0 */
+#define RET_CODE 6      /* of a classic BPF program, which drops a packet by returning 0 */
 
 _Static_assert(UL_CONTROL_SIZE == CMSG_SPACE(sizeof(int)), "room for the length of a segment");
 _Static_assert(UL_DATAGRAM_HEAD_SIZE % 8 == 0 && UL_DATAGRAM_BUFFER_SIZE % 8 == 0, "alignment of control data");
@@ -99,7 +100,7 @@ void ul_datagram_recycle(ul_datagram *datagram, const ul_outcome *outcome)
     ul_buffer_recycle(datagram->ring, UL_GROUP_DATAGRAM, outcome->buffer_id, datagram);
 }
 
-/* The place of the bytes in what was received, behind io_uring_recvmsg_out, the name and the control data. */
+/* The place of the bytes in a received message: behind io_uring_recvmsg_out, the name and the control data. */
 uint32_t ul_datagram_payload_offset(const ul_datagram *datagram)
 {
     return UL_DATAGRAM_HEAD_SIZE + datagram->control_size;
@@ -226,7 +227,6 @@ void ul_datagram_complete_receive(ul_datagram *datagram, const struct io_uring_c
     if (ended)
         queue_to_receive(datagram);
 }
-
 
 /* --- the end of coalescing --- */
 

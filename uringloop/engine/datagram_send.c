@@ -2,12 +2,12 @@
  *
  * At once, by sendto(2), as asyncio does.  A datagram that the socket refuses waits here, and all later ones behind it,
  * so the order is kept.  SQEs gain nothing.  Measured: 32 clients on one socket, 1 KiB, CPU time of a bare C echo a
- * datagram (Linux 6.18, six runs).  sendto took 3.5 to 4.4 us, a SEND SQE each 3.6 to 4.4, one sendmmsg a tick 3.5 to
- * 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which forbids that,
- * they took 4.7 to 5.5.
+ * datagram (Linux 6.18, six runs).  sendto took 3.5 to 4.4 us, a SEND SQE each 3.6 to 4.4.  One sendmmsg a tick took
+ * 3.5 to 4.4.  SQEs in one submit also overtake each other when one of them meets a full socket; linked, which forbids
+ * that, they took 4.7 to 5.5.
  *
- * Held, where many go to one address: the kernel takes up to 64 datagrams of one length, of which the last may be
- * shorter, as one message, and cuts it late (UDP_SEGMENT).  The owner decides which ones are held.  They leave at the
+ * Held, where many go to one address: the kernel takes up to 64 datagrams of one length as one message, and cuts it
+ * late (UDP_SEGMENT).  The last may be shorter.  The owner decides which ones are held.  They leave at the
  * end of the tick or of the callback, or as soon as a message is full.  A message that the kernel refuses for its
  * segments is sent one by one, and the length, or the option, is remembered as refused.  Every other error is that of
  * the first datagram, as with asyncio; the others are sent again.
@@ -204,8 +204,8 @@ void ul_datagrams_send(ul_ring *ring)
     }
 }
 
-/* Notes a datagram that is about to be sent: 0 if it is the first to its address in this batch, or cannot be a
- * segment; 1 if it is a later one; 2 if many are sent in a row. */
+/* Notes a datagram that is about to be sent.  0: it is the first to its address in this batch, or cannot be a segment.
+ * 1: it is a later one.  2: many are sent in a row. */
 int ul_datagram_note_send(ul_datagram *datagram, size_t size_bytes, const void *name, uint32_t name_size)
 {
     if (size_bytes == 0 || size_bytes > datagram->segment_max)
@@ -329,4 +329,3 @@ void ul_datagram_notify_low(ul_datagram *datagram, size_t low_water_bytes)
     datagram->notify_low = 1;
     datagram->low_water = low_water_bytes;
 }
-

@@ -6,8 +6,12 @@ addresses that are no literals, and errors.  It serves only sockets whose addres
 """
 
 import asyncio
+import contextlib
+import os
 import socket
 import sys
+import threading
+import weakref
 from typing import Any
 
 from ..engine import Engine
@@ -43,6 +47,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
         self._family, self._proto = sock.family, sock.proto
         self._sock_fd = sock.fileno()
+        self._engine = engine
         self._datagram = engine.open_datagram(self, sock, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
         self._endpoint = self._datagram
         super().__init__(extra, engine.loop)
@@ -62,6 +67,18 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     def own_socket(self) -> None:
         """Let datagrams leave and come together, unless code has asked for the socket, which the loop has made."""
         self._datagram.own_socket()
+        _alone.add(self)
+
+    def share(self) -> None:
+        """Use the socket as asyncio does from now on: other code may have it; from any thread."""
+        engine = self._engine
+        if engine.loop.is_closed() or engine.dispatcher.forked:
+            return
+        if engine.owner_thread != threading.get_native_id():
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                engine.loop.call_soon_threadsafe(self._datagram.share)
+        else:
+            self._datagram.share()
 
     def pack_address(self, target: Any) -> bytes | None:
         """Return an address that is no internet address in the kernel's form; called by the datagram.
@@ -121,3 +138,15 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
                 "protocol": self._protocol,
             }
         )
+
+
+#: The transports whose sockets no other code has.
+_alone: "weakref.WeakSet[DatagramTransport]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for transport in list(_alone):
+        transport.share()
+
+
+os.register_at_fork(before=_before_fork)

@@ -51,9 +51,7 @@ class TransportMaking(hooks.PrivateLoop):
         **options: Any,
     ) -> tuple[asyncio.DatagramTransport, asyncio.DatagramProtocol]:
         """See `asyncio.loop.create_datagram_endpoint`; a socket that the loop makes may carry datagrams together."""
-        made = await super().create_datagram_endpoint(
-            protocol_factory, local_addr, remote_addr, sock=sock, **options
-        )
+        made = await super().create_datagram_endpoint(protocol_factory, local_addr, remote_addr, sock=sock, **options)
         transport, _ = made
         if sock is None and isinstance(transport, DatagramTransport):
             transport.own_socket()
