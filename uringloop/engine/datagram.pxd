@@ -34,6 +34,7 @@ cdef class Datagram(Endpoint):
     cdef go_on(self, uint32_t what)
     cdef drop_core(self)
     cdef receive_datagram(self, ul_outcome *outcome)
+    cdef receive_joined(self, ul_outcome *outcome)
     cdef receive_ready(self)
     cdef sender_of(self, const char *data)
     cdef address_of(self, const char *name, uint32_t name_size)
@@ -47,7 +48,7 @@ cdef class Datagram(Endpoint):
     cdef bint name_target(self, addr) except -1
     cdef uint32_t pack_elsewhere(self, addr) except? 0xFFFFFFFF
     cdef send(self, data, const char *name, uint32_t name_size)
-    cdef bint holds_next(self, Py_ssize_t size_bytes, const char *name, uint32_t name_size) noexcept
+    cdef bint holds_next(self, int row) noexcept
     cdef closing(self, bint abort)
     cdef size_t queued_bytes(self)
     cdef int close_in_core(self, bint abort)

@@ -154,19 +154,24 @@ cdef class Datagram(Endpoint):
         self.protocol = None
 
     cdef receive_datagram(self, ul_outcome *outcome):
-        cdef list items = None
+        if (<const io_uring_recvmsg_out *>outcome.data).controllen != 0:
+            self.receive_joined(outcome)
+            return
         try:
-            if (<const io_uring_recvmsg_out *>outcome.data).controllen != 0:
-                items = self.items_of(outcome.data)
-            else:
-                item = item_of(outcome.data, self.payload_offset)
-                address = None if type(item) is int else self.sender_of(outcome.data)
+            item = item_of(outcome.data, self.payload_offset)
+            address = None if type(item) is int else self.sender_of(outcome.data)
         finally:
             ul_datagram_recycle(self.handle, outcome)
-        if items is None:
-            self.receive(item, address)
-        else:
-            self.deliver_items(items)
+        self.receive(item, address)
+
+    cdef receive_joined(self, ul_outcome *outcome):
+        """Receive one datagram or several, as the control data behind the name tells."""
+        cdef list items
+        try:
+            items = self.items_of(outcome.data)
+        finally:
+            ul_datagram_recycle(self.handle, outcome)
+        self.deliver_items(items)
 
     cdef list items_of(self, const char *data):
         """Return each datagram that came with its sender; or a negative errno, with None."""
@@ -371,7 +376,7 @@ cdef class Datagram(Endpoint):
         cdef Py_buffer view
         cdef int result
         cdef char target[UL_NAME_SIZE]
-        cdef bint holds
+        cdef int row
         # A `__buffer__` in Python may send to another address, or close the transport or the loop.
         memcpy(target, name, name_size)
         try:
@@ -382,8 +387,8 @@ cdef class Datagram(Endpoint):
         if self.handle == NULL:
             PyBuffer_Release(&view)
             return
-        holds = self.has_segments and self.holds_next(view.len, target, name_size)
-        if holds:
+        row = ul_datagram_note_send(self.handle, view.len, target, name_size) if self.has_segments else 0
+        if row > 0 and self.holds_next(row):
             result = ul_datagram_hold_send(self.handle, view.buf, view.len, target, name_size, self.high_water)
         else:
             result = ul_datagram_send(self.handle, view.buf, view.len, target, name_size, self.state < ENDING)
@@ -394,15 +399,14 @@ cdef class Datagram(Endpoint):
         elif result < 0 and not (self.state >= ENDING and result == -EAGAIN) and self.protocol is not None:
             self.protocol.error_received(OSError(-result, strerror(-result)))
 
-    cdef bint holds_next(self, Py_ssize_t size_bytes, const char *name, uint32_t name_size) noexcept:
-        """Return whether the next datagram waits, to leave with others of its address.
+    cdef bint holds_next(self, int row) noexcept:
+        """Return whether the next datagram waits, to leave with others of its address; row: of `ul_datagram_note_send`.
 
         The first to an address leaves at once.  In ticks with many callbacks the later ones wait as small writes of
         streams do.  If many follow each other, they also wait in a tick with few, until their callback ends.
         """
         cdef Dispatcher dispatcher = self.engine.dispatcher
-        cdef int row = ul_datagram_note_send(self.handle, size_bytes, name, name_size)
-        if row == 0 or self.state != OPEN or not dispatcher.has_memory():
+        if self.state != OPEN or not dispatcher.has_memory():
             return False
         if dispatcher.sends_at_once():
             if row == 1:

@@ -132,12 +132,13 @@ static int set_coalescing(ul_datagram *datagram, int on)
     return 1;
 }
 
-static void note_arrival(ul_datagram *datagram, const void *data)
+static inline void note_arrival(ul_datagram *datagram, const void *data)
 {
-    if (datagram->coalesced && ul_datagram_segment_size(datagram, data) > 0)
-        datagram->by_readiness = JOINED_TAKES;
-    if (!datagram->alone || datagram->receives_coalesced)
+    if (!datagram->alone || datagram->receives_coalesced) {
+        if (datagram->coalesced && ul_datagram_segment_size(datagram, data) > 0)
+            datagram->by_readiness = JOINED_TAKES;
         return;
+    }
     if (datagram->arrived_batch != datagram->engine->batch) {
         datagram->arrived_batch = datagram->engine->batch;
         datagram->arrived = 0;

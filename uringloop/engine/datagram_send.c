@@ -204,6 +204,25 @@ void ul_datagrams_send(ul_ring *ring)
     }
 }
 
+/* Most names have one size, for which the compiler needs no call. */
+static int is_last_name(const ul_datagram *datagram, const void *name, uint32_t size)
+{
+    if (size != datagram->last_name_size)
+        return 0;
+    if (size == sizeof(struct sockaddr_in))
+        return memcmp(name, datagram->last_name, sizeof(struct sockaddr_in)) == 0;
+    return memcmp(name, datagram->last_name, size) == 0;
+}
+
+static void keep_last_name(ul_datagram *datagram, const void *name, uint32_t size)
+{
+    datagram->last_name_size = size;
+    if (size == sizeof(struct sockaddr_in))
+        memcpy(datagram->last_name, name, sizeof(struct sockaddr_in));
+    else
+        memcpy(datagram->last_name, name, size);
+}
+
 /* Notes a datagram that is about to be sent.  0: it is the first to its address in this batch, or cannot be a segment.
  * 1: it is a later one.  2: many are sent in a row. */
 int ul_datagram_note_send(ul_datagram *datagram, size_t size_bytes, const void *name, uint32_t name_size)
@@ -215,15 +234,13 @@ int ul_datagram_note_send(ul_datagram *datagram, size_t size_bytes, const void *
         datagram->longest_run_before = datagram->longest_run;
         datagram->longest_run = datagram->run = 0;
     }
-    if (name_size != datagram->last_name_size || memcmp(name, datagram->last_name, name_size) != 0) {
-        memcpy(datagram->last_name, name, name_size);
-        datagram->last_name_size = name_size;
-        datagram->run = 0;
+    if (datagram->run == 0 || !is_last_name(datagram, name, name_size)) {
+        keep_last_name(datagram, name, name_size);
+        datagram->run = 1;
+        return 0;
     }
     if (++datagram->run > datagram->longest_run)
         datagram->longest_run = datagram->run;
-    if (datagram->run == 1)
-        return 0;
     return datagram->run > MANY_SENT || datagram->longest_run_before > MANY_SENT ? 2 : 1;
 }
 
@@ -256,7 +273,8 @@ int ul_datagram_send(ul_datagram *datagram, const void *data, size_t size_bytes,
                      int may_queue)
 {
     int error = -EAGAIN;
-    ul_datagram_send_held(datagram);
+    if (datagram->held)
+        ul_datagram_send_held(datagram);
     if (datagram->head == NULL && datagram->send_error == 0)
         error = send_at_once(datagram, data, size_bytes, name, name_size);
     if (error != -EAGAIN || !may_queue)
