@@ -33,6 +33,7 @@ STREAMS_64 = "tcp streams, 64 connections, 1 KiB, depth 1"
 SOCK_64 = "tcp sock, 64 connections, 1 KiB, depth 1"
 UNIX_64 = "unix protocol, 64 connections, 1 KiB, depth 1"
 UDP_32 = "udp, 32 connections, 1 KiB"
+UDP_ONE_WAY = "udp one way, 1200 B, each loop to itself"
 ACCEPT = "accept, message, close: 16 connections at a time, 1 KiB"
 TLS_64 = "tls, 64 connections, 1 KiB"
 LOOKUP = "getaddrinfo of localhost"
@@ -47,6 +48,7 @@ TARGETS = (
     _loops("the same: p99", PING_PONG, 1.10, 1.05, "p99_us"),
     _loops("unix echo, 64", UNIX_64, 1.30, 1.15),
     _loops("UDP echo, 32", UDP_32, 1.20, 1.20),
+    _loops("UDP one way, 1,200 bytes, to itself", UDP_ONE_WAY, 2.00, None),
     _loops(
         "protocol echo, 64, beside a busy Python thread",
         "tcp protocol beside a busy thread, 64 connections, 1 KiB",
@@ -81,6 +83,7 @@ TARGETS = (
     _on_epoll("one connection, ping-pong: rate", PING_PONG, 1.00),
     _on_epoll("unix echo, 64", UNIX_64, 1.10),
     _on_epoll("UDP echo, 32", UDP_32, 1.10),
+    _on_epoll("UDP one way, 1,200 bytes, to itself", UDP_ONE_WAY, 2.00),
     _on_epoll("accept, one message, close", ACCEPT, 1.10),
     _on_epoll("`getaddrinfo` of localhost", LOOKUP, 1.20),
     _on_epoll("uvicorn plaintext under wrk", UVICORN, 1.30),

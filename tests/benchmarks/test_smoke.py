@@ -69,7 +69,7 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("benchmark", "options", "cases"),
     [
-        ("udp", ["--connections", "2"], 1),
+        ("udp", ["--only", "echo", "--connections", "2"], 1),
         ("accept", ["--connections", "2"], 2),
         ("bulk", [], 2),
         ("flood", ["--connections", "20"], 1),
@@ -81,6 +81,12 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
 )
 def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Path) -> None:
     check(run(benchmark, tmp_path, *options, seconds="0.3"), cases)
+
+
+def test_udp_one_way(tmp_path: Path) -> None:
+    record = run("udp", tmp_path, "--only", "one-way")
+    check(record, 3)
+    assert all(row["lost_percent"] < 100 for result in record["results"] for row in result["contenders"].values())
 
 
 def test_scheduling_and_threads(tmp_path: Path) -> None:
