@@ -1,4 +1,6 @@
-"""Conversations of libraries that bring I/O of their own: psycopg, pyzmq and grpc.aio.  `benchmarks.workers` asks them.
+"""Conversations of libraries: psycopg, pyzmq and grpc.aio, which bring I/O of their own, and aioquic on datagrams.
+
+`benchmarks.workers` asks them.
 
 A conversation begins at its first question, and the later ones go on with it.  So what is measured is its messages.
 """
@@ -7,15 +9,19 @@ import asyncio
 import functools
 import importlib
 import os
+import ssl
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 #: Where PostgreSQL listens, in libpq's form.
 DSN_VARIABLE = "URINGLOOP_BENCHMARK_DSN"
 #: The module that each of QUESTIONS needs.
-MODULES = {"psycopg": "psycopg", "pyzmq": "zmq.asyncio", "grpc": "grpc.aio"}
+MODULES = {"psycopg": "psycopg", "pyzmq": "zmq.asyncio", "grpc": "grpc.aio", "aioquic": "aioquic.asyncio"}
 MESSAGE = b"m" * 100
 AT_ONCE = 8
+CERTIFICATE = Path(__file__).resolve().parents[1] / "tests" / "loop" / "localhost.pem"
+SIZE_BYTES = 4
 
 
 @functools.cache
@@ -117,6 +123,45 @@ async def _call(count: int) -> None:
         _checked(await call(MESSAGE) == MESSAGE)
 
 
+async def aioquic_request(count: int) -> None:
+    """A question and an answer of 100 bytes, server and client in one loop."""
+    await _ask_over_quic(count, len(MESSAGE))
+
+
+async def aioquic_answer_of_1_mib(count: int) -> None:
+    await _ask_over_quic(count, 1 << 20)
+
+
+async def _ask_over_quic(count: int, size_bytes: int) -> None:
+    if "aioquic" not in _begun:
+        _begun["aioquic"] = await _begin_quic()
+    reader, writer = _begun["aioquic"][0]
+    for _ in range(count):
+        writer.write(size_bytes.to_bytes(SIZE_BYTES, "big"))
+        _checked(await reader.readexactly(size_bytes) == bytes(size_bytes))
+
+
+async def _begin_quic() -> tuple[Any, ...]:
+    """Return the streams of the client first, and then all that must stay."""
+    quic, configuration = _module("aioquic.asyncio"), _module("aioquic.quic.configuration").QuicConfiguration
+    serving = configuration(is_client=False)
+    serving.load_cert_chain(CERTIFICATE, CERTIFICATE)
+    answering: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while size := await reader.read(SIZE_BYTES):
+            writer.write(bytes(int.from_bytes(size, "big")))
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(asyncio.create_task(answer(reader, writer)))
+
+    server = await quic.serve("127.0.0.1", 0, configuration=serving, stream_handler=begin)
+    port = server._transport.get_extra_info("sockname")[1]
+    connecting = quic.connect("127.0.0.1", port, configuration=configuration(verify_mode=ssl.CERT_NONE))
+    client = await connecting.__aenter__()
+    return await client.create_stream(), connecting, server, answering
+
+
 def _checked(right: bool) -> None:
     if not right:
         raise ValueError("the answer is wrong")
@@ -132,5 +177,7 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         pyzmq_request_tcp,
         grpc_call,
         grpc_call_8_at_once,
+        aioquic_request,
+        aioquic_answer_of_1_mib,
     )
 }

@@ -1,4 +1,4 @@
-"""How do event loops compare below psycopg, pyzmq and grpc.aio, which bring I/O of their own?
+"""How do event loops compare below psycopg, pyzmq and grpc.aio, which bring I/O of their own, and below aioquic?
 
     python -m benchmarks.libraries --only psycopg_select pyzmq_request_tcp --rounds 7
 

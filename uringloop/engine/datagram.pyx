@@ -33,6 +33,8 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     READY_DATAGRAMS = 32
+    # So many may be more: each may be several that came joined.
+    JOINED_DATAGRAMS = 128
     # A handed out socket may fill up while it is emptied.  After so many rounds it drops what arrives.
     EMPTYING_ROUNDS = 16
 
@@ -197,6 +199,8 @@ cdef class Datagram(Endpoint):
             # All before the first callback, which may arm a receive that takes the later ones.
             for _taken in range(READY_DATAGRAMS):
                 if self.handle == NULL or not delivers(self) or self.paused or self.held:
+                    break
+                if len(items) >= JOINED_DATAGRAMS:
                     break
                 if self.emptied is not None:
                     items, self.emptied = self.emptied, None
