@@ -9,10 +9,12 @@ import asyncio
 import ssl
 import subprocess
 import sys
-from asyncio import base_events, base_subprocess, constants, events, format_helpers, sslproto, transports, trsock
+import threading
+from asyncio import base_events, base_subprocess, constants, events, format_helpers, futures, sslproto, transports, trsock
 from collections import deque
 from collections.abc import Callable
 from socket import socket
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
@@ -33,6 +35,23 @@ def handles_are_run_as_usual(handle_type: type[asyncio.Handle]) -> bool:
     """Return whether `handle_type._run` is asyncio's own function: tools replace it to measure callbacks."""
     run = handle_type._run
     return getattr(run, "__globals__", None) is vars(events) and run.__code__.co_name == "_run"
+
+
+#: Makes asyncio's exceptions of those of `concurrent.futures`.
+convert_executor_exception: Callable[[BaseException], BaseException] = futures._convert_future_exc  # type: ignore[attr-defined]
+
+
+def thread_pool_is_usual() -> bool:
+    """Return whether `ThreadPoolExecutor`, which is loaded, works as `executor.pyx` expects, and no tool has changed it."""
+    module: Any = sys.modules["concurrent.futures.thread"]
+    pool = module.ThreadPoolExecutor
+    functions = {pool.submit: "self fn", pool._adjust_thread_count: "self", module._WorkItem.run: "self"}
+    return hasattr(threading.Semaphore(0), "_value") and all(
+        type(function) is FunctionType
+        and function.__globals__ is vars(module)
+        and " ".join(function.__code__.co_varnames[: function.__code__.co_argcount]) == parameters
+        for function, parameters in functions.items()
+    )
 
 
 #: The attributes that asyncio gives its loops, but for those that `Scheduler` has.  `EventLoop` has slots for them:

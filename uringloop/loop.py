@@ -31,6 +31,7 @@ from typing import Any
 from . import hooks
 from .children.process import ProcessTransport, start_process
 from .engine import Engine, Sockets
+from .executor import run_in_executor
 from .measuring import Measuring
 from .names import NameResolution
 from .operations import Poll, close_ring
@@ -341,6 +342,10 @@ class EventLoop(
         self._ssock, self._csock = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._internal_fds += 1
         self._signals = SignalWakeup(self._csock.fileno())
+
+    # Threads
+
+    run_in_executor = run_in_executor
 
     # Child processes
 

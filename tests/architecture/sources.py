@@ -19,6 +19,7 @@ LAYERS = (
     "loop_ring",
     "options",
     "signals",
+    "executor",
     "scheduler",
     "scheduler_handles",
     "scheduler_timers",

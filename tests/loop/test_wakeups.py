@@ -88,6 +88,19 @@ async def test_call_soon_threadsafe_keeps_each_thread_s_order() -> None:
         assert [count for who, count in seen if who == number] == list(range(500))
 
 
+async def test_calls_of_threads_and_of_the_loop_keep_the_order_in_which_they_were_made() -> None:
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+    for first in (0, 4):
+        with thread(lambda first=first: loop.call_soon_threadsafe(seen.append, first)):  # type: ignore[misc]
+            pass
+        loop.call_soon(seen.append, first + 1)
+        loop.call_soon_threadsafe(seen.append, first + 2)
+        loop.call_soon(seen.append, first + 3)
+    await asyncio.sleep(0)
+    assert seen == list(range(8))
+
+
 async def test_call_soon_threadsafe_takes_what_asyncio_s_takes_and_gives_its_kind_of_handle() -> None:
     loop = asyncio.get_running_loop()
     name = contextvars.ContextVar("name", default="nobody")
