@@ -2,16 +2,17 @@
 """`run_in_executor`: a call in a thread of a `ThreadPoolExecutor`, with one object where asyncio has two futures.
 
 asyncio has the executor make a future of `concurrent.futures` and chains its own to it, by three closures and two
-callbacks.  A `Call` stands in the executor's queue in the place of its work item.  It is the executor's future too, as
-far as anybody can see that one: the caller of `run_in_executor` gets asyncio's alone.  So a cancel goes both ways, and
-results and exceptions arrive, as with asyncio.
+callbacks.  A `Call` stands in the executor's queue in the place of its work item, and of that future.  The caller of
+`run_in_executor` gets asyncio's future alone, so no code misses the other one.  A cancel goes both ways, and results
+and exceptions arrive, as with asyncio.
 
-Other executors, subclasses, and a `ThreadPoolExecutor` that a tool has changed take asyncio's way.  So do debug mode and
-all errors.
+Other executors, subclasses, and a `ThreadPoolExecutor` that a tool has changed take asyncio's way.  So do debug mode
+and all errors.
 """
 
 import asyncio
 import concurrent.futures
+import logging
 import sys
 
 cimport cython
@@ -33,6 +34,8 @@ cdef extern from *:
     int read_state(int *state) noexcept
     PyObject **PySequence_Fast_ITEMS(object sequence)
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
+
+LOG = logging.getLogger("concurrent.futures")
 
 cdef enum:
     PENDING, RUNNING, CANCELLED, FAILED, FINISHED
@@ -97,7 +100,7 @@ cdef class Call:
             loop.call_soon_threadsafe(self)
         except Exception:
             # Closed meanwhile: `concurrent.futures` logs what its callbacks raise.
-            concurrent.futures._base.LOGGER.exception("exception calling callback for %r", self)
+            LOG.exception("exception calling callback for %r", self)
 
     # The loop's side
 

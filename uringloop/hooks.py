@@ -10,7 +10,17 @@ import ssl
 import subprocess
 import sys
 import threading
-from asyncio import base_events, base_subprocess, constants, events, format_helpers, futures, sslproto, transports, trsock
+from asyncio import (
+    base_events,
+    base_subprocess,
+    constants,
+    events,
+    format_helpers,
+    futures,
+    sslproto,
+    transports,
+    trsock,
+)
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -42,7 +52,7 @@ convert_executor_exception: Callable[[BaseException], BaseException] = futures._
 
 
 def thread_pool_is_usual() -> bool:
-    """Return whether `ThreadPoolExecutor`, which is loaded, works as `executor.pyx` expects, and no tool has changed it."""
+    """Return whether `ThreadPoolExecutor`, once loaded, works as `executor.pyx` expects, unchanged by any tool."""
     module: Any = sys.modules["concurrent.futures.thread"]
     pool = module.ThreadPoolExecutor
     functions = {pool.submit: "self fn", pool._adjust_thread_count: "self", module._WorkItem.run: "self"}

@@ -260,7 +260,10 @@ cdef class Scheduler:
         set_slot(handle, CALLBACK, callback)
         set_slot(handle, ARGS, args)
         set_slot(handle, LOOP, self)
-        set_slot(handle, CONTEXT, PyContext_CopyCurrent() if context is None else context)
+        if context is not None:
+            set_slot(handle, CONTEXT, context)
+        elif slot(handle, CONTEXT)[0] == NULL or not is_current_context_empty():
+            set_slot(handle, CONTEXT, PyContext_CopyCurrent())
         return handle
 
     cdef make_thread_safe_handle(self, callback, args, context):

@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 import warnings
 import weakref
@@ -25,12 +26,14 @@ from asyncio import (
     constants,
     events,
     format_helpers,
+    futures,
     selector_events,
     sslproto,
     transports,
     trsock,
 )
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
@@ -121,6 +124,8 @@ HOOKS = [
     Hook("base_events", "_format_handle", "handle"),
     Hook("base_events", "_SendfileFallbackProtocol", type),
     Hook("format_helpers", "_format_callback_source", "func args * debug=" if _SINCE_313 else "func args"),
+    Hook("futures", "_convert_future_exc", "exc"),
+    Hook("thread_pool", "_adjust_thread_count", "self"),
     Hook("trsock", "TransportSocket", "self sock"),
     Hook("sslproto", "SSLProtocol", _TLS_PROTOCOL),
     Hook("transports", "_FlowControlMixin", "self extra= loop="),
@@ -135,6 +140,8 @@ HOOKS = [
     Hook("loop", "_ssock", socket.socket),
     Hook("loop", "_csock", socket.socket),
     Hook("loop", "_internal_fds", int),
+    Hook("loop", "_default_executor", type(None)),
+    Hook("loop", "_executor_shutdown_called", bool),
     Hook("loop", "_ready", collections.deque),
     Hook("loop", "_scheduled", list),
     Hook("loop", "_timer_cancelled_count", int),
@@ -158,6 +165,15 @@ HOOKS = [
     Hook("process", "_pipes", dict),
     Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
+    Hook("thread_pool", "_broken", bool),
+    Hook("thread_pool", "_idle_semaphore", threading.Semaphore),
+    Hook("thread_pool", "_max_workers", int),
+    Hook("thread_pool", "_shutdown", bool),
+    Hook("thread_pool", "_shutdown_lock", object),
+    Hook("thread_pool", "_threads", set),
+    Hook("thread_pool", "_work_queue", object),
+    Hook("thread_pools", "_WorkItem", type),
+    Hook("thread_pools", "_global_shutdown_lock", object),
     *([Hook("server", "_clients", weakref.WeakSet)] if _SINCE_313 else []),
     Hook("clients", "data", set),
     Hook("clients", "_remove", "item selfref="),
@@ -249,8 +265,11 @@ def owners() -> Iterator[dict[str, Any]]:
             "constants": constants,
             "events": events,
             "format_helpers": format_helpers,
+            "futures": futures,
             "ssl_object": tls._sslobj,
             "sslproto": sslproto,
+            "thread_pool": ThreadPoolExecutor(1),
+            "thread_pools": sys.modules[ThreadPoolExecutor.__module__],
             "tls": tls,
             "tls_transport": transport,
             "transports": transports,

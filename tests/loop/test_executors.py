@@ -5,7 +5,6 @@ import concurrent.futures
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +20,7 @@ class Blocked:
     """An executor with one thread, which is busy until `release`.
 
     Attributes:
-        ran: what the calls behind the first one have appended.
+        ran: the names of the calls behind the first one that have run.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -120,7 +119,7 @@ async def test_errors_keep_their_type_and_traceback() -> None:
     with pytest.raises(asyncio.CancelledError, match="of the thread"):
         await loop.run_in_executor(None, fail, concurrent.futures.CancelledError("of the thread"))
     with pytest.raises(TypeError):
-        await loop.run_in_executor(None, int, 1, 2, 3)
+        await loop.run_in_executor(None, fail)  # type: ignore[arg-type]
 
 
 @both
@@ -165,8 +164,8 @@ async def test_nothing_keeps_what_a_call_was_given_or_gave() -> None:
 
 
 @pytest.fixture(params=BOTH)
-def factory(request: pytest.FixtureRequest) -> Iterator[LoopFactory]:
-    yield FACTORIES[request.param]
+def factory(request: pytest.FixtureRequest) -> LoopFactory:
+    return FACTORIES[request.param]
 
 
 def test_a_call_may_outlive_its_loop(factory: LoopFactory, caplog: pytest.LogCaptureFixture) -> None:
