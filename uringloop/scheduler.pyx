@@ -106,6 +106,8 @@ cdef class Scheduler:
     def _ready(self):
         if has_posted(self.inbox):
             self.take_posted()
+            if self.sleeping:
+                self.inbox.wake()  # a thread looks, and the loop may have found nothing ready just before
         return self.ready
 
     @_ready.setter

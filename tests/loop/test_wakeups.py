@@ -74,6 +74,29 @@ async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last() -> None:
         later.join()
 
 
+@pytest.mark.timeout(10)
+async def test_a_thread_that_looks_at_the_ready_queue_delays_nothing() -> None:
+    loop: Any = asyncio.get_running_loop()
+    first = loop.create_future()
+
+    def call_and_look() -> None:
+        loop.call_soon_threadsafe(first.set_result, None)
+        len(loop._ready)
+
+    def time_after_a_look() -> float:
+        """Return the time; the loop asks for it when it has found nothing ready, and is about to sleep."""
+        del loop.time
+        with thread(call_and_look):
+            pass
+        now_s: float = loop.time()
+        return now_s
+
+    timer = loop.call_later(3600, int)
+    loop.time = time_after_a_look
+    await first
+    timer.cancel()
+
+
 async def test_call_soon_threadsafe_keeps_each_thread_s_order() -> None:
     loop = asyncio.get_running_loop()
     seen: list[tuple[int, int]] = []
