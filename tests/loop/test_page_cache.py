@@ -60,3 +60,12 @@ def test_a_file_of_another_user(path: Path, count: int | None) -> None:
         finally:
             os.seteuid(0)
         assert received == pattern(count or SIZE_BYTES)
+
+
+@pytest.mark.timeout(10)
+def test_a_blocking_socket_is_not_waited_for(path: Path) -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer, path.open("rb") as file:
+        sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), 0, None)
+        assert (reason, 0 < sent_bytes < SIZE_BYTES) == (SOCKET_FULL, True)
+        assert peer.recv(sent_bytes, socket.MSG_WAITALL) == pattern(sent_bytes)

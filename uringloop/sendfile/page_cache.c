@@ -9,7 +9,7 @@
  * and that waits.
  *
  * The kernel answers cachestat(2) only to those who may write the file or own it, and only from Linux 6.5 on. Elsewhere
- * all bytes are copied. */
+ * all bytes are copied, and also into a blocking socket: sendfile(2) would wait until it has room. */
 #define _GNU_SOURCE
 #include "page_cache.h"
 
@@ -90,6 +90,9 @@ static int is_cached(int file, int64_t offset, int64_t size_bytes)
     return is_read(file, end - 1);
 }
 
+/* sendfile(2) knows no MSG_DONTWAIT. */
+static int is_non_blocking(int sock) { return (fcntl(sock, F_GETFL) & O_NONBLOCK) != 0; }
+
 /* Returns what was sent, and sets the reason if there will be no more. */
 static int64_t send_pages(int sock, int file, off_t offset, int64_t size_bytes, int *reason)
 {
@@ -108,7 +111,7 @@ static int64_t send_copy(int sock, int file, int64_t offset, int64_t size_bytes,
     ssize_t sent, count;
     count = read_cached(file, copied, size_bytes < COPIED_BYTES ? (size_t)size_bytes : COPIED_BYTES, offset);
     int error = count < 0 ? errno : 0;
-    if (error == EOPNOTSUPP && is_cached(file, offset, size_bytes))
+    if (error == EOPNOTSUPP && is_non_blocking(sock) && is_cached(file, offset, size_bytes))
         return send_pages(sock, file, offset, size_bytes, reason);
     if (count == 0)
         *reason = UL_FILE_ENDS;
@@ -138,7 +141,8 @@ int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, i
         }
         if (left_bytes > TURN_BYTES - sent_bytes)
             left_bytes = TURN_BYTES - sent_bytes;
-        if (left_bytes >= SENDFILE_FROM_BYTES && is_cached(file, offset + sent_bytes, left_bytes))
+        if (left_bytes >= SENDFILE_FROM_BYTES && is_non_blocking(sock) &&
+            is_cached(file, offset + sent_bytes, left_bytes))
             sent_bytes += send_pages(sock, file, offset + sent_bytes, left_bytes, reason);
         else
             sent_bytes += send_copy(sock, file, offset + sent_bytes, left_bytes, reason);

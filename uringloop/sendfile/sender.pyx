@@ -60,7 +60,7 @@ def send_cached(int sock, int file, int64_t offset, count):
     """Send what the page cache has of a file and the socket takes.
 
     Args:
-        sock: the descriptor of a non-blocking stream socket.
+        sock: the descriptor of a stream socket.
         file: the file's descriptor.
         offset: the first byte to send.
         count: the most bytes to send; None for all.
