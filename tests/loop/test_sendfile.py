@@ -544,6 +544,22 @@ async def test_an_uncached_file_over_tls(file: BinaryIO, monkeypatch: pytest.Mon
     await send_over_tls(file)
 
 
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_an_uncached_file_over_tls_that_is_thrown_away(file: BinaryIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "read_cached", lambda *_: -1)
+    loop = asyncio.get_running_loop()
+    server = Recorder()
+    async with serving(lambda: server, ssl=server_context()) as address:
+        client = Recorder()
+        await loop.create_connection(lambda: client, *address, ssl=client_context(), server_hostname="localhost")
+        coroutine: Any = loop.sendfile(client.transport, file)
+        coroutine.send(None)
+        coroutine.close()
+        client.transport.abort()
+        await server.until_called("connection_lost")
+    assert server.received == b""
+
+
 async def test_a_datagram_transport_is_refused(file: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     lost = asyncio.Event()

@@ -59,12 +59,12 @@ async def send_by_writing(
     try:
         while count is None or sent_bytes < count:
             left_bytes = len(buffer) if count is None else count - sent_bytes
-            with memoryview(buffer)[:left_bytes] as view:
-                read_bytes = await _read(loop, dispatcher, file, view, position + sent_bytes)
-                if not read_bytes:
-                    break
-                await protocol.drain()
-                transport.write(bytes(view[:read_bytes]))  # TLS may keep it
+            view = memoryview(buffer)[:left_bytes]  # a read in flight holds it if this coroutine is thrown away
+            read_bytes = await _read(loop, dispatcher, file, view, position + sent_bytes)
+            if not read_bytes:
+                break
+            await protocol.drain()
+            transport.write(bytes(view[:read_bytes]))  # TLS may keep it
             sent_bytes += read_bytes
             if not has_budget():
                 await asyncio.sleep(0)
