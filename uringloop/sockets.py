@@ -111,11 +111,13 @@ class SocketOperations(Submitting):
 
     async def _when_ready(self, sock: socket.socket, events: int, call: Callable[..., T], *arguments: Any) -> T:
         """Call a method of the socket, at once or when the socket is ready, until it would not block."""
+        is_ready = sock.gettimeout() == 0  # otherwise the method itself may wait
         while True:
-            if self.has_budget():
+            if is_ready and self.has_budget():
                 with contextlib.suppress(BlockingIOError, InterruptedError):
                     return call(*arguments)
             await self._submit_for(sock, Ready(sock.fileno(), events))
+            is_ready = True
 
     # Receiving
 

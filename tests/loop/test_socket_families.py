@@ -333,3 +333,15 @@ async def test_streams(family: int, proto: int, at: Any) -> None:
             assert await reader.read() == b"bytes"
             writer.close()
             await writer.wait_closed()
+
+
+@pytest.mark.asyncio(loop_factories=BACKENDS)
+async def test_a_socket_with_a_timeout_keeps_no_one_waiting() -> None:
+    """With asyncio it does: the methods of such a socket wait themselves."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sock.bind((LOCALHOST, 0))
+        sock.settimeout(0.01)
+        receiving = await begun(loop.sock_recv(sock, 10))
+        sender.sendto(b"one", sock.getsockname())
+        assert await receiving == b"one"
