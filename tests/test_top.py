@@ -1,13 +1,17 @@
 """`python -m uringloop top`: it finds the loops of a process that share their statistics, and tells what they do."""
 
 import asyncio
+import errno
+import gc
 import json
 import os
 import pty
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +191,56 @@ def test_rates_and_percentiles() -> None:
     # A loop that was not there before, or began to measure again.
     [seen] = top.look([], after, 500_000_000)
     assert 0 < seen["callbacks_per_s"] < 1e9
+
+
+def test_a_name_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def callback() -> None:
+        pass
+
+    callback.__qualname__ = "red\x1b[31m\nline"
+    loop = uringloop.EventLoop()
+    try:
+        loop.share_statistics()
+        loop.start_measuring(slow_ns=0)
+        loop.call_soon(callback)
+        loop.run_until_complete(asyncio.sleep(0))
+        assert command.main(["top", str(os.getpid()), "--once", "--interval", "0.01"]) == 0
+    finally:
+        loop.close()
+    text, _ = capsys.readouterr()
+    assert "red?[31m?line\n" in text
+
+
+def test_a_name_ends_with_its_place() -> None:
+    """A process may write into its page whatever it likes."""
+    loop = uringloop.EventLoop()
+    try:
+        loop.share_statistics()
+        loop.start_measuring(slow_ns=0)
+        loop.run_until_complete(asyncio.sleep(0))
+        paths = [path for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()]
+        [content] = [path.read_bytes() for path in paths if meter.PAGE_NAME in os.readlink(path)]
+    finally:
+        loop.close()
+    numbers = meter.read_page(content)
+    assert numbers is not None
+    name = numbers["slowest"][-1]["name"].encode()
+    place = content.index(name + b"\0")
+    filled = b"x" * (len(content) - place)
+    numbers = meter.read_page(content[:place] + filled)
+    assert numbers is not None
+    assert {len(slow["name"]) for slow in numbers["slowest"] if slow["name"].startswith("x")} == {104}
+
+
+def test_a_loop_that_cannot_share_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "refused")
+
+    monkeypatch.setenv("URINGLOOP_STATISTICS", "1")
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match="refused"):
+            uringloop.EventLoop()
+        gc.collect()
+    assert warned == []

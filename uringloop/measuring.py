@@ -96,7 +96,11 @@ class Measuring(RingKeeping, PrivateLoop):
     def _start_measuring_if_asked(self) -> None:
         """Measure from the loop's making on, if the environment asks for that."""
         if variable(STATISTICS_VARIABLE) not in ("", "0"):
-            self.share_statistics()
+            try:
+                self.share_statistics()
+            except BaseException:
+                self.close()
+                raise
 
     def statistics(self) -> LoopStatistics:
         """Return the ring's counters, see `RingBase.statistics`, and under `measured` the loop's own numbers or None.

@@ -19,12 +19,15 @@ import os
 from functools import partial
 from operator import itemgetter
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport errno
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memmove, memset, strncmp
 
 from .tick cimport count_cycles, monotonic_ns
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *text, size_t most)
 
 cdef extern from "<unistd.h>" nogil:
     long syscall(long number)
@@ -404,7 +407,7 @@ cdef dict histogram_of(Histogram *histogram, double scale):
 
 cdef dict slow_of(Slow *slow):
     return {
-        "name": (<bytes>slow.name).decode(errors="replace"),
+        "name": PyBytes_FromStringAndSize(slow.name, strnlen(slow.name, NAME_SIZE)).decode(errors="replace"),
         "calls": slow.calls,
         "total_ns": slow.total_ns,
         "longest_ns": slow.longest_ns,

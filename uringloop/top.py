@@ -316,7 +316,12 @@ def _command(pid: int) -> str:
     except OSError:
         return ""
     text = " ".join(word.decode(errors="replace") for word in words).strip()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:60]
+    return _printable(text)[:60]
+
+
+def _printable(text: str) -> str:
+    """Return a text of another process without what would command the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _loop_lines(one: dict[str, Any]) -> list[str]:
@@ -338,7 +343,8 @@ def _loop_lines(one: dict[str, Any]) -> list[str]:
     if one["slowest"]:
         lines.append(f"  {'LONGEST':>9} {'CALLS':>8} {'TOTAL':>9}  CALLBACKS OF {_time(one['slow_ns'])} AND LONGER")
         lines += [
-            f"  {_time(slow['longest_ns']):>9} {slow['calls']:8,} {_time(slow['total_ns']):>9}  {slow['name']}"
+            f"  {_time(slow['longest_ns']):>9} {slow['calls']:8,} {_time(slow['total_ns']):>9}"
+            f"  {_printable(slow['name'])}"
             for slow in one["slowest"][:_SLOWEST_SHOWN]
         ]
     return lines
