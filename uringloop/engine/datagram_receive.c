@@ -144,7 +144,7 @@ static inline void note_arrival(ul_datagram *datagram, const void *data)
         datagram->arrived = 0;
     }
     if (++datagram->arrived == MANY_ARRIVED)
-        set_coalescing(datagram, 1);
+        datagram->alone = set_coalescing(datagram, 1) != 0; /* an older kernel has UDP_SEGMENT alone: ask it once */
 }
 
 /* Receives into UL_DATAGRAM_BUFFER_SIZE bytes, in the layout of a multishot recvmsg: 1, or a negative errno. */
