@@ -102,6 +102,11 @@ def test_libraries(tmp_path: Path) -> None:
     check(run("libraries", tmp_path, "--only", *only), len(only))
 
 
+def test_a_conversation_over_quic(tmp_path: Path) -> None:
+    pytest.importorskip("aioquic")
+    check(run("libraries", tmp_path, "--only", "aioquic_request"), 1)
+
+
 def test_transports_of_another_library_take_turns(tmp_path: Path) -> None:
     pytest.importorskip("aiofastnet")
     transports = ["aiofastnet uvloop", "aiofastnet uringloop"]
