@@ -1,6 +1,7 @@
 """`sendfile.sender`: only bytes that the page cache has go at once."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import BinaryIO
@@ -69,3 +70,18 @@ def test_a_blocking_socket_is_not_waited_for(path: Path) -> None:
         sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), 0, None)
         assert (reason, 0 < sent_bytes < SIZE_BYTES) == (SOCKET_FULL, True)
         assert peer.recv(sent_bytes, socket.MSG_WAITALL) == pattern(sent_bytes)
+
+
+def test_a_peer_that_is_gone_raises_no_signal(path: Path) -> None:
+    signals: list[int] = []
+    handler = signal.signal(signal.SIGPIPE, lambda number, _: signals.append(number))
+    try:
+        ours, peer = socket.socketpair()
+        peer.close()
+        with ours, path.open("rb") as file:
+            ours.setblocking(False)
+            with pytest.raises(BrokenPipeError):
+                send_cached(ours.fileno(), file.fileno(), 0, None)
+    finally:
+        signal.signal(signal.SIGPIPE, handler)
+    assert signals == []

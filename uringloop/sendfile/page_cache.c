@@ -9,12 +9,14 @@
  * and that waits.
  *
  * The kernel answers cachestat(2) only to those who may write the file or own it, and only from Linux 6.5 on. Elsewhere
- * all bytes are copied, and also into a blocking socket: sendfile(2) would wait until it has room. */
+ * all bytes are copied.  So are they into a blocking socket, for which sendfile(2) would wait, and where SIGPIPE is not
+ * ignored. */
 #define _GNU_SOURCE
 #include "page_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -90,8 +92,12 @@ static int is_cached(int file, int64_t offset, int64_t size_bytes)
     return is_read(file, end - 1);
 }
 
-/* sendfile(2) knows no MSG_DONTWAIT. */
-static int is_non_blocking(int sock) { return (fcntl(sock, F_GETFL) & O_NONBLOCK) != 0; }
+/* sendfile(2) has neither MSG_DONTWAIT nor MSG_NOSIGNAL. */
+static int may_send_pages(int sock)
+{
+    struct sigaction broken;
+    return fcntl(sock, F_GETFL) & O_NONBLOCK && sigaction(SIGPIPE, NULL, &broken) == 0 && broken.sa_handler == SIG_IGN;
+}
 
 /* Returns what was sent, and sets the reason if there will be no more. */
 static int64_t send_pages(int sock, int file, off_t offset, int64_t size_bytes, int *reason)
@@ -111,7 +117,7 @@ static int64_t send_copy(int sock, int file, int64_t offset, int64_t size_bytes,
     ssize_t sent, count;
     count = read_cached(file, copied, size_bytes < COPIED_BYTES ? (size_t)size_bytes : COPIED_BYTES, offset);
     int error = count < 0 ? errno : 0;
-    if (error == EOPNOTSUPP && is_non_blocking(sock) && is_cached(file, offset, size_bytes))
+    if (error == EOPNOTSUPP && may_send_pages(sock) && is_cached(file, offset, size_bytes))
         return send_pages(sock, file, offset, size_bytes, reason);
     if (count == 0)
         *reason = UL_FILE_ENDS;
@@ -141,7 +147,7 @@ int64_t ul_send_cached(int sock, int file, int64_t offset, int64_t size_bytes, i
         }
         if (left_bytes > TURN_BYTES - sent_bytes)
             left_bytes = TURN_BYTES - sent_bytes;
-        if (left_bytes >= SENDFILE_FROM_BYTES && is_non_blocking(sock) &&
+        if (left_bytes >= SENDFILE_FROM_BYTES && may_send_pages(sock) &&
             is_cached(file, offset + sent_bytes, left_bytes))
             sent_bytes += send_pages(sock, file, offset + sent_bytes, left_bytes, reason);
         else
