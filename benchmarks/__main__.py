@@ -44,6 +44,7 @@ PLAN = (
     ("spawn", "--seconds 0.1"),
     ("threads", "--seconds 0.1"),
     ("names", "--seconds 0.2"),
+    ("readers", "--seconds 0.1"),
     ("libraries", "--rounds 3 --seconds 0.2"),
     ("web", "--rounds 3"),
     ("memory", ""),

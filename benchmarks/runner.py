@@ -64,6 +64,16 @@ def server_and_load_cpu() -> tuple[int, int]:
     return cpus[0], cpus[min(1, len(cpus) - 1)]
 
 
+def load_cpu() -> int:
+    """The CPU of what loads this process, which is pinned to the other one."""
+    (own,) = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    others = sorted(os.sched_getaffinity(0) - {own})
+    os.sched_setaffinity(0, {own})
+    return others[0] if others else own
+
+
 @contextlib.contextmanager
 def pinned(*cpus: int) -> Iterator[None]:
     """Processes started inside run on these CPUs from their first instruction, and so do all their threads."""

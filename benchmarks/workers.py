@@ -1,4 +1,4 @@
-"""What is measured within one process: scheduling, threads, children, names, and conversations of libraries.
+"""What is measured within one process: scheduling, threads, children, names, readers, and conversations of libraries.
 
     echo "call_soon 0.1" | python -m benchmarks.workers --loop uvloop
 
@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from benchmarks import contenders, conversations, messages
+from benchmarks import contenders, conversations, messages, readiness
 
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
@@ -282,7 +282,7 @@ NAMES = [name for name in QUESTIONS if name.startswith("get")]
 THREADS = [name for name in QUESTIONS if "thread" in name or "executor" in name]
 THREADS.remove(call_soon_threadsafe.__name__)  # from the loop's own
 SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES, *THREADS)]
-QUESTIONS |= conversations.QUESTIONS | messages.QUESTIONS
+QUESTIONS |= conversations.QUESTIONS | messages.QUESTIONS | readiness.QUESTIONS
 
 
 async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:

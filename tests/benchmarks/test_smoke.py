@@ -78,6 +78,7 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
         ("spawn", ["--only", "spawn"], 1),
         ("names", [], 3),
         ("messages", ["--only", "netlink_by_sock", "netlink_by_endpoint"], 2),
+        ("readers", ["--seconds", "0.01"], 7),
     ],
 )
 def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Path) -> None:
