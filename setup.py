@@ -23,6 +23,7 @@ LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
 BESIDE = {
     "uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"],
     "uringloop.sendfile.sender": ["uringloop/sendfile/page_cache.c"],
+    "uringloop.selector.registry": ["uringloop/selector/epoll.c"],
 }
 
 
@@ -83,12 +84,12 @@ def module(path: str) -> Extension:
     )
 
 
-HEADERS = files("pool/*.h", "names/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
+HEADERS = files("pool/*.h", "names/*.h", "selector/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
 
 if __name__ == "__main__":  # not in the processes that run Cython in parallel
     setup(
         cmdclass={"build_ext": BuildExtensions},
-        cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "pool", "children", "selector")],
+        cffi_modules=[f"tools/bindings.py:{name}" for name in ("ring", "pool", "children")],
         ext_modules=[
             Extension(
                 CORE,

@@ -23,7 +23,7 @@ from uringloop.companion import attach
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 #: As on a kernel that has none of the newer ways: one SQE a receive, an accept, a poll.
-_PLAIN = ("multishot_receive", "multishot_accept", "multishot_poll", "buffer_rings", "waiting_pipes")
+_PLAIN = ("multishot_receive", "multishot_accept", "multishot_poll", "buffer_rings", "waiting_pipes", "epoll_wait")
 #: Everything runs out all the time: both queues overflow, and the receive buffers are gone after two.
 _TINY: dict[str, Any] = {
     "sq_entries": 4,

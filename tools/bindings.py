@@ -1,4 +1,4 @@
-"""The cffi bindings of the C that runs less than once a message: of the ring's core, the pool, children, the selector.
+"""The cffi bindings of the C that runs less than once a message: of the ring's core, the pool, children.
 
 The declarations are the headers themselves, without what a C compiler alone understands, so that there is nothing to
 keep in step.  setup.py links the bindings of the ring and of the pool with the one library of the core.
@@ -37,4 +37,3 @@ def _binding(module: str, headers: list[str], sources: list[str]) -> FFI:
 ring = _binding("uringloop.ring.core._cffi", ["ring/core/abi.h", "ring/core/core.h"], [])
 pool = _binding("uringloop.pool._cffi", ["pool/pool.h"], [])
 children = _binding("uringloop.children._cffi", ["children/spawn.h"], ["children/spawn.c", "children/spawn_child.c"])
-selector = _binding("uringloop.selector._cffi", ["selector/epoll.h"], ["selector/epoll.c"])

@@ -1,19 +1,19 @@
 """`EventLoop`: asyncio's loop with io_uring underneath.
 
 This module has the loop's sleep and its wakeups, and connects all other parts.  asyncio's own code stays where it does
-well: happy eyeballs, executors, signal handlers, the TLS protocol, `add_reader` and `add_writer` on its epoll selector.
+well: happy eyeballs, executors, signal handlers, the TLS protocol.
 
 One tick, in asyncio's order: sleep until there is work; run the handles that were ready before; dispatch the
-completions; then run the handles that the selector and the timers have made ready.
+completions; then run the handles that watched descriptors and the timers have made ready.
 
-While the selector watches nothing, the loop sleeps in the ring: one system call submits, waits and carries the timeout.
-If something is ready, and nothing is staged or has completed, the loop makes no system call.
-Otherwise it sleeps in the selector, whose set has the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before the
-CQE exists.  It is silent for more than about twenty completions at once, and for overflowed ones.  So before a sleep
-the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.
+The loop sleeps in the ring: one system call submits, waits and carries the timeout.  If something is ready, and nothing
+is staged or has completed, the loop makes no system call.  The ring watches the epoll set of readers and writers, too.
+
+With sleep="selector" it sleeps in that set, which has the ring's eventfd.  With DEFER_TASKRUN the eventfd fires before
+the CQE exists.  It is silent for more than about twenty completions at once, and for overflowed ones.  So before a
+sleep the loop re-arms the eventfd and then checks the ring's flags, and after a sleep it reaps everything.
 
 The ring watches the eventfd by which threads wake the loop (`Inbox`).  It polls asyncio's self-pipe too, for signals.
-So neither pushes the loop into the selector.
 """
 
 import asyncio
@@ -61,8 +61,7 @@ class EventLoop(
     """An asyncio event loop on io_uring.
 
     Args:
-        sleep: the place to sleep: "ring" or "selector" always, or "auto", the ring while the selector watches nothing.
-            With "ring", the ring polls the descriptors of `add_reader` too.
+        sleep: the place to sleep: "ring", or "selector", the epoll set of readers and writers; "auto" is the ring.
         backend: the carrier of the operations: "io_uring", the kernel; "epoll", a ring in user space on epoll(7); or
             "auto", io_uring where it works and else epoll.  The variable URINGLOOP_BACKEND takes the place of "auto".
         without: optional features of the kernel not to use (keys of `uringloop.ring.OPTIONAL`).
@@ -92,6 +91,7 @@ class EventLoop(
         "_file_buffers",
         "_inbox",
         "_leftovers",
+        "_is_watching",
         "_listeners",
         "_making",
         "_options",
@@ -99,8 +99,8 @@ class EventLoop(
         "_reserve",
         "_resolver",
         "_resolver_poll",
+        "_registry",
         "_ring",
-        "_selector_poll",
         "_signals",
         "_sockets",
         "_transports_by_fd",
@@ -141,7 +141,9 @@ class EventLoop(
         self._reserve: list[int] = []
         opened = None
         expected = self._options.expect(self._choice)
-        self._epoll_selector = Selector()
+        self._dispatcher = Dispatcher(0, 0, partial(_report, weakref.ref(self)))
+        self._epoll_selector = Selector(self._dispatcher)
+        self._registry = self._epoll_selector.registry
         try:
             if expected is None:
                 opened = self._open_ring(enable=False)
@@ -163,20 +165,23 @@ class EventLoop(
 
     def _make(self, spin_ns: int) -> None:
         """Make the other parts, which need no more of the kernel than asyncio's loop does."""
-        self._dispatcher = Dispatcher(0, 0, partial(_report, weakref.ref(self)))
         self._dispatcher.make = self._make_ring
         self._dispatcher.spin_ns = spin_ns
         self._dispatcher.early_count = _EARLY_COUNT
         self._wakeup: Poll | None = None
-        self._selector_poll: Poll | None = None
         self._resolver = self._resolver_poll = None
         self._leftovers = Leftovers()
         self._listeners = self._file_buffers = self._sockets = None
         self._epoll_selector.serve = self._serve_by_hand
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
+        self._watch_by(self._registry)
+        self._registry.serve(self._ready)
+        self._registry.begin = self._begin_watching
+        self._registry.refuse(self._transports_by_fd)
         self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._leftovers, self._options)
-        self._sleep_with(self._dispatcher.wait)
+        self._is_watching = False
+        self._choose_sleep()
         self._send_by(self._dispatcher.tick_address, self._dispatcher.send_waiting)
         self._clock_resolution = 1e-9
         self._start_measuring_if_asked()
@@ -256,15 +261,22 @@ class EventLoop(
 
     # Sleeping
 
-    def _sleep_with(self, wait: Callable[[int], object]) -> None:
-        """Set the functions that sleep; `wait` is the one for the ring."""
-        sleep, in_selector = self._options.sleep, self._sleep_in_selector
-        self._sleep_by(
-            in_selector if sleep == "selector" else wait,
-            self._sleep_in_ring if sleep == "ring" else in_selector,
-            self._epoll_selector.watched,
-            self._dispatcher.dispatch,
-        )
+    def _choose_sleep(self) -> None:
+        """Set the function that sleeps, by the parts of the loop that have something to do before or after."""
+        sockets = self._sockets
+        if self._options.sleep == "selector":
+            sleep: Callable[[int], object] | None = self._sleep_in_selector
+        elif self._is_watching:
+            self._registry.look = None if sockets is None else sockets.look
+            sleep = None
+        else:
+            sleep = self._dispatcher.wait if sockets is None else sockets.wait
+        self._sleep_by(sleep, self._dispatcher.dispatch)
+
+    def _begin_watching(self) -> None:
+        """Have each sleep ask the registry; called before the first reader or writer."""
+        self._is_watching = True
+        self._choose_sleep()
 
     def _open_sockets(self) -> Sockets:
         """Return the engine's half of the socket methods, made by the first of them."""
@@ -274,17 +286,7 @@ class EventLoop(
     def _use_sockets(self, sockets: Sockets) -> None:
         """Have each sleep ask the engine's `Sockets`; called when it is made."""
         self._sockets = sockets
-        self._sleep_with(sockets.wait)
-
-    def _sleep_in_ring(self, timeout_ns: int) -> None:
-        if self._selector_poll is None:
-            # An epoll set does not signal a multishot poll again for data that stays unread.
-            self._selector_poll = Poll(self._epoll_selector.fileno(), select.POLLIN, False, self._selector_became_ready)
-            self._selector_poll.submit(self._dispatcher)
-        self._dispatcher.wait(self._look(timeout_ns))
-
-    def _selector_became_ready(self) -> None:
-        self._process_events(self._epoll_selector.sleep(0))
+        self._choose_sleep()
 
     def _look(self, timeout_ns: int) -> int:
         """Release sockets that were closed; return how long to sleep, see `Sockets.look`."""
@@ -300,11 +302,9 @@ class EventLoop(
         dispatcher.arm_descriptor()
         if dispatcher.has_work():
             timeout_ns = 0
-        events = self._epoll_selector.sleep(timeout_ns)
+        self._registry.sleep(timeout_ns)
         dispatcher.disarm_descriptor()
         dispatcher.wait(0)
-        if events:
-            self._process_events(events)
 
     def _serve_by_hand(self, timeout_ns: int) -> list[tuple[Any, int]]:
         """Sleep for a tool with ticks of its own; a ready handle dispatches the completions."""
@@ -406,16 +406,14 @@ class EventLoop(
 
     def _break_cycles(self) -> None:
         """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""
-        self._wakeup = self._selector_poll = None
+        self._wakeup = None
         self._resolver = self._resolver_poll = self._file_buffers = None
         if self._sockets is not None:
             self._sockets.held.clear()
         del self._engine
         self._epoll_selector.serve = None
         self._end_measuring()
-        self._sleep_by(
-            self._dispatcher.wait, self._dispatcher.wait, self._epoll_selector.watched, self._dispatcher.dispatch
-        )
+        self._sleep_by(self._dispatcher.wait, self._dispatcher.dispatch)
         self._drop_keywords()
 
 

@@ -118,10 +118,9 @@ class RingKeeping(PrivateLoop):
     def _open_ring(self, *, enable: bool) -> tuple[LoopRing, Descriptor]:
         """Open a ring, and a descriptor of it that ends the sleeps in the selector."""
         ring, descriptor = open_chosen(self._choice, partial(self._options.open_ring, enable=enable))
-        # If the ring polls the selector's set, that set with the ring in it would be a circle.
-        if self._options.sleep != "ring":
+        if self._options.sleep == "selector":
             try:
-                self._epoll_selector.add_edge(descriptor.fd)
+                self._epoll_selector.registry.add_edge(descriptor.fd)
             except BaseException:
                 ring.close(only_watches=True)
                 descriptor.close()

@@ -16,6 +16,7 @@ from .operations import Poll
 from .ring.metered import dispatch_metered
 from .ring.statistics import Statistics, no_statistics
 from .ring.variables import variable
+from .selector.registry import Registry
 
 #: Set to 1, it has each loop measure from its making on, and share its numbers with `python -m uringloop top`.
 STATISTICS_VARIABLE = "URINGLOOP_STATISTICS"
@@ -84,7 +85,7 @@ class Measuring(RingKeeping, PrivateLoop):
     """The loop's meter, as far as there is one."""
 
     # Written by EventLoop.
-    _selector_poll: Poll | None
+    _registry: Registry
     _resolver_poll: Poll | None
     # Of `Scheduler`.
     _meter: Meter | None
@@ -110,7 +111,7 @@ class Measuring(RingKeeping, PrivateLoop):
         counters = no_statistics(self._expected)
         if self._ring is not None:
             counters = self._ring.statistics()
-            own = (self._wakeup, self._selector_poll, self._resolver_poll)
+            own = (self._wakeup, self._registry, self._resolver_poll)
             counters["in_flight"] -= sum(poll is not None and poll.in_flight for poll in own)
         meter = self._meter
         return {**counters, "measured": measured_of(meter.read()) if meter is not None and meter.counts else None}

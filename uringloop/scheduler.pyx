@@ -2,9 +2,9 @@
 """The tick, the ready queue, the timers and the running of handles; compiled, because every callback passes here.
 
 This module knows no I/O: its callers pass the functions that sleep and dispatch.  The handles are asyncio's, made
-quickly (scheduler_handles.pxi).  The timers stand in a heap (scheduler_timers.pxi).  The ready queue is asyncio's own
-deque (`BaseEventLoop._ready`).  Times are seconds of the loop's clock, as of `loop.time()`; times for the kernel are
-nanoseconds.
+quickly (scheduler_handles.pxi).  The timers stand in a heap (scheduler_timers.pxi); readers and writers have a base of
+the scheduler (scheduler_readers.pxi).  The ready queue is asyncio's own deque (`BaseEventLoop._ready`).  Times are
+seconds of the loop's clock, as of `loop.time()`; times for the kernel are nanoseconds.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyConte
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 from .meter cimport Meter, between, count_in
+from .selector.registry cimport Registry
 from .patched cimport Patched, look_up, patched
 from .ring.inbox cimport Inbox, has_posted
 from .tick cimport Tick, begin_waiting, count_cycles, has_few, monotonic_ns, must_send
@@ -62,9 +63,10 @@ cdef Patched TASK = patched(asyncio.tasks, "Task")
 
 include "scheduler_handles.pxi"
 include "scheduler_timers.pxi"
+include "scheduler_readers.pxi"
 
 
-cdef class Scheduler:
+cdef class Scheduler(Watching):
     """The part of an event loop that runs handles; a base class before `asyncio.BaseEventLoop`.
 
     Its fields hold those attributes of asyncio that every callback needs.  Of asyncio's methods it uses `time`,
@@ -73,17 +75,15 @@ cdef class Scheduler:
 
     cdef object ready, append, extend, popleft
     cdef Inbox inbox  # what threads have added since the last look
-    cdef object sleep, sleep_watching, dispatch, send
+    cdef object sleep, dispatch, send
     cdef Meter meter  # None: the loop does not measure
     cdef object dispatch_metered, slow_duration
     cdef Tick own_tick
     cdef Tick *now
-    cdef dict watched
-    cdef public bint _closed, _debug, _stopping
+    cdef public bint _stopping
     cdef public object _task_factory
     cdef object thread_id
     cdef bint in_tick  # also after one that an exception has ended
-    cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
     cdef unsigned long ident  # of the running thread
     cdef dict keywords  # what a future is made with, and a task; None before the first
     cdef Freelist freelist, free_timers
@@ -118,6 +118,8 @@ cdef class Scheduler:
         self.popleft = ready.popleft
         if self.meter is not None:
             self.meter.watch(ready)
+        if self.registry is not None:
+            self.registry.serve(ready)
 
     @property
     def _thread_id(self):
@@ -268,6 +270,12 @@ cdef class Scheduler:
             set_slot(handle, CONTEXT, PyContext_CopyCurrent())
         return handle
 
+    cdef make_reader(self, callback, args):
+        self.check()
+        if self._debug:
+            return asyncio.Handle(callback, args, self, None)
+        return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, None)
+
     cdef make_thread_safe_handle(self, callback, args, context):
         """A handle whose `cancel` waits for a running callback."""
         if self._debug:
@@ -308,18 +316,15 @@ cdef class Scheduler:
 
     # Running
 
-    def _sleep_by(self, sleep, sleep_watching, dict watched, dispatch):
+    def _sleep_by(self, sleep, dispatch):
         """Set the functions that sleep and dispatch.
 
         Args:
             sleep: called with nanoseconds, -1 for ever; it returns at a completion or a wakeup by another thread.
-            sleep_watching: called likewise while `watched` is not empty.
-            watched: the selector's keys.
+                None: the registry sleeps.
             dispatch: called without arguments after each sleep.
         """
         self.sleep = sleep
-        self.sleep_watching = sleep_watching
-        self.watched = watched
         self.dispatch = dispatch
 
     def _send_by(self, uintptr_t tick, send):
@@ -360,6 +365,7 @@ cdef class Scheduler:
     cdef tick(self):
         """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep."""
         cdef Py_ssize_t before, after
+        cdef int64_t timeout_ns
         cdef bint by_handles
         cdef Meter meter
         if self.in_tick:
@@ -373,8 +379,8 @@ cdef class Scheduler:
         before = len(self.ready)
         if self.meter is not None:
             self.meter.page.asleep = timeout_ns != 0
-        if self.watched:
-            PyObject_CallOneArg(self.sleep_watching, timeout_ns)
+        if self.sleep is None:
+            self.registry.wait_for(timeout_ns)
         else:
             PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
@@ -419,8 +425,8 @@ cdef class Scheduler:
             # Another thread may have made a handle ready since the tool looked.
             if self._ready:
                 timeout_ns = 0
-            if self.watched:
-                self.sleep_watching(timeout_ns)
+            if self.sleep is None:
+                self.registry.wait_for(timeout_ns)
             else:
                 self.sleep(timeout_ns)
         finally:

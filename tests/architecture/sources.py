@@ -23,6 +23,7 @@ LAYERS = (
     "scheduler",
     "scheduler_handles",
     "scheduler_timers",
+    "scheduler_readers",
     "sockets",
     "sendfile",
     "submitting",

@@ -89,6 +89,10 @@ HOOKS = [
     # Overridden: asyncio calls ours.
     Hook("loop", "_run_once", "self"),
     Hook("loop", "_timer_handle_cancelled", "self handle"),
+    Hook("loop", "_add_reader", "self fd callback args"),
+    Hook("loop", "_add_writer", "self fd callback args"),
+    Hook("loop", "_remove_reader", "self fd"),
+    Hook("loop", "_remove_writer", "self fd"),
     Hook("loop", "_make_self_pipe", "self"),
     Hook("loop", "_read_from_self", "self"),
     Hook("loop", "_process_self_data", "self data"),
@@ -165,6 +169,7 @@ HOOKS = [
     Hook("process", "_pipes", dict),
     Hook("popen", "_child_created", bool),
     Hook("selector", "_fd_to_key", dict),
+    Hook("selector", "_fileobj_lookup", "self fileobj"),
     Hook("thread_pool", "_broken", bool),
     Hook("thread_pool", "_idle_semaphore", threading.Semaphore),
     Hook("thread_pool", "_max_workers", int),

@@ -19,6 +19,7 @@ OPTIONAL = {
     "multishot_read": "one armed read serves a pipe until it ends",
     "waiting_pipes": "a read or write of a non-blocking pipe waits in the kernel, instead of failing with EAGAIN",
     "buffer_rings": "the kernel picks receive buffers from a shared group",
+    "epoll_wait": "one operation waits for the descriptors of add_reader and brings their events, instead of a poll",
     "defer_taskrun": "completions are made when the loop asks for them, not by interrupting it",
 }
 
@@ -68,6 +69,7 @@ def derive(
         "multishot_read": buffer_rings and Opcode.READ_MULTISHOT in opcodes,
         "waiting_pipes": True,
         "buffer_rings": buffer_rings,
+        "epoll_wait": Opcode.EPOLL_WAIT in opcodes,
         "defer_taskrun": bool(setup & Setup.DEFER_TASKRUN),
     }
     enabled = frozenset(name for name, there in present.items() if there and name not in without)

@@ -1,43 +1,87 @@
-"""`Selector`: asyncio's epoll selector with nanoseconds, and with the ring's eventfd in its set.
+"""`Selector`: the loop's readers and writers as a selector of asyncio, for tools and for asyncio's own methods.
 
-The eventfd is not among the selector's keys: an event on it only ends the sleep.
+The eventfd that ends a sleep in the set is not among the selector's keys.
 """
 
-import errno
 import math
-import os
-import select
 import selectors
 from collections.abc import Callable
 from typing import Any
 
-from ._cffi import ffi, lib
+from ..ring import Dispatcher
+from .registry import Registry
 
 
 class Selector(selectors.EpollSelector):
-    """An EpollSelector that sleeps exactly, and can be woken by an eventfd that it never reads.
+    """An EpollSelector whose keys are the entries of a `Registry`.
+
+    Args:
+        dispatcher: the loop's.
 
     Attributes:
-        watched: the selector's keys; empty while its only descriptor is the eventfd.
-        serve: called by `select` instead of `sleep`, with a timeout in nanoseconds, -1 for ever.  The loop serves its
-            ring there too.
+        registry: the loop's readers and writers.
+        serve: called by `select` instead of a sleep in the set, with a timeout in nanoseconds, -1 for ever.  The loop
+            serves its ring there too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__()
-        self.watched: dict[int, selectors.SelectorKey] = self._fd_to_key  # type: ignore[attr-defined]  # see hooks.py
+        self.registry = Registry(self.fileno(), dispatcher)
         self.serve: Callable[[int], list[tuple[selectors.SelectorKey, int]]] | None = None
-        self._events: Any = None
 
-    def add_edge(self, fd: int) -> None:
-        """Let an eventfd end a sleep, once for each signal.
+    @property
+    def _fd_to_key(self) -> dict[int, selectors.SelectorKey]:
+        return {fd: selectors.SelectorKey(file, fd, events, data) for file, fd, events, data in self.registry.in_use()}
+
+    @_fd_to_key.setter
+    def _fd_to_key(self, keys: dict[int, selectors.SelectorKey]) -> None:
+        """Ignore the empty dict of the base class."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a descriptor; data is the pair of handles, reader and writer, each of which may be None.
 
         Raises:
-            OSError: as from epoll_ctl(2).
+            ValueError: the events are none, or this is no descriptor.
+            KeyError: it is watched already.
+            OSError: the kernel refuses the descriptor.
         """
-        result = lib.ul_epoll_add_edge(self.fileno(), fd)
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
+        if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
+            raise ValueError(f"Invalid events: {events!r}")
+        fd = self._fileobj_lookup(fileobj)  # type: ignore[attr-defined]  # see hooks.py
+        if fd in self._fd_to_key:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self.registry.put(fileobj, events, data)
+        return self.get_key(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a descriptor for other events, or with other handles.
+
+        Raises:
+            ValueError: the events are none.
+            KeyError: it is not watched.
+            OSError: the kernel refuses the descriptor, which is then watched no more.
+        """
+        if not events or events & ~(selectors.EVENT_READ | selectors.EVENT_WRITE):
+            raise ValueError(f"Invalid events: {events!r}")
+        key = self._key(fileobj)
+        self.registry.put(key.fileobj, events, data)
+        return self._fd_to_key[key.fd]
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Watch a descriptor no more.
+
+        Raises:
+            KeyError: it is not watched.
+        """
+        key = self._key(fileobj)
+        self.registry.drop(key.fd)
+        return key
+
+    def _key(self, fileobj: Any) -> selectors.SelectorKey:
+        try:
+            return self._fd_to_key[self._fileobj_lookup(fileobj)]  # type: ignore[attr-defined]
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep as the loop does, for a tool with ticks of its own, such as nest_asyncio.
@@ -46,30 +90,13 @@ class Selector(selectors.EpollSelector):
             timeout: at most this many seconds, never early; None sleeps for ever.
 
         Returns:
-            The events to be processed; none with a loop, which makes their handles ready itself.
+            No events: their handles are ready.
         """
-        serve = self.serve or self.sleep
-        return serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
-
-    def sleep(self, timeout_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
-        """Sleep as `select` does, for at most timeout_ns nanoseconds; a negative number sleeps for ever."""
-        if self._events is None:
-            self._events = ffi.new("ul_epoll_event[]", lib.UL_EPOLL_MAX)
-        count = lib.ul_epoll_sleep(self.fileno(), self._events, lib.UL_EPOLL_MAX, timeout_ns)
-        if count == -errno.EINTR:
+        if self.serve is None:
             return []
-        if count < 0:
-            raise OSError(-count, os.strerror(-count))
-        ready = []
-        for event in self._events[0:count]:
-            key = self.watched.get(event.fd)
-            if key is not None:
-                ready.append((key, _selector_mask(event.events) & key.events))
-        return ready
+        return self.serve(-1 if timeout is None else math.ceil(max(timeout, 0) * 1e9))
 
-
-def _selector_mask(events: int) -> int:
-    """Return selectors' mask of epoll events: errors and hang-ups wake reader and writer alike."""
-    read = selectors.EVENT_READ if events & ~select.EPOLLOUT else 0
-    write = selectors.EVENT_WRITE if events & ~select.EPOLLIN else 0
-    return read | write
+    def close(self) -> None:
+        """Close the set."""
+        self.registry.close()
+        super().close()

@@ -47,7 +47,7 @@ cdef extern from "ring/core/core.h" nogil:
 
     uint32_t IOSQE_CQE_SKIP_SUCCESS
     uint32_t IORING_SETUP_DEFER_TASKRUN
-    int IORING_OP_READ, IORING_OP_WRITE, IORING_OP_RECV, IOSQE_BUFFER_SELECT
+    int IORING_OP_READ, IORING_OP_WRITE, IORING_OP_RECV, IORING_OP_POLL_ADD, IORING_OP_EPOLL_WAIT, IOSQE_BUFFER_SELECT
     uint32_t IORING_CQE_F_MORE
     uint32_t IORING_CQE_F_BUFFER
     uint32_t IORING_CQE_F_SOCK_NONEMPTY
@@ -56,6 +56,8 @@ cdef extern from "ring/core/core.h" nogil:
         UL_KIND_BITS
         UL_KIND_FOREIGN
         UL_GROUP_BYTES
+        UL_BACKEND_IO_URING
+        UL_BACKEND_EPOLL
 
     ctypedef struct ul_wakeup:
         pass
@@ -79,6 +81,8 @@ cdef extern from "ring/core/core.h" nogil:
     int64_t ul_now_ns()
     void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
     uint32_t ul_ring_backend(ul_ring *ring)
+    uint32_t ul_ring_backend(ul_ring *ring)
+    int ul_ring_fd(ul_ring *ring)
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_spin(ul_ring *ring, int64_t for_ns)

@@ -1,0 +1,67 @@
+"""`Watching`: asyncio's methods for readers and writers, over a `Registry`."""
+
+cdef extern from "sys/epoll.h":
+    enum:
+        EPOLLIN
+        EPOLLOUT
+
+
+cdef class Watching:
+    """The base of `Scheduler`, with the loop's readers and writers."""
+
+    cdef Registry registry
+    cdef public bint _closed, _debug
+    cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
+
+    cdef make_reader(self, callback, args):
+        """Return a handle, unless the loop is closed."""
+        raise NotImplementedError
+
+    def _watch_by(self, Registry registry):
+        """Set the registry of readers and writers."""
+        self.registry = registry
+
+    def add_reader(self, fd, callback, *args):
+        """See `asyncio.loop.add_reader`."""
+        if type(fd) is not int or fd in self.registry.transports:
+            self._ensure_fd_no_transport(fd)
+        self.watch(fd, EPOLLIN, callback, args)
+
+    def add_writer(self, fd, callback, *args):
+        """See `asyncio.loop.add_writer`."""
+        if type(fd) is not int or fd in self.registry.transports:
+            self._ensure_fd_no_transport(fd)
+        self.watch(fd, EPOLLOUT, callback, args)
+
+    def remove_reader(self, fd):
+        """See `asyncio.loop.remove_reader`."""
+        if type(fd) is not int or fd in self.registry.transports:
+            self._ensure_fd_no_transport(fd)
+        return not self._closed and self.registry.remove(fd, EPOLLIN)
+
+    def remove_writer(self, fd):
+        """See `asyncio.loop.remove_writer`."""
+        if type(fd) is not int or fd in self.registry.transports:
+            self._ensure_fd_no_transport(fd)
+        return not self._closed and self.registry.remove(fd, EPOLLOUT)
+
+    def _add_reader(self, fd, callback, *args):
+        """Do the same for a transport, and return the handle."""
+        return self.watch(fd, EPOLLIN, callback, args)
+
+    def _add_writer(self, fd, callback, *args):
+        return self.watch(fd, EPOLLOUT, callback, args)
+
+    def _remove_reader(self, fd):
+        return not self._closed and self.registry.remove(fd, EPOLLIN)
+
+    def _remove_writer(self, fd):
+        return not self._closed and self.registry.remove(fd, EPOLLOUT)
+
+    cdef watch(self, fd, uint32_t direction, callback, args):
+        handle = self.make_reader(callback, args)
+        self.registry.add(fd, direction, handle)
+        if self.sleeping:
+            # Another thread may not do this, but with asyncio it has its effect.
+            self._write_to_self()
+        return handle
