@@ -213,9 +213,9 @@ class EventLoop(
         if self._wakeup is None:
             multishot = "multishot_poll" in self._engine.features
             self._dispatcher.wake_by(self._inbox, multishot)
-            if self._options.sleep != "ring":
+            if self._options.sleep == "selector":
                 # The ring's own eventfd tells of this one late, and not each time; see docs/kernel.md.
-                self._epoll_selector.add_edge(self._inbox.fd)
+                self._registry.add_edge(self._inbox.fd)
             wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
             wakeup.submit(self._dispatcher)
             self._wakeup = wakeup

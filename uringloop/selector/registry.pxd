@@ -54,6 +54,8 @@ cdef class Registry(Awaited):
     cdef stand(self)
     cdef look_at_late(self)
     cdef wait_for(self, int64_t timeout_ns)
+    cdef bint take_result(self, int *res) except -1
+    cdef bint skips_enter(self) noexcept
     cdef prepare(self)
     cdef bint looks_first(self)
     cdef stage(self)

@@ -27,7 +27,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from ..ring.core.core cimport (
-    EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, io_uring_sqe, ul_ring_dropped,
+    EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_ring_backend,
+    ul_outcome, ul_ring_dropped,
 )
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
 
@@ -354,7 +355,7 @@ cdef class Registry(Awaited):
                 self.ask_again(res)
         if self.count > 0 and not self.in_flight and not self.abandoned:
             if self.looks_first():
-                if dispatcher.is_idle():
+                if self.skips_enter():
                     return
                 timeout_ns = 0
             else:
@@ -378,6 +379,35 @@ cdef class Registry(Awaited):
         if count < 0 and count != -EINTR:
             raise refused(-count)
         self.take(self.found, count)
+
+    cdef bint take_result(self, int *res) except -1:
+        """Take the wait's completion, if it waits to be dispatched; return whether it did."""
+        cdef Dispatcher dispatcher = self.dispatcher
+        cdef ul_outcome *outcome
+        cdef int place
+        for place in range(dispatcher.cursor, dispatcher.count):
+            outcome = &dispatcher.outcomes[place]
+            if outcome.owner == NULL and outcome.token == self.token:
+                res[0] = outcome.res
+                dispatcher.take_operation(self.token, outcome.flags)
+                dispatcher.count -= 1
+                memmove(outcome, outcome + 1, (dispatcher.count - place) * sizeof(ul_outcome))
+                dispatcher.tick.outcomes = dispatcher.count - dispatcher.cursor
+                self.in_flight = False
+                return True
+        return False
+
+    cdef bint skips_enter(self) noexcept:
+        """Begin a tick without an enter, if there is nothing to enter for; return whether it has begun."""
+        cdef Dispatcher dispatcher = self.dispatcher
+        if (
+            dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL or ul_has_work(dispatcher.ring)
+            or ul_ring_backend(dispatcher.ring) != UL_BACKEND_IO_URING
+        ):
+            return False
+        dispatcher.begin_batch()
+        dispatcher.tick.outcomes = 0
+        return True
 
     cdef prepare(self):
         """Bring the set up to date, before a sleep."""
