@@ -101,7 +101,7 @@ struct ul_user {
     int skips;       /* an SQE has had IOSQE_CQE_SKIP_SUCCESS: no other may drain */
     int drains_next; /* the chain behind this one drains, too */
     int is_beginning;
-    int woken; /* by the loop's eventfd, in this enter */
+    int woken;     /* by the loop's eventfd, in this enter */
     ul_port *port; /* made by the first blocking request */
     uint64_t posted, cancel_passes;
     int64_t timer_ns; /* when timer_fd fires; INT64_MAX: it does not */
