@@ -1,5 +1,6 @@
 """`sendfile.sender`: only bytes that the page cache has go at once."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -85,3 +86,27 @@ def test_a_peer_that_is_gone_raises_no_signal(path: Path) -> None:
     finally:
         signal.signal(signal.SIGPIPE, handler)
     assert signals == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_file_system_without_cached_reads() -> None:
+    """There mincore(2) answers, but not to another user."""
+    ours, peer = socket.socketpair()
+    with ours, peer, os.fdopen(os.memfd_create("file"), "rb+", buffering=0) as file:
+        file.write(pattern(50_000))
+        file.truncate(SIZE_BYTES)  # with a hole
+        ours.setblocking(False)
+        with contextlib.suppress(OSError):
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+            pytest.skip("files in memory have RWF_NOWAIT here")
+        assert send_cached(ours.fileno(), file.fileno(), 5, 100) == (100, SENT_ALL)
+        assert send_cached(ours.fileno(), file.fileno(), 5000, 40_000) == (40_000, SENT_ALL)
+        assert peer.recv(1 << 20) == pattern(100, 5) + pattern(40_000, 5000)
+        sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), 49_000, None)
+        assert (sent_bytes, reason) == (-(-50_000 // 4096) * 4096 - 49_000, NOT_CACHED)
+        assert peer.recv(1 << 20)[:1000] == pattern(1000, 49_000)
+        os.seteuid(65534)
+        try:
+            assert send_cached(ours.fileno(), file.fileno(), 0, 100) == (0, NOT_CACHED)
+        finally:
+            os.seteuid(0)

@@ -10,19 +10,22 @@
  *
  * The kernel answers cachestat(2) only to those who may write the file or own it, and only from Linux 6.5 on. Elsewhere
  * all bytes are copied.  So are they into a blocking socket, for which sendfile(2) would wait, and where SIGPIPE is not
- * ignored. */
+ * ignored.
+ *
+ * overlayfs, which has a container's files, and tmpfs have no RWF_NOWAIT, and cachestat(2) sees nothing of a file in an
+ * overlayfs.  mincore(2) tells of both after an mmap(2), and knows which pages are being read. */
 #define _GNU_SOURCE
 #include "page_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef __NR_cachestat
@@ -33,9 +36,7 @@
 #define COPIED_BYTES 65536        /* so many at a time */
 #define PROBED_BYTES 131072       /* what the kernel reads ahead at a time, unless told otherwise */
 #define TURN_BYTES (1 << 20)      /* sent in about 0.2 ms */
-
-#define TMPFS 0x01021994 /* what statfs(2) says */
-#define RAMFS 0x858458f6
+#define PAGE_BYTES_MIN 4096
 
 /* The kernel's structs, which only newer headers have. */
 typedef struct {
@@ -63,22 +64,9 @@ static ssize_t read_cached(int file, void *buffer, size_t size_bytes, int64_t of
     return count;
 }
 
-/* Such files have no RWF_NOWAIT, and are in the page cache unless they are swapped out. */
-static int is_in_memory(int file)
-{
-    struct statfs status;
-    return fstatfs(file, &status) == 0 && (status.f_type == TMPFS || status.f_type == RAMFS);
-}
-
-static int is_read(int file, int64_t offset)
-{
-    char byte;
-    ssize_t count = read_cached(file, &byte, 1, offset);
-    return count == 1 || (count < 0 && errno == EOPNOTSUPP && is_in_memory(file));
-}
-
 static int is_cached(int file, int64_t offset, int64_t size_bytes)
 {
+    char byte;
     int64_t page_bytes = sysconf(_SC_PAGESIZE), end = offset + size_bytes;
     cachestat_range range = {(uint64_t)offset, (uint64_t)size_bytes};
     cachestat_pages found = {0};
@@ -87,9 +75,32 @@ static int is_cached(int file, int64_t offset, int64_t size_bytes)
     if ((int64_t)found.cached <= (end - 1) / page_bytes - offset / page_bytes)
         return 0;
     for (int64_t at = offset + PROBED_BYTES; at < end; at += PROBED_BYTES)
-        if (!is_read(file, at - 1))
+        if (read_cached(file, &byte, 1, at - 1) != 1)
             return 0;
-    return is_read(file, end - 1);
+    return read_cached(file, &byte, 1, end - 1) == 1;
+}
+
+/* Returns how many of these bytes are cached, up to the first that is not.  mincore(2) calls each page of a file cached
+ * that the process neither owns nor may write. */
+static int64_t resident_bytes(int file, int64_t offset, int64_t size_bytes)
+{
+    unsigned char pages[TURN_BYTES / PAGE_BYTES_MIN + 1];
+    int64_t page_bytes = sysconf(_SC_PAGESIZE), skipped_bytes = offset % page_bytes, count = 0;
+    size_t mapped_bytes = (size_t)(skipped_bytes + size_bytes);
+    int64_t page_count = ((int64_t)mapped_bytes + page_bytes - 1) / page_bytes;
+    struct stat status;
+    if (fstat(file, &status) < 0 || status.st_uid != geteuid())
+        return 0;
+    void *mapped = mmap(NULL, mapped_bytes, PROT_READ, MAP_SHARED, file, offset - skipped_bytes);
+    if (mapped == MAP_FAILED)
+        return 0;
+    if (mincore(mapped, mapped_bytes, pages) == 0)
+        while (count < page_count && pages[count] & 1)
+            count++;
+    munmap(mapped, mapped_bytes);
+    if (count == page_count)
+        return size_bytes;
+    return count > 0 ? count * page_bytes - skipped_bytes : 0;
 }
 
 /* sendfile(2) has neither MSG_DONTWAIT nor MSG_NOSIGNAL. */
@@ -117,7 +128,7 @@ static int64_t send_copy(int sock, int file, int64_t offset, int64_t size_bytes,
     ssize_t sent, count;
     count = read_cached(file, copied, size_bytes < COPIED_BYTES ? (size_t)size_bytes : COPIED_BYTES, offset);
     int error = count < 0 ? errno : 0;
-    if (error == EOPNOTSUPP && may_send_pages(sock) && is_cached(file, offset, size_bytes))
+    if (error == EOPNOTSUPP && may_send_pages(sock) && (size_bytes = resident_bytes(file, offset, size_bytes)) > 0)
         return send_pages(sock, file, offset, size_bytes, reason);
     if (count == 0)
         *reason = UL_FILE_ENDS;
