@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.tls import client_context, server_context
-from tests.variants import BOTH_SLEEPS
+from tests.variants import BACKENDS, BOTH_SLEEPS
 
 from .aiohttp_app import aiohttp, make, web
 from .http_client import (
@@ -64,9 +64,12 @@ def test_answer_that_goes_on_is_finished_before_the_end(server: Server, number: 
 
 
 @contextlib.asynccontextmanager
-async def serving(secure: bool = False) -> AsyncIterator[str]:
-    """The application by `AppRunner`; its address."""
-    runner = web.AppRunner(make())
+async def serving(secure: bool = False, folder: Path | None = None) -> AsyncIterator[str]:
+    """The application by `AppRunner`, with the files of a folder at /files; its address."""
+    application = make()
+    if folder is not None:
+        application.router.add_static("/files", folder)
+    runner = web.AppRunner(application)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context() if secure else None)
     await site.start()
@@ -81,6 +84,20 @@ async def client(address: str, **options: Any) -> AsyncIterator[Any]:
         yield session
         # The end of TLS takes the connector a moment, which it has a method for.
         await session.close()
+
+
+@pytest.mark.asyncio(loop_factories=("asyncio", *BACKENDS))
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_files_on_one_connection(secure: bool, tmp_path: Path) -> None:
+    content = large_body()[:1_000_000]
+    (tmp_path / "file").write_bytes(content)
+    async with serving(secure, tmp_path) as address, client(address, limit=1) as session:
+        for first, last in ((0, 999_999), (5, 5), (4_000, 104_000)):
+            async with session.get("/files/file", headers={"Range": f"bytes={first}-{last}"}) as answer:
+                assert answer.status == 206
+                assert await answer.read() == content[first : last + 1]
+        async with session.get("/files/file") as answer:
+            assert await answer.read() == content
 
 
 @on_every_loop
