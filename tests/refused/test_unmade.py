@@ -275,6 +275,11 @@ from uringloop.loop_ring import RingKeeping
 from uringloop.options import Options
 from uringloop.ring import LoopRing
 
+def new_loop():
+    "Return a loop whose epoll set gets a descriptor of the ring."
+    return uringloop.EventLoop(backend=backend, sleep="selector")
+new_loop().close()
+
 MAKING = (
     RingKeeping._make_ring, RingKeeping._open_ring, RingKeeping._use_ring, LoopRing.use_dispatcher,
     Options.open_ring, Options._open_ring,
