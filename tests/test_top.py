@@ -244,3 +244,24 @@ def test_a_loop_that_cannot_share_is_closed(monkeypatch: pytest.MonkeyPatch) -> 
             uringloop.EventLoop()
         gc.collect()
     assert warned == []
+
+
+def test_a_forked_child_ends_its_own_run_only() -> None:
+    loop, own_pid = uringloop.EventLoop(), os.getpid()
+    children: list[int] = []
+
+    def fork() -> None:
+        children.append(os.fork())
+        if children[0] != 0:
+            os.waitpid(children[0], 0)
+            children.append(top.pages_of(own_pid)[0]["running_since_ns"])
+
+    loop.share_statistics()
+    loop.call_soon(fork)
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        if os.getpid() != own_pid:
+            os._exit(0)
+        loop.close()
+    assert children[1] != 0

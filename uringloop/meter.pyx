@@ -30,6 +30,7 @@ cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *text, size_t most)
 
 cdef extern from "<unistd.h>" nogil:
+    int getpid()
     long syscall(long number)
 
 cdef extern from "<sys/syscall.h>" nogil:
@@ -241,6 +242,8 @@ cdef class Meter:
         self.page.mark_cycles = 0 if asleep else count_cycles()
 
     cdef void end_run(self) noexcept:
+        if <uint64_t>getpid() != self.page.pid:
+            return  # a forked child, whose parent goes on with the same page
         if self.page.mark_cycles:
             self.page.busy_cycles += between(self.page.mark_cycles, count_cycles())
         self.page.mark_cycles = 0
