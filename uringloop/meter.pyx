@@ -20,7 +20,7 @@ from functools import partial
 from operator import itemgetter
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport errno
+from libc.errno cimport EINVAL, errno
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memmove, memset, strncmp
 
@@ -46,6 +46,7 @@ cdef uint64_t MAGIC = 0x31504F4F4C475255  # "URGLOOP1"
 cdef int64_t CALIBRATED_EVERY = 1024
 #: A page cannot be mapped for writing again, nor change its size: a reader that maps it changes nothing.
 cdef int SEALS = 0x0002 | 0x0004 | 0x0010
+cdef int MFD_NOEXEC_SEAL = 0x0008
 
 #: The name of a shared page, as a link in /proc/PID/fd shows it.
 PAGE_NAME = "uringloop-statistics"
@@ -80,6 +81,17 @@ def name_of(callback):
     if not isinstance(module, str) and task is not None:
         module = type(task).__module__  # a method of a compiled class
     return f"{module}.{name}" if isinstance(module, str) else name
+
+
+def make_memfd():
+    """Return a new memfd that can be sealed, and never executed: a kernel may refuse any other."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(PAGE_NAME, flags | MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+    return os.memfd_create(PAGE_NAME, flags)  # before Linux 6.3
 
 
 def class_name(instance):
@@ -172,7 +184,7 @@ cdef class Meter:
         cdef int fd
         if self.fd >= 0:
             return
-        fd = os.memfd_create(PAGE_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = make_memfd()
         try:
             os.fchmod(fd, 0o600)
             os.ftruncate(fd, sizeof(Page))
@@ -210,8 +222,11 @@ cdef class Meter:
 
     def read(self):
         """Return the numbers; see `read_page`."""
+        cdef Page copied
         self.calibrate()
-        return numbers_of(self.page)
+        # A finalizer that runs meanwhile may unmap the page.
+        memcpy(&copied, self.page, sizeof(Page))
+        return numbers_of(&copied)
 
     cdef void calibrate(self) noexcept:
         cdef int64_t ns = monotonic_ns() - base_ns

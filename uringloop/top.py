@@ -111,7 +111,7 @@ def _read_all(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         for _ in range(_TRIES):
             content = os.pread(fd, PAGE_SIZE_BYTES + 1, 0)
