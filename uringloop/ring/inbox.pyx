@@ -5,17 +5,15 @@ Any thread puts, the loop takes.  A put makes a system call only if the loop sle
 lock is short: no Python runs under it.  So a finalizer or a signal handler that puts too cannot wait for itself.
 """
 
-from cpython.exc cimport PyErr_SetFromErrno
 from posix.unistd cimport close
 
+import os
+
 cdef extern from "ring/core/wakeup.h" nogil:
+    int ul_wakeup_open()
     bint ul_wakeup_post(ul_wakeup *wakeup)
     void ul_wakeup_write(const ul_wakeup *wakeup)
     void ul_wakeup_take(ul_wakeup *wakeup)
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int EFD_CLOEXEC, EFD_NONBLOCK
-    int eventfd(unsigned int count, int flags)
 
 cdef extern from *:
     void lock_inbox(inbox_lock *lock) noexcept
@@ -50,9 +48,10 @@ cdef class Inbox:
         Raises:
             OSError: none is left.
         """
-        self.wakeup.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.wakeup.fd < 0:
-            PyErr_SetFromErrno(OSError)
+        cdef int fd = ul_wakeup_open()
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        self.wakeup.fd = fd
 
     def close(self):
         """Close the descriptor.  A thread that puts at this moment writes to it before, or not at all."""

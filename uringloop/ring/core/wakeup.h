@@ -8,7 +8,11 @@
 #ifndef UL_WAKEUP_H
 #define UL_WAKEUP_H
 
+#include <errno.h>
 #include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 int sched_getcpu(void); /* the header hides it without _GNU_SOURCE */
@@ -36,11 +40,36 @@ static inline int ul_wakeup_post(ul_wakeup *wakeup)
            __atomic_exchange_n(&wakeup->asleep, 0, __ATOMIC_SEQ_CST);
 }
 
+/* The descriptor to write to and to watch, or a negative errno.  Where a filter refuses eventfds, it is a socket that
+ * is its own peer. */
+static inline int ul_wakeup_open(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), error = errno;
+    if (fd >= 0)
+        return fd;
+    if (error == EMFILE || error == ENFILE || error == ENOMEM)
+        return -error;
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof(name);
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    /* Bound to no name, it gets one of its own. */
+    if (bind(fd, (struct sockaddr *)&name, sizeof(name.sun_family)) == 0 &&
+        getsockname(fd, (struct sockaddr *)&name, &size) == 0 && connect(fd, (struct sockaddr *)&name, size) == 0)
+        return fd;
+    error = errno;
+    close(fd);
+    return -error;
+}
+
+/* A socket holds a few writes only: then they are read, and the next one is news again. */
 static inline void ul_wakeup_write(const ul_wakeup *wakeup)
 {
     uint64_t one = 1;
-    ssize_t size = write(wakeup->fd, &one, sizeof(one));
-    (void)size;
+    for (int tries = 0; tries < 3 && write(wakeup->fd, &one, sizeof(one)) < 0; tries++)
+        while (read(wakeup->fd, &one, sizeof(one)) > 0)
+            one = 1;
 }
 
 /* Whether something was posted on the CPU that runs this: a wait awake would only have kept the producer from it. */
