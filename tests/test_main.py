@@ -17,12 +17,14 @@ import pytest
 
 import uringloop
 from tests.children import python
+from tests.kernel import needs
 from uringloop import __main__ as doctor
 from uringloop.ring import OPTIONAL, Features, Opcode, Ring, RingUnavailableError
 
 FIELDS = {field.name for field in dataclasses.fields(doctor.Report)}
 
 
+@needs("io_uring")
 def test_as_json() -> None:
     finished = python(["-m", "uringloop", "--json"])
     assert (finished.returncode, finished.stderr) == (0, "")
@@ -43,6 +45,7 @@ def test_as_json() -> None:
     assert facts["limits"]["URINGLOOP_DISABLE"] is False
 
 
+@needs("io_uring")
 def test_as_text() -> None:
     finished = python(["-m", "uringloop"])
     assert (finished.returncode, finished.stderr) == (0, "")
@@ -54,6 +57,7 @@ def test_as_text() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+@needs("io_uring")
 def test_agrees_with_the_ring() -> None:
     with Ring() as ring:
         ring.open_buffers(8, 4096, 8)
@@ -102,6 +106,7 @@ def test_whatever_is_refused(
     assert ("A cause." if features is _unavailable else "not know") in capsys.readouterr().out
 
 
+@needs("io_uring")
 def test_limits_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*arguments: Any, **options: Any) -> Any:
         raise PermissionError(errno.EPERM, "refused")
@@ -115,6 +120,7 @@ def test_limits_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "this kernel has no such switch" in text
 
 
+@needs("io_uring")
 def test_kernel_without_the_newer_features() -> None:
     report = doctor.examine()
     with Ring(without=frozenset(OPTIONAL)) as ring:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs
 from uringloop import files
 from uringloop.companion import submitter
 from uringloop.files import direct
@@ -36,7 +37,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def as_it_is(monkeypatch: pytest.MonkeyPatch) -> bool:
-    return True
+    ring: Any = submitter(asyncio.get_running_loop())
+    return bool(ring.ring.backend == "io_uring")
 
 
 def with_somebody_else_s_buffers(monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -50,7 +52,10 @@ def without_ring(monkeypatch: pytest.MonkeyPatch) -> bool:
     return False
 
 
-@pytest.mark.parametrize("prepare", [as_it_is, with_somebody_else_s_buffers, without_ring])
+WAYS = [as_it_is, pytest.param(with_somebody_else_s_buffers, marks=needs("registered buffers")), without_ring]
+
+
+@pytest.mark.parametrize("prepare", WAYS)
 def test_any_part(
     run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[pytest.MonkeyPatch], bool]
 ) -> None:
@@ -69,7 +74,7 @@ def test_any_part(
     run(main())
 
 
-@pytest.mark.parametrize("prepare", [as_it_is, with_somebody_else_s_buffers, without_ring])
+@pytest.mark.parametrize("prepare", WAYS)
 def test_write(
     run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[pytest.MonkeyPatch], bool]
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.housekeeping import open_descriptors
+from tests.kernel import needs
 from uringloop import files
 from uringloop.files import direct, polled
 from uringloop.operations.read_write import Read
@@ -23,7 +24,7 @@ from .conftest import Run
 BLOCK_BYTES = 4096
 BLOCKS = 300
 
-pytestmark = pytest.mark.parametrize("run", ["ring", "selector", "asyncio"], indirect=True)
+pytestmark = [needs("polled devices"), pytest.mark.parametrize("run", ["ring", "selector", "asyncio"], indirect=True)]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 import uringloop
 from tests.children import script
+from tests.kernel import needs
 from tests.variants import BOTH_SLEEPS, FACTORIES, RINGS, LoopFactory
 
 from .datagrams import Echo, Recorder, a_tick, bound_socket, name_of
@@ -128,6 +129,7 @@ def test_a_receive_waits_until_the_datagram_before_was_taken(sleep: Any) -> None
 
 
 @pytest.mark.parametrize("sleep", BOTH_SLEEPS)
+@needs("io_uring")
 def test_a_loop_with_an_endpoint_stays_in_its_thread(sleep: Any) -> None:
     async def close(protocol: Recorder) -> None:
         protocol.transport.close()

@@ -9,12 +9,14 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 import uringloop
+from tests.housekeeping import settle
 from tests.tls import client_context, server_context
 from uringloop.operations import Write
 
@@ -39,11 +41,12 @@ def start_now(coroutine: Coroutine[Any, Any, Any]) -> None:
         future.add_done_callback(lambda _: start_now(coroutine))
 
 
-@pytest.fixture
-def log() -> Iterator[int]:
-    """A file to write to."""
+@pytest_asyncio.fixture
+async def log() -> AsyncIterator[int]:
+    """A file to write to, until no write is in flight."""
     fd = os.memfd_create("log")
     yield fd
+    await settle()
     os.close(fd)
 
 

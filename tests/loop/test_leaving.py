@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs
 from tests.variants import EVERY, TINY
 
 from .helpers import LOCALHOST, Recorder, pattern, serving
@@ -405,6 +406,7 @@ async def test_after_many_short_connections_a_longer_one_waits_for_no_more_than_
 
 
 @pytest.mark.asyncio(loop_factories=tuple(name for name in IN_THE_KERNEL if name not in TINY))
+@needs("io_uring")
 async def test_many_writes_of_a_tick_share_an_enter() -> None:
     loop: Any = asyncio.get_running_loop()
     async with many_connections() as (transports, peers):

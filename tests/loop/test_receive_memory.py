@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.kernel import needs
 from tests.variants import WITHOUT
 
 from . import datagrams
@@ -73,6 +74,7 @@ async def work_until_small(protocol: Recorder, peer: socket.socket) -> None:
 
 
 @needs_groups
+@needs("io_uring")
 def test_the_group_of_streams_grows_and_shrinks() -> None:
     async def main() -> None:
         async with facing_socket(Recorder()) as (protocol, peer):

@@ -225,13 +225,17 @@ async def test_wait_for_gives_up_in_time_and_not_before() -> None:
 
 @pytest.mark.asyncio(loop_factories=RINGS)
 async def test_a_sleeping_loop_makes_one_system_call_a_timer() -> None:
-    """Of several tries one has to: on a busy machine others wake the loop early."""
-    loop = asyncio.get_running_loop()
+    """Of several tries one has to: on a busy machine others wake the loop early.
+
+    On epoll(7) a loop that sleeps in the selector looks at the ring before the sleep and after it: two more calls.
+    """
+    loop: Any = asyncio.get_running_loop()
+    looks = loop.backend == "epoll" and loop._options.sleep == "selector"
     counts = []
     for _ in range(5):
         await asyncio.sleep(0.001)
-        before = loop.statistics()["enters"]  # type: ignore[attr-defined]
+        before = loop.statistics()["enters"]
         for _ in range(10):
             await asyncio.sleep(0.0005)
-        counts.append(loop.statistics()["enters"] - before)  # type: ignore[attr-defined]
-    assert min(counts) <= 20
+        counts.append(loop.statistics()["enters"] - before)
+    assert min(counts) <= (40 if looks else 20)

@@ -43,6 +43,7 @@ def test_a_loop_that_closes_ends_its_chains() -> None:
 
 @needs("results of NOP")
 @pytest.mark.parametrize("failing", [None, 0, 1, 2])
+@needs("io_uring")
 def test_chains_on_a_bare_ring(failing: int | None) -> None:
     def parts(add: Callable[..., Any]) -> None:
         for number in range(3):
@@ -61,6 +62,7 @@ def test_chains_on_a_bare_ring(failing: int | None) -> None:
 
 
 @needs("results of NOP")
+@needs("io_uring")
 def test_drain_waits_for_all_before() -> None:
     with Ring() as ring, pipe() as (reading, writing):
         waiting = ring.prepare(Ready(reading, select.POLLIN))
@@ -98,6 +100,7 @@ def test_a_loop_that_closes_ends_iterators() -> None:
 # On a ring by itself
 
 
+@needs("io_uring")
 def test_connections_on_a_bare_ring(listener: socket.socket) -> None:
     with Ring() as ring:
         clients = [connect(listener) for _ in range(3)]
@@ -112,11 +115,13 @@ def test_connections_on_a_bare_ring(listener: socket.socket) -> None:
 
 
 @needs("multishot timeouts")
+@needs("io_uring")
 def test_timeouts_on_a_bare_ring() -> None:
     with Ring() as ring:
         assert list(ring.iterate(Timeout(1000, count=3))) == [True] * 3
 
 
+@needs("io_uring")
 def test_bytes_on_a_bare_ring() -> None:
     with Ring() as ring, socket_pair() as (left, right):
         ring.open_buffers(2, 64, 2)

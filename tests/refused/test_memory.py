@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user; root is charged nothing")
 
@@ -53,6 +54,7 @@ async def answer(reader, writer):
 """
 
 
+@needs("io_uring")
 def test_many_loops_with_the_usual_limit() -> None:
     source = """
 unprivileged.become_nobody(memory_bytes=8 << 20)
@@ -76,6 +78,7 @@ print(len(loops))
 
 
 @pytest.mark.parametrize("kib", [64, 96, 128])
+@needs("io_uring")
 def test_one_loop_with_little(kib: int) -> None:
     """There is no room for its buffers: it receives without them."""
     source = """
@@ -89,6 +92,7 @@ print("received")
 
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
 @pytest.mark.parametrize("error", ["ENOMEM", "EPERM"])
+@needs("io_uring")
 def test_buffers_that_are_refused_when_they_are_needed(sleep: str, error: str) -> None:
     source = """
 loop = uringloop.EventLoop(sleep=sys.argv[1])

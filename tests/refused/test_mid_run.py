@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 from .seccomp import _ARCHITECTURES
 
@@ -60,6 +61,7 @@ def ended(source: str, *arguments: str) -> str:
 
 @each_error
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
+@needs("io_uring")
 def test_a_loop_closes(error: str, sleep: str) -> None:
     """What the kernel may still write to is left to it."""
     assert ended(LOOP + "task._log_destroy_pending = False\nmust_raise(loop.close)" + HELD, error, sleep) == "held\n"
@@ -67,6 +69,7 @@ def test_a_loop_closes(error: str, sleep: str) -> None:
 
 @each_error
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
+@needs("io_uring")
 def test_a_run_ends(error: str, sleep: str) -> None:
     source = (
         LOOP
@@ -84,6 +87,7 @@ must_raise(loop.close)
 
 
 @each_error
+@needs("io_uring")
 def test_a_runner_ends(error: str) -> None:
     source = """
 async def main():
@@ -100,6 +104,7 @@ print("ended")
 
 
 @each_error
+@needs("io_uring")
 def test_a_ring_by_hand_ends(error: str) -> None:
     source = """
 ring = Ring(8)
@@ -118,6 +123,7 @@ except BufferError:
 
 
 @each_error
+@needs("io_uring")
 def test_a_companion_ends(error: str) -> None:
     source = """
 from uringloop import files
@@ -139,6 +145,7 @@ must_raise(loop.close)
     assert ended(source + HELD, error) == "held\n"
 
 
+@needs("io_uring")
 def test_a_storm_of_signals_is_no_refusal() -> None:
     """They interrupt every wait, for longer than a refusal is borne."""
     source = """

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 from .seccomp import _ARCHITECTURES
 
@@ -40,6 +41,6 @@ with asyncio.Runner(loop_factory=lambda: uringloop.EventLoop(backend=sys.argv[1]
 """
 
 
-@pytest.mark.parametrize("backend", ["io_uring", "epoll"])
+@pytest.mark.parametrize("backend", [pytest.param("io_uring", marks=needs("io_uring")), "epoll"])
 def test_children_start_end_and_get_signals(backend: str) -> None:
     assert script(CHILDREN, backend) == "over\n"

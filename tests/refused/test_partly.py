@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 from .seccomp import _ARCHITECTURES
 
@@ -96,6 +97,7 @@ on_epoll()
 
 @needs_filter
 @pytest.mark.parametrize("way", ["register", "enable", "enter"])
+@needs("io_uring")
 def test_refused_between_the_making_of_a_loop_and_its_first_run(way: str) -> None:
     source = f"""
 loops = [uringloop.EventLoop(sleep=sleep) for sleep in ("auto", "selector", "ring")]
@@ -132,6 +134,7 @@ def must_have_no_ring():
 
 @needs_filter
 @pytest.mark.parametrize("way", WAYS)
+@needs("io_uring")
 def test_refused_before_a_run_in_another_thread(way: str) -> None:
     """The loop goes on there on epoll, with its server, and then wherever it is run."""
     source = f"""
@@ -195,6 +198,7 @@ assert (open_descriptors(), mappings()) == before
 @needs_filter
 @pytest.mark.parametrize("opcode", ["PBUF_RING", "IOWQ_MAX_WORKERS"])
 @pytest.mark.parametrize("sleep", ["ring", "selector"])
+@needs("io_uring")
 def test_what_a_loop_can_do_without(opcode: str, sleep: str) -> None:
     source = f"""
 seccomp.refuse_register(errno.EPERM, Register.{opcode})
@@ -221,6 +225,7 @@ print(abilities() == first)
     assert script(PREPARED + source) == "True\n"
 
 
+@needs("io_uring")
 def test_no_address_space_for_the_queues() -> None:
     """mmap(2) fails, here for the completion queue."""
     source = """
@@ -239,6 +244,7 @@ gc.collect()
 
 @needs_root
 @pytest.mark.parametrize("kib", [0, 16, 64, 96, 104, 112, 128, 144, 160, 256])
+@needs("io_uring")
 def test_little_memory_for_rings(kib: int) -> None:
     """Whatever the limit: a loop works, on io_uring or on epoll."""
     source = """
@@ -261,6 +267,7 @@ else:
 
 
 @needs_root
+@needs("io_uring")
 def test_one_run_after_the_other() -> None:
     """There is memory for one: the kernel gives back a moment later what the first was charged."""
     source = """
@@ -273,6 +280,7 @@ for _ in range(5):
 
 
 @needs_root
+@needs("io_uring")
 def test_no_memory_for_the_ring_of_another_thread() -> None:
     """A loop that was asked to stay on io_uring goes on where it ran; another one goes to the thread on epoll."""
     source = """
@@ -306,7 +314,11 @@ free.close()
 
 
 @pytest.mark.parametrize(
-    ("backend", "errors"), [("io_uring", {"RingUnavailableError", "OSError"}), ("auto", {"OSError"})]
+    ("backend", "errors"),
+    [
+        pytest.param("io_uring", {"RingUnavailableError", "OSError"}, marks=needs("io_uring")),
+        ("auto", {"OSError"}),
+    ],
 )
 def test_no_descriptor_left_for_a_loop(backend: str, errors: set[str]) -> None:
     """At each step of making one; epoll takes as many, so it is no way out."""

@@ -67,6 +67,7 @@ print(uringloop.is_available())
 
 
 @pytest.mark.parametrize("kind", PROFILES)
+@needs("io_uring")
 def test_refused_before_and_allowed_after(kind: str) -> None:
     profile, answer = PROFILES[kind]
     before = json.dumps(profile)
@@ -77,6 +78,7 @@ def test_refused_before_and_allowed_after(kind: str) -> None:
 
 
 @needs(MakeSocket)
+@needs("io_uring")
 def test_a_filter_does_not_see_operations() -> None:
     """The warning in docs/containers.md is right: the filter refuses socket(2), and io_uring makes a socket."""
     answer = script("""

@@ -276,6 +276,7 @@ uringloop.EventLoop(backend="epoll").close()
     assert answer == f"the variable URINGLOOP_BACKEND must be one of ('auto', 'io_uring', 'epoll'), not {value!r}\n" * 2
 
 
+@needs("io_uring")
 def test_an_argument_goes_before_the_variable() -> None:
     answer = script(
         """
@@ -394,6 +395,7 @@ def test_asking_does_kill() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "0"])
+@needs("io_uring")
 def test_disable_switched_off(value: str) -> None:
     answer = script("import uringloop; print(uringloop.is_available())", URINGLOOP_DISABLE=value)
     assert answer == "True\n"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 import uringloop
+from tests.kernel import needs
 from uringloop import files
 
 _T = TypeVar("_T")
@@ -139,6 +140,7 @@ def test_what_only_waits_moves(loop: Any) -> None:
     loop.run_until_complete(server.wait_closed())
 
 
+@needs("io_uring")
 def test_what_is_under_way_is_refused_and_goes_on_where_it_was(loop: Any) -> None:
     async def connect() -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
         server = await start_server()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user; its own limit is none")
 
@@ -78,15 +79,18 @@ def _run(folder: Path, body: str, loop: str) -> None:
 
 @pytest.mark.parametrize("loop", ["uringloop", "asyncio"])
 @pytest.mark.parametrize("what", ON_EACH_LOOP)
+@needs("io_uring")
 def test_files_say_why(tmp_path: Path, what: str, loop: str) -> None:
     _run(tmp_path, ON_EACH_LOOP[what], loop)
 
 
 @pytest.mark.parametrize("what", ON_OURS)
+@needs("io_uring")
 def test_operations_say_why(tmp_path: Path, what: str) -> None:
     _run(tmp_path, ON_OURS[what], "uringloop")
 
 
+@needs("io_uring")
 def test_a_ring_by_hand_says_why(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     source = """
