@@ -53,7 +53,7 @@ async def test_timeouts_need_no_descriptor() -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, uringloop.EventLoop)
     reader, writer = os.pipe()
-    loop.add_reader(reader, lambda: None)  # the loop sleeps in its selector, beside the ring
+    loop.add_reader(reader, lambda: None)
     await loop.submit(Nop())  # makes the ring
     with descriptors_left(0):
         assert await loop.submit(Timeout(1_000_000)) is True
@@ -94,6 +94,7 @@ async def main():
     ours, theirs = socket.socketpair()
     other, others = socket.socketpair()
     other.setblocking(False)
+    await asyncio.sleep(0.001)  # the set gets the descriptor by which threads wake the loop
     seccomp.refuse(errno.ENOSPC, seccomp.EPOLL_CTL)
     try:
         await loop.sock_recv(other, 1)
