@@ -118,7 +118,8 @@ cdef Py_ssize_t DESCRIPTOR_OFFSET = descriptor_offset(BareSocket.__dict__["famil
 
 cdef int descriptor_of(sock) except? -2:
     """Return the socket's descriptor, -1 if it is closed.  A call of `fileno` would cost more than a tick may."""
-    if DESCRIPTOR_OFFSET > 0 and (type(sock) is SocketType or isinstance(sock, BareSocket)):
+    # By its type: an object that only says to be a socket, as a mock does, has other memory there.
+    if DESCRIPTOR_OFFSET > 0 and (type(sock) is SocketType or issubclass(type(sock), BareSocket)):
         return (<int *>(<char *><PyObject *>sock + DESCRIPTOR_OFFSET))[0]
     return sock.fileno()
 
