@@ -327,7 +327,7 @@ backend = {backend!r}
 gc.collect()
 before = open_descriptors()
 highest = max(before)
-for room in range(1, 8):
+for room in range(1, 10):
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + room, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     try:
         loop = uringloop.EventLoop(backend=backend)
