@@ -48,6 +48,7 @@ PLAN = (
     ("libraries", "--rounds 3 --seconds 0.2"),
     ("web", "--rounds 3"),
     ("memory", ""),
+    ("measuring", "--seconds 0.3"),
     ("files", "--rounds 3 --seconds 0.2"),
     ("ring", "--rounds 3 --seconds 0.1"),
 )

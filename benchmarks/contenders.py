@@ -20,9 +20,16 @@ TRANSPORTS = {
     "aiofastnet uvloop": "benchmarks.contenders:new_fastnet_uvloop",
     "aiofastnet uringloop": "benchmarks.contenders:new_fastnet_uringloop",
 }
+#: Our loops while they measure, for the question of what that costs; none of the peers.
+MEASURING = {
+    "uringloop measured": "benchmarks.contenders:new_measured_loop",
+    "uringloop epoll measured": "benchmarks.contenders:new_measured_epoll_loop",
+}
 OURS = "uringloop"
 #: The same loop on its other backend.
 EPOLL = "uringloop epoll"
+#: By the loop that does not measure, the one that does.
+MEASURED = dict(zip((OURS, EPOLL), MEASURING, strict=True))
 REFERENCE = "uvloop"
 #: This project's other checkout, for a comparison of before and after, by the loop that it runs; none of the peers.
 OTHERS = {OURS: "other", EPOLL: "other epoll"}
@@ -46,7 +53,7 @@ def missing() -> list[str]:
 
 
 def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    module, _, attribute = {**LOOPS, **TRANSPORTS}[name].partition(":")
+    module, _, attribute = {**LOOPS, **TRANSPORTS, **MEASURING}[name].partition(":")
     return cast(Callable[[], asyncio.AbstractEventLoop], getattr(importlib.import_module(module), attribute))
 
 
@@ -54,6 +61,22 @@ def new_epoll_loop() -> asyncio.AbstractEventLoop:
     import uringloop
 
     return uringloop.EventLoop(backend="epoll")
+
+
+def new_measured_loop() -> asyncio.AbstractEventLoop:
+    import uringloop
+
+    loop = uringloop.EventLoop()
+    loop.share_statistics()
+    return loop
+
+
+def new_measured_epoll_loop() -> asyncio.AbstractEventLoop:
+    import uringloop
+
+    loop = uringloop.EventLoop(backend="epoll")
+    loop.share_statistics()
+    return loop
 
 
 def new_fastnet_uvloop() -> asyncio.AbstractEventLoop:

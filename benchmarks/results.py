@@ -163,6 +163,9 @@ def table(result: Mapping[str, Any]) -> str:
         figures = "".join(f"{row[name]:11.2f}" for name in names)
         value = f"{row['value']:12,.0f}" if row["value"] >= 100 else f"{row['value']:12.3g}"
         lines.append(f"  {contender:20} {value}{mark}{ratios} {figures}")
+    for ours, measured in contenders.MEASURED.items():
+        if both := recorded_ratio(result, measured, ours):
+            lines.append("  {} against {}: {:.3f} ({:.3f} to {:.3f})".format(measured, ours, *both))
     for ours, other in contenders.OTHERS.items():
         if best := result["contenders"].get(ours, {}).get("against_best"):
             lines.append(f"  {ours} against {result['best']}, the best other loop: {best['median']:.2f}")

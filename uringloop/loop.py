@@ -231,7 +231,7 @@ class EventLoop(
 
     def _dispatch_by_handles(self) -> None:
         """Dispatch each completion by a handle of its own, for debug mode and for tools that replaced `Handle._run`."""
-        for callback in callbacks(self._dispatcher, self._meter):
+        for callback in callbacks(self._dispatcher):
             handle = Handle(callback, callback.arguments, self)
             if self._debug:
                 self._run_timed(handle)

@@ -6,14 +6,13 @@ and so does the variable URINGLOOP_STATISTICS, which also shows its numbers to `
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypedDict
 
 from .hooks import PrivateLoop
 from .loop_ring import RingKeeping
 from .meter import BOUNDS_NS, SLOW_NS, Meter
 from .operations import Poll
-from .ring.metered import dispatch_metered
+from .ring.metered import name_outcome
 from .ring.statistics import Statistics, no_statistics
 from .ring.variables import variable
 from .selector.registry import Registry
@@ -90,9 +89,14 @@ class Measuring(RingKeeping, PrivateLoop):
     # Of `Scheduler`.
     _meter: Meter | None
 
-    def _measure_by(self, meter: Meter | None, dispatch: Callable[[Meter], None] | None) -> None:
-        """Have a meter count and time what runs; see `Scheduler`."""
+    def _measure_by(self, meter: Meter | None) -> None:
+        """Have a meter count and time the callbacks; see `Scheduler`."""
         raise NotImplementedError
+
+    def _use_meter(self, meter: Meter | None) -> None:
+        """Have a meter count and time callbacks and completions; None ends that."""
+        self._measure_by(meter)
+        self._dispatcher.meter = meter
 
     def _start_measuring_if_asked(self) -> None:
         """Measure from the loop's making on, if the environment asks for that."""
@@ -208,14 +212,15 @@ class Measuring(RingKeeping, PrivateLoop):
         self._check_closed()
         if self._meter is None:
             meter = Meter(self._expected == "epoll")
-            self._measure_by(meter, partial(dispatch_metered, self._dispatcher))
+            meter.name_outcome = name_outcome
+            self._use_meter(meter)
             self._slow_duration_changed()
         assert self._meter is not None
         return self._meter
 
     def _drop_unused_meter(self, meter: Meter) -> None:
         if not meter.is_used():
-            self._measure_by(None, None)
+            self._use_meter(None)
 
     def _end_measuring(self) -> None:
         """Drop the meter and the handler: the loop is closed."""
@@ -223,4 +228,4 @@ class Measuring(RingKeeping, PrivateLoop):
             self._meter.handler = None
             self._meter.call_if_slow(None, 0)
             self._meter.unshare()
-            self._measure_by(None, None)
+            self._use_meter(None)

@@ -1,8 +1,9 @@
 # `Meter`: counts and times the callbacks of a loop; see meter.pyx.
 
-from libc.stdint cimport int64_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from .tick cimport Tick
+from .tick cimport Tick, count_cycles
 
 cdef enum:
     # Less than 1 us, then twice as much each time; the last one has no end.
@@ -44,7 +45,15 @@ cdef struct Batch:
 cdef class Meter:
     cdef Page *page
     cdef int fd  # of the shared page; -1: it is this process's own
-    cdef object name_slow, ready
+    cdef public object name_outcome  # called with an outcome's receiver and bits
+    cdef object ready
+    cdef PyObject *deque  # the ready queue, if it is a deque; or NULL
+    # A reference to what runs, a callback or an outcome's receiver; NULL: nothing, or it was cancelled.
+    cdef PyObject *subject
+    cdef uint32_t what  # its bits, if an outcome leads to it
+    cdef bint is_outcome
+    cdef uint64_t begin_cycles
+    cdef double us_per_cycle
     cdef uint64_t last_cycles
     cdef int64_t slow_cycles  # from here on a callback is slow
     cdef int64_t hook_ns
@@ -64,18 +73,23 @@ cdef class Meter:
     cdef void add_timer(self, double late_s) noexcept
     cdef void sync(self, Py_ssize_t ready, uint64_t now_cycles) noexcept
     cdef uint64_t take(self) noexcept
-    cdef note_slow(self, int64_t cycles, str name, subject)
+    cdef uint64_t note_slow(self, int64_t cycles) except? 0
     cdef void set_threshold(self) noexcept
 
 
 cdef extern from *:
     """
+    #define size_of_deque(deque) Py_SIZE(deque)
+
     static inline int bucket_of(uint64_t us)
     {
         int bucket = us == 0 ? 0 : 64 - __builtin_clzll(us);
         return bucket < 26 ? bucket : 25;
     }
     """
+    Py_ssize_t size_of_deque(PyObject *deque)
+    void Py_XINCREF(PyObject *object)
+    void Py_XDECREF(PyObject *object)
     int bucket_of(uint64_t us) noexcept nogil
 
 
@@ -85,8 +99,69 @@ cdef inline int64_t between(uint64_t begin, uint64_t end) noexcept nogil:
     return cycles if cycles > 0 else 0
 
 
-cdef inline void count_in(Histogram *histogram, int64_t cycles, double ns_per_cycle) noexcept nogil:
-    histogram.counts[bucket_of(<uint64_t>(cycles * ns_per_cycle * 1e-3))] += 1
+cdef inline void count_in(Histogram *histogram, int64_t cycles, double us_per_cycle) noexcept nogil:
+    histogram.counts[bucket_of(<uint64_t>(cycles * us_per_cycle))] += 1
     histogram.sum_cycles += cycles
     if <uint64_t>cycles > histogram.longest_cycles:
         histogram.longest_cycles = cycles
+
+
+cdef inline void change_subject(Meter meter, PyObject *subject) noexcept:
+    cdef PyObject *old = meter.subject
+    Py_XINCREF(subject)
+    meter.subject = subject
+    Py_XDECREF(old)
+
+
+cdef inline uint64_t finish(Meter meter, Py_ssize_t popped) except? 0:
+    """Count the callback that has just run, if one has, and the handles that it made ready; return the time.
+
+    Args:
+        meter: the loop's meter.
+        popped: 1 if the next handle has left the ready queue already.
+    """
+    cdef uint64_t now_cycles = count_cycles()
+    cdef int64_t took
+    cdef Py_ssize_t ready
+    if meter.subject != NULL:
+        took = between(meter.begin_cycles, now_cycles)
+        if took >= meter.slow_cycles:
+            now_cycles = meter.note_slow(took)
+        change_subject(meter, NULL)
+    ready = popped + (len(meter.ready) if meter.deque == NULL else size_of_deque(meter.deque))
+    if ready != meter.known:
+        meter.sync(ready, now_cycles)
+    return now_cycles
+
+
+cdef inline int begin_handle(Meter meter, callback, Py_ssize_t popped) except -1:
+    """Time the first handle of the ready queue, from now until `finish`.
+
+    Args:
+        meter: the loop's meter.
+        callback: of the handle; None: it was cancelled.
+        popped: 1 if it has left the queue already.
+    """
+    cdef uint64_t now_cycles = finish(meter, popped), due_cycles = meter.take()
+    if callback is not None:
+        count_in(&meter.page.lag, between(due_cycles, now_cycles), meter.us_per_cycle)
+        meter.page.callbacks += 1
+        change_subject(meter, <PyObject *>callback)
+    meter.is_outcome, meter.begin_cycles = False, now_cycles
+    return 0
+
+
+cdef inline int begin_outcome(Meter meter, PyObject *receiver, uint32_t what) except -1:
+    """Time an outcome, from now until `finish`.
+
+    Args:
+        meter: the loop's meter.
+        receiver: its owner or operation.
+        what: its bits.
+    """
+    cdef uint64_t now_cycles = finish(meter, 0)
+    count_in(&meter.page.lag, between(meter.page.mark_cycles, now_cycles), meter.us_per_cycle)
+    meter.page.completions += 1
+    change_subject(meter, receiver)
+    meter.what, meter.is_outcome, meter.begin_cycles = what, True, now_cycles
+    return 0

@@ -16,6 +16,7 @@ path of it is left behind.
 import asyncio
 import fcntl
 import os
+from collections import deque
 from functools import partial
 from operator import itemgetter
 
@@ -132,6 +133,7 @@ cdef class Meter:
         else:
             free(self.page)
         free(self.batches)
+        change_subject(self, NULL)
 
     def clear(self):
         """Forget everything counted so far: the numbers begin now."""
@@ -232,6 +234,7 @@ cdef class Meter:
         cdef int64_t ns = monotonic_ns() - base_ns
         cdef int64_t cycles = between(base_cycles, count_cycles())
         self.page.ns_per_cycle = <double>ns / cycles if cycles > 0 and ns > 0 else 1.0
+        self.us_per_cycle = self.page.ns_per_cycle * 1e-3
         self.set_threshold()
 
     cdef void set_threshold(self) noexcept:
@@ -247,9 +250,10 @@ cdef class Meter:
     cdef void watch(self, ready) noexcept:
         """Take the ready queue."""
         self.ready = ready
+        change_subject(self, NULL)
+        self.deque = <PyObject *>ready if type(ready) is deque else NULL
         self.first = self.end = self.known = 0
-        if ready is not None:
-            self.sync(len(ready), count_cycles())
+        self.sync(len(ready), count_cycles())
 
     cdef void begin_run(self, bint asleep) noexcept:
         """Begin to time a run; `asleep` if the loop sleeps now, so that the rest of that counts as nothing."""
@@ -257,6 +261,7 @@ cdef class Meter:
         self.page.mark_cycles = 0 if asleep else count_cycles()
 
     cdef void end_run(self) noexcept:
+        change_subject(self, NULL)
         if <uint64_t>getpid() != self.page.pid:
             return  # a forked child, whose parent goes on with the same page
         if self.page.mark_cycles:
@@ -274,7 +279,7 @@ cdef class Meter:
             length = between(page.mark_cycles, awake_cycles)
             slept = min(slept, length)
             length -= slept
-            count_in(&page.tick, length, page.ns_per_cycle)
+            count_in(&page.tick, length, self.us_per_cycle)
             page.ticks += 1
             page.busy_cycles += length
             page.asleep_cycles += slept
@@ -335,13 +340,22 @@ cdef class Meter:
                 self.first = self.end = 0
         return due_cycles
 
-    cdef note_slow(self, int64_t cycles, str name, subject):
-        """Remember a callback that took long, and tell the hook."""
+    cdef uint64_t note_slow(self, int64_t cycles) except? 0:
+        """Remember the callback that has just run and took long, and tell the hook; return the time after that."""
         cdef int64_t duration_ns = <int64_t>(cycles * self.page.ns_per_cycle)
+        subject = <object>self.subject
+        try:
+            if self.is_outcome:
+                name, subject = self.name_outcome(subject, self.what)
+            else:
+                name = name_of(subject)
+        except Exception:
+            name = class_name(subject)  # an attribute of the program's own raised
         if self.counts and duration_ns >= <int64_t>self.page.slow_ns:
             remember(self.page, name.encode(errors="replace")[: NAME_SIZE - 1], duration_ns)
         if self.hook is not None and duration_ns >= self.hook_ns:
             self.hook(name, duration_ns, subject)
+        return count_cycles()
 
 
 cdef void remember(Page *page, bytes name, int64_t duration_ns) noexcept:

@@ -18,13 +18,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
-from .meter cimport Meter, between, count_in
+from .meter cimport Meter, begin_handle, finish
 from .selector.registry cimport Registry
 from .patched cimport Patched, look_up, patched
 from .ring.inbox cimport Inbox, has_posted
-from .tick cimport Tick, begin_waiting, count_cycles, has_few, monotonic_ns, must_send
-
-from .meter import name_of
+from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
 
 cdef extern from *:
     """
@@ -77,7 +75,7 @@ cdef class Scheduler(Watching):
     cdef Inbox inbox  # what threads have added since the last look
     cdef object sleep, dispatch, send
     cdef Meter meter  # None: the loop does not measure
-    cdef object dispatch_metered, slow_duration
+    cdef object slow_duration
     cdef Tick own_tick
     cdef Tick *now
     cdef public bint _stopping
@@ -332,22 +330,15 @@ cdef class Scheduler(Watching):
         self.now = <Tick *>tick
         self.send = send
 
-    def _measure_by(self, Meter meter, dispatch):
-        """Have a meter count and time what runs from now on; None ends that.
-
-        Args:
-            meter: the meter, or None.
-            dispatch: called with the meter after each sleep, in the place of the other `dispatch`.
-        """
+    def _measure_by(self, Meter meter):
+        """Have a meter count and time the callbacks from now on; None ends that."""
         if self.meter is not None and meter is not self.meter:
             self.meter.end_run()
-            self.meter.watch(None)
         if meter is not None and meter is not self.meter:
             meter.watch(self.ready)
             if self.thread_id is not None:
                 meter.begin_run(self.sleeping)
         self.now.is_metered = meter is not None
-        self.dispatch_metered = dispatch
         self.meter = meter
 
     @property
@@ -394,22 +385,14 @@ cdef class Scheduler(Watching):
         if not has_few(self.now):
             begin_waiting(self.now)
         by_handles = self._debug or run_is_replaced()
-        if meter is None:
-            self.run(before, by_handles)
-            if by_handles:
-                self._dispatch_by_handles()
-            else:
-                PyObject_CallNoArgs(self.dispatch)
-            self.run(after - before, by_handles)
+        self.run(before, by_handles)
+        if by_handles:
+            self._dispatch_by_handles()
         else:
-            self.run_metered(meter, before, by_handles)
-            if by_handles:
-                self._dispatch_by_handles()
-            elif self.dispatch_metered is None:
-                PyObject_CallNoArgs(self.dispatch)  # a callback has taken the meter away
-            else:
-                PyObject_CallOneArg(self.dispatch_metered, meter)
-            self.run_metered(meter, after - before, by_handles)
+            PyObject_CallNoArgs(self.dispatch)
+        self.run(after - before, by_handles)
+        if meter is not None:
+            finish(meter, 0)
         self.now.outcomes = self.now.handles = 0
         self.in_tick = False
 
@@ -482,10 +465,9 @@ cdef class Scheduler(Watching):
         """Run so many ready handles, each in its context, or by its `_run` if a tool has replaced that."""
         cdef Py_ssize_t _i
         cdef PyObject *raw
+        cdef Meter meter = self.meter
         if self._debug:
-            # Not counted one by one: in debug mode all handles of a tick share a slice.
-            self.runs += 1
-            self._run_slowly(count)
+            self.run_slowly(meter, count)
             return
         for _i in range(count):
             if must_send(self.now):
@@ -496,6 +478,8 @@ cdef class Scheduler(Watching):
             handle = <object>raw
             Py_XDECREF(raw)
             self.runs += 1
+            if meter is not None:
+                begin_handle(meter, callback_of(handle), 1)
             if type(handle) is Handle and not by_handles:
                 if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)
@@ -507,29 +491,19 @@ cdef class Scheduler(Watching):
             elif not handle._cancelled:
                 handle._run()
 
-    cdef run_metered(self, Meter meter, Py_ssize_t count, bint by_handles):
-        """Do the same, and time each handle."""
+    cdef run_slowly(self, Meter meter, Py_ssize_t count):
+        """Run ready handles in debug mode."""
         cdef Py_ssize_t _i
-        cdef uint64_t begin, end, due
-        cdef int64_t took
-        begin = count_cycles()
+        # Not counted one by one: in debug mode all handles of a tick share a slice.
+        self.runs += 1
+        if meter is None:
+            self._run_slowly(count)
+            return
         for _i in range(count):
             if not self.ready:
                 return
-            # Not the handle: another reference would keep it out of the free list.
-            callback = callback_of(self.ready[0])
-            due = meter.take()
-            self.run(1, by_handles)
-            end = count_cycles()
-            if callback is not None:
-                count_in(&meter.page.lag, between(due, begin), meter.page.ns_per_cycle)
-                meter.page.callbacks += 1
-                took = between(begin, end)
-                if took >= meter.slow_cycles:
-                    meter.note_slow(took, name_of(callback), callback)
-                    end = count_cycles()
-            meter.sync(len(self.ready), end)
-            begin = end
+            begin_handle(meter, callback_of(self.ready[0]), 0)
+            self._run_slowly(1)
 
     cdef run_handle(self, handle):
         context = <object>slot(handle, CONTEXT)[0]

@@ -3,10 +3,9 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
-from ..meter import Meter
 from .dispatcher import Dispatcher
 
-def callbacks(dispatcher: Dispatcher, meter: Meter | None = None) -> Iterator[OutcomeCallback]: ...
+def callbacks(dispatcher: Dispatcher) -> Iterator[OutcomeCallback]: ...
 
 @disjoint_base
 class OutcomeCallback:

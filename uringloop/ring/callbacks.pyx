@@ -2,27 +2,18 @@
 
 from libc.stdint cimport uint64_t
 
-from ..meter cimport Meter
 from .core.core cimport ul_outcome
 from .dispatcher cimport Dispatcher
 from .owner cimport Owner
 
-from .metered import Timing
 
-
-def callbacks(Dispatcher dispatcher, Meter meter=None):
-    """Yield an `OutcomeCallback` for each outcome that waits now, to be called before the next one is asked for.
-
-    Args:
-        dispatcher: the loop's dispatcher.
-        meter: counts and times each of them; None for none.
-    """
+def callbacks(Dispatcher dispatcher):
+    """Yield an `OutcomeCallback` for each outcome that waits now, to be called before the next one is asked for."""
     cdef uint64_t end = dispatcher.taken + <uint64_t>(dispatcher.count - dispatcher.cursor)
     while dispatcher.taken < end and dispatcher.cursor < dispatcher.count:
-        timing = None if meter is None else Timing(dispatcher, meter)
         yield OutcomeCallback.__new__(OutcomeCallback, dispatcher)
-        if timing is not None:
-            timing.end()
+    if dispatcher.meter is not None:
+        dispatcher.end_metering()
 
 
 cdef class OutcomeCallback:

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from ..meter cimport Meter
 from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
 from .inbox cimport Inbox
 from .owner cimport Owner
@@ -33,6 +34,7 @@ cdef class Dispatcher(Sender):
     cdef uint32_t forks  # of this process, before this was made
     cdef Inbox inbox  # of the loop; None before its first sleep, and for a ring by hand
     cdef bint is_inbox_multishot
+    cdef public Meter meter  # None: the loop does not measure
     cdef object report
     cdef public object first, features, make
     cdef readonly set owners
@@ -57,6 +59,7 @@ cdef class Dispatcher(Sender):
     cdef int reap_ready(self) noexcept
     cdef void add(self, int count) noexcept
     cdef void watch_inbox(self) noexcept
+    cdef end_metering(self)
     cdef hand_over(self, uint64_t end)
     cdef note_told(self, Owner owner)
     cdef take_operation(self, uint64_t token, uint32_t flags)

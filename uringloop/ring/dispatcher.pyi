@@ -3,6 +3,7 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
+from ..meter import Meter
 from .features import Features
 from .inbox import Inbox
 from .owner import Owner
@@ -32,6 +33,7 @@ class Dispatcher(Sender):
     first: Callable[[], object] | None
     features: Features
     make: Callable[[], object] | None
+    meter: Meter | None
     @property
     def forked(self) -> bool: ...
     def __new__(cls, ring_address: int, capacity: int, report: Callable[[BaseException, Any], object]) -> Self: ...

@@ -22,6 +22,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
+from ..meter cimport finish
 from ..tick cimport begin_sleep, end_sleep, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
@@ -33,6 +34,7 @@ from .core.core cimport (
     ul_stage_cancel_all, ul_staged, ul_wakeup,
 )
 from .inbox cimport Inbox
+from .metered cimport copy_counters, meter_outcome
 from .owner cimport Owner
 from .sender cimport Sender
 
@@ -512,6 +514,14 @@ cdef class Dispatcher(Sender):
         """
         if self.cursor != self.count:
             self.hand_over(self.taken + <uint64_t>(self.count - self.cursor))
+        if self.meter is not None:
+            self.end_metering()
+
+    cdef end_metering(self):
+        """End the time of the last outcome, and copy the ring's counters into the meter's page."""
+        finish(self.meter, 0)
+        if self.ring != NULL:
+            copy_counters(self.meter, self.ring)
 
     cdef hand_over(self, uint64_t end):
         """Hand the outcomes from the first of the queue up to this number to their owners, as far as they wait."""
@@ -531,6 +541,8 @@ cdef class Dispatcher(Sender):
                         return
                     if ul_ring_dropped(self.ring):
                         raise_errno(-EOWNERDEAD)
+                    if self.meter is not None:
+                        meter_outcome(self.meter, &self.outcomes[self.cursor], self.operations)
                     outcome = self.outcomes[self.cursor]
                     self.cursor += 1
                     self.taken += 1

@@ -1,11 +1,3 @@
-from typing_extensions import disjoint_base
+from typing import Any
 
-from ..meter import Meter
-from .dispatcher import Dispatcher
-
-def dispatch_metered(dispatcher: Dispatcher, meter: Meter) -> None: ...
-
-@disjoint_base
-class Timing:
-    def __init__(self, dispatcher: Dispatcher, meter: Meter) -> None: ...
-    def end(self) -> int: ...
+def name_outcome(receiver: object, what: int) -> tuple[str, Any]: ...
