@@ -2,7 +2,7 @@
 
     python -m benchmarks.measuring --modes protocol streams --connections 1 64 --rounds 7
 
-The same loop takes part twice on each backend: measuring, and not.  The ratio of the two is what is asked for.
+The same loop takes part twice on each backend: measuring, and not.  The ratio of the two is the answer.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import uringloop
-from tests.children import ROOT, environment
+from tests.children import ROOT, environment, python
 from tests.variants import EPOLL
 from uringloop import __main__ as command
 from uringloop import meter, top
@@ -101,6 +101,17 @@ def test_on_a_terminal_until_q(server: tuple[int, str]) -> None:
     # The screen of before is back, and the cursor.
     assert shown.startswith(b"\x1b[?1049h\x1b[?25l")
     assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio ps is of Python 3.14")
+@pytest.mark.parametrize("form", ["ps", "pstree"])
+def test_asyncio_shows_the_tasks(form: str, server: tuple[int, str]) -> None:
+    pid, _ = server
+    finished = python(["-m", "asyncio", form, str(pid)])
+    if "ermi" in finished.stderr:
+        pytest.skip(f"no process may read another one's memory here: {finished.stderr.strip()}")
+    for word in ("Task-1", "main", "talk"):
+        assert word in finished.stdout, finished.stderr
 
 
 def test_nothing_to_see(capsys: pytest.CaptureFixture[str]) -> None:

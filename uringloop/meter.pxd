@@ -48,7 +48,7 @@ cdef class Meter:
     cdef public object name_outcome  # called with an outcome's receiver and bits
     cdef object ready
     cdef PyObject *deque  # the ready queue, if it is a deque; or NULL
-    # A reference to what runs, a callback or an outcome's receiver; NULL: nothing, or it was cancelled.
+    # The running callback, or the receiver of the running outcome, as a reference; NULL: none, or a cancelled one.
     cdef PyObject *subject
     cdef uint32_t what  # its bits, if an outcome leads to it
     cdef bint is_outcome

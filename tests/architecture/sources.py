@@ -13,6 +13,7 @@ CORE = PACKAGE / "ring" / "core"
 LAYERS = (
     "seccomp",
     "top",
+    "metrics",
     "policy",
     "loop",
     "measuring",

@@ -96,6 +96,13 @@ def test_scheduling_and_threads(tmp_path: Path) -> None:
     check(run("threads", tmp_path, seconds="0.002"), 10)
 
 
+def test_measuring(tmp_path: Path) -> None:
+    record = run("measuring", tmp_path, "--modes", "protocol", "--connections", "2")
+    [result] = record["results"]
+    assert list(result["contenders"]) == [name for loop in LOOPS[1:] for name in (loop, f"{loop} measured")]
+    assert all(row["value"] > 0 for row in result["contenders"].values())
+
+
 def test_libraries(tmp_path: Path) -> None:
     library("psycopg")
     library("zmq")
