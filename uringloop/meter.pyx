@@ -13,7 +13,6 @@ the same user reads it through /proc/PID/fd at any time, also while the loop han
 path of it is left behind.
 """
 
-import asyncio
 import fcntl
 import os
 from collections import deque
@@ -64,6 +63,9 @@ cdef int64_t base_ns = monotonic_ns()
 
 def name_of(callback):
     """Return the name of a callback, such as "module.Class.method"; of a task's step, that of its coroutine."""
+    # The ring needs no asyncio, and imports this module.
+    import asyncio
+
     while isinstance(callback, partial):
         callback = callback.func
     task = getattr(callback, "__self__", None)

@@ -9,7 +9,6 @@ from ..meter cimport Meter
 from .core.core cimport ul_ring, ul_ring_backend, ul_ring_statistics, ul_statistics
 from .owner cimport Owner
 
-from ..hooks import application_of
 from ..meter import class_name
 
 cdef extern from *:
@@ -25,6 +24,9 @@ def name_outcome(receiver, uint32_t what):
         receiver: the outcome's owner or operation.
         what: its bits.
     """
+    # The ring needs no asyncio, which hooks.py imports.
+    from ..hooks import application_of
+
     cdef str method = "complete"
     if isinstance(receiver, Owner):
         protocol = (<Owner>receiver).hearer()
