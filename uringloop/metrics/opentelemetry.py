@@ -5,7 +5,6 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter
 
-from .. import __version__
 from ..loop import EventLoop
 from .source import BOUNDS_S, GROWING, HISTOGRAMS, MOMENTARY, SLOWEST, LoopSource, Metric, cumulative
 
@@ -27,7 +26,7 @@ class LoopInstruments(LoopSource):
 
     def __init__(self, loops: Mapping[str, EventLoop], meter_provider: MeterProvider | None = None) -> None:
         super().__init__(loops)
-        meter = get_meter("uringloop", __version__, meter_provider)
+        meter = get_meter("uringloop", meter_provider=meter_provider)
         for metric in GROWING:
             self._observe(meter.create_observable_counter, metric, self._number(metric))
         for metric in MOMENTARY:
