@@ -265,6 +265,39 @@ async def a_number_is_used_again(stage: Stage) -> None:
     assert copy.recv(100)
 
 
+async def a_number_is_used_again_without_a_removal(stage: Stage) -> None:
+    """The old callback is not told of the new file, neither in ticks in a row nor after a sleep."""
+    for pause_s in (0, 0.001):
+        near, _ = stage.pair(ready=True)
+        fd, copy = near.fileno(), stage.pair(ready=True)[0].detach()
+
+        def replace(near: socket.socket = near, copy: int = copy, fd: int = fd) -> None:
+            stage.note("readable")
+            if near.fileno() >= 0:
+                near.detach()
+                os.dup2(copy, fd)
+
+        stage.loop.add_reader(fd, replace)
+        for _ in range(4):
+            await asyncio.sleep(pause_s)
+        stage.call(stage.loop.remove_reader, fd)
+        os.close(fd)
+        os.close(copy)
+
+
+async def a_direction_of_a_number_used_again_is_removed(stage: Stage) -> None:
+    near, _ = stage.pair()
+    other, _ = stage.pair(ready=True)
+    fd = near.detach()
+    stage.loop.add_reader(fd, stage.note, "readable")
+    stage.loop.add_writer(fd, stage.note, "writable")
+    os.dup2(other.fileno(), fd)
+    stage.call(stage.loop.remove_writer, fd)
+    await stage.ticks(3)
+    stage.call(stage.loop.remove_reader, fd)
+    os.close(fd)
+
+
 async def a_removed_descriptor_with_a_copy_is_silent(stage: Stage) -> None:
     near, far = stage.pair(ready=True)
     copy = stage.cleanup.enter_context(near.dup())
@@ -427,6 +460,8 @@ SCRIPTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         a_closed_descriptor_tells_no_more,
         a_descriptor_is_closed_before_its_first_event,
         a_number_is_used_again,
+        a_number_is_used_again_without_a_removal,
+        a_direction_of_a_number_used_again_is_removed,
         a_removed_descriptor_with_a_copy_is_silent,
         refused_descriptors,
         the_other_direction_of_a_closed_descriptor,

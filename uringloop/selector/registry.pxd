@@ -48,11 +48,12 @@ cdef class Registry(Awaited):
     cdef Entry entry_for(self, int fd)
     cdef take_into_use(self, Entry entry, fileobj)
     cdef delete(self, Entry entry)
-    cdef int arm(self, Entry entry, uint32_t wanted) except? -1
+    cdef int arm(self, Entry entry, uint32_t wanted, bint may_be_new) except? -1
     cdef forget(self, Entry entry)
     cdef take_out(self)
     cdef stand(self)
     cdef look_at_late(self)
+    cdef bint has_same_file(self, Entry entry) noexcept
     cdef wait_for(self, int64_t timeout_ns)
     cdef bint take_result(self, int *res) except -1
     cdef bint skips_enter(self) noexcept

@@ -172,7 +172,7 @@ cdef class Registry(Awaited):
         cdef int fd = descriptor_of(fileobj)
         entry = self.entry_for(fd)
         wanted = entry.wanted | direction
-        error = self.arm(entry, wanted)
+        error = self.arm(entry, wanted, True)
         if error != 0 and not (error == EBADF and wanted == entry.wanted):
             if entry.wanted:
                 self.forget(entry)
@@ -217,14 +217,17 @@ cdef class Registry(Awaited):
             self.by_fd[entry.fd] = NULL
             del self.entries[entry.fd]
 
-    cdef int arm(self, Entry entry, uint32_t wanted) except? -1:
-        """Have the set report these events of the descriptor; return 0 or an errno."""
+    cdef int arm(self, Entry entry, uint32_t wanted, bint may_be_new) except? -1:
+        """Have the set report these events of the descriptor; return 0 or an errno.
+
+        may_be_new: the descriptor may be another file's by now.  Otherwise the entry is silent then.
+        """
         cdef uint32_t interest = wanted if entry.stands else wanted | <uint32_t>EPOLLONESHOT
         cdef int operation = EPOLL_CTL_MOD if entry.in_set else EPOLL_CTL_ADD
         self.generation = self.generation + 1 if self.generation < GENERATION_MAX else 1
         entry.generation = self.generation
         while ul_epoll_control(self.epoll_fd, operation, entry.fd, interest, entry.generation) < 0:
-            if operation == EPOLL_CTL_MOD and errno == ENOENT:
+            if operation == EPOLL_CTL_MOD and errno == ENOENT and may_be_new:
                 operation = EPOLL_CTL_ADD
             elif operation == EPOLL_CTL_ADD and errno == EEXIST:
                 operation = EPOLL_CTL_MOD
@@ -252,7 +255,7 @@ cdef class Registry(Awaited):
             self.forget(entry)
         else:
             if entry.armed and left != entry.wanted:
-                error = self.arm(entry, left)
+                error = self.arm(entry, left, False)
             if direction == EPOLLIN:
                 handle, entry.reader = entry.reader, None
             else:
@@ -323,7 +326,7 @@ cdef class Registry(Awaited):
         cdef int error
         reader, writer = data
         wanted |= EPOLLOUT if events & selectors.EVENT_WRITE else 0
-        error = self.arm(entry, wanted)
+        error = self.arm(entry, wanted, True)
         if error != 0:
             if entry.wanted:
                 self.forget(entry)
@@ -463,7 +466,7 @@ cdef class Registry(Awaited):
                 continue
             entry.armed = 0
             if entry.wanted:
-                self.arm(entry, entry.wanted)
+                self.arm(entry, entry.wanted, False)
 
     cdef inline Entry entry_of(self, const ul_epoll_event *event):
         """Return the entry of an event; None if it is stale."""
@@ -517,7 +520,7 @@ cdef class Registry(Awaited):
             if entry.wanted and entry.in_set and not entry.stands and entry.armed == 0:
                 entry.stands = True
                 # A closed descriptor has left the set, and reports no more.
-                self.arm(entry, entry.wanted)
+                self.arm(entry, entry.wanted, False)
 
     cdef look_at_late(self):
         """Make the handles of entries that have fired ready again, if their descriptors are; asyncio looks at them now.
@@ -529,8 +532,16 @@ cdef class Registry(Awaited):
         for entry in self.late:
             if entry.wanted and entry.armed == 0 and not entry.stands:
                 asked.fd, asked.events = entry.fd, entry.wanted
-                if poll(&asked, 1, 0) > 0 and not asked.revents & POLLNVAL:
+                if poll(&asked, 1, 0) > 0 and not asked.revents & POLLNVAL and self.has_same_file(entry):
                     self.tell(entry, asked.revents)
+
+    cdef bint has_same_file(self, Entry entry) noexcept:
+        """Return whether the set has the descriptor's file; else its number was used again, without a removal."""
+        if ul_epoll_control(self.epoll_fd, EPOLL_CTL_ADD, entry.fd, EPOLLONESHOT, 0) < 0:
+            return errno == EEXIST
+        ul_epoll_control(self.epoll_fd, EPOLL_CTL_DEL, entry.fd, 0, 0)
+        entry.in_set = False
+        return False
 
     # The ring
 
