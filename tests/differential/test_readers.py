@@ -1,6 +1,7 @@
 """Readers and writers: the order of their calls, tick by tick, and every error, as with asyncio."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -517,6 +518,43 @@ def test_a_number_that_was_not_removed_is_watched_as_the_new_file(variant: str) 
             await asyncio.wait_for(readable.wait(), 10)
             assert loop.remove_reader(fd)
             assert stage.log == []
+
+    with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_forked_child_changes_nothing_of_its_parents_set(variant: str) -> None:
+    """With asyncio, a reader that the child removes is the parent's, too."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as cleanup:
+            stage = Stage(loop, cleanup)
+            pairs = [stage.pair() for _ in range(3)]
+            readable = [asyncio.Event() for _ in pairs]
+            for (near, far), event in zip(pairs, readable, strict=True):
+                loop.add_reader(near, event.set)
+                far.send(b"x")
+                await asyncio.wait_for(event.wait(), 10)
+                await asyncio.sleep(0.001)  # the reader has stayed in use over a sleep
+                near.recv(100)
+                await stage.ticks(2)
+                event.clear()
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException):
+                    loop.add_writer(pairs[0][0], print)
+                    loop.remove_writer(pairs[0][0])
+                    loop.remove_reader(pairs[1][0])
+                    loop.add_reader(pairs[2][0], print)
+                os._exit(0)
+            os.waitpid(child, 0)  # noqa: ASYNC222
+            for (_, far), event in zip(pairs, readable, strict=True):
+                far.send(b"x")
+                await asyncio.wait_for(event.wait(), 1)
+            for near, _ in pairs:
+                loop.remove_reader(near)
 
     with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
         runner.run(run())

@@ -28,7 +28,7 @@ from libc.string cimport memmove, memset
 
 from ..ring.core.core cimport (
     EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_ring_backend,
-    ul_outcome, ul_ring_dropped,
+    ul_outcome,
 )
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
 
@@ -222,6 +222,8 @@ cdef class Registry(Awaited):
 
         may_be_new: the descriptor may be another file's by now.  Otherwise the entry is silent then.
         """
+        if self.dispatcher.has_forked():
+            return 0  # the set is the parent's, too, whose events carry its own generations
         cdef uint32_t interest = wanted if entry.stands else wanted | <uint32_t>EPOLLONESHOT
         cdef int operation = EPOLL_CTL_MOD if entry.in_set else EPOLL_CTL_ADD
         self.generation = self.generation + 1 if self.generation < GENERATION_MAX else 1
@@ -274,7 +276,7 @@ cdef class Registry(Awaited):
         entry.wanted = 0
         entry.fileobj = entry.reader = entry.writer = None
         self.count -= 1
-        if entry.stands and entry.in_set:
+        if entry.stands and entry.in_set and not self.dispatcher.has_forked():
             # A copy of a descriptor that is closed next would report for ever.
             entry.in_set = ul_epoll_control(self.epoll_fd, EPOLL_CTL_MOD, entry.fd, EPOLLONESHOT, 0) == 0
             entry.armed = 0
@@ -347,7 +349,7 @@ cdef class Registry(Awaited):
         """Sleep in the ring until a descriptor is ready, or as `Dispatcher.wait`; make the handles ready."""
         cdef Dispatcher dispatcher = self.dispatcher
         cdef int res = 0
-        if dispatcher.ring != NULL and ul_ring_dropped(dispatcher.ring):
+        if dispatcher.has_forked():
             raise_errno(-EOWNERDEAD)  # the set is the parent's, too
         if self.look is not None:
             timeout_ns = PyObject_CallOneArg(self.look, timeout_ns)
