@@ -132,6 +132,8 @@ cdef class Scheduler(Watching):
             elif thread_id is None:
                 self.meter.end_run()
         self.ident = 0 if thread_id is None else thread_id
+        if thread_id is None:
+            self.now.outcomes = self.now.handles = 0  # of a tick that an exception has ended
         # The first tick of a run submits what was staged before it.
         if outer is not None:
             self._run_changed()

@@ -59,6 +59,11 @@ cdef inline bint has_few(Tick *tick) noexcept:
     return tick.outcomes + tick.handles <= FEW
 
 
+cdef inline bint is_over(Tick *tick) noexcept:
+    """Return whether no callback runs."""
+    return tick.outcomes + tick.handles == 0
+
+
 cdef inline void set_wait(Tick *tick, int64_t now_ns, int64_t wait_ns) noexcept:
     tick.looked_ns, tick.looked_cycles, tick.wait_ns = now_ns, count_cycles(), wait_ns
 

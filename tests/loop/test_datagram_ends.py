@@ -88,6 +88,34 @@ def test_an_interrupt_in_a_callback_loses_no_datagram(factory: LoopFactory) -> N
     assert server.contents == expected
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+@on_every_ring
+def test_no_datagram_waits_for_the_next_run(factory: LoopFactory, is_interrupted: bool) -> None:
+    many = [b"%d" % number for number in range(20)]
+
+    def send() -> None:
+        for data in many:
+            client.transport.sendto(data, peer.getsockname())
+
+    def interrupt() -> None:
+        send()
+        raise KeyboardInterrupt
+
+    async def end() -> None:
+        client.transport.close()
+        await client.until_called("connection_lost")
+
+    with contextlib.closing(factory()) as loop, bound_socket(socket.AF_INET, Path()) as peer:
+        client = loop.run_until_complete(open_endpoint())
+        loop.call_soon(interrupt if is_interrupted else send)
+        with pytest.raises(KeyboardInterrupt) if is_interrupted else contextlib.nullcontext():
+            loop.run_until_complete(a_tick())
+        assert [peer.recv(100) for _ in many] == many
+        send()
+        assert [peer.recv(100) for _ in many] == many
+        loop.run_until_complete(end())
+
+
 class Resuming(Recorder):
     """Has its neighbours pause and go on whenever it receives."""
 

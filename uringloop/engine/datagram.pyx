@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy
 
 from ..ring.core.core cimport io_uring_recvmsg_out, ul_outcome
 from ..ring.dispatcher cimport Dispatcher
-from ..tick cimport waits_long
+from ..tick cimport is_over, waits_long
 from .address cimport KEY_SIZE, pack_address
 from .base cimport EngineBase
 from .core cimport (
@@ -407,10 +407,11 @@ cdef class Datagram(Endpoint):
         """Return whether the next datagram waits, to leave with others of its address; row: of `ul_datagram_note_send`.
 
         The first to an address leaves at once.  In ticks with many callbacks the later ones wait as small writes of
-        streams do.  If many follow each other, they also wait in a tick with few, until their callback ends.
+        streams do.  If many follow each other, they also wait in a tick with few, until their callback ends.  Outside of
+        a tick nothing ends, and none waits.
         """
         cdef Dispatcher dispatcher = self.engine.dispatcher
-        if self.state != OPEN or not dispatcher.has_memory():
+        if self.state != OPEN or not dispatcher.has_memory() or is_over(&dispatcher.tick):
             return False
         if dispatcher.sends_at_once():
             if row == 1:
