@@ -326,6 +326,39 @@ async def test_handing_the_socket_out_ends_the_joining(paused: bool) -> None:
             assert server.contents[-1] == b"more"
 
 
+CLOSED_UNDERNEATH = """
+import asyncio, os, resource, socket
+import uringloop
+
+class Protocol(asyncio.DatagramProtocol):
+    count = 0
+    def datagram_received(self, data, addr):
+        Protocol.count += 1
+
+async def main():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(40):
+            sender.sendto(b"x", transport.get_extra_info("sockname"))
+    while Protocol.count < 40:
+        await asyncio.sleep(0)
+    os.close(transport._sock_fd)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    assert transport.get_extra_info("socket").fileno() == transport._sock_fd
+    print("done", flush=True)
+    os._exit(0)
+
+uringloop.run(main())
+"""
+
+
+@needs_segments
+@pytest.mark.asyncio(loop_factories=["auto"])
+async def test_a_descriptor_that_is_closed_underneath_can_be_handed_out() -> None:
+    assert children.script(CLOSED_UNDERNEATH) == "done\n"
+
+
 @needs_segments
 async def test_a_fork_shares_the_socket() -> None:
     async with endpoint() as server:

@@ -266,11 +266,12 @@ cdef class Datagram(Endpoint):
 
     cdef receive_all_now(self, char *memory, list items):
         """Receive until the socket is empty, without delivering."""
-        cdef int result
+        cdef int result, failed = -EAGAIN
         while True:
             result = ul_datagram_receive_now(self.handle, memory)
-            if result == -EAGAIN:
-                return
+            if result == -EAGAIN or result == failed:
+                return  # an error that stays is that of a closed descriptor
+            failed = min(result, 0)
             items += self.items_of(memory) if result > 0 else [(result, None)]
 
     cdef sender_of(self, const char *data):
