@@ -88,6 +88,36 @@ def test_an_interrupt_in_a_callback_loses_no_datagram(factory: LoopFactory) -> N
     assert server.contents == expected
 
 
+class Pausing(Interrupting):
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        if data == b"pause":
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self.transport.resume_reading)
+
+
+@on_every_ring
+def test_interrupts_lose_no_datagram_that_was_kept(factory: LoopFactory) -> None:
+    server = Pausing()
+    sent = [b"pause", b"interrupt", b"interrupt", b"1", b"interrupt"]
+
+    async def end() -> None:
+        client.sendto(b"end", name_of(server))
+        await server.until_datagrams(len(sent) + 1)
+        server.transport.close()
+        await server.until_called("connection_lost")
+
+    with contextlib.closing(factory()) as loop, bound_socket(socket.AF_INET, Path()) as client:
+        loop.run_until_complete(open_endpoint(server))
+        for data in sent:
+            client.sendto(data, name_of(server))
+        for _ in range(sent.count(b"interrupt")):
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(asyncio.sleep(5))
+        loop.run_until_complete(asyncio.wait_for(end(), 5))
+    assert server.contents == [*sent, b"end"]
+
+
 @pytest.mark.parametrize("is_interrupted", [False, True])
 @on_every_ring
 def test_no_datagram_waits_for_the_next_run(factory: LoopFactory, is_interrupted: bool) -> None:

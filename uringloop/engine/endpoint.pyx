@@ -200,8 +200,12 @@ cdef class Endpoint(Owner):
         self.engine.call_soon(self._deliver_held, context=self.context)
 
     def _deliver_held(self):
-        while self.held and not self.paused and delivers(self):
-            self.deliver_item(self.held.pop(0))
+        try:
+            while self.held and not self.paused and delivers(self):
+                self.deliver_item(self.held.pop(0))
+        except BaseException:
+            self.deliver_soon()  # KeyboardInterrupt or SystemExit: the others come in the next tick
+            raise
         if not self.held:
             self.start()
 
