@@ -423,6 +423,28 @@ async def a_removed_callback_is_freed(stage: Stage) -> None:
         stage.note(freed() is None)
 
 
+class WatchesAgain:
+    """A file object that watches its descriptor for another callback as it is freed."""
+
+    def __init__(self, sock: socket.socket, watch: Callable[[socket.socket], object]) -> None:
+        self.sock, self.watch = sock, watch
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def __del__(self) -> None:
+        self.watch(self.sock)
+
+
+async def a_freed_file_object_watches_its_descriptor_again(stage: Stage) -> None:
+    near, _ = stage.pair(ready=True)
+    stage.loop.add_reader(WatchesAgain(near, lambda sock: stage.loop.add_reader(sock, stage.note, "again")), print)
+    stage.call(stage.loop.remove_reader, near.fileno())
+    await stage.ticks(2)
+    stage.call(stage.loop.remove_reader, near)
+    await stage.ticks(2)
+
+
 async def foreign_keys_of_the_selector(stage: Stage) -> None:
     near, _ = stage.pair(ready=True)
     selector = stage.loop._selector
@@ -472,6 +494,7 @@ SCRIPTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         debug_mode_calls_alike,
         a_cancelled_handle_is_removed_by_its_event,
         a_removed_callback_is_freed,
+        a_freed_file_object_watches_its_descriptor_again,
         foreign_keys_of_the_selector,
     )
 }
