@@ -86,7 +86,7 @@ def name_of(callback):
     return f"{module}.{name}" if isinstance(module, str) else name
 
 
-def make_memfd():
+cdef make_memfd():
     """Return a new memfd that can be sealed, and never executed: a kernel may refuse any other."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
