@@ -95,6 +95,9 @@ class Measuring(RingKeeping, PrivateLoop):
 
     def _use_meter(self, meter: Meter | None) -> None:
         """Have a meter count and time callbacks and completions; None ends that."""
+        # Both look at one flag of the tick, which `_measure_by` sets: there must be a meter then.
+        if meter is not None:
+            self._dispatcher.meter = meter
         self._measure_by(meter)
         self._dispatcher.meter = meter
 

@@ -340,6 +340,9 @@ cdef class Scheduler(Watching):
             meter.watch(self.ready)
             if self.thread_id is not None:
                 meter.begin_run(self.sleeping)
+        # The flag is set only while there is a meter.
+        if meter is not None:
+            self.meter = meter
         self.now.is_metered = meter is not None
         self.meter = meter
 
@@ -360,7 +363,6 @@ cdef class Scheduler(Watching):
         cdef Py_ssize_t before, after
         cdef int64_t timeout_ns
         cdef bint by_handles
-        cdef Meter meter
         if self.in_tick:
             # A callback let KeyboardInterrupt or SystemExit through: first run the handles that it left.
             PyObject_CallNoArgs(self.dispatch)
@@ -370,7 +372,7 @@ cdef class Scheduler(Watching):
             self.take_posted()
         timeout_ns = 0 if self._stopping else self.timeout_ns()
         before = len(self.ready)
-        if self.meter is not None:
+        if self.now.is_metered:
             self.meter.page.asleep = timeout_ns != 0
         if self.sleep is None:
             self.registry.wait_for(timeout_ns)
@@ -379,9 +381,8 @@ cdef class Scheduler(Watching):
         self.sleeping = False
         if has_posted(self.inbox):
             self.take_posted()
-        meter = self.meter
-        if meter is not None:
-            meter.wake(self.now, len(self.ready))
+        if self.now.is_metered:
+            self.meter.wake(self.now, len(self.ready))
         self.pop_due()
         after = self.now.handles = len(self.ready)
         if not has_few(self.now):
@@ -393,8 +394,8 @@ cdef class Scheduler(Watching):
         else:
             PyObject_CallNoArgs(self.dispatch)
         self.run(after - before, by_handles)
-        if meter is not None:
-            finish(meter, 0)
+        if self.now.is_metered:
+            finish(self.meter, 0)
         self.now.outcomes = self.now.handles = 0
         self.in_tick = False
 
@@ -448,7 +449,7 @@ cdef class Scheduler(Watching):
                 self.timers.uncount_cancelled()
             else:
                 PyObject_CallOneArg(self.append, handle)
-                if self.meter is not None:
+                if self.now.is_metered:
                     self.meter.add_timer(end - due)
 
     def has_budget(self):
@@ -467,9 +468,8 @@ cdef class Scheduler(Watching):
         """Run so many ready handles, each in its context, or by its `_run` if a tool has replaced that."""
         cdef Py_ssize_t _i
         cdef PyObject *raw
-        cdef Meter meter = self.meter
         if self._debug:
-            self.run_slowly(meter, count)
+            self.run_slowly(self.meter, count)
             return
         for _i in range(count):
             if must_send(self.now):
@@ -480,8 +480,8 @@ cdef class Scheduler(Watching):
             handle = <object>raw
             Py_XDECREF(raw)
             self.runs += 1
-            if meter is not None:
-                begin_handle(meter, callback_of(handle), 1)
+            if self.now.is_metered:
+                begin_handle(self.meter, callback_of(handle), 1)
             if type(handle) is Handle and not by_handles:
                 if <object>slot(handle, CANCELLED)[0] is not True:
                     self.run_handle(handle)

@@ -12,7 +12,7 @@ def callbacks(Dispatcher dispatcher):
     cdef uint64_t end = dispatcher.taken + <uint64_t>(dispatcher.count - dispatcher.cursor)
     while dispatcher.taken < end and dispatcher.cursor < dispatcher.count:
         yield OutcomeCallback.__new__(OutcomeCallback, dispatcher)
-    if dispatcher.meter is not None:
+    if dispatcher.tick.is_metered:
         dispatcher.end_metering()
 
 

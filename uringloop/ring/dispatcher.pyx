@@ -514,7 +514,7 @@ cdef class Dispatcher(Sender):
         """
         if self.cursor != self.count:
             self.hand_over(self.taken + <uint64_t>(self.count - self.cursor))
-        if self.meter is not None:
+        if self.tick.is_metered:
             self.end_metering()
 
     cdef end_metering(self):
@@ -541,7 +541,7 @@ cdef class Dispatcher(Sender):
                         return
                     if ul_ring_dropped(self.ring):
                         raise_errno(-EOWNERDEAD)
-                    if self.meter is not None:
+                    if self.tick.is_metered:
                         meter_outcome(self.meter, &self.outcomes[self.cursor], self.operations)
                     outcome = self.outcomes[self.cursor]
                     self.cursor += 1
