@@ -37,7 +37,6 @@ SCHEDULING = _rows(r"""
     loop.add_reader("x", callback)
     loop.add_reader(99999, callback)
     loop.add_reader(closed, callback)
-    loop.add_reader(connected)
     loop.add_writer(None, callback)
     loop.add_writer(-1, callback)
     loop.add_writer("x", callback)
@@ -338,6 +337,7 @@ DEBUG_MODE = _rows("""
 #: Python words these messages after functions whose names are no part of the interface.
 WORDED_BY_PYTHON = _rows(r"""
     loop.call_soon()
+    loop.add_reader(connected)
     loop.call_later()
     loop.call_later(1)
     loop.sock_recv(None, 5)
