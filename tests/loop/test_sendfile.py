@@ -517,13 +517,16 @@ async def send_over_tls(file: BinaryIO) -> None:
     async with serving(lambda: server, ssl=server_context()) as address:
         client = Recorder()
         await loop.create_connection(lambda: client, *address, ssl=client_context(), server_hostname="localhost")
+        # Before Python 3.14 an offset of 0 is the file's own position.
+        start = 300 if sys.version_info < (3, 14) else 0
         file.seek(300)
-        assert await loop.sendfile(client.transport, file) == _SIZE_BYTES - 300  # from its position, and the whole rest
-        assert file.tell() == _SIZE_BYTES - 300
+        assert await loop.sendfile(client.transport, file) == _SIZE_BYTES - start
+        assert file.tell() == _SIZE_BYTES - start
         assert await loop.sendfile(client.transport, file, _SIZE_BYTES - 5, 10) == 5
         assert await loop.sendfile(client.transport, file, _SIZE_BYTES) == 0
-        await server.until_received(_SIZE_BYTES - 295)
-        assert server.received == pattern(_SIZE_BYTES)[300:] + pattern(_SIZE_BYTES)[-5:]
+        assert file.tell() == _SIZE_BYTES
+        await server.until_received(_SIZE_BYTES - start + 5)
+        assert server.received == pattern(_SIZE_BYTES)[start:] + pattern(_SIZE_BYTES)[-5:]
         with pytest.raises(io.UnsupportedOperation), open(os.devnull, "wb") as unreadable:
             await loop.sendfile(client.transport, unreadable)
         file.seek(0)

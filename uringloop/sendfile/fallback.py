@@ -7,6 +7,7 @@ import asyncio
 import io
 import os
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from ..ring import Dispatcher
 from .sender import read_cached
 
 _PIECE_BYTES = 64 * 1024
+#: Before Python 3.14 asyncio begins at the file's own position if the offset is 0.
+_ALWAYS_SEEKS = sys.version_info >= (3, 14)
 #: Their methods read the descriptor, and nothing else.
 _PLAIN = (io.BufferedReader, io.FileIO)
 
@@ -42,7 +45,7 @@ async def send_by_writing(
         has_budget: tells whether the running callback may go on.
         transport: takes the bytes.
         file: see `is_plain`.
-        offset: the first byte; 0 for the file's own position, as with asyncio.
+        offset: the first byte; before Python 3.14, 0 for the file's own position, as with asyncio.
         count: the number of bytes; None for all.
 
     Returns:
@@ -52,7 +55,9 @@ async def send_by_writing(
         OSError: as from pread(2), or the connection is closed.
         ValueError: the file is closed.
     """
-    position = offset or file.tell()
+    if offset or _ALWAYS_SEEKS:
+        file.seek(offset)
+    position = file.tell()
     buffer = bytearray(min(count or _PIECE_BYTES, _PIECE_BYTES))
     sent_bytes = 0
     protocol = sendfile_fallback_protocol(transport)
