@@ -6,7 +6,7 @@ URINGLOOP_TEST_SHAPES says how many of them a run takes:
 
 `all`    the default
 `most`   other people's suites run once on the backend of epoll(7), where io_uring is refused
-`few`    none that differs by what the kernel offers alone: for the other Pythons of `.ci/run`
+`few`    none that differs by the kernel, or by sizes, alone: for the other Pythons of `.ci/run`
 
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
@@ -89,7 +89,11 @@ USUAL = (
 _LEFT_OUT = {
     "epoll-companion",
     *(("epoll-ring",) if EPOLL_ONCE else ()),
-    *(("ring-plain", "selector-plain", "ring-interrupting", "selector-interrupting") if not KERNELS else ()),
+    *(
+        ("ring-plain", "selector-plain", "ring-interrupting", "selector-interrupting", "ring-small", "selector-tiny")
+        if not KERNELS
+        else ()
+    ),
 }
 EVERY = tuple(name for name in FACTORIES if name not in _LEFT_OUT)
 RINGS = tuple(name for name in EVERY if name != "asyncio")
