@@ -274,7 +274,7 @@ cdef class Registry(Awaited):
     cdef forget(self, Entry entry):
         """Take an entry out of use; its place in the set stays for the next use."""
         # Freed on return: a finalizer may watch the descriptor again.
-        fileobj, reader, writer = entry.fileobj, entry.reader, entry.writer
+        _fileobj, _reader, _writer = entry.fileobj, entry.reader, entry.writer
         entry.wanted = 0
         entry.fileobj = entry.reader = entry.writer = None
         self.count -= 1
