@@ -270,11 +270,11 @@ cdef class Scheduler(Watching):
             set_slot(handle, CONTEXT, PyContext_CopyCurrent())
         return handle
 
-    cdef make_reader(self, callback, args):
+    cdef make_reader(self, callback, args, context):
         self.check()
         if self._debug:
-            return asyncio.Handle(callback, args, self, None)
-        return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, None)
+            return asyncio.Handle(callback, args, self, context)
+        return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, context)
 
     cdef make_thread_safe_handle(self, callback, args, context):
         """A handle whose `cancel` waits for a running callback."""

@@ -13,7 +13,7 @@ cdef class Watching:
     cdef public bint _closed, _debug
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
 
-    cdef make_reader(self, callback, args):
+    cdef make_reader(self, callback, args, context):
         """Return a handle, unless the loop is closed."""
         raise NotImplementedError
 
@@ -25,13 +25,13 @@ cdef class Watching:
         """See `asyncio.loop.add_reader`."""
         if type(fd) is not int or fd in self.registry.transports:
             self._ensure_fd_no_transport(fd)
-        self.watch(fd, EPOLLIN, callback, args)
+        self.watch(fd, EPOLLIN, callback, args, None)
 
     def add_writer(self, fd, callback, *args):
         """See `asyncio.loop.add_writer`."""
         if type(fd) is not int or fd in self.registry.transports:
             self._ensure_fd_no_transport(fd)
-        self.watch(fd, EPOLLOUT, callback, args)
+        self.watch(fd, EPOLLOUT, callback, args, None)
 
     def remove_reader(self, fd):
         """See `asyncio.loop.remove_reader`."""
@@ -45,12 +45,12 @@ cdef class Watching:
             self._ensure_fd_no_transport(fd)
         return not self._closed and self.registry.remove(fd, EPOLLOUT)
 
-    def _add_reader(self, fd, callback, *args):
+    def _add_reader(self, fd, callback, *args, context=None):
         """Do the same for a transport, and return the handle."""
-        return self.watch(fd, EPOLLIN, callback, args)
+        return self.watch(fd, EPOLLIN, callback, args, context)
 
-    def _add_writer(self, fd, callback, *args):
-        return self.watch(fd, EPOLLOUT, callback, args)
+    def _add_writer(self, fd, callback, *args, context=None):
+        return self.watch(fd, EPOLLOUT, callback, args, context)
 
     def _remove_reader(self, fd):
         return not self._closed and self.registry.remove(fd, EPOLLIN)
@@ -58,8 +58,8 @@ cdef class Watching:
     def _remove_writer(self, fd):
         return not self._closed and self.registry.remove(fd, EPOLLOUT)
 
-    cdef watch(self, fd, uint32_t direction, callback, args):
-        handle = self.make_reader(callback, args)
+    cdef watch(self, fd, uint32_t direction, callback, args, context):
+        handle = self.make_reader(callback, args, context)
         self.registry.add(fd, direction, handle)
         if self.sleeping:
             # Another thread may not do this, but with asyncio it has its effect.

@@ -89,8 +89,8 @@ HOOKS = [
     # Overridden: asyncio calls ours.
     Hook("loop", "_run_once", "self"),
     Hook("loop", "_timer_handle_cancelled", "self handle"),
-    Hook("loop", "_add_reader", "self fd callback args"),
-    Hook("loop", "_add_writer", "self fd callback args"),
+    Hook("loop", "_add_reader", "self fd callback args * context=" if _CONTEXT else "self fd callback args"),
+    Hook("loop", "_add_writer", "self fd callback args * context=" if _CONTEXT else "self fd callback args"),
     Hook("loop", "_remove_reader", "self fd"),
     Hook("loop", "_remove_writer", "self fd"),
     Hook("loop", "_make_self_pipe", "self"),
