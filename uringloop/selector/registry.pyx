@@ -27,8 +27,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from ..ring.core.core cimport (
-    EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_ring_backend,
-    ul_outcome,
+    EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_outcome,
+    ul_ring_backend,
 )
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
 
