@@ -408,7 +408,7 @@ cdef class Datagram(Endpoint):
         """Return whether the next datagram waits, to leave with others of its address; row: of `ul_datagram_note_send`.
 
         The first to an address leaves at once.  In ticks with many callbacks the later ones wait as small writes of
-        streams do.  If many follow each other, they also wait in a tick with few, until their callback ends. 
+        streams do.  If many follow each other, they also wait in a tick with few, until their callback ends.
         Outside of a tick nothing ends, and none waits.
         """
         cdef Dispatcher dispatcher = self.engine.dispatcher
