@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
+from Cython.Build.Dependencies import create_dependency_tree
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -71,20 +72,26 @@ def files(*patterns: str) -> list[str]:
 
 
 def module(path: str) -> Extension:
-    """Return the extension of a Cython module; it is linked to the core if it has the core's declarations."""
+    """Return the extension of a Cython module.
+
+    It is linked to the core if it has the core's declarations, and depends on the headers if it, or anything that it
+    has by cimport, includes one.
+    """
     name = path.removesuffix(".pyx").replace("/", ".")
     if re.search(r"\bcore cimport\b", Path(path).read_text()):
         LINKED.add(name)
+    sources = [Path(source).read_text() for source in create_dependency_tree().all_dependencies(path)]
+    includes = any(header.removeprefix("uringloop/") in source for source in sources for header in HEADERS)
     return Extension(
         name,
         [path],
         include_dirs=["uringloop"],
-        depends=[*HEADERS],
+        depends=[*HEADERS] if includes else [],
         extra_compile_args=COMPILE,
     )
 
 
-HEADERS = files("pool/*.h", "names/*.h", "selector/*.h", "ring/core/*.h", "ring/core/epoll/*.h", "engine/*.h")
+HEADERS = files("**/*.h")
 
 if __name__ == "__main__":  # not in the processes that run Cython in parallel
     setup(
