@@ -6,9 +6,11 @@ Each watches descriptors of its own by `add_reader` and `add_writer`, and closes
 import asyncio
 import importlib
 import itertools
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 _AT_ONCE = 8
@@ -134,6 +136,32 @@ async def grpc_calls(count: int) -> None:
         await _in_turns(count, calling)
     finally:
         await server.stop(None)
+    await _closed(port)
+
+
+async def _closed(port: int) -> None:
+    """Wait for the end of this process's sockets of a TCP port: threads of grpc's own close them, some time later."""
+    async with asyncio.timeout(10):
+        while _sockets_of_port(port) & _sockets_of_process():
+            await asyncio.sleep(0.01)
+
+
+def _sockets_of_port(port: int) -> set[str]:
+    """The inodes of the TCP sockets with this port at either end, by proc_net(5)."""
+    end = f":{port:04X}"
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/self/net", name).read_text().splitlines()]
+    return {fields[9] for fields in lines if fields[1].endswith(end) or fields[2].endswith(end)}
+
+
+def _sockets_of_process() -> set[str]:
+    """The inodes of the sockets that this process has open, by proc_pid_fd(5)."""
+    inodes = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            kind, _, inode = os.readlink(entry).partition(":")
+            if kind == "socket":
+                inodes.add(inode.strip("[]"))
+    return inodes
 
 
 #: The soaks that need nothing but their library.
