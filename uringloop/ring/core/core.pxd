@@ -81,8 +81,6 @@ cdef extern from "ring/core/core.h" nogil:
     int64_t ul_now_ns()
     void ul_ring_statistics(ul_ring *ring, ul_statistics *out)
     uint32_t ul_ring_backend(ul_ring *ring)
-    uint32_t ul_ring_backend(ul_ring *ring)
-    int ul_ring_fd(ul_ring *ring)
     int ul_has_work(ul_ring *ring)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_spin(ul_ring *ring, int64_t for_ns)
