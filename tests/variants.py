@@ -6,7 +6,7 @@ URINGLOOP_TEST_SHAPES says how many of them a run takes:
 
 `all`    the default
 `most`   other people's suites run once on the backend of epoll(7), where io_uring is refused
-`few`    none that differs by the kernel, or by sizes, alone: for the other Pythons of `.ci/run`
+`few`    none that differs by the kernel, or by sizes, alone, and no control: for the other Pythons of `.ci/run`
 
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
@@ -79,8 +79,11 @@ EPOLL_ONCE = _SHAPES == "most"
 if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 
+#: asyncio's own loop shows that a body asks for what asyncio does.
+_CONTROL = ("asyncio",) if KERNELS else ()
+
 USUAL = (
-    "asyncio",
+    *_CONTROL,
     "ring",
     "selector",
     *(("ring-plain", "selector-plain") if KERNELS else ()),
@@ -90,7 +93,15 @@ _LEFT_OUT = {
     "epoll-companion",
     *(("epoll-ring",) if EPOLL_ONCE else ()),
     *(
-        ("ring-plain", "selector-plain", "ring-interrupting", "selector-interrupting", "ring-small", "selector-tiny")
+        (
+            "asyncio",
+            "ring-plain",
+            "selector-plain",
+            "ring-interrupting",
+            "selector-interrupting",
+            "ring-small",
+            "selector-tiny",
+        )
         if not KERNELS
         else ()
     ),
