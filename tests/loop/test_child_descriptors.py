@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.housekeeping import open_descriptors
+from tests.variants import BACKENDS
 
 from .helpers import listening_socket
 from .spawning import (
@@ -279,6 +280,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.asyncio(loop_factories=BACKENDS)  # it takes seconds
 @pytest.mark.parametrize("kind", KINDS)
 async def test_hundreds_of_starts_leave_no_descriptor(kind: str) -> None:
     if kind == "group" and os.getuid() != 0:
