@@ -1,9 +1,10 @@
-"""Pipes and children whose loop was closed under them."""
+"""Pipes, connections and children whose loop was closed under them."""
 
 import asyncio
 import gc
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,6 +53,18 @@ def test_they_are_open_and_say_so_when_they_are_dropped(loop: asyncio.AbstractEv
         gc.collect()
     assert len(warned) == 2
     assert all(pipe.closed for pipe in pipes)
+
+
+@every_loop
+def test_a_dropped_connection_says_so_and_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        transport = loop.run_until_complete(loop.create_connection(Recorder, sock=ours))[0]
+        loop.close()
+        with pytest.warns(ResourceWarning, match="unclosed transport"):  # noqa: PT031
+            del transport
+            gc.collect()
+        assert ours.fileno() == -1
 
 
 @every_loop

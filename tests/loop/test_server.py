@@ -138,6 +138,39 @@ async def test_a_server_can_end_its_connections(method: str) -> None:
     assert server_side.calls[-1] == "connection_lost"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Server.close_clients is new in 3.13")
+async def test_a_server_ends_its_own_connections_alone() -> None:
+    loop = asyncio.get_running_loop()
+    servers: list[Any] = []
+    clients, accepted = [], []
+    for _ in range(2):
+        accepted.append([Echo() for _ in range(3)])
+        made = iter(accepted[-1])
+        servers.append(await loop.create_server(lambda made=made: next(made), LOCALHOST, 0))  # type: ignore[misc]
+        for protocol in accepted[-1]:
+            clients.append(Recorder())
+            await loop.create_connection(lambda: clients[-1], *servers[-1].sockets[0].getsockname())
+            await protocol.until_called("connection_made")
+    accepted[0][1].transport.close()
+    await accepted[0][1].until_called("connection_lost")
+    assert set(servers[0]._clients) == {accepted[0][0].transport, accepted[0][2].transport}
+    servers[0].close()
+    servers[0].close_clients()
+    await servers[0].wait_closed()
+    assert not servers[0]._clients
+    clients[3].transport.write(b"hello")
+    await clients[3].until_received(5)
+    servers[1].close()
+    waiting = loop.create_task(servers[1].wait_closed())
+    for protocol in reversed(accepted[1]):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        protocol.transport.abort()
+    await waiting
+    for client in clients:
+        await client.until_called("connection_lost")
+
+
 # Closing a server at awkward moments
 
 

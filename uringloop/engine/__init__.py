@@ -5,5 +5,16 @@ from .endpoint import Endpoint
 from .engine import Engine
 from .sock import Receiving, Sockets, accept_now
 from .stream import Stream
+from .writes import StreamWrites, keeps_stream
 
-__all__ = ["Datagram", "Endpoint", "Engine", "Receiving", "Sockets", "Stream", "accept_now"]
+__all__ = [
+    "Datagram",
+    "Endpoint",
+    "Engine",
+    "Receiving",
+    "Sockets",
+    "Stream",
+    "StreamWrites",
+    "accept_now",
+    "keeps_stream",
+]

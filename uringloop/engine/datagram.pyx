@@ -11,6 +11,7 @@ from libc.string cimport memcmp, memcpy
 
 from ..ring.core.core cimport io_uring_recvmsg_out, ul_outcome
 from ..ring.dispatcher cimport Dispatcher
+from ..ring.owner cimport add_owner
 from ..tick cimport is_over, waits_long
 from .address cimport KEY_SIZE, pack_address
 from .base cimport EngineBase
@@ -71,7 +72,7 @@ cdef class Datagram(Endpoint):
         if self.handle == NULL:
             raise MemoryError
         self.payload_offset = ul_datagram_payload_offset(self.handle)
-        engine.dispatcher.owners.add(self)
+        add_owner(engine.dispatcher.owners, self)
 
     def own_socket(self):
         """Let datagrams leave and come together: the loop made the socket, and no code has asked for it."""
@@ -152,7 +153,7 @@ cdef class Datagram(Endpoint):
 
     cdef drop_core(self):
         self.handle = NULL
-        self.orphaned = True
+        self.orphan()
         self.protocol = None
 
     cdef receive_datagram(self, ul_outcome *outcome):

@@ -1,5 +1,5 @@
 from ..ring.dispatcher cimport raise_errno
-from ..ring.owner cimport Owner
+from ..ring.owner cimport Owner, flag
 from .base cimport EngineBase
 
 cdef extern from *:
@@ -34,17 +34,17 @@ cdef class Endpoint(Owner):
     cdef object transport, error
     cdef object context  # the callbacks of what is received run in it
     cdef object own_context  # the callbacks that are called soon run in it; None: in a copy of the current one
+    cdef object server  # that accepted the connection
     cdef list held  # what a paused endpoint keeps for later; None: nothing
-    cdef int state
-    cdef bint released  # nothing of it is queued or in flight
-    cdef bint orphaned  # its loop is being closed: the protocol hears of nothing more
-    cdef bint is_pipe
-    cdef int lost_writes
     cdef public object file
     cdef readonly object protocol
-    cdef readonly int fd  # -1 when it is closed
-    cdef readonly bint paused
     cdef public size_t high_water
+    cdef readonly int fd, opened_fd  # fd: -1 when it is closed
+    cdef unsigned char state, lost_writes
+    cdef flag paused
+    cdef flag released  # nothing of it is queued or in flight
+    cdef flag orphaned  # its loop is being closed: the protocol hears of nothing more
+    cdef flag is_pipe
 
     cdef bint has_core(self)
     cdef int receive_in_core(self)
@@ -70,6 +70,7 @@ cdef class Endpoint(Owner):
     cdef core_closed(self)
     cdef finish(self, bint abort)
     cdef tell_close(self, int fd, bint alone)
+    cdef orphan(self)
 
 
 cdef inline bint delivers(Endpoint endpoint) noexcept:

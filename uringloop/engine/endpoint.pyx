@@ -14,13 +14,10 @@ from posix.unistd cimport close as close_fd
 
 from ..ring.dispatcher cimport raise_errno
 from ..ring.core.core cimport ul_descriptor_closes
-from ..ring.owner cimport Owner
+from ..ring.owner cimport Owner, drop_owner
 from .base cimport EngineBase
 
 _log = getLogger("asyncio")
-
-cdef extern from "Python.h":
-    object PyWeakref_NewRef(object referent, object callback)
 
 cdef enum:
     # asyncio counts the loss itself as the first of five.
@@ -55,12 +52,16 @@ cdef class Endpoint(Owner):
         fd: the descriptor, -1 when it is closed.
         file: the object that has the descriptor, or None.
         protocol: the transport's protocol; None once the connection is over.
-        paused: the protocol reads nothing.
+        opened_fd: the descriptor that it was made with.
         high_water: the queue's high-water mark, in bytes.
     """
 
     def __init__(self, *_):
         raise TypeError("an Engine opens endpoints")
+
+    def __call__(self):
+        """Return the transport.  So an endpoint is its own reference in asyncio's weak dictionary of transports."""
+        return self.transport
 
     # The methods of each kind of endpoint
 
@@ -119,7 +120,7 @@ cdef class Endpoint(Owner):
         engine.refuse_closed()
         self.engine = engine
         self.transport = transport
-        self.fd = fd
+        self.fd = self.opened_fd = fd
         self.file = file
         if self.context is None:
             self.context = PyContext_CopyCurrent()
@@ -128,7 +129,7 @@ cdef class Endpoint(Owner):
         """End the transport's making: soon the protocol is told, then this starts, then the waiter is told."""
         self.set_protocol(protocol)
         if not self.is_pipe:
-            self.engine.transports[self.fd] = PyWeakref_NewRef(self.transport, None)
+            self.engine.transports[self.fd] = self
         self.soon(protocol.connection_made, self.transport)
         if starts:
             self.soon(self.start)
@@ -218,7 +219,8 @@ cdef class Endpoint(Owner):
     cdef note_lost_write(self):
         if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
             _log.warning("socket.send() raised exception.")
-        self.lost_writes += 1
+        else:
+            self.lost_writes += 1
 
     # The states
 
@@ -226,6 +228,11 @@ cdef class Endpoint(Owner):
     def state(self):
         """Return the state's name, for `repr`."""
         return SHOWN[self.state]
+
+    @property
+    def paused(self):
+        """Return whether the protocol reads nothing."""
+        return self.paused != 0
 
     @property
     def is_open(self):
@@ -334,6 +341,11 @@ cdef class Endpoint(Owner):
         if self.engine.dispatcher.has_memory():
             ul_descriptor_closes(self.engine.dispatcher.ring, fd, alone)
 
+    cdef orphan(self):
+        """Hear that the loop is closed: nothing comes any more, and the transport is its holders' own."""
+        self.orphaned = True
+        self.engine.transports.pop(self.fd, None)
+
     cdef abort_in_core(self):
         self.orphaned = True
         self.close_in_core(True)
@@ -343,7 +355,7 @@ cdef class Endpoint(Owner):
         if self.untold > 0:
             return
         self.free_core()
-        self.engine.dispatcher.owners.discard(self)
+        drop_owner(self.engine.dispatcher.owners, self)
         self.transport = self.protocol = None
 
     cdef tuple shown(self):

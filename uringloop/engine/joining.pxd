@@ -1,2 +1,5 @@
-cdef join_server(server, transport)
-cdef leave_server(server, transport)
+from .endpoint cimport Endpoint
+
+
+cdef join_server(Endpoint endpoint, server)
+cdef leave_server(Endpoint endpoint)

@@ -147,7 +147,6 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
         return NULL;
     }
     ul_descriptor_closes(ring, fd, 0); /* an earlier file of this number may have been closed unseen */
-    stream->ring = ring;
     stream->engine = engine;
     stream->owner = owner;
     stream->fd = fd;
@@ -163,13 +162,13 @@ ul_stream *ul_stream_open(ul_ring *ring, int fd, void *owner, uint32_t flags)
 int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token)
 {
     int error;
-    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    struct io_uring_sqe *sqe = ul_next_sqe(ring_of(stream), &error);
     if (sqe == NULL)
         return error;
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = stream->fd;
     sqe->op_flags = events;
-    *token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, kind);
+    *token = sqe->user_data = ul_slot_token(ring_of(stream), stream->slot, kind);
     return 0;
 }
 
@@ -194,12 +193,12 @@ int ul_stream_close(ul_stream *stream)
         ul_stream_note_close(stream);
     stream->closing = 1;
     stream->wanted = 0;
-    if (stream->ring->dropped) {
+    if (ring_of(stream)->dropped) {
         /* In a forked child: operations in flight are the parent's, and the parent sends the queue. */
         stream->receive_token = stream->send_token = 0;
         ul_stream_drop_queue(stream);
     }
-    if (!stream->ring->backend->batches && !stream->ring->dropped)
+    if (!ring_of(stream)->backend->batches && !ring_of(stream)->dropped)
         ul_stream_send_last(stream);
     int error = ul_stream_cancel_receive(stream);
     return error < 0 ? error : ul_stream_idle(stream);
@@ -211,12 +210,12 @@ int ul_stream_abort(ul_stream *stream)
     stream->aborted = 1;
     if (stream->send_token == 0) {
         /* As asyncio's write, send the bytes that the socket takes: the last ones before an abort tell its reason. */
-        if (!stream->ring->dropped)
+        if (!ring_of(stream)->dropped)
             ul_stream_send_chunks(stream, 1);
         ul_stream_drop_queue(stream);
     } else if (!stream->cancelling_send) {
         stream->cancelling_send = 1;
-        int error = ul_stage_cancel(stream->ring, stream->send_token);
+        int error = ul_stage_cancel(ring_of(stream), stream->send_token);
         if (error < 0)
             return error;
     }

@@ -23,29 +23,33 @@ typedef struct {
 
 struct ul_stream {
     ul_turn turn;
-    ul_ring *ring;
     ul_stream_engine *engine;
     void *owner;
     int fd;
     uint32_t slot;
     uint64_t receive_token, send_token; /* 0: not in flight */
     ul_stream *next_to_send;
-    uint8_t multishot, wanted, cancelling_receive, cancelling_send, queued_to_send;
-    uint8_t closing, aborted, ended, eof_wanted, poll_first, notify_low, notify_empty;
-    uint8_t by_readiness;       /* so many receives more by readiness, though it has a group */
-    uint8_t bulk, full_buffers; /* by readiness, because much comes; how much speaks for it */
-    uint8_t takes_much;         /* the last take by readiness was much */
-    uint8_t much_lately;        /* so many takes more it waits for its turn */
-    uint8_t pipe, polls, watches, receive_polls, send_polls;
-    uint8_t own_tcp, sends_last, finished; /* finished: nothing can be sent any more */
-    uint8_t wrote, goes_on;                /* of own_tcp: in the batch of first_batch; and in another one, or longer */
-    int32_t send_error;                    /* of a send(2): a socket tells of it once */
-    uint64_t first_batch;
-    uint32_t watched_events;
+
+    /* Bits, because a server may have very many streams. */
+    uint32_t multishot : 1, wanted : 1, cancelling_receive : 1, cancelling_send : 1, queued_to_send : 1;
+    uint32_t closing : 1, aborted : 1, ended : 1, eof_wanted : 1, poll_first : 1, notify_low : 1, notify_empty : 1;
+    uint32_t pipe : 1, polls : 1, watches : 1, receive_polls : 1, send_polls : 1;
+    uint32_t own_tcp : 1, sends_last : 1, finished : 1; /* finished: nothing can be sent any more */
+    uint32_t wrote : 1, goes_on : 1; /* of own_tcp: in the batch of first_batch; and in another one, or longer */
+    uint32_t bulk : 1;               /* by readiness, because much comes */
+    uint32_t takes_much : 1;         /* the last take by readiness was much */
+    uint8_t full_buffers;            /* how much speaks for bulk */
+    uint8_t by_readiness;            /* so many receives more by readiness, though it has a group */
+    uint8_t much_lately;             /* so many takes more it waits for its turn */
+    uint16_t watched_events;
+    uint32_t first_batch; /* the number of a batch of writes */
+    int32_t send_error;   /* of a send(2): a socket tells of it once */
 
     ul_queue queue;
     size_t low_water;
 };
+
+static inline ul_ring *ring_of(const ul_stream *stream) { return stream->engine->ring; }
 
 int ul_stream_stage_poll(ul_stream *stream, uint32_t events, uint32_t kind, uint64_t *token);
 

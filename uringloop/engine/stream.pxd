@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t
 
 from ..ring.core.core cimport ul_outcome
+from ..ring.owner cimport flag
 from .base cimport EngineBase
 from .core cimport ul_stream
 from .endpoint cimport Endpoint
@@ -9,10 +10,9 @@ from .tls cimport Tls
 
 cdef class Stream(Endpoint):
     cdef ul_stream *handle
-    cdef object server
     cdef Tls tls  # None: no TLS
-    cdef bint buffered, feeds, eof_written, sendfile_waits
-    cdef bint delays_small_writes, has_written
+    cdef flag buffered, feeds, eof_written, sendfile_waits
+    cdef flag delays_small_writes, has_written
 
     cdef open(self, EngineBase engine, transport, int fd, file, uint32_t flags)
     cdef bint has_core(self)
@@ -33,6 +33,7 @@ cdef class Stream(Endpoint):
     cdef delivery_failed(self)
     cdef deliver_in_place(self, const char *data, Py_ssize_t size, whole)
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1
+    cdef write_one(self, data)
     cdef append_all(self, list pieces)
     cdef bint may_write(self, data, str method) except -1
     cdef bint sends_at_once(self) noexcept

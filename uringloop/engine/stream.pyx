@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 
 from ..ring.core.core cimport ENOMEM, ul_outcome
 from ..ring.dispatcher cimport Dispatcher, raise_errno
+from ..ring.owner cimport add_owner
 from .base cimport EngineBase
 from .core cimport (
     UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW,
@@ -92,7 +93,7 @@ cdef class Stream(Endpoint):
         self.handle = ul_stream_open(engine.dispatcher.ring, fd, <void *>self, flags)
         if self.handle == NULL:
             raise MemoryError
-        engine.dispatcher.owners.add(self)
+        add_owner(engine.dispatcher.owners, self)
 
     def join(self, server):
         """Join the `asyncio.Server` that accepted the connection.
@@ -100,8 +101,7 @@ cdef class Stream(Endpoint):
         Raises:
             Exception: as from the server, which may have been closed meanwhile.
         """
-        join_server(server, self.transport)
-        self.server = server
+        join_server(self, server)
 
     def set_protocol(self, protocol):
         # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
@@ -202,7 +202,7 @@ cdef class Stream(Endpoint):
     cdef drop_core(self):
         self.release_pins()
         self.handle = NULL
-        self.orphaned = True
+        self.orphan()
 
     cdef failed(self, int res, direction):
         try:
@@ -343,6 +343,9 @@ cdef class Stream(Endpoint):
             RuntimeError: after `write_eof`, or while a sendfile is in progress.
             MemoryError: nothing of it is queued.  If a part was sent, the connection is closed.
         """
+        self.write_one(data)
+
+    cdef write_one(self, data):
         if not self.may_write(data, "write"):
             return
         self.append(data, self.sends_at_once())
@@ -527,9 +530,7 @@ cdef class Stream(Endpoint):
             self.transport.keep_answers()
 
     cdef lost(self):
-        server, self.server = self.server, None
-        if server is not None:
-            leave_server(server, self.transport)
+        leave_server(self)
 
     cdef bint is_idle(self):
         return self.handle == NULL or ul_stream_idle(self.handle)

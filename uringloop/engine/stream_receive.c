@@ -59,7 +59,7 @@ void ul_stream_leave_bulk(ul_stream *stream)
 static int begins_bulk(ul_stream *stream, uint32_t size)
 {
     const ul_stream_engine *engine = stream->engine;
-    if (size < stream->ring->buffers[UL_GROUP_BYTES].size_bytes) {
+    if (size < ring_of(stream)->buffers[UL_GROUP_BYTES].size_bytes) {
         stream->full_buffers -= stream->full_buffers > 0;
         return 0;
     }
@@ -81,7 +81,7 @@ static void count_readiness(ul_stream *stream, uint32_t size)
 {
     if (!stream->multishot)
         return;
-    int is_full = size >= stream->ring->buffers[UL_GROUP_BYTES].size_bytes;
+    int is_full = size >= ring_of(stream)->buffers[UL_GROUP_BYTES].size_bytes;
     if (is_full && (stream->bulk || stream->engine->bulk_streams < stream->engine->bulk_streams_max)) {
         begin_bulk(stream);
     } else if (stream->by_readiness > 0 && --stream->by_readiness == 0) {
@@ -94,7 +94,7 @@ int ul_stream_takes_much(ul_stream *stream) { return stream->takes_much; }
 
 /* Whether a receive that leaves a part of its buffer free has emptied the socket, which spares epoll a look.  Not after
  * other code has taken the urgent byte: then a receive ends at its place without an event that tells. */
-static int takes_all(const ul_stream *stream) { return stream->own_tcp && !stream->ring->backend->batches; }
+static int takes_all(const ul_stream *stream) { return stream->own_tcp && !ring_of(stream)->backend->batches; }
 
 int ul_stream_stage_receive(ul_stream *stream)
 {
@@ -105,7 +105,7 @@ int ul_stream_stage_receive(ul_stream *stream)
         uint32_t events = stream->watches ? stream->watched_events : POLLIN;
         return ul_stream_stage_poll(stream, events, UL_KIND_STREAM_RECEIVE, &stream->receive_token);
     }
-    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    struct io_uring_sqe *sqe = ul_next_sqe(ring_of(stream), &error);
     if (sqe == NULL)
         return error;
     sqe->opcode = stream->pipe ? IORING_OP_READ_MULTISHOT : IORING_OP_RECV;
@@ -115,7 +115,7 @@ int ul_stream_stage_receive(ul_stream *stream)
         sqe->ioprio |= UL_RECV_EMPTIES;
     sqe->fd = stream->fd;
     sqe->off = stream->pipe ? CURRENT_POSITION : 0;
-    stream->receive_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_RECEIVE);
+    stream->receive_token = sqe->user_data = ul_slot_token(ring_of(stream), stream->slot, UL_KIND_STREAM_RECEIVE);
     return 0;
 }
 
@@ -135,19 +135,19 @@ int ul_stream_receive(ul_stream *stream)
 void ul_stream_watch(ul_stream *stream, uint32_t events)
 {
     stream->watches = 1;
-    stream->watched_events = events;
+    stream->watched_events = (uint16_t)events;
 }
 
 int ul_stream_cancel_receive(ul_stream *stream)
 {
     if (stream->receive_token == 0 || stream->cancelling_receive)
         return 0;
-    if (ul_withdraw(stream->ring, stream->receive_token)) {
+    if (ul_withdraw(ring_of(stream), stream->receive_token)) {
         stream->receive_token = 0;
         return 0;
     }
     stream->cancelling_receive = 1;
-    return ul_stage_cancel(stream->ring, stream->receive_token);
+    return ul_stage_cancel(ring_of(stream), stream->receive_token);
 }
 
 /* Other code may have a copy of the descriptor from now on. */
@@ -200,7 +200,7 @@ int ul_streams_give_turns_waiting(ul_stream_engine *engine, ul_outcome *outcomes
 /* Recycles the buffer of a UL_STREAM_DATA outcome. */
 void ul_stream_recycle(ul_stream *stream, const ul_outcome *outcome)
 {
-    ul_buffer_recycle(stream->ring, UL_GROUP_BYTES, outcome->buffer_id, stream);
+    ul_buffer_recycle(ring_of(stream), UL_GROUP_BYTES, outcome->buffer_id, stream);
 }
 
 static void complete_poll(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
@@ -252,7 +252,7 @@ int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
     ssize_t size = stream->pipe ? read(stream->fd, buffer, size_bytes)
                                 : recv(stream->fd, buffer, size_bytes, MSG_DONTWAIT);
     if (size > 0) {
-        stream->ring->statistics.bytes_received += (uint64_t)size;
+        ring_of(stream)->statistics.bytes_received += (uint64_t)size;
         stream->takes_much = size >= MUCH_BYTES;
         stream->much_lately = stream->takes_much ? MUCH_FOR : stream->much_lately - (stream->much_lately > 0);
         count_readiness(stream, (uint32_t)size);
@@ -266,7 +266,7 @@ int ul_stream_take(ul_stream *stream, void *buffer, size_t size_bytes)
 
 static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
-    ul_ring *ring = stream->ring;
+    ul_ring *ring = ring_of(stream);
     ring->statistics.bytes_received += (uint64_t)cqe->res;
     outcome->buffer_id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
     outcome->data = ul_buffer_lend(ring, UL_GROUP_BYTES, outcome->buffer_id, stream);
@@ -287,7 +287,7 @@ static void complete_data(ul_stream *stream, const struct io_uring_cqe *cqe, ul_
 
 void ul_stream_complete_receive(ul_stream *stream, const struct io_uring_cqe *cqe, ul_outcome *outcome)
 {
-    ul_ring *ring = stream->ring;
+    ul_ring *ring = ring_of(stream);
     int ended = !(cqe->flags & IORING_CQE_F_MORE);
     if (ended)
         stream->receive_token = 0;

@@ -57,17 +57,17 @@ int ul_stream_stage_send(ul_stream *stream)
         stream->poll_first = 0;
         return ul_stream_stage_poll(stream, POLLOUT, UL_KIND_STREAM_SEND, &stream->send_token);
     }
-    struct io_uring_sqe *sqe = ul_next_sqe(stream->ring, &error);
+    struct io_uring_sqe *sqe = ul_next_sqe(ring_of(stream), &error);
     if (sqe == NULL)
         return error;
     fill_send(stream, sqe);
     stream->poll_first = 0;
-    stream->send_token = sqe->user_data = ul_slot_token(stream->ring, stream->slot, UL_KIND_STREAM_SEND);
+    stream->send_token = sqe->user_data = ul_slot_token(ring_of(stream), stream->slot, UL_KIND_STREAM_SEND);
     return 0;
 }
 
 /* The number of enters tells one batch of writes from the next. */
-static uint64_t batch(const ul_stream *stream) { return stream->ring->statistics.enters; }
+static uint32_t batch(const ul_stream *stream) { return (uint32_t)ring_of(stream)->statistics.enters; }
 
 /* The stream was not closed right after its first bytes. */
 static void goes_on(ul_stream *stream)
@@ -132,7 +132,7 @@ static size_t send_at_once(ul_stream *stream, const void *data, size_t size_byte
         stream->send_error = -errno; /* a socket tells of it once: the queued send finds a broken pipe */
     if (sent <= 0)
         return 0;
-    stream->ring->statistics.bytes_sent += (uint64_t)sent;
+    ring_of(stream)->statistics.bytes_sent += (uint64_t)sent;
     return (size_t)sent;
 }
 
@@ -160,7 +160,7 @@ void ul_stream_send_chunks(ul_stream *stream, int pinned)
 static void send_queued(ul_stream *stream)
 {
     if (stream->queue.size == 0 || stream->send_token != 0 || stream->pipe || stream->closing || stream->notify_low ||
-        stream->notify_empty || stream->ring->dropped)
+        stream->notify_empty || ring_of(stream)->dropped)
         return;
     ul_stream_send_chunks(stream, 0);
     if (stream->queue.size == 0 && stream->eof_wanted)
@@ -283,7 +283,7 @@ void ul_stream_complete_send(ul_stream *stream, const struct io_uring_cqe *cqe, 
     }
     stream->poll_first = stream->polls || cqe->res == -EAGAIN;
     if (cqe->res >= 0) {
-        stream->ring->statistics.bytes_sent += (uint64_t)cqe->res;
+        ring_of(stream)->statistics.bytes_sent += (uint64_t)cqe->res;
         ul_queue_sent(&stream->engine->freelist, &stream->queue, (size_t)cqe->res);
     } else if (cqe->res != -EINTR && cqe->res != -EAGAIN) {
         ul_stream_drop_queue(stream);

@@ -37,7 +37,7 @@ cdef class Dispatcher(Sender):
     cdef public Meter meter  # None: the loop does not measure
     cdef object report
     cdef public object first, features, make
-    cdef readonly set owners
+    cdef readonly list owners
     cdef readonly dict operations
 
     cdef int check(self) except -1

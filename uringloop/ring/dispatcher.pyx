@@ -132,7 +132,7 @@ cdef class Dispatcher(Sender):
         if capacity > 0:
             self.grow(capacity)
         self.report = report
-        self.owners = set()
+        self.owners = []
         self.operations = {}
 
     def __dealloc__(self):
@@ -146,7 +146,7 @@ cdef class Dispatcher(Sender):
         self.make = None
         self.count = self.cursor = 0
         # Dropping a protocol may run Python.
-        owners, self.owners = self.owners, set()
+        owners, self.owners = self.owners, []
         for owner in owners:
             owner.drop_core()
 

@@ -2,10 +2,14 @@ from libc.stdint cimport uint32_t
 
 from .core.core cimport ul_outcome
 
+# A truth in one byte: a loop may have very many owners, and a `bint` takes four.
+ctypedef unsigned char flag
+
 
 cdef class Owner:
     cdef int untold  # its outcomes that wait in the dispatcher's queue or are in hand
-    cdef bint freeing  # once they are told
+    cdef int place  # in the dispatcher's list
+    cdef flag freeing  # once they are told
 
     cdef take_outcome(self, ul_outcome *outcome)
     cdef abort_in_core(self)
@@ -14,3 +18,7 @@ cdef class Owner:
     cdef tuple shown(self)
     cdef hearer(self)
     cdef str method_for(self, uint32_t what, bint direct)
+
+
+cdef add_owner(list owners, Owner owner)
+cdef drop_owner(list owners, Owner owner)

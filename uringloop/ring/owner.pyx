@@ -40,3 +40,23 @@ cdef class Owner:
             direct: whether that is a method of `hearer`, and not of an object behind it.
         """
         return "complete"
+
+
+cdef add_owner(list owners, Owner owner):
+    """Append an owner to a list that it is in no more than once."""
+    owner.place = <int>len(owners)
+    owners.append(owner)
+
+
+cdef drop_owner(list owners, Owner owner):
+    """Take an owner out of a list, if it is there; the last one takes its place.
+
+    A set of as many owners takes seven times the list's memory.
+    """
+    cdef int place = owner.place
+    if place >= len(owners) or owners[place] is not owner:
+        return
+    last = <Owner>owners.pop()
+    if last is not owner:
+        last.place = place
+        owners[place] = last

@@ -115,8 +115,9 @@ class SocketTransport(ReadableTransport, WritableTransport):
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-        _sock_fd: int
+    @property
+    def _sock_fd(self) -> int:
+        return self._endpoint.opened_fd
 
     @property
     def _sock(self) -> socket.socket | None:

@@ -46,7 +46,6 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     ) -> None:
         _ = protocol.connection_made  # refuses what is no protocol, before anything is opened
         self._family, self._proto = sock.family, sock.proto
-        self._sock_fd = sock.fileno()
         self._engine = engine
         self._datagram = engine.open_datagram(self, sock, remote or None, _SENDS_EMPTY, _OVERHEAD_BYTES)
         self._endpoint = self._datagram

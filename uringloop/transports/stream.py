@@ -1,6 +1,6 @@
 """`StreamTransport`: a connected stream socket as an `asyncio.Transport`.
 
-The engine's half is the `Stream`, whose `write` is an attribute of the transport.  This module has what other sockets
+The engine's half is the `Stream`, and `write` comes from `StreamWrites`.  This module has what other sockets
 lack: end of file, and sendfile's hold on the queue.  It makes the socket object of an accepted descriptor, and looks up
 its names, only when they are asked for: a short connection is over before.
 """
@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..engine import Engine, Stream
+from ..engine import Engine, Stream, StreamWrites, keeps_stream
 from ..hooks import WRITE_BUFFER_LIMITS, SendfileMode
 from .base import SocketTransport, add_names
 
@@ -55,7 +55,8 @@ class Origin:
     delays_small_writes: bool = False
 
 
-class StreamTransport(SocketTransport):
+@keeps_stream
+class StreamTransport(StreamWrites, SocketTransport):
     """See `asyncio.Transport`.
 
     Args:
@@ -74,8 +75,6 @@ class StreamTransport(SocketTransport):
         "__weakref__",
         "_endpoint",
         "_origin",
-        "_sock_fd",
-        "write",
     )
 
     _endpoint: Stream
@@ -108,11 +107,10 @@ class StreamTransport(SocketTransport):
         # As the base class's __init__ does, without its search for limits that are always the same.
         self._extra, self._loop, self._protocol_paused = None, engine.loop, False
         self._low_water, self._high_water = WRITE_BUFFER_LIMITS
-        self._sock_fd, self._origin = fd, origin
+        self._origin = origin
         own_context = context if origin is None or origin.one_context else None
         stream = self._endpoint = engine.open_stream(self, fd, file, delays, own_context, context)
         stream.high_water = self._high_water
-        self.write = stream.write  # type: ignore[method-assign]
         try:
             if origin is not None and origin.server is not None:
                 stream.join(origin.server)
