@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.kernel import needs
-from tests.variants import EVERY, TINY
+from tests.variants import EVERY, RINGS, TINY
 
 from .helpers import LOCALHOST, Recorder, pattern, serving
 from .test_tls import client_context, server_context
@@ -121,6 +122,46 @@ async def test_two_writes_and_a_blocking_read_in_one_callback(pair: Pair) -> Non
         assert peer.recv(15, socket.MSG_WAITALL) == b"three four five"
         writer.close()
         await writer.wait_closed()
+
+
+def data_packets(sock: socket.socket) -> int:
+    """Return how many packets with bytes a TCP socket has sent: `tcpi_data_segs_out` of tcp(7)."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    packets: int = struct.unpack_from("=I", info, 156)[0]
+    return packets
+
+
+@pytest.mark.asyncio(loop_factories=RINGS)
+async def test_a_header_and_the_large_body_behind_it_are_one_packet() -> None:
+    header, body = b"header", pattern(20_000)
+    with tcp_pair() as (ours, peer):
+        transport = await transport_over(ours)
+        transport.writelines([header, body])
+        assert peer.recv(20_006, socket.MSG_WAITALL) == header + body
+        assert data_packets(ours) == 1
+
+        def write_both() -> None:
+            transport.write(header)
+            transport.write(body)
+
+        async with many_connections() as (others, _):
+            await in_one_tick(*(lambda each=each: each.write(b"x") for each in others), write_both)  # type: ignore[misc]
+        assert peer.recv(20_006, socket.MSG_WAITALL) == header + body
+        assert data_packets(ours) == 2
+        transport.abort()
+
+
+async def test_a_socket_with_little_room_keeps_the_order_of_header_and_body() -> None:
+    header, body = pattern(10_000), pattern(300_000)
+    with unix_pair() as (ours, peer):
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        transport = await transport_over(ours)
+        transport.writelines([header, body])
+        loop, received = asyncio.get_running_loop(), b""
+        while len(received) < 310_000:
+            received += await loop.run_in_executor(None, peer.recv, 310_000)
+        assert received == header + body
+        transport.abort()
 
 
 @PAIRS

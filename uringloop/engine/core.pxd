@@ -51,6 +51,7 @@ cdef extern from "engine/engine.h" nogil:
     int ul_stream_may_be_last(ul_stream *stream)
     int ul_streams_send(ul_ring *ring, int all)
     size_t ul_stream_send_now(ul_stream *stream, const void *data, size_t size_bytes)
+    size_t ul_stream_send_behind(ul_stream *stream, const void *data, size_t size_bytes)
     int ul_stream_idle(ul_stream *stream)
     void *ul_stream_released(ul_stream *stream)
     bint ul_stream_take_back(ul_stream *stream, size_t size_bytes)

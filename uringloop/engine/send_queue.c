@@ -115,6 +115,9 @@ int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin)
 
 int ul_queue_begins_pinned(const ul_queue *queue) { return queue->head->capacity == 0; }
 
+/* Of a queue that is not empty: whether it is one chunk of copied bytes. */
+int ul_queue_is_one_copy(const ul_queue *queue) { return queue->head == queue->tail && queue->head->capacity > 0; }
+
 /* The first bytes of a queue that is not empty. */
 const char *ul_queue_head(const ul_queue *queue, size_t *size)
 {

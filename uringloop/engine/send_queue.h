@@ -21,6 +21,7 @@ typedef struct {
 int ul_queue_copy(ul_freelist *freelist, ul_queue *queue, const void *data, size_t size, int head_in_flight);
 int ul_queue_pin(ul_queue *queue, const void *data, size_t size, void *pin);
 int ul_queue_begins_pinned(const ul_queue *queue);
+int ul_queue_is_one_copy(const ul_queue *queue);
 const char *ul_queue_head(const ul_queue *queue, size_t *size);
 void ul_queue_sent(ul_freelist *freelist, ul_queue *queue, size_t size);
 void ul_queue_cut(ul_freelist *freelist, ul_queue *queue, size_t size);

@@ -123,17 +123,23 @@ int ul_stream_write_pinned(ul_stream *stream, const void *data, size_t size_byte
     return error;
 }
 
-/* What the socket or (non-blocking) pipe takes right now, without the ring; 0 also if it refuses. */
-static size_t send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
+/* The result of a send(2); the number of bytes, 0 if it failed. */
+static size_t note_sent(ul_stream *stream, ssize_t sent)
 {
-    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (stream->sends_last ? MSG_MORE : 0);
-    ssize_t sent = stream->pipe ? write(stream->fd, data, size_bytes) : send(stream->fd, data, size_bytes, flags);
     if (sent < 0 && !stream->pipe && errno != EAGAIN && errno != EINTR && errno != EPIPE)
         stream->send_error = -errno; /* a socket tells of it once: the queued send finds a broken pipe */
     if (sent <= 0)
         return 0;
     ring_of(stream)->statistics.bytes_sent += (uint64_t)sent;
     return (size_t)sent;
+}
+
+/* What the socket or (non-blocking) pipe takes right now, without the ring; 0 also if it refuses. */
+static size_t send_at_once(ul_stream *stream, const void *data, size_t size_bytes)
+{
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (stream->sends_last ? MSG_MORE : 0);
+    return note_sent(stream,
+                     stream->pipe ? write(stream->fd, data, size_bytes) : send(stream->fd, data, size_bytes, flags));
 }
 
 /* The same for an idle stream; 0 if anything is queued or the send fails, since the queued send then tells why. */
@@ -156,11 +162,17 @@ void ul_stream_send_chunks(ul_stream *stream, int pinned)
     }
 }
 
-/* The same of an open stream, unless its owner waits to be told of the queue. */
+/* Whether something is queued that may leave by a send(2).  Not if the owner waits to be told of the queue. */
+static int may_send_queued(const ul_stream *stream)
+{
+    return stream->queue.size > 0 && stream->send_token == 0 && !stream->pipe && !stream->closing &&
+           !stream->notify_low && !stream->notify_empty && !ring_of(stream)->dropped;
+}
+
+/* The same of an open stream. */
 static void send_queued(ul_stream *stream)
 {
-    if (stream->queue.size == 0 || stream->send_token != 0 || stream->pipe || stream->closing || stream->notify_low ||
-        stream->notify_empty || ring_of(stream)->dropped)
+    if (!may_send_queued(stream))
         return;
     ul_stream_send_chunks(stream, 0);
     if (stream->queue.size == 0 && stream->eof_wanted)
@@ -182,6 +194,25 @@ void ul_stream_send_queued(ul_stream *stream)
 {
     send_queued(stream);
     leave_if_sent(stream);
+}
+
+/* Sends what the stream has queued and then these bytes, as far as the socket takes them at once; how many of these
+ * were sent.  A header and the body behind it leave by one call, and as one packet if they fit. */
+size_t ul_stream_send_behind(ul_stream *stream, const void *data, size_t size_bytes)
+{
+    size_t head_size = 0;
+    if (!may_send_queued(stream) || !ul_queue_is_one_copy(&stream->queue)) {
+        ul_stream_send_queued(stream);
+        return ul_stream_send_now(stream, data, size_bytes);
+    }
+    const char *head = ul_queue_head(&stream->queue, &head_size);
+    struct iovec parts[] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)data, size_bytes}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    note_write(stream);
+    size_t sent = note_sent(stream, sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+    ul_queue_sent(&stream->engine->freelist, &stream->queue, sent < head_size ? sent : head_size);
+    leave_if_sent(stream);
+    return sent > head_size ? sent - head_size : 0;
 }
 
 /* The same of a closing stream.  The last bytes of a TCP connection wait for its FIN. */
