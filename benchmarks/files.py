@@ -112,7 +112,7 @@ def summary(case: Case, outcomes: Mapping[str, Outcome], reference: str) -> dict
         rows[name] = {"value": outcome.median(), "samples": list(outcome.values().values())}
         if reference in outcomes:
             rows[name]["against_reference"] = results.ratio(case, outcome, outcomes[reference])
-    peers = [name for name in rows if name not in (OURS, EPOLL, BESIDE, SYNC, FIO) and "value" in rows[name]]
+    peers = [name for name in rows if not name.startswith((OURS, SYNC, FIO)) and "value" in rows[name]]
     best = max(peers, key=lambda name: outcomes[name].median(), default=None)
     for ours in (OURS, EPOLL):
         if best and "value" in rows.get(ours, ()):

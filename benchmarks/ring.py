@@ -24,7 +24,8 @@ from benchmarks.results import Case
 
 C = "liburing in C"
 FIO = "fio"
-OURS = "uringloop"
+#: A loop over completions, and `Ring.run_many`.
+OURS, MANY = "uringloop", "uringloop run_many"
 NOPS = {
     "single": "NOPs, one at a time",
     "batch": f"NOPs, {ring_cases.BATCH} at a time",
@@ -49,9 +50,9 @@ def nops(contender: str, case: str, seconds: float) -> dict[str, float]:
 
 
 def reads(contender: str, case: str, path: Path, depth: int, seconds: float) -> dict[str, float]:
-    if contender == OURS:
+    if contender in (OURS, MANY):
         more = [case, str(seconds), str(path), str(depth)]
-        return {"value": float(files.run([sys.executable, "-m", "benchmarks.ring_cases", OURS, *more]))}
+        return {"value": float(files.run([sys.executable, "-m", "benchmarks.ring_cases", contender, *more]))}
     options = {
         "name": case,
         "filename": path,
@@ -94,7 +95,7 @@ def cases(options: argparse.Namespace, folder: Path, left_out: Sequence[str]) ->
     path.write_bytes(b"".join(map(ring_cases.block, range(blocks))))
     for name, title in READS.items():
         for depth in QUICK_DEPTHS if options.quick else DEPTHS:
-            contenders = [each for each in (FIO, OURS) if each not in left_out]
+            contenders = [each for each in (FIO, OURS, MANY) if each not in left_out]
 
             def measure(each: str, name: str = name, depth: int = depth) -> dict[str, float]:
                 return reads(each, name, path, depth, options.seconds)

@@ -5,18 +5,24 @@
 prints how many were completed in a second.  The first tenth of the time is warm-up.
 """
 
+import itertools
 import json
 import mmap
 import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 BATCH = 32
 BLOCK_BYTES = 4096
 _ENTRIES = 256
+#: The reads of one `run_many`.
+_READS = 1024
+#: Random numbers take as long as a read does: so many are made before, and used again and again.
+_NUMBERS = 1 << 16
 
 
 def rate(turn: Callable[[], int], seconds: float) -> float:
@@ -44,6 +50,23 @@ def _operations(case: str) -> Callable[[], int]:
         for operation in operations:
             ring.prepare(operation)
         return _take(ring, count, case)
+
+    return turn
+
+
+def _run_many(case: str) -> Callable[[], int]:
+    from uringloop.operations import Nop
+    from uringloop.ring import Ring, SqPoll
+
+    ring = Ring(_ENTRIES, sq_poll=SqPoll(idle_ms=1000) if case == "sqpoll" else None)
+    count = 1 if case == "single" else BATCH
+    # Many in a call, as of a program that has them: the call waits for each batch.
+    operations = [Nop() for _ in range(count * BATCH)]
+
+    def turn() -> int:
+        if any(ring.run_many(operations, count)):
+            raise ValueError("a NOP has a result")
+        return len(operations)
 
     return turn
 
@@ -101,7 +124,7 @@ def _liburing(case: str) -> Callable[[], int]:
     return turn
 
 
-NOPS = {"operations": _operations, "by hand": _by_hand, "liburing": _liburing}
+NOPS = {"operations": _operations, "run_many": _run_many, "by hand": _by_hand, "liburing": _liburing}
 
 
 def block(number: int) -> bytes:
@@ -109,42 +132,77 @@ def block(number: int) -> bytes:
     return number.to_bytes(8, "little") * (BLOCK_BYTES // 8)
 
 
-def read_rate(path: Path, direct: bool, depth: int, seconds: float) -> float:
-    """Random reads of 4 KiB, as many in flight as `depth`, each of the right block."""
-    from uringloop.operations import Read
+def _numbers(path: Path) -> Iterator[int]:
+    """Blocks of the file at random, without end."""
+    blocks = path.stat().st_size // BLOCK_BYTES
+    chance = random.Random(1)
+    return itertools.cycle([chance.randrange(blocks) for _ in range(_NUMBERS)])
+
+
+def read_rate(path: Path, direct: bool, depth: int, seconds: float, many: bool = False) -> float:
+    """Random reads of 4 KiB, as many in flight as `depth`, each of the right block.
+
+    Args:
+        many: by `Ring.run_many`; otherwise by a loop over completions.
+    """
     from uringloop.ring import Ring
 
     fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
-    blocks = path.stat().st_size // BLOCK_BYTES
-    chance = random.Random(1)
-    in_flight: dict[object, tuple[mmap.mmap, int]] = {}
     with open(fd, "rb", buffering=0), Ring(_ENTRIES) as ring:
-
-        def read(buffer: mmap.mmap) -> None:
-            number = chance.randrange(blocks)
-            in_flight[ring.prepare(Read(fd, buffer, number * BLOCK_BYTES))] = buffer, number
-
-        def turn() -> int:
-            # Those that have completed, which the next ones are submitted with.
-            ring.submit(wait_for=1)
-            done = 0
-            while (completion := ring.peek_cqe()) is not None:
-                buffer, number = in_flight.pop(completion.operation)
-                if completion.result() != BLOCK_BYTES or buffer[:8] != number.to_bytes(8, "little"):
-                    raise ValueError(f"block {number} is not what was written")
-                read(buffer)
-                done += 1
-            return done
-
-        for _ in range(depth):
-            read(mmap.mmap(-1, BLOCK_BYTES))
+        turn = _many_reads(ring, fd, _numbers(path), depth) if many else _reads(ring, fd, _numbers(path), depth)
         return rate(turn, seconds)
+
+
+def _reads(ring: Any, fd: int, numbers: Iterator[int], depth: int) -> Callable[[], int]:
+    from uringloop.operations import Read
+
+    in_flight: dict[object, tuple[mmap.mmap, int]] = {}
+
+    def read(buffer: mmap.mmap) -> None:
+        number = next(numbers)
+        in_flight[ring.prepare(Read(fd, buffer, number * BLOCK_BYTES))] = buffer, number
+
+    def turn() -> int:
+        # Those that have completed, which the next ones are submitted with.
+        ring.submit(wait_for=1)
+        done = 0
+        while (completion := ring.peek_cqe()) is not None:
+            buffer, number = in_flight.pop(completion.operation)
+            _check(completion.result(), buffer, number)
+            read(buffer)
+            done += 1
+        return done
+
+    for _ in range(depth):
+        read(mmap.mmap(-1, BLOCK_BYTES))
+    return turn
+
+
+def _many_reads(ring: Any, fd: int, numbers: Iterator[int], depth: int) -> Callable[[], int]:
+    from uringloop.operations import Read
+
+    buffers = [mmap.mmap(-1, BLOCK_BYTES) for _ in range(_READS)]
+
+    def turn() -> int:
+        chosen = list(itertools.islice(numbers, _READS))
+        reads = (Read(fd, buffer, number * BLOCK_BYTES) for buffer, number in zip(buffers, chosen, strict=True))
+        for size_bytes, buffer, number in zip(ring.run_many(reads, depth), buffers, chosen, strict=True):
+            _check(size_bytes, buffer, number)
+        return _READS
+
+    return turn
+
+
+def _check(size_bytes: int, buffer: mmap.mmap, number: int) -> None:
+    if size_bytes != BLOCK_BYTES or buffer[:8] != number.to_bytes(8, "little"):
+        raise ValueError(f"block {number} is not what was written")
 
 
 def main() -> None:
     contender, case, seconds, *more = sys.argv[1:]
     if more:
-        print(json.dumps(read_rate(Path(more[0]), case == "direct", int(more[1]), float(seconds))))
+        many = contender == "uringloop run_many"
+        print(json.dumps(read_rate(Path(more[0]), case == "direct", int(more[1]), float(seconds), many)))
     else:
         print(json.dumps(rate(NOPS[contender](case), float(seconds))))
     sys.stdout.flush()

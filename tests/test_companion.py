@@ -18,8 +18,8 @@ from tests.refused.test_refused import PREPARED, WAYS
 from uringloop import files
 from uringloop.companion import SLICE_NS, Companion, submitter
 from uringloop.operations import Nop, Stat
+from uringloop.operations.compiled import Read
 from uringloop.operations.file import Ready
-from uringloop.operations.read_write import Read
 from uringloop.ring.base import _live
 
 on_each_backend = pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.housekeeping import open_descriptors
 from tests.kernel import needs
 from uringloop import files
 from uringloop.files import direct, polled
-from uringloop.operations.read_write import Read
+from uringloop.operations.compiled import Read
 from uringloop.ring import LoopRing, Ring, RingUnavailableError, allocate
 
 from .conftest import Run

@@ -23,6 +23,7 @@ USES: dict[str, Callable[[Ring], object]] = {
     "wait_cqe": lambda ring: ring.wait_cqe(),
     "completions": lambda ring: list(ring.completions()),
     "run": lambda ring: ring.run(Nop()),
+    "run_many": lambda ring: ring.run_many([Nop()]),
     "iterate": lambda ring: list(ring.iterate(Ready(0, select.POLLIN))),
     "cancel": lambda ring: ring.cancel(Nop()),
     "register_buffers": lambda ring: ring.register_buffers(2),

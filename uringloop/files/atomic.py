@@ -16,9 +16,9 @@ from typing import Any
 
 from ..companion import Submitter, submitter
 from ..operations import ChainError, Operation
+from ..operations.compiled import Write
 from ..operations.file import Fsync
 from ..operations.path import Path, Rename
-from ..operations.read_write import Write
 from ..ring import Opcode
 from .layers.encoding import encoded
 from .layers.waiting import in_thread, made_in_thread

@@ -21,10 +21,9 @@ from typing import Any, NamedTuple, Self
 
 from ..companion import Submitter, submitter
 from ..operations import Descriptor, Operation
+from ..operations.compiled import Read, ReadFixed, Write, WriteFixed
 from ..operations.file import Close, DirectAlignment, Open
 from ..operations.path import Path
-from ..operations.read_write import Read, Write
-from ..operations.registered import ReadFixed, WriteFixed
 from ..ring import LoopRing, Opcode, RingUnavailableError, allocate
 from .layers.base import CLOSED_MESSAGE, bytes_of
 from .layers.waiting import in_thread, made_in_thread

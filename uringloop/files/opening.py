@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..companion import Submitter
-from ..operations.control import Nop
+from ..operations.compiled import Nop
 from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag
 from .layers.cached import open_now, status_now

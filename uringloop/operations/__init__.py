@@ -3,14 +3,16 @@
 from ..ring import Descriptor
 from . import address
 from .attributes import GetAttribute, GetFileAttribute, SetAttribute, SetFileAttribute
-from .base import ANY_SLOT, Operation, Slot, State
+from .base import ANY_SLOT, Slot, State
 from .chain import Chain, ChainError
 from .closing import close_ring
-from .control import Cancel, MessageRing, Nop, Poll, PollRemove, PollUpdate, SendFile
+from .compiled import Nop, Read, ReadFixed, Write, WriteFixed
+from .control import Cancel, MessageRing, Poll, PollRemove, PollUpdate, SendFile
 from .file import Advise, AdviseMemory, Allocate, Close, Fstat, Fsync, Open, Ready, SyncFlag, SyncRange, Truncate
 from .group import Group
 from .message import Message, ReceiveMessage, ReceiveMessages, SendMessage
 from .multishot import Multishot, MultishotIterator, Results
+from .operation import Operation
 from .path import (
     Link,
     MakeFolder,
@@ -22,15 +24,13 @@ from .path import (
     Symlink,
     Unlink,
 )
-from .read_write import Read, ReadMany, ReadVector, Write, WriteVector, read_at, transferred
+from .read_write import ReadMany, ReadVector, WriteVector, read_at, transferred
 from .registered import (
     InstallFile,
     ProvideBuffers,
-    ReadFixed,
     ReadVectorFixed,
     RemoveBuffers,
     UpdateFiles,
-    WriteFixed,
     WriteVectorFixed,
 )
 from .socket import Accept, AcceptMany, Connect, Receive, ReceiveFrom, ReceiveInto, SendAll, SendTo, first_bytes

@@ -7,8 +7,7 @@ import os
 from typing import Any
 
 from ..ring import Descriptor, Dispatcher, Opcode, Pin
-from .base import Operation
-from .file import FileOperation
+from .operation import FileOperation, Operation
 from .path import Path
 
 #: The kernel's own limit.

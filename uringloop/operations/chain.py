@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from ..ring import Dispatcher, SqeFlag
-from .base import Operation
 from .group import Group, GroupMember
+from .operation import Operation
 from .timer import LinkTimeout
 
 

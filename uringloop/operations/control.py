@@ -1,37 +1,18 @@
-"""Operations that move no bytes: nop, poll, and those on other operations, or other rings."""
+"""Operations that move no bytes: poll, and those on other operations, or other rings."""
 
 import errno
 from collections.abc import Callable
 
 from ..ring import POLL_ADD_MULTI, CancelFlag, CqeFlag, Dispatcher, Opcode, message_user_data
-from .base import ANY_SLOT, Operation, Slot, State
+from .base import ANY_SLOT, Slot, State
 from .multishot import Multishot
+from .operation import Operation
 
-_NOP_INJECT_RESULT = 1 << 0
 _POLL_UPDATE_EVENTS = 1 << 1
 _MESSAGE_SEND_FD = 1
 _U32 = 1 << 32
 # A plain number: an enum's operator would double the time of a completion.
 _MORE = int(CqeFlag.MORE)
-
-
-class Nop(Operation):
-    """Does nothing, and completes; io_uring_prep_nop(3).
-
-    Args:
-        answer: the result of its CQE, a negative errno for a failure.  Any but 0 needs Linux 6.10.
-    """
-
-    __slots__ = ("_answer",)
-    opcode = Opcode.NOP
-
-    def __init__(self, answer: int = 0) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        flags = _NOP_INJECT_RESULT if self._answer else 0
-        return dispatcher.stage(self, self.opcode, self.fd, 0, self._answer % _U32, 0, flags)
 
 
 class Poll(Operation):

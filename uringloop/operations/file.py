@@ -12,8 +12,10 @@ import sys
 from typing import Any, ClassVar, NamedTuple
 
 from ..ring import POLL_ADD_MULTI, Descriptor, Dispatcher, Opcode, Pin, SqeFlag
-from .base import Operation, Slot, close_made, file_index, made
+from .base import Slot, file_index, made
+from .emptying import close_made
 from .multishot import Multishot
+from .operation import FileOperation, Operation
 
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -25,22 +27,6 @@ _STATX_SIZE = slice(40, 48)
 _STATX_DIOALIGN = 0x2000
 _STATX_OFFSET_ALIGN = slice(156, 160)
 _FSYNC_DATASYNC = 1
-
-
-class FileOperation(Operation):
-    """An operation on an open file, given as its descriptor's number or as a `Descriptor`."""
-
-    __slots__ = ("_descriptor", "filename")
-
-    def __init__(self, file: int | Descriptor) -> None:
-        if isinstance(file, Descriptor):
-            self._descriptor = file
-            super().__init__(file.fd)
-        else:
-            self._descriptor = Descriptor(file, owned=False)
-            # A `Descriptor` does not know whether its number is a `Slot`.
-            super().__init__(file)
-        self.filename = self._descriptor.filename  # type: ignore[misc]  # an instance's own, over the class's None
 
 
 class Open(Operation):
@@ -209,7 +195,8 @@ class Close(FileOperation):
         if isinstance(self.fd, Slot):
             return dispatcher.stage(self, self.opcode, 0, file_index=file_index(self.fd))
         token = super().stage(dispatcher)
-        self._descriptor.fd = -1
+        if self._descriptor is not None:
+            self._descriptor.fd = -1
         return token
 
     def abandon(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..ring import CqeFlag, Dispatcher
-from .base import Operation
+from .operation import Operation
 
 _MORE = int(CqeFlag.MORE)
 

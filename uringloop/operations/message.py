@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ..ring import CqeFlag, Dispatcher, Opcode, Pin, SqeFlag, Vector
 from . import address
-from .base import Operation, Slot
+from .base import Slot
 from .multishot import Multishot
+from .operation import Operation
 from .socket import RECV_MULTISHOT
 
 #: struct msghdr: name, iovec, control, flags; see recvmsg(2).

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ..ring import CqeFlag, Dispatcher
-from .base import Operation
+from .operation import Operation
 
 Result = TypeVar("Result")
 #: So many results are held for a slow iteration, before the source is held back.

@@ -12,7 +12,9 @@ import os
 import struct
 
 from ..ring import Dispatcher, Opcode, Pin, operation_error
-from .base import Operation, Slot, close_made, file_index, made
+from .base import Slot, file_index, made
+from .emptying import close_made
+from .operation import Operation
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

@@ -1,4 +1,4 @@
-"""Reads and writes of a file: at an offset, of one buffer or several, and again and again.
+"""Reads and writes of several buffers, reads again and again, and how a loop awaits a `PositionalTransfer`.
 
 A read or write that already runs cannot be cancelled: an abandoned one is waited for.
 """
@@ -9,68 +9,14 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ring import TRANSFER_MAX_BYTES, CqeFlag, Descriptor, Dispatcher, Opcode, Pin, SqeFlag, Vector
-from .file import FileOperation
+from ..ring import CqeFlag, Descriptor, Dispatcher, Opcode, SqeFlag, Vector
 from .multishot import Multishot
+from .operation import FileOperation
 from .positional import PositionalTransfer
 
 #: The offset that means the file's own position.
 CURRENT_POSITION = 0xFFFFFFFFFFFFFFFF
 _BUFFER = int(CqeFlag.BUFFER)
-
-
-class _Transfer(FileOperation):
-    """Moves bytes between a file and a buffer, from start_bytes of the buffer on.
-
-    Attributes:
-        moved_bytes: the number of bytes moved, even without a waiter.
-    """
-
-    __slots__ = ("_flags", "_offset", "_pin", "_start_bytes", "moved_bytes")
-
-    def __init__(self, file: int | Descriptor, pin: Pin, offset: int, start_bytes: int, flags: int) -> None:
-        super().__init__(file)
-        self._pin = pin
-        self._flags = flags
-        self._offset = offset
-        self._start_bytes = start_bytes
-        self.moved_bytes = 0
-
-    def stage(self, dispatcher: Dispatcher) -> int:
-        size_bytes = min(self._pin.size_bytes - self._start_bytes, TRANSFER_MAX_BYTES)
-        return dispatcher.stage(
-            self, self.opcode, self.fd, self._pin.address + self._start_bytes, size_bytes, self._offset, self._flags
-        )
-
-    def finish(self, res: int) -> int:
-        self.moved_bytes = max(res, 0)
-        return super().finish(res)
-
-    def release(self) -> None:
-        self._pin.release()
-
-
-class Read(_Transfer):
-    """pread(2) into the caller's buffer; its result is the number of bytes, 0 at the end of the file.
-
-    Args:
-        offset: the first byte in the file; without it, the file's own position.
-        start_bytes: the first byte of the buffer to use.
-        flags: os.RWF_*, see preadv2(2).
-    """
-
-    __slots__ = ()
-    opcode = Opcode.READ
-
-    def __init__(
-        self,
-        file: int | Descriptor,
-        buffer: Any,
-        offset: int = CURRENT_POSITION,
-        start_bytes: int = 0,
-        flags: int = 0,
-    ) -> None:
-        super().__init__(file, Pin(buffer, writable=True), offset, start_bytes, flags)
 
 
 async def read_at(
@@ -125,30 +71,6 @@ async def _abandon(transfer: PositionalTransfer, error: BaseException) -> None:
         transfer.waiter = transfer.waiter.get_loop().create_future()
         with contextlib.suppress(asyncio.CancelledError):
             await transfer.waiter
-
-
-class Write(_Transfer):
-    """pwrite(2) of a buffer from start_bytes on; its result is the number of bytes written.
-
-    Args:
-        offset: the first byte in the file; without it, the file's own position.
-        start_bytes: the first byte of the buffer to use.
-        flags: os.RWF_*, see preadv2(2).
-    """
-
-    __slots__ = ()
-    opcode = Opcode.WRITE
-    may_end_at_once = True
-
-    def __init__(
-        self,
-        file: int | Descriptor,
-        buffer: Any,
-        offset: int = CURRENT_POSITION,
-        start_bytes: int = 0,
-        flags: int = 0,
-    ) -> None:
-        super().__init__(file, Pin(buffer), offset, start_bytes, flags)
 
 
 class _VectorTransfer(FileOperation):

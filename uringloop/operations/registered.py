@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ring import Descriptor, Dispatcher, Opcode, Pin, Vector
-from .base import Operation, Slot
-from .file import FileOperation
+from .base import Slot
+from .operation import FileOperation, Operation
 from .read_write import CURRENT_POSITION
 
 _KEEP_OPEN_ON_EXEC = 1 << 0
@@ -46,39 +46,6 @@ class _FixedTransfer(FileOperation):
 
     def release(self) -> None:
         self._memory.release()
-
-
-class ReadFixed(_FixedTransfer):
-    """pread(2) into a part of a registered buffer; its result is the number of bytes.
-
-    Args:
-        buffer: the part.
-        index: the registered buffer's number.
-        offset: the first byte in the file; without it, the file's own position.
-        flags: os.RWF_*, see preadv2(2).
-    """
-
-    __slots__ = ()
-    opcode = Opcode.READ_FIXED
-
-    def __init__(
-        self, file: int | Descriptor, buffer: Any, index: int, offset: int = CURRENT_POSITION, flags: int = 0
-    ) -> None:
-        pin = Pin(buffer, writable=True)
-        super().__init__(file, pin, pin.size_bytes, index, offset, flags)
-
-
-class WriteFixed(_FixedTransfer):
-    """pwrite(2) of a part of a registered buffer; its result is the number of bytes.  Arguments as of `ReadFixed`."""
-
-    __slots__ = ()
-    opcode = Opcode.WRITE_FIXED
-
-    def __init__(
-        self, file: int | Descriptor, buffer: Any, index: int, offset: int = CURRENT_POSITION, flags: int = 0
-    ) -> None:
-        pin = Pin(buffer)
-        super().__init__(file, pin, pin.size_bytes, index, offset, flags)
 
 
 class ReadVectorFixed(_FixedTransfer):

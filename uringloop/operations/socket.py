@@ -16,8 +16,10 @@ from typing import Any
 
 from ..ring import ACCEPT_MULTISHOT, TRANSFER_MAX_BYTES, CqeFlag, Dispatcher, Opcode, Pin, SqeFlag
 from . import address
-from .base import Operation, Slot, State, close_made, file_index, made
+from .base import Slot, State, file_index, made
+from .emptying import close_made
 from .multishot import Multishot
+from .operation import Operation
 
 #: As a plain number: an IntFlag takes a microsecond to be asked.
 _MORE = int(CqeFlag.MORE)

@@ -5,7 +5,9 @@ import struct
 from typing import Any
 
 from ..ring import Dispatcher, Opcode, Pin
-from .base import Operation, Slot, close_made, file_index, made
+from .base import Slot, file_index, made
+from .emptying import close_made
+from .operation import Operation
 
 #: SOCKET_URING_OP_* of io_uring_cmd(3).
 _UNREAD, _UNSENT, _GET_OPTION, _SET_OPTION = range(4)

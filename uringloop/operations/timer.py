@@ -9,9 +9,9 @@ import errno
 import struct
 
 from ..ring import Dispatcher, Opcode, Pin
-from .base import Operation
 from .control import Removal
 from .multishot import Multishot
+from .operation import Operation
 
 #: struct __kernel_timespec.
 _TIMESPEC = struct.Struct("=qq")

@@ -9,7 +9,9 @@ import os
 import struct
 
 from ..ring import TRANSFER_MAX_BYTES, Descriptor, Dispatcher, Opcode, Pin
-from .base import ANY_SLOT, Operation, Slot, close_made, file_index
+from .base import ANY_SLOT, Slot, file_index
+from .emptying import close_made
+from .operation import Operation
 from .read_write import CURRENT_POSITION
 
 _ENDS = struct.Struct("=ii")

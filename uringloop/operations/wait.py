@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ring import Dispatcher, Opcode, Pin
-from .base import Operation
+from .operation import Operation
 
 #: siginfo_t: si_signo, si_code, then si_pid, si_uid, si_status; see waitid(2).
 _SIGNAL = struct.Struct("=i4xi4xIIi")

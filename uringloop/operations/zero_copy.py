@@ -9,9 +9,9 @@ import enum
 from typing import Any
 
 from ..ring import TRANSFER_MAX_BYTES, CqeFlag, Dispatcher, Opcode, Pin
-from .base import Operation
 from .message import SendMessage
 from .multishot import Multishot
+from .operation import Operation
 from .socket import RECV_MULTISHOT
 
 _MSG_NOSIGNAL = 0x4000
@@ -40,7 +40,7 @@ class _Notified(Operation):
             self._completion = res, 0
             return
         if flags & _NOTIF:
-            sent, _ = self._completion
+            sent, _ = self._completion or (0, 0)
             self._completion = sent, res
             res = sent
         super().complete(res, flags)
@@ -48,7 +48,7 @@ class _Notified(Operation):
     @property
     def was_copied(self) -> bool:
         """Return whether the kernel copied after all; known at the end."""
-        return bool(getattr(self, "_completion", (0, 0))[1] & _COPIED)
+        return bool((self._completion or (0, 0))[1] & _COPIED)
 
 
 class SendZeroCopy(_Notified):

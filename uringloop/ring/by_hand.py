@@ -1,14 +1,12 @@
 """`Ring`: an io_uring by hand, as with liburing: `get_sqe()`, one of its `prep_*`, `submit()`, `wait_cqe()`."""
 
-import errno
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
-from .abi import Register, Setup
+from .abi import Register
 from .base import RingBase
+from .by_hand_base import ByHandBase
 from .closing import drain
 from .core._cffi import lib
 from .groups import BufferGroup
@@ -84,10 +82,7 @@ class Linked(Protocol):
         """Return the results of the parts."""
 
 
-OperationType = TypeVar("OperationType", bound=Stageable)
-
-
-class Ring(RingBase):
+class Ring(ByHandBase, RingBase):
     """One io_uring, used by hand; see `RingBase` for the arguments.
 
     Attributes:
@@ -97,7 +92,6 @@ class Ring(RingBase):
     _dispatcher: Queues | None = None
 
     def _set_up(self) -> None:
-        self._set_aside: deque[Completion] = deque()
         self._groups: list[BufferGroup] = []
         self._next_group_id = _FIRST_GROUP_ID
 
@@ -146,76 +140,6 @@ class Ring(RingBase):
     def get_sqe(self) -> Sqe:
         """Return the next free SQE, as io_uring_get_sqe(3); submit a full queue first."""
         return self._queues.stage_by_hand(Sqe)
-
-    def prepare(self, operation: OperationType) -> OperationType:
-        """Stage an operation and return it; the next `submit` or wait hands it to the kernel.
-
-        Raises:
-            RuntimeError: the ring belongs to another thread or process, or it is not enabled and the queue is full.
-            ValueError: the ring is closed.
-        """
-        operation.submit(self._queues)
-        return operation
-
-    def submit(self, wait_for: int = 0, *, timeout_ns: int = -1, signal_mask: Collection[int] | None = None) -> int:
-        """Hand the staged SQEs to the kernel, and wait, as io_uring_submit_and_wait_timeout(3) does.
-
-        Args:
-            wait_for: the number of completions to wait for.
-            timeout_ns: the longest wait; -1 waits for ever.
-            signal_mask: the signals to block during the wait, in place of the present mask; see pselect(2).
-
-        Returns:
-            The number of SQEs that the kernel took.
-
-        Raises:
-            ValueError: the completion queue cannot hold wait_for completions.
-        """
-        if wait_for > self.entries[1]:
-            raise ValueError(f"the completion queue holds {self.entries[1]}, so {wait_for} cannot be waited for")
-        if wait_for <= 0:
-            return self._queues.enter_for(0, 0, None)
-        return self._queues.enter_for(max(wait_for - len(self._set_aside), 0), timeout_ns, _bits(signal_mask))
-
-    def peek_cqe(self) -> Completion | None:
-        """Return the next completion, or None, without waiting."""
-        return self._set_aside.popleft() if self._set_aside else self._take()
-
-    def wait_cqe(self, timeout_ns: int = -1, *, signal_mask: Collection[int] | None = None) -> Completion:
-        """Submit the staged SQEs, and wait for the next completion.
-
-        Raises:
-            TimeoutError: none came within timeout_ns.
-        """
-        completion = self.peek_cqe()
-        if completion is None:
-            self.submit(1, timeout_ns=timeout_ns, signal_mask=signal_mask)
-            completion = self.peek_cqe()
-            if completion is None:
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        return completion
-
-    def completions(self, timeout_ns: int = -1) -> Iterator[Completion]:
-        """Yield completions until nothing is in flight.  SQEs that are staged meanwhile are submitted, and waited for.
-
-        Raises:
-            TimeoutError: none came within timeout_ns of the last.
-        """
-        while (completion := self.peek_cqe()) is not None or self.in_flight:
-            yield completion or self.wait_cqe(timeout_ns)
-
-    def run(self, operation: Stageable) -> Any:
-        """Stage and submit an operation, and wait for its result; other completions stay for later.
-
-        Raises:
-            OSError: the kernel's errno, with the filename if the operation has one.
-        """
-        self.prepare(operation)
-        completion = answer = self._next_of(operation)
-        while completion.more:
-            # A zero-copy send still reads the memory.
-            completion = self._next_of(operation)
-        return answer.result()
 
     def iterate(self, operation: Repeatable) -> Iterator[Any]:
         """Yield the results of a multishot operation; stage it again when the kernel ends it for want of room.
@@ -267,17 +191,6 @@ class Ring(RingBase):
         """Ask the kernel to cancel an operation.  It still completes, with ECANCELED or its result."""
         self._queues.cancel(operation.token)
 
-    def _take(self) -> Completion | None:
-        queues = self._queues
-        completion = queues.take()
-        if completion is None and self.features.setup & Setup.IOPOLL and queues.in_flight:
-            queues.enter_for(0, 0, None)
-            completion = queues.take()
-        return completion
-
-    def _next_of(self, operation: Stageable) -> Completion:
-        return self._next_that(lambda completion: completion.operation is operation)
-
     def _next_that(self, is_wanted: Callable[[Completion], bool]) -> Completion:
         """Return the next completion of these operations, and set others aside."""
         for place, completion in enumerate(self._set_aside):
@@ -310,7 +223,7 @@ class Ring(RingBase):
             self._close(only_watches)
 
     def _in_use(self) -> list[object]:
-        return [*super()._in_use(), *self._groups]
+        return [*([] if self._dispatcher is None else self._dispatcher.in_use()), *self._groups]
 
     def __del__(self) -> None:
         if self._handle is not None and self._dispatcher is not None and not self.forked:
@@ -320,8 +233,3 @@ class Ring(RingBase):
 
 def _no_report(error: BaseException, operation: Any) -> None:
     """Do nothing: a ring by hand dispatches no completion."""
-
-
-def _bits(signal_mask: Collection[int] | None) -> int | None:
-    """Return a set of signals as the kernel's bit mask."""
-    return None if signal_mask is None else sum(1 << (number - 1) for number in set(signal_mask))

@@ -55,7 +55,7 @@ def drain(ring: Registration, queues: Queues, unseen: deque[Completion]) -> None
         _cancel_all(ring, queues)
         queues.enter_for(1, _LOOK_NS, None)
         looks += 1
-        only_zero_copy = all(operation.opcode in _ZERO_COPY for operation in queues.operations.values())
+        only_zero_copy = all(operation.opcode in _ZERO_COPY for operation in queues.in_use())
         if looks > (_ZERO_COPY_LOOKS if only_zero_copy else _LOOKS):
             break
     else:

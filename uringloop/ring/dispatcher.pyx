@@ -75,7 +75,7 @@ def count_fork():
 
 
 cdef class Awaited:
-    """Base of the operations that compiled code awaits; see operations/base.py for the life of an operation.
+    """Base of the operations that compiled code awaits; see operations/operation.pyx for the life of an operation.
 
     Attributes:
         waiter: the future that gets the result, or an OSError as its result.

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from .core.core cimport io_uring_sqe
 from .dispatcher cimport Dispatcher
@@ -23,3 +23,17 @@ cdef class StagedSqe:
 
 cdef class Queues(Dispatcher):
     cdef set skipping  # tokens of what completes only if it fails
+    # The in-flight table, by the low bits of a token's number.  What finds its place taken is in `operations`.
+    cdef list held
+    cdef uint64_t *tokens  # of the operations in `held`; 0: this place is free
+    cdef uint32_t place_mask
+    cdef Py_ssize_t held_count
+    cdef uint64_t calls  # of `run_many` so far
+
+    cdef find(self, uint64_t token)
+    cdef let_go(self, uint64_t token)
+    cdef int enter_and_reap(self, uint32_t wait_for, int64_t timeout_ns, const uint64_t *blocked,
+                            uint32_t enter_flags) except -1
+    cdef Completion next_completion(self)
+    cdef Completion completion_of(self, operation, uint64_t token, int res, uint32_t flags)
+    cdef Py_ssize_t count_in_flight(self) except -1

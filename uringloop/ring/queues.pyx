@@ -1,22 +1,33 @@
 """`Queues`: the compiled part of a ring by hand, which runs once for each SQE and CQE.
 
 `Queues` stages and reaps as the loop's dispatcher does.  The next completion goes to the caller that asks for it;
-nothing is dispatched.  Completions are copied out of the kernel's queue as soon as they are seen.  So there is nothing
-to mark as seen, and the kernel's queue does not overflow while Python works.
+nothing is dispatched.  The in-flight table is an array, because tokens are numbered in a row.  Completions are copied
+out of the kernel's queue as soon as they are seen.  So there is nothing to mark as seen, and the kernel's queue does
+not overflow while Python works.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EBUSY, EINTR, ETIME
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 from .core.core cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, UL_KIND_BITS,
-    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_drop, ul_cancels, ul_outcome, ul_let_overflow, ul_now_ns, ul_place,
-    ul_ring_refuses, ul_sqe_at, ul_unstage, ul_wait,
+    UL_KIND_FOREIGN, io_uring_sqe, ul_cancel_drop, ul_cancel_targets, ul_cancels, ul_let_overflow, ul_next_sqe,
+    ul_now_ns, ul_operation_token, ul_outcome, ul_place, ul_retire, ul_ring_entries, ul_ring_refuses, ul_sqe_at,
+    ul_unstage, ul_wait,
 )
 from .dispatcher cimport Dispatcher, raise_errno
+from .fillable cimport Fillable
+
+cdef enum:
+    # The in-flight table has so many places for each entry of the submission queue, and at most so many in all.
+    PLACES_PER_ENTRY = 4
+    PLACES_MAX = 8192
 
 
+@cython.freelist(64)
 cdef class Completion:
     """A CQE.
 
@@ -111,6 +122,63 @@ cdef class Queues(Dispatcher):
 
     def __init__(self, *_):
         self.skipping = set()
+        cdef uint32_t places = min(ul_ring_entries(self.ring, 0) * PLACES_PER_ENTRY, PLACES_MAX)
+        self.tokens = <uint64_t *>calloc(places, sizeof(uint64_t))
+        if self.tokens == NULL:
+            raise MemoryError
+        self.held = [None] * places
+        self.place_mask = places - 1
+
+    def __dealloc__(self):
+        free(self.tokens)
+
+    cdef io_uring_sqe *next_sqe(self, operation) except NULL:
+        cdef int error = 0
+        self.check_use()
+        cdef uint64_t token = ul_operation_token(self.ring)
+        cdef uint32_t place = (token >> UL_KIND_BITS) & self.place_mask
+        if self.tokens[place] == 0:
+            self.tokens[place] = token
+            self.held[place] = operation
+            self.held_count += 1
+        else:
+            # An operation in flight is older by as many as there are places.
+            self.operations[token] = operation
+        cdef io_uring_sqe *sqe = ul_next_sqe(self.ring, &error)
+        if sqe == NULL:
+            self.let_go(token)
+            raise_errno(error)
+        sqe.user_data = token
+        return sqe
+
+    cdef find(self, uint64_t token):
+        """Return the operation in flight with this token, or None."""
+        cdef uint32_t place = (token >> UL_KIND_BITS) & self.place_mask
+        return self.held[place] if self.tokens[place] == token else self.operations.get(token)
+
+    cdef let_go(self, uint64_t token):
+        """Remove the operation with this token from the in-flight table; return it, or None."""
+        cdef uint32_t place = (token >> UL_KIND_BITS) & self.place_mask
+        if self.tokens[place] != token or token == 0:
+            return self.operations.pop(token, None)
+        operation = self.held[place]
+        self.tokens[place] = 0
+        self.held[place] = None
+        self.held_count -= 1
+        return operation
+
+    cdef take_operation(self, uint64_t token, uint32_t flags):
+        if flags & IORING_CQE_F_MORE:
+            return self.find(token)
+        if ul_cancel_targets(self.ring) > 0:
+            ul_cancel_drop(self.ring, token)
+        if self.skipping:
+            self.skipping.discard(token)
+        return self.let_go(token)
+
+    def in_use(self):
+        """Return the operations in flight."""
+        return [operation for operation in self.held if operation is not None] + list(self.operations.values())
 
     cdef int check_use(self) except -1:
         self.check()
@@ -151,7 +219,11 @@ cdef class Queues(Dispatcher):
             The number of SQEs that the kernel took.
         """
         cdef uint64_t mask = 0 if signal_mask is None else signal_mask
-        cdef uint64_t *blocked = NULL if signal_mask is None else &mask
+        return self.enter_and_reap(wait_for, timeout_ns, NULL if signal_mask is None else &mask, enter_flags)
+
+    cdef int enter_and_reap(self, uint32_t wait_for, int64_t timeout_ns, const uint64_t *blocked,
+                            uint32_t enter_flags) except -1:
+        """Do the same, with a pointer to the mask or NULL."""
         cdef int64_t deadline_ns = ul_now_ns() + timeout_ns if timeout_ns > 0 else 0
         cdef int result, submitted = 0
         cdef uint32_t missing
@@ -182,8 +254,10 @@ cdef class Queues(Dispatcher):
 
     def take(self):
         """Return the next completion without a wait, or None."""
+        return self.next_completion()
+
+    cdef Completion next_completion(self):
         cdef ul_outcome outcome
-        cdef Completion completion
         self.check_use()
         if self.cursor == self.count:
             self.reap_all()
@@ -191,27 +265,32 @@ cdef class Queues(Dispatcher):
                 return None
         outcome = self.outcomes[self.cursor]
         self.cursor += 1
-        completion = Completion()
-        completion.user_data = outcome.token
-        completion.res = outcome.res
-        completion.flags = outcome.flags
-        if outcome.flags & IORING_CQE_F_MORE:
-            completion.operation = self.operations.get(outcome.token)
-        else:
-            completion.operation = self.operations.pop(outcome.token, None)
-            ul_cancel_drop(self.ring, outcome.token)
-            if self.skipping:
-                self.skipping.discard(outcome.token)
-            if completion.operation is not None:
-                completion.res = completion.operation.finish(completion.res)
-                completion.operation.release()
+        operation = self.take_operation(outcome.token, outcome.flags)
+        return self.completion_of(operation, outcome.token, outcome.res, outcome.flags)
+
+    cdef Completion completion_of(self, operation, uint64_t token, int res, uint32_t flags):
+        """Return a completion; with its last CQE an operation has ended."""
+        cdef Completion completion = Completion.__new__(Completion)
+        completion.operation = operation
+        completion.user_data = token
+        completion.res = res
+        completion.flags = flags
+        if operation is not None and not flags & IORING_CQE_F_MORE:
+            if isinstance(operation, Fillable) and (<Fillable>operation).is_compiled:
+                completion.res = (<Fillable>operation).end(res)
+            else:
+                completion.res = operation.finish(res)
+                operation.release()
         return completion
 
     @property
     def in_flight(self):
         """Return the number of operations that will complete, without cancels and SQEs that skip success."""
+        return self.count_in_flight()
+
+    cdef Py_ssize_t count_in_flight(self) except -1:
         self.check()
-        return len(self.operations) - len(self.skipping)
+        return self.held_count + len(self.operations) - len(self.skipping)
 
     def end_cancels(self):
         """Wait for the cancels in flight; no operation may be in flight."""
@@ -238,10 +317,17 @@ cdef class Queues(Dispatcher):
         while ul_unstage(self.ring, &token):
             self.skipping.discard(token)
             ul_cancel_drop(self.ring, token)
-            if token in self.operations:  # and no cancel
-                taken.append(self.operations.pop(token))
+            operation = self.let_go(token)
+            if operation is not None:  # and no cancel
+                taken.append(operation)
         return taken
 
     def retire(self, uint64_t token, int res=0):
+        self.check()
         self.skipping.discard(token)
-        return Dispatcher.retire(self, token, res)
+        operation = self.let_go(token)
+        ul_retire(self.ring)
+        ul_cancel_drop(self.ring, token)
+        res = operation.finish(res)
+        operation.release()
+        return res

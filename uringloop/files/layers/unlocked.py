@@ -16,8 +16,9 @@ import os
 import select
 from dataclasses import dataclass
 
+from ...operations.compiled import Read
 from ...operations.file import FileStatus, Fstat, Ready, Truncate
-from ...operations.read_write import CURRENT_POSITION, Read, transferred
+from ...operations.read_write import CURRENT_POSITION, transferred
 from ...ring import Opcode
 from .base import File
 from .cached import read_into_now, read_now, status_now

@@ -189,6 +189,8 @@ _Static_assert(sizeof(struct io_uring_recvmsg_out) == 16, "recvmsg_out size");
 #define IORING_OP_READV 1
 #define IORING_OP_WRITEV 2
 #define IORING_OP_FSYNC 3
+#define IORING_OP_READ_FIXED 4
+#define IORING_OP_WRITE_FIXED 5
 #define IORING_OP_POLL_ADD 6
 #define IORING_OP_POLL_REMOVE 7
 #define IORING_OP_SYNC_FILE_RANGE 8

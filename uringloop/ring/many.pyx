@@ -1,0 +1,171 @@
+"""`Many`: operations that run together on a ring by hand, a bounded number in flight at a time.
+
+Compiled code stages, enters and takes completions.  Python runs only for operations whose classes are in Python.  Each
+operation is in the ring's in-flight table until its last CQE, so its memory outlives every exception here.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint32_t, uint64_t
+
+from .core.core cimport IORING_CQE_F_MORE, ul_outcome
+from .fillable cimport IN_FLIGHT, Fillable
+from .queues cimport Completion
+
+
+cdef class Many:
+    """One call of `Ring.run_many`."""
+
+    cdef list run(self, operations, Py_ssize_t depth, bint return_exceptions):
+        self.queues.calls += 1
+        self.number = self.queues.calls
+        self.results = []
+        self.others = {}
+        self.firsts = {}
+        try:
+            self.run_all(operations, depth)
+            if self.has_completions or (self.has_failed and not return_exceptions):
+                return self.converted(return_exceptions)
+        except BaseException:
+            self.abandon()
+            raise
+        return self.results
+
+    cdef int run_all(self, operations, Py_ssize_t depth) except -1:
+        """Run all operations to their end."""
+        cdef Py_ssize_t place = 0
+        cdef bint more = True
+        iterator = iter(operations)
+        while True:
+            while more and self.running < depth:
+                try:
+                    operation = next(iterator)
+                except StopIteration:
+                    more = False
+                    break
+                self.start(operation, place)
+                place += 1
+            if self.running == 0:
+                return 0
+            # Calls that complete at once are interrupted by no signal.
+            PyErr_CheckSignals()
+            self.queues.enter_and_reap(1, -1, NULL, 0)
+            self.take_all()
+
+    cdef int start(self, operation, Py_ssize_t place) except -1:
+        """Stage an operation."""
+        cdef Fillable fillable
+        self.results.append(None)
+        if not isinstance(operation, Fillable):
+            operation.submit(self.queues)
+            self.others[operation.token] = place
+            self.running += 1
+            return 0
+        fillable = operation
+        if fillable.life == IN_FLIGHT:
+            raise ValueError("an operation can be in flight only once")
+        if fillable.is_compiled:
+            fillable.begin(self.queues)
+        else:
+            operation.submit(self.queues)
+        fillable.call_number = self.number
+        fillable.index = place
+        self.running += 1
+        return 0
+
+    cdef int take_all(self) except -1:
+        """Take the completions at hand."""
+        cdef ul_outcome outcome
+        while self.queues.cursor < self.queues.count:
+            outcome = self.queues.outcomes[self.queues.cursor]
+            self.queues.cursor += 1
+            self.take(outcome.token, outcome.res, outcome.flags)
+        return 0
+
+    cdef int take(self, uint64_t token, int res, uint32_t flags) except -1:
+        cdef Fillable fillable
+        cdef bint is_last = not flags & IORING_CQE_F_MORE
+        operation = self.queues.take_operation(token, flags)
+        if isinstance(operation, Fillable):
+            fillable = operation
+            if fillable.call_number == self.number:
+                if not fillable.is_compiled:
+                    return self.take_other(operation, fillable.index, token, res, flags)
+                if is_last:
+                    self.running -= 1
+                    fillable.call_number = 0
+                    res = fillable.end(res)
+                    if res < 0:
+                        self.has_failed = True
+                    self.results[fillable.index] = res if res >= 0 else operation.error(res)
+                return 0
+        elif token in self.others:
+            return self.take_other(operation, self.others[token], token, res, flags)
+        self.set_aside.append(self.queues.completion_of(operation, token, res, flags))
+        return 0
+
+    cdef int take_other(self, operation, Py_ssize_t place, uint64_t token, int res, uint32_t flags) except -1:
+        """Take the completion of an operation whose class is in Python."""
+        if flags & IORING_CQE_F_MORE:
+            # A zero-copy send: its notification follows, and the memory is in use until then.
+            self.firsts.setdefault(place, (res, flags))
+            return 0
+        self.running -= 1
+        if isinstance(operation, Fillable):
+            (<Fillable>operation).call_number = 0
+        self.others.pop(token, None)
+        cdef Completion completion = self.queues.completion_of(operation, token, res, flags)
+        if self.firsts:
+            completion.res, completion.flags = self.firsts.pop(place, (completion.res, completion.flags))
+        self.has_completions = True
+        self.has_failed |= completion.res < 0
+        self.results[place] = completion
+        return 0
+
+    cdef list converted(self, bint return_exceptions):
+        """Return the results in the operations' form.
+
+        Raises:
+            OSError: the first failure, unless exceptions are results.
+        """
+        cdef Completion completion
+        cdef Py_ssize_t place
+        for place, result in enumerate(self.results):
+            if type(result) is Completion:
+                completion = result
+                # From here on it is the caller's, and not disposed of.
+                if completion.res < 0:
+                    self.results[place] = result = completion.operation.error(completion.res)
+                elif return_exceptions or not self.has_failed:
+                    self.results[place] = None
+                    self.results[place] = completion.operation.result(completion.res, completion.flags)
+            if self.has_failed and not return_exceptions and isinstance(result, BaseException):
+                raise result
+        return self.results
+
+    cdef int abandon(self) except -1:
+        """Cancel the operations in flight, wait for their ends, and dispose of all results."""
+        try:
+            if self.running:
+                for operation in self.queues.in_use():
+                    if isinstance(operation, Fillable):
+                        if (<Fillable>operation).call_number == self.number:
+                            self.queues.cancel((<Fillable>operation).token)
+                    elif operation.token in self.others:
+                        self.queues.cancel(operation.token)
+            while self.running:
+                self.queues.enter_and_reap(1, -1, NULL, 0)
+                self.take_all()
+        finally:
+            self.dispose()
+        return 0
+
+    cdef int dispose(self) except -1:
+        """Dispose of the results that no caller gets."""
+        cdef Completion completion
+        for result in self.results:
+            if type(result) is Completion:
+                completion = result
+                if completion.res >= 0:
+                    completion.operation.dispose(completion.res, completion.flags)
+        self.results = []
+        return 0
