@@ -18,6 +18,7 @@ from asyncio import (
     format_helpers,
     futures,
     sslproto,
+    streams,
     transports,
     trsock,
 )
@@ -152,13 +153,25 @@ else:
 WRITE_BUFFER_LIMITS: tuple[int, int] = PrivateTransport(loop=object()).get_write_buffer_limits()  # type: ignore[call-arg, arg-type]
 
 
+# asyncio's own, also when `uringloop.streams.install` has given the names to others.
+StreamReaderOfAsyncio = asyncio.StreamReader
+StreamReaderProtocolOfAsyncio = asyncio.StreamReaderProtocol
+StreamWriterOfAsyncio = asyncio.StreamWriter
+#: The limit of a stream reader, where none is given.
+STREAM_LIMIT_BYTES: int = streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
+#: The loop that asyncio takes where none is given.
+usual_loop: Callable[[], Any] = getattr(events, "_get_event_loop", events.get_event_loop)
+#: The traceback of where an object was made, for debug mode.
+describe_stack: Callable[[Any], Any] = format_helpers.extract_stack
+
+
 def stream_feeding() -> tuple[Any, ...]:
     """Return the functions that carry bytes from a protocol into a stream reader.
 
     The engine does their work, with the same attributes, unless a tool has replaced one of them.
     """
-    reader: Any = asyncio.StreamReader
-    protocol: Any = asyncio.StreamReaderProtocol
+    reader: Any = StreamReaderOfAsyncio
+    protocol: Any = StreamReaderProtocolOfAsyncio
     return protocol.data_received, protocol._stream_reader, reader.feed_data, reader._wakeup_waiter
 
 

@@ -33,6 +33,7 @@ from tests.compat.report import Run, print_report, write_json
 from tests.compat.skips import reason_to_skip
 from tests.compat.suite import Suite, TestId
 from tests.refused import seccomp
+from uringloop import streams
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seccomp.refuse(errno.EPERM, seccomp.SETUP, seccomp.ENTER, seccomp.REGISTER)
     choice = LoopChoice(options.loop, options.sleep, options.backend)
     _prepare_process()
+    if options.streams:
+        streams.install()
     try:
         factory, census = bind(choice)
         suite = Suite(factory)
@@ -74,6 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loop", default="uringloop", help="asyncio, uvloop, uringloop or MODULE:CALLABLE")
     parser.add_argument("--sleep", default="auto", choices=SLEEPS, help="where uringloop sleeps")
     parser.add_argument("--backend", default="auto", choices=BACKENDS, help="what carries its operations")
+    parser.add_argument("--streams", action="store_true", help="put uringloop.streams in the place of asyncio's")
     parser.add_argument("--refuse", action="store_true", help="refuse io_uring, as container runtimes do")
     # Most tests wait more than they work.
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="tests at once")

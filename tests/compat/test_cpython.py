@@ -49,6 +49,12 @@ def test_control_on_asyncio() -> None:
     run_suite("--loop", "asyncio", *patterns)
 
 
+def test_streams_of_ours() -> None:
+    """Those classes that use streams, with `uringloop.streams` in the place of asyncio's."""
+    classes = ("StreamTests", "BaseStartServer", "SubprocessMixin")
+    run_suite("--loop", "uringloop", "--streams", "-v", *(word for name in classes for word in ("-k", name)))
+
+
 @needs("io_uring")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sleep", ["selector", "ring"])

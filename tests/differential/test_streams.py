@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.tls import client_context, server_context
-from tests.variants import BACKENDS, FACTORIES
+from tests.variants import BACKENDS, DEFAULT, FACTORIES
+from uringloop import streams
 
 from .outcomes import LOCALHOST, described, hearing, value
 
@@ -193,8 +194,10 @@ async def extra_info(near: End, far: End) -> None:
         await near.do("get_extra_info", name)
 
 
-def play(name: str, kind: str, near_is_client: bool, variant: str) -> list[Any]:
+def play(name: str, kind: str, near_is_client: bool, variant: str, installed: bool = False) -> list[Any]:
     loop = FACTORIES[variant]()
+    if installed:
+        streams.install()
     logs: list[Any] = []
 
     async def run() -> None:
@@ -232,6 +235,7 @@ def play(name: str, kind: str, near_is_client: bool, variant: str) -> list[Any]:
         try:
             loop.run_until_complete(run())
         finally:
+            streams.uninstall()
             loop.close()
     return [*logs, told]
 
@@ -246,5 +250,15 @@ expected = functools.cache(functools.partial(play, variant="asyncio"))
 def test_streams_give_what_asyncio_s_give(name: str, kind: str, near_is_client: bool, variant: str) -> None:
     for mine, theirs in zip(
         play(name, kind, near_is_client, variant), expected(name, kind, near_is_client), strict=True
+    ):
+        assert mine == theirs
+
+
+@pytest.mark.parametrize(("kind", "variant"), [("tcp", "asyncio"), ("tcp", DEFAULT), ("tls", DEFAULT)])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_our_streams_give_it_too(name: str, kind: str, variant: str) -> None:
+    near_is_client = kind == "tls"
+    for mine, theirs in zip(
+        play(name, kind, near_is_client, variant, installed=True), expected(name, kind, near_is_client), strict=True
     ):
         assert mine == theirs

@@ -1,3 +1,6 @@
+from ...call cimport Call
+
+
 cdef enum CallKind:
     READ
     READLINE
@@ -11,18 +14,15 @@ cdef enum CallKind:
     UNLOCK
 
 
-cdef class FileCall
+cdef class FileCall(Call)
 
 
 cdef class CallOwner:
     cdef answer(self, FileCall call)
 
 
-cdef class FileCall:
-    cdef CallKind kind
-    cdef CallOwner owner
-    cdef object first, second
-    cdef object running
+cdef class FileCall(Call):
+    pass
 
 
 cdef FileCall make_call(CallOwner owner, CallKind kind, first, second)

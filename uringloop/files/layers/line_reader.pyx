@@ -5,7 +5,7 @@ from cpython.object cimport PyTypeObject
 from .call cimport NEXT_LINE, FileCall, make_call, make_line_call
 from .file_base cimport FileBase
 
-from .call import looks_async
+from ...call import looks_async
 
 cdef extern from *:
     """

@@ -5,7 +5,7 @@ from collections import deque
 
 from .call cimport LOCK, UNLOCK, CallOwner, FileCall, make_call
 
-from .call import looks_async
+from ...call import looks_async
 
 
 cdef class Lock(CallOwner):

@@ -5,7 +5,7 @@ from types import CoroutineType
 from .call cimport EXIT, OPEN, CallOwner, FileCall, make_call
 from .read_ahead cimport ReadAhead
 
-from .call import looks_async
+from ...call import looks_async
 
 # Held in a C variable, because Python would look a global name up in a dict each time.
 cdef object Coroutines = CoroutineType

@@ -13,7 +13,7 @@ from .call cimport CLOSE, NEXT_LINE, READ, READLINE, SEEK, WRITE, FileCall, make
 from .line_reader cimport LineReader
 from .raw_base cimport RawBase
 
-from .call import looks_async
+from ...call import looks_async
 
 cdef extern from "Python.h":
     long long as_long_long "PyLong_AsLongLongAndOverflow" (object number, int *overflow)
