@@ -31,6 +31,7 @@ PLAN = (
     ("echo", "--modes streams sock --transports unix --connections 64 --seconds 0.3"),
     ("echo", "--modes protocol --transports tcp --connections 64 --sizes 64 16384 262144 --seconds 0.3"),
     ("echo", "--modes protocol --transports tcp --connections 64 --depths 8 --seconds 0.3"),
+    ("streams", "--rounds 3 --seconds 0.1"),
     ("udp", "--seconds 0.3"),
     ("messages", "--rounds 3 --seconds 0.1"),
     ("tls", "--seconds 0.3"),

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import importlib.util
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 LOOPS = {
@@ -25,11 +25,18 @@ MEASURING = {
     "uringloop measured": "benchmarks.contenders:new_measured_loop",
     "uringloop epoll measured": "benchmarks.contenders:new_measured_epoll_loop",
 }
+#: Our loops with `uringloop.streams` in the place of asyncio's, for questions about streams; none of the peers.
+STREAMS = {
+    "uringloop streams": "benchmarks.contenders:new_loop_with_streams",
+    "uringloop epoll streams": "benchmarks.contenders:new_epoll_loop_with_streams",
+}
 OURS = "uringloop"
 #: The same loop on its other backend.
 EPOLL = "uringloop epoll"
 #: By the loop that does not measure, the one that does.
 MEASURED = dict(zip((OURS, EPOLL), MEASURING, strict=True))
+#: By the loop with asyncio's streams, the one with ours.
+STREAMING = dict(zip((OURS, EPOLL), STREAMS, strict=True))
 REFERENCE = "uvloop"
 #: This project's other checkout, for a comparison of before and after, by the loop that it runs; none of the peers.
 OTHERS = {OURS: "other", EPOLL: "other epoll"}
@@ -48,12 +55,17 @@ def installed_transports() -> list[str]:
     return [name for name in TRANSPORTS if all(map(importlib.util.find_spec, name.split()))]
 
 
+def with_streams(loops: Sequence[str]) -> list[str]:
+    """Return the contenders with streams of ours, for the loops of ours among these."""
+    return [STREAMING[loop] for loop in loops if loop in STREAMING]
+
+
 def missing() -> list[str]:
     return sorted(LOOPS.keys() - set(installed()))
 
 
 def factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    module, _, attribute = {**LOOPS, **TRANSPORTS, **MEASURING}[name].partition(":")
+    module, _, attribute = {**LOOPS, **TRANSPORTS, **MEASURING, **STREAMS}[name].partition(":")
     return cast(Callable[[], asyncio.AbstractEventLoop], getattr(importlib.import_module(module), attribute))
 
 
@@ -61,6 +73,21 @@ def new_epoll_loop() -> asyncio.AbstractEventLoop:
     import uringloop
 
     return uringloop.EventLoop(backend="epoll")
+
+
+def new_loop_with_streams() -> asyncio.AbstractEventLoop:
+    import uringloop
+    from uringloop import streams
+
+    streams.install()
+    return uringloop.EventLoop()
+
+
+def new_epoll_loop_with_streams() -> asyncio.AbstractEventLoop:
+    from uringloop import streams
+
+    streams.install()
+    return new_epoll_loop()
 
 
 def new_measured_loop() -> asyncio.AbstractEventLoop:

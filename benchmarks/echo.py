@@ -28,13 +28,14 @@ def connections_text(number: int) -> str:
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     for transport, mode in product(options.transports, options.modes):
+        beside = contenders.with_streams(options.loops) if mode == "streams" else []
         limits = [] if options.no_limits or mode != "protocol" else list(contenders.C_SERVERS)
         with Servers(mode, unix=transport == "unix") as servers:
             for connections, size, depth in product(options.connections, options.sizes, options.depths):
                 yield Case(
                     f"{transport} {mode}, {connections_text(connections)}, {bytes_text(size)}, depth {depth}",
                     Load("load", servers, options.seconds, c=connections, s=size, d=depth),
-                    [*options.loops, *limits],
+                    [*options.loops, *beside, *limits],
                 )
 
 

@@ -21,6 +21,11 @@ def _loops(title: str, case: str, reference: float, best: float | None, figure: 
     return Target(title, case, {contenders.REFERENCE: reference, BEST: best}, figure)
 
 
+def _streams(title: str, case: str, reference: float) -> Target:
+    wanted = {contenders.REFERENCE: reference, BEST: None}
+    return Target(title, case, wanted, ours=contenders.STREAMING[contenders.OURS])
+
+
 def _on_epoll(title: str, case: str, reference: float) -> Target:
     wanted = {contenders.REFERENCE: reference, BEST: None}
     return Target(f"{title}, on epoll", case, wanted, ours=contenders.EPOLL)
@@ -30,6 +35,8 @@ PROTOCOL_64 = "tcp protocol, 64 connections, 1 KiB, depth 1"
 PROTOCOL_1000 = "tcp protocol, 1,000 connections, 1 KiB, depth 1"
 PING_PONG = "tcp protocol, 1 connection, 1 KiB, depth 1"
 STREAMS_64 = "tcp streams, 64 connections, 1 KiB, depth 1"
+LINES = "streams readline in pipelines of 100"
+EXACTLY = "streams readexactly in pipelines of 100"
 SOCK_64 = "tcp sock, 64 connections, 1 KiB, depth 1"
 UNIX_64 = "unix protocol, 64 connections, 1 KiB, depth 1"
 UDP_32 = "udp, 32 connections, 1 KiB"
@@ -42,6 +49,9 @@ TARGETS = (
     _loops("TCP protocol echo, 64 connections", PROTOCOL_64, 1.40, 1.15),
     _loops("the same, 1,000 connections", PROTOCOL_1000, 1.35, 1.10),
     _loops("TCP streams echo, 64", STREAMS_64, 1.50, 1.10),
+    _streams("the same by `uringloop.streams`", STREAMS_64, 2.00),
+    _streams("`readline` by `uringloop.streams`, pipelines of 100", LINES, 3.00),
+    _streams("`readexactly` by `uringloop.streams`, pipelines of 100", EXACTLY, 3.00),
     _loops("`sock_*` echo, 64", SOCK_64, 2.60, 1.05),
     _loops("one connection, ping-pong: rate", PING_PONG, 1.10, 1.05),
     _loops("the same: p50", PING_PONG, 1.10, 1.05, "p50_us"),

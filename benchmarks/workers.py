@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from benchmarks import contenders, conversations, messages, readiness
+from benchmarks import contenders, conversations, messages, readiness, streams
 
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
@@ -282,7 +282,7 @@ NAMES = [name for name in QUESTIONS if name.startswith("get")]
 THREADS = [name for name in QUESTIONS if "thread" in name or "executor" in name]
 THREADS.remove(call_soon_threadsafe.__name__)  # from the loop's own
 SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES, *THREADS)]
-QUESTIONS |= conversations.QUESTIONS | messages.QUESTIONS | readiness.QUESTIONS
+QUESTIONS |= conversations.QUESTIONS | messages.QUESTIONS | readiness.QUESTIONS | streams.QUESTIONS
 
 
 async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:
@@ -299,7 +299,7 @@ async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what it is asked on standard input.")
-    parser.add_argument("--loop", choices=contenders.LOOPS, required=True)
+    parser.add_argument("--loop", choices=[*contenders.LOOPS, *contenders.STREAMS], required=True)
     options = parser.parse_args()
     global new_loop
     new_loop = contenders.factory(options.loop)

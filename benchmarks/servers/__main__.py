@@ -49,9 +49,8 @@ def compute() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A server to be loaded.")
-    parser.add_argument(
-        "--loop", choices=[*contenders.LOOPS, *contenders.TRANSPORTS, *contenders.MEASURING], required=True
-    )
+    loops = [*contenders.LOOPS, *contenders.TRANSPORTS, *contenders.MEASURING, *contenders.STREAMS]
+    parser.add_argument("--loop", choices=loops, required=True)
     parser.add_argument("--mode", choices=MODES, required=True)
     parser.add_argument("--at", default="0", metavar="PORT_OR_PATH")
     parser.add_argument("--file", type=Path, help="what is sent, and expected, by those that echo nothing")

@@ -14,6 +14,7 @@ from tests.compat.libraries.needs import library, missing, program
 ROOT = Path(__file__).resolve().parents[2]
 LOOPS = ("asyncio", "uringloop", "uringloop epoll")
 C_SERVERS = ("C epoll", "C io_uring")
+STREAMS = ("uringloop streams", "uringloop epoll streams")
 
 
 def run(benchmark: str, folder: Path, *options: str, seconds: str = "0.02") -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_another_checkout_takes_turns_with_this_one(tmp_path: Path) -> None:
 def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
     # More outstanding than a socket takes, so that the load generator sends one after the other.
     options = ["--modes", mode, "--transports", "tcp", "--connections", "2", "--sizes", "262144", "--depths", "8"]
-    check(run("echo", tmp_path, *options, seconds="0.2"), 1)
+    check(run("echo", tmp_path, *options, seconds="0.2"), 1, *(STREAMS if mode == "streams" else ()))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,10 @@ def test_echo_in_each_mode(mode: str, tmp_path: Path) -> None:
 )
 def test_benchmark(benchmark: str, options: list[str], cases: int, tmp_path: Path) -> None:
     check(run(benchmark, tmp_path, *options, seconds="0.3"), cases)
+
+
+def test_streams(tmp_path: Path) -> None:
+    check(run("streams", tmp_path, seconds="0.01"), 4, *STREAMS)
 
 
 def test_udp_one_way(tmp_path: Path) -> None:
