@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -17,7 +18,14 @@ CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
 #: gcc refuses these from version 14 on; Cython's C is compiled with them.
 STRICT = ["incompatible-pointer-types", "int-conversion", "implicit-function-declaration"]
 COMPILE = ["-std=gnu11", "-O2", *(f"-Werror={name}" for name in STRICT)]
-DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    # Each object of a module is of one loop, of one thread, unchanged after the import, or locked: see docs/cores.md.
+    # Before 3.14 asyncio itself is not ready.
+    "freethreading_compatible": sys.version_info >= (3, 14),
+}
 #: Which extensions call the core: its bindings, and the modules that `module` adds.
 LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
 #: What an extension is made of beside its Cython module.

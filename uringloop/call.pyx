@@ -17,6 +17,12 @@ cdef extern from *:
     """
     static PyObject *kept_stop;
 
+    #ifdef Py_GIL_DISABLED
+    #define IS_FREE_THREADED 1
+    #else
+    #define IS_FREE_THREADED 0
+    #endif
+
     /* The kept StopIteration holds its value until the next call.  So it takes nothing large, and nothing whose end has
      * effects. */
     static int may_be_kept(PyObject *value)
@@ -32,7 +38,8 @@ cdef extern from *:
     static void raise_stop(PyObject *value)
     {
         PyStopIterationObject *stop;
-        if (!may_be_kept(value)) {
+        /* Without the GIL several threads would share the kept one. */
+        if (IS_FREE_THREADED || !may_be_kept(value)) {
             PyObject *once = PyObject_CallOneArg(PyExc_StopIteration, value);
             if (once != NULL)
                 PyErr_SetObject(PyExc_StopIteration, once);

@@ -117,6 +117,7 @@ class Companion:
         try:
             self._dispatcher = self._ring.dispatcher(self._report, _Dispatcher)
             assert isinstance(self._dispatcher, _Dispatcher)
+            self._dispatcher.take_thread()
             self._dispatcher.wake = self._wake
             loop.add_reader(self._descriptor, self._signalled)
         except BaseException:
@@ -184,7 +185,11 @@ class Companion:
             RuntimeError: operations in flight bind the ring to its thread.
         """
         thread = threading.get_native_id()
-        if thread == self._thread or not self._ring.is_single_issuer:
+        if thread == self._thread:
+            return
+        self._dispatcher.take_thread()
+        if not self._ring.is_single_issuer:
+            self._thread = thread
             return
         self._dispatcher.reap()
         self._dispatcher.dispatch()
@@ -233,6 +238,7 @@ class Companion:
 
     def close(self) -> None:
         """Cancel the operations in flight, wait for their CQEs, and close the ring."""
+        self._dispatcher.take_thread()
         if not self._dispatcher.forked:
             self._loop.remove_reader(self._descriptor)
         # A callback that is still scheduled finds nothing to do.

@@ -132,20 +132,27 @@ cdef class Call:
 cdef extern from *:
     """
     /* A number that changes with the class and its bases; 0 before the first look-up of an attribute. */
-    static unsigned int version_of(PyObject *type) { return ((PyTypeObject *)type)->tp_version_tag; }
+    static unsigned int version_of(PyObject *type)
+    {
+        return __atomic_load_n(&((PyTypeObject *)type)->tp_version_tag, __ATOMIC_RELAXED);
+    }
+
+    #define load_version(version) __atomic_load_n(version, __ATOMIC_RELAXED)
+    #define store_version(version, value) __atomic_store_n(version, value, __ATOMIC_RELAXED)
     """
     unsigned int version_of(object type) noexcept
+    unsigned int load_version(const unsigned int *version) noexcept
+    void store_version(unsigned int *version, unsigned int value) noexcept
 
-# The standard library's thread pool, once it is loaded, and the names of its module.
+# The standard library's thread pool, once it is loaded, and the names of its module.  All loops find the same.
 cdef object Pool = None
 cdef dict names = None
-cdef unsigned int known_version = 0  # of Pool, when `usual` was found
-cdef bint usual = False  # no tool has replaced its methods
+cdef unsigned int usual_version = 0  # of Pool, while no tool has replaced its methods
 
 
 cdef bint is_usual(executor) except -1:
     """Return whether the executor is a `ThreadPoolExecutor` as the standard library has it."""
-    global Pool, names, known_version, usual
+    global Pool, names
     cdef unsigned int version
     if Pool is None:
         module = sys.modules.get("concurrent.futures.thread")
@@ -156,10 +163,11 @@ cdef bint is_usual(executor) except -1:
     if type(executor) is not Pool:
         return False
     version = version_of(Pool)
-    if version != known_version or version == 0:
-        usual = thread_pool_is_usual()
-        known_version = version_of(Pool)
-    return usual and "submit" not in executor.__dict__
+    if version != load_version(&usual_version) or version == 0:
+        if not thread_pool_is_usual():
+            return False
+        store_version(&usual_version, version_of(Pool))
+    return "submit" not in executor.__dict__
 
 
 cdef bint submit(executor, Call call) except -1:

@@ -83,6 +83,7 @@ class EventLoop(
     __slots__ = (
         *hooks.LOOP_ATTRIBUTES,
         "_choice",
+        "_claimer",
         "_descriptor",
         "_dispatcher",
         "_engine",
@@ -136,6 +137,7 @@ class EventLoop(
         self._choice = resolve(backend)
         self._owner_thread: int | None = None
         self._making = threading.RLock()
+        self._claimer: int | None = None
         self._ring: LoopRing | None = None
         self._descriptor: Descriptor | None = None
         self._reserve: list[int] = []
@@ -196,14 +198,33 @@ class EventLoop(
         """
         self._check_closed()
         self._check_running()
-        self._take_thread()
-        takes = in_main_thread()
+        self._claim()
         try:
-            self._take_signals()
-            super().run_forever()
+            self._take_thread()
+            takes = in_main_thread()
+            try:
+                self._take_signals()
+                super().run_forever()
+            finally:
+                if takes:
+                    self._give_signals_back()
         finally:
-            if takes:
-                self._give_signals_back()
+            self._claimer = None
+
+    def _claim(self, refusal: str = "This event loop is already running") -> None:
+        """Be the one thread that runs the loop or closes it; the caller sets `_claimer` back.
+
+        Raises:
+            RuntimeError: another thread is it, with this refusal; or the loop is closed.
+        """
+        # The child has no thread that could let go of the lock.
+        with threading.RLock() if self._dispatcher.forked else self._making:
+            self._check_closed()
+            thread = threading.get_ident()
+            # An interrupt of this thread may have left it.
+            if self._claimer not in (None, thread):
+                raise RuntimeError(refusal)
+            self._claimer = thread
 
     def _watch_self_pipe(self) -> None:
         """Let signals and threads end the sleeps; called before the first sleep, and before the first submission.
@@ -390,6 +411,7 @@ class EventLoop(
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        self._claim("Cannot close a running event loop")
         self._dispatcher.first = None
         try:
             ring = self._end_making()
@@ -403,6 +425,7 @@ class EventLoop(
             if self._descriptor is not None:
                 self._descriptor.close()
             self._break_cycles()
+            self._claimer = None
 
     def _break_cycles(self) -> None:
         """Drop references to the loop, so that a closed one is freed at once, without the garbage collector."""

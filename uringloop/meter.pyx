@@ -19,6 +19,7 @@ from collections import deque
 from functools import partial
 from operator import itemgetter
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EINVAL, errno
 from libc.stdlib cimport calloc, free, realloc
@@ -202,9 +203,10 @@ cdef class Meter:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
         except OSError:
             pass  # before Linux 5.1
-        memcpy(shared, self.page, sizeof(Page))
-        free(self.page)
-        self.page, self.fd = <Page *>shared, fd
+        with cython.critical_section(self):
+            memcpy(shared, self.page, sizeof(Page))
+            free(self.page)
+            self.page, self.fd = <Page *>shared, fd
 
     def unshare(self):
         """Take the numbers back into memory of this process."""
@@ -214,10 +216,11 @@ cdef class Meter:
         own = calloc(1, sizeof(Page))
         if own == NULL:
             raise MemoryError
-        memcpy(own, self.page, sizeof(Page))
-        munmap(self.page, sizeof(Page))
-        self.page = <Page *>own
-        fd, self.fd = self.fd, -1
+        with cython.critical_section(self):
+            memcpy(own, self.page, sizeof(Page))
+            munmap(self.page, sizeof(Page))
+            self.page = <Page *>own
+            fd, self.fd = self.fd, -1
         os.close(fd)
 
     @property
@@ -227,9 +230,10 @@ cdef class Meter:
     def read(self):
         """Return the numbers; see `read_page`."""
         cdef Page copied
-        self.calibrate()
-        # A finalizer that runs meanwhile may unmap the page.
-        memcpy(&copied, self.page, sizeof(Page))
+        # A finalizer that runs meanwhile, or another thread, may unmap the page.
+        with cython.critical_section(self):
+            self.calibrate()
+            memcpy(&copied, self.page, sizeof(Page))
         return numbers_of(&copied)
 
     cdef void calibrate(self) noexcept:

@@ -1,8 +1,7 @@
 # A class that tools such as nest_asyncio may replace in its module, looked up again only after a change of that module.
 
-from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 
 cdef extern from *:
@@ -20,8 +19,21 @@ cdef extern from *:
         return 0;
     #endif
     }
+
+    /* A new reference to an item, or NULL without an exception. */
+    static inline PyObject *find_item(PyObject *dict, PyObject *name)
+    {
+        PyObject *item = NULL;
+    #if PY_VERSION_HEX >= 0x030D0000
+        (void)PyDict_GetItemRef(dict, name, &item);
+    #else
+        item = Py_XNewRef(PyDict_GetItemWithError(dict, name));
+    #endif
+        return item;
+    }
     """
     uint64_t dict_version(PyObject *dict)
+    PyObject *find_item(PyObject *dict, PyObject *name) except? NULL
 
 
 cdef struct Patched:
@@ -45,14 +57,17 @@ cdef inline Patched patched(module, name):
 cdef inline object look_up(Patched *patched):
     """Return the value that the name has now."""
     if dict_version(patched.names) != patched.version or patched.version == 0:
-        search(patched)
+        return search(patched)
     return <object>patched.value
 
 
-cdef inline int search(Patched *patched) except -1:
-    patched.version = 0
-    patched.value = PyDict_GetItemWithError(<object>patched.names, <object>patched.name)
-    if patched.value == NULL:
+cdef inline object search(Patched *patched):
+    cdef PyObject *found = find_item(patched.names, patched.name)
+    if found == NULL:
         raise AttributeError(<object>patched.name)
-    patched.version = dict_version(patched.names)
-    return 0
+    value = <object>found
+    Py_DECREF(value)
+    # Loops of several threads share this: without versions nothing is kept in it.
+    if dict_version(patched.names) != 0:
+        patched.value, patched.version = found, dict_version(patched.names)
+    return value

@@ -12,7 +12,7 @@ import asyncio
 cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
@@ -22,7 +22,10 @@ from .meter cimport Meter, begin_handle, finish
 from .selector.registry cimport Registry
 from .patched cimport Patched, look_up, patched
 from .ring.inbox cimport Inbox, has_posted
-from .tick cimport Tick, begin_waiting, has_few, monotonic_ns, must_send
+from .tick cimport (
+    IS_FREE_THREADED, Tick, begin_waiting, check_thread, has_few, is_foreign, load_thread, monotonic_ns, must_send,
+    store_thread, this_thread,
+)
 
 cdef extern from *:
     """
@@ -41,7 +44,6 @@ cdef extern from *:
     object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
-    unsigned long PyThread_get_thread_ident()
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
 
 cdef enum:
@@ -80,9 +82,8 @@ cdef class Scheduler(Watching):
     cdef Tick *now
     cdef public bint _stopping
     cdef public object _task_factory
-    cdef object thread_id
     cdef bint in_tick  # also after one that an exception has ended
-    cdef unsigned long ident  # of the running thread
+    cdef uintptr_t ident  # Python's, of the running thread; 0: none runs the loop
     cdef dict keywords  # what a future is made with, and a task; None before the first
     cdef Freelist freelist, free_timers
     cdef TimerHeap timers
@@ -102,7 +103,7 @@ cdef class Scheduler(Watching):
 
     @property
     def _ready(self):
-        if has_posted(self.inbox):
+        if has_posted(self.inbox) and not (IS_FREE_THREADED and is_foreign(self.now)):
             self.take_posted()
             if self.sleeping:
                 self.inbox.wake()  # a thread looks, and the loop may have found nothing ready just before
@@ -121,21 +122,23 @@ cdef class Scheduler(Watching):
 
     @property
     def _thread_id(self):
-        return self.thread_id
+        cdef uintptr_t ident = load_thread(&self.ident)
+        return None if ident == 0 else ident
 
     @_thread_id.setter
     def _thread_id(self, thread_id):
-        outer, self.thread_id = self.thread_id, thread_id
+        cdef uintptr_t outer = self.ident
         if self.meter is not None:
-            if outer is None:
+            if outer == 0:
                 self.meter.begin_run(False)
             elif thread_id is None:
                 self.meter.end_run()
-        self.ident = 0 if thread_id is None else thread_id
+        store_thread(&self.ident, 0 if thread_id is None else thread_id)
+        store_thread(&self.now.thread, 0 if thread_id is None else this_thread())
         if thread_id is None:
             self.now.outcomes = self.now.handles = 0  # of a tick that an exception has ended
         # The first tick of a run submits what was staged before it.
-        if outer is not None:
+        if outer != 0:
             self._run_changed()
 
     @property
@@ -171,6 +174,11 @@ cdef class Scheduler(Watching):
             raise RuntimeError("Event loop is closed")
         return 0
 
+    def set_debug(self, enabled):
+        """See `asyncio.loop.set_debug`."""
+        asyncio.BaseEventLoop.set_debug(self, enabled)
+        self.now.is_strict = IS_FREE_THREADED or self._debug
+
     def get_debug(self):
         """See `asyncio.loop.get_debug`; each new future calls it."""
         return self._debug
@@ -205,6 +213,9 @@ cdef class Scheduler(Watching):
         if self._debug:
             self._check_thread()
         handle = self.make_handle("call_soon", callback, args, context)
+        if IS_FREE_THREADED and is_foreign(self.now):
+            self.inbox.put(handle)  # asyncio lets it pass, and so it must do no harm
+            return handle
         if has_posted(self.inbox):
             self.take_posted()  # these came before
         PyObject_CallOneArg(self.append, handle)
@@ -219,7 +230,7 @@ cdef class Scheduler(Watching):
             handle = self.make_thread_safe_handle(callback, args, context)
         if self.inbox is None:
             raise RuntimeError("Event loop is closed")  # by the garbage collector
-        if self.ident == PyThread_get_thread_ident() and not self.sleeping:
+        if load_thread(&self.now.thread) == this_thread() and not self.sleeping:
             if has_posted(self.inbox):
                 self.take_posted()
             PyObject_CallOneArg(self.append, handle)
@@ -255,7 +266,7 @@ cdef class Scheduler(Watching):
 
     cdef make_handle(self, method, callback, args, context):
         if not self._debug:
-            return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, context)
+            return self.fill_handle(self.take_free(Handle, &self.freelist), callback, args, context)
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
@@ -274,7 +285,13 @@ cdef class Scheduler(Watching):
         self.check()
         if self._debug:
             return asyncio.Handle(callback, args, self, context)
-        return self.fill_handle(make_handle_of(Handle, &self.freelist), callback, args, context)
+        return self.fill_handle(self.take_free(Handle, &self.freelist), callback, args, context)
+
+    cdef inline take_free(self, type, Freelist *freelist):
+        """Return a handle, out of the freelist if this is the thread that runs the loop."""
+        if IS_FREE_THREADED and load_thread(&self.now.thread) != this_thread():
+            return new_handle(type)
+        return make_handle_of(type, freelist)
 
     cdef make_thread_safe_handle(self, callback, args, context):
         """A handle whose `cancel` waits for a running callback."""
@@ -290,12 +307,14 @@ cdef class Scheduler(Watching):
         """Put a timer into the heap, until it is due or swept out."""
         cdef double due
         self.check()
+        if IS_FREE_THREADED:
+            check_thread(self.now)
         due = when
         if due != due:
             # Neither earlier nor later than other times: it would break the heap's order.
             raise ValueError("a timer cannot be due at NaN")
         if not self._debug:
-            handle = self.fill_handle(make_handle_of(TimerHandle, &self.free_timers), callback, args, context)
+            handle = self.fill_handle(self.take_free(TimerHandle, &self.free_timers), callback, args, context)
             set_slot(handle, WHEN, when)
         else:
             self._check_thread()
@@ -311,8 +330,8 @@ cdef class Scheduler(Watching):
 
     cdef void count_cancelled(self, handle) noexcept:
         # The garbage collector may have cleared the loop already.
-        if <object>slot(handle, SCHEDULED)[0] is True and self.timers is not None:
-            self.timers.cancelled += 1
+        if has_flag(handle, SCHEDULED) and self.timers is not None:
+            add_to(&self.timers.cancelled, 1)
 
     # Running
 
@@ -330,6 +349,7 @@ cdef class Scheduler(Watching):
     def _send_by(self, uintptr_t tick, send):
         """Call `send` before a callback if written bytes have waited long enough; tick is the address of a `Tick`."""
         self.now = <Tick *>tick
+        self.now.is_strict = IS_FREE_THREADED or self._debug
         self.send = send
 
     def _measure_by(self, Meter meter):
@@ -338,24 +358,27 @@ cdef class Scheduler(Watching):
             self.meter.end_run()
         if meter is not None and meter is not self.meter:
             meter.watch(self.ready)
-            if self.thread_id is not None:
+            if self.ident != 0:
                 meter.begin_run(self.sleeping)
         # The flag is set only while there is a meter.
-        if meter is not None:
+        # Another thread may ask for the meter meanwhile.
+        with cython.critical_section(self):
+            if meter is not None:
+                self.meter = meter
+            self.now.is_metered = meter is not None
             self.meter = meter
-        self.now.is_metered = meter is not None
-        self.meter = meter
 
     @property
     def _meter(self):
-        return self.meter
+        with cython.critical_section(self):
+            return self.meter
 
     def _run_once(self):
         """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready."""
         cdef int _i
         for _i in range(TICKS_IN_A_ROW):
             self.tick()
-            if self._stopping or self.thread_id is None or not (self.ready or has_posted(self.inbox)):
+            if self._stopping or self.ident == 0 or not (self.ready or has_posted(self.inbox)):
                 return
 
     cdef tick(self):
@@ -437,6 +460,7 @@ cdef class Scheduler(Watching):
     cdef pop_due(self):
         """Make the due timers ready, in their order."""
         cdef double end, due
+        cdef bint cancelled = False
         if not self.timers.handles:
             return
         end = <double>self.time() + 1e-9
@@ -444,10 +468,8 @@ cdef class Scheduler(Watching):
             due = self.timers.first()
             if due >= end:
                 break
-            handle = self.timers.pop()
-            if is_cancelled(handle):
-                self.timers.uncount_cancelled()
-            else:
+            handle = self.timers.pop(&cancelled)
+            if not cancelled:
                 PyObject_CallOneArg(self.append, handle)
                 if self.now.is_metered:
                     self.meter.add_timer(end - due)
@@ -483,11 +505,11 @@ cdef class Scheduler(Watching):
             if self.now.is_metered:
                 begin_handle(self.meter, callback_of(handle), 1)
             if type(handle) is Handle and not by_handles:
-                if <object>slot(handle, CANCELLED)[0] is not True:
+                if not has_flag(handle, CANCELLED):
                     self.run_handle(handle)
                     free_handle(handle, &self.freelist)
             elif type(handle) is TimerHandle and not by_handles:
-                if <object>slot(handle, CANCELLED)[0] is not True:
+                if not has_flag(handle, CANCELLED):
                     self.run_handle(handle)
                     free_handle(handle, &self.free_timers)
             elif not handle._cancelled:

@@ -34,19 +34,55 @@ cdef extern from *:
         return current == NULL || PyObject_Size(current) == 0;
     }
 
+    /* Whether the caller has the only reference, which no other thread can copy then. */
+    static int is_unique(PyObject *object)
+    {
+    #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+        return PyUnstable_Object_IsUniquelyReferenced(object);
+    #else
+        return Py_REFCNT(object) == 1;
+    #endif
+    }
+
+    /* Set a flag, which any thread may do; return whether it was not set. */
+    static int raise_flag(PyObject **slot)
+    {
+    #ifdef Py_GIL_DISABLED
+        return __atomic_exchange_n(slot, Py_True, __ATOMIC_SEQ_CST) != Py_True;
+    #else
+        PyObject *old = *slot;
+        *slot = Py_NewRef(Py_True);
+        Py_XDECREF(old);
+        return old != Py_True;
+    #endif
+    }
+
+    #define load_slot(slot) __atomic_load_n(slot, __ATOMIC_RELAXED)
+    #define store_slot(slot, value) __atomic_store_n(slot, value, __ATOMIC_RELEASE)
+
     /* Whether a context is as a new one, and no other object knows it. */
     static int is_context_unused(PyObject *context)
     {
-        return PyContext_CheckExact(context) && Py_REFCNT(context) == 1 && PyObject_Size(context) == 0 &&
+        return PyContext_CheckExact(context) && is_unique(context) && PyObject_Size(context) == 0 &&
                !has_weak_references(context);
     }
 
     /* A number that changes with the class and its bases; 0 before the first look-up of an attribute. */
     static unsigned int type_version(PyTypeObject *type)
     {
-        return type->tp_version_tag;
+        return __atomic_load_n(&type->tp_version_tag, __ATOMIC_RELAXED);
     }
+
+    #define load_version(version) __atomic_load_n(version, __ATOMIC_RELAXED)
+    #define store_version(version, value) __atomic_store_n(version, value, __ATOMIC_RELAXED)
     """
+    unsigned int load_version(const unsigned int *version)
+    void store_version(unsigned int *version, unsigned int value)
+    bint is_unique(object object)
+    bint raise_flag(PyObject **slot)
+    PyObject *load_slot(PyObject *const *slot)
+    void store_slot(PyObject **slot, PyObject *value)
+    PyObject *Py_True
     unsigned int type_version(PyTypeObject *type)
     bint has_weak_references(object object)
     bint is_current_context_empty()
@@ -77,8 +113,12 @@ cdef inline PyObject **slot(handle, Py_ssize_t offset) noexcept:
 cdef inline void set_slot(handle, Py_ssize_t offset, value) noexcept:
     cdef PyObject *old = slot(handle, offset)[0]
     Py_INCREF(value)
-    slot(handle, offset)[0] = <PyObject *>value
+    store_slot(slot(handle, offset), <PyObject *>value)
     Py_XDECREF(old)
+
+
+cdef inline bint has_flag(handle, Py_ssize_t offset) noexcept:
+    return load_slot(slot(handle, offset)) == Py_True
 
 
 cdef inline void empty_slot(handle, Py_ssize_t offset) noexcept:
@@ -89,7 +129,7 @@ cdef inline void empty_slot(handle, Py_ssize_t offset) noexcept:
 
 cdef inline bint is_cancelled(handle) except -1:
     if type(handle) is Handle or type(handle) is TimerHandle:
-        return <object>slot(handle, CANCELLED)[0] is True
+        return has_flag(handle, CANCELLED)
     return handle._cancelled
 
 
@@ -119,7 +159,11 @@ cdef make_handle_of(type, Freelist *freelist):
         handle = <object>raw
         Py_XDECREF(raw)
         return handle
-    raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
+    return new_handle(type)
+
+
+cdef new_handle(type):
+    cdef PyObject *raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
     handle = <object>raw
     Py_XDECREF(raw)
     set_slot(handle, CANCELLED, False)
@@ -130,7 +174,7 @@ cdef make_handle_of(type, Freelist *freelist):
 
 cdef void free_handle(handle, Freelist *freelist) noexcept:
     """Keep a handle that has run, if the caller's reference is the last."""
-    if Py_REFCNT(handle) > 1 or has_weak_references(handle) or <object>slot(handle, CANCELLED)[0] is True:
+    if not is_unique(handle) or has_weak_references(handle) or has_flag(handle, CANCELLED):
         return
     if freelist.count == freelist.capacity and not grow_freelist(freelist):
         return
@@ -167,16 +211,41 @@ cdef void drop_freelist(Freelist *freelist) noexcept:
 
 
 cdef bint cancel_handle(handle):
-    """Cancel; return whether the handle was not cancelled before."""
-    if <object>slot(handle, CANCELLED)[0] is True:
+    """Cancel; return whether the handle was not cancelled before.  Any thread may do that."""
+    if has_flag(handle, CANCELLED) or not raise_flag(slot(handle, CANCELLED)):
         return False
-    set_slot(handle, CANCELLED, True)
+    if IS_FREE_THREADED and load_thread(&(<Scheduler?><object>slot(handle, LOOP)[0]).now.thread) != this_thread():
+        # The thread that runs the loop may be about to call it: it drops the rest.
+        return True
     if (<Scheduler?><object>slot(handle, LOOP)[0])._debug:
         # The repr of a cancelled handle still names its callback.
         set_slot(handle, REPR, repr(handle))
+    if IS_FREE_THREADED:
+        # Another thread may be looking at them.
+        with cython.critical_section(handle):
+            drop_call(handle)
+    else:
+        drop_call(handle)
+    return True
+
+
+cdef inline void drop_call(handle) noexcept:
     set_slot(handle, CALLBACK, None)
     set_slot(handle, ARGS, None)
-    return True
+
+
+cdef inline int cancel_timer(handle) except -1:
+    """Cancel a timer, and count it if it is in the heap."""
+    if cancel_handle(handle):
+        (<Scheduler>slot(handle, LOOP)[0]).count_cancelled(handle)
+    return 0
+
+
+cdef int cancel_shared_timer(handle) except -1:
+    """Do both at once, for the thread that may be taking the timer out of the heap."""
+    with cython.critical_section(handle):
+        cancel_timer(handle)
+    return 0
 
 
 class CompiledHandle(asyncio.Handle):
@@ -194,8 +263,10 @@ class CompiledTimerHandle(asyncio.TimerHandle):
     __slots__ = ()
 
     def cancel(self):
-        if cancel_handle(self):
-            (<Scheduler>slot(self, LOOP)[0]).count_cancelled(self)
+        if IS_FREE_THREADED:
+            cancel_shared_timer(self)
+        else:
+            cancel_timer(self)
 
 
 CompiledHandle.__name__ = "Handle"
@@ -210,16 +281,19 @@ cdef unsigned int known_version, known_timer_version  # 0 if they are to be look
 
 cdef inline bint run_is_replaced() except -1:
     """Return whether a tool, such as a monitor of slow callbacks, has replaced `Handle._run`."""
-    if type_version(handle_type) == known_version != 0 and type_version(timer_handle_type) == known_timer_version != 0:
+    if (
+        type_version(handle_type) == load_version(&known_version) != 0
+        and type_version(timer_handle_type) == load_version(&known_timer_version) != 0
+    ):
         return False
     return look_at_run()
 
 
 cdef bint look_at_run() except -1:
-    global known_version, known_timer_version
-    known_version = known_timer_version = 0
+    # Loops of several threads share the versions.  Each is that of before the look, or none.
     if not handles_are_run_as_usual(Handle) or not handles_are_run_as_usual(TimerHandle):
+        store_version(&known_version, 0)
         return True
-    known_version = type_version(handle_type)
-    known_timer_version = type_version(timer_handle_type)
+    store_version(&known_version, type_version(handle_type))
+    store_version(&known_timer_version, type_version(timer_handle_type))
     return False

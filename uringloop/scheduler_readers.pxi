@@ -37,13 +37,13 @@ cdef class Watching:
         """See `asyncio.loop.remove_reader`."""
         if type(fd) is not int or fd in self.registry.transports:
             self._ensure_fd_no_transport(fd)
-        return not self._closed and self.registry.remove(fd, EPOLLIN)
+        return self.unwatch(fd, EPOLLIN)
 
     def remove_writer(self, fd):
         """See `asyncio.loop.remove_writer`."""
         if type(fd) is not int or fd in self.registry.transports:
             self._ensure_fd_no_transport(fd)
-        return not self._closed and self.registry.remove(fd, EPOLLOUT)
+        return self.unwatch(fd, EPOLLOUT)
 
     def _add_reader(self, fd, callback, *args, context=None):
         """Do the same for a transport, and return the handle."""
@@ -53,15 +53,22 @@ cdef class Watching:
         return self.watch(fd, EPOLLOUT, callback, args, context)
 
     def _remove_reader(self, fd):
-        return not self._closed and self.registry.remove(fd, EPOLLIN)
+        return self.unwatch(fd, EPOLLIN)
 
     def _remove_writer(self, fd):
-        return not self._closed and self.registry.remove(fd, EPOLLOUT)
+        return self.unwatch(fd, EPOLLOUT)
 
     cdef watch(self, fd, uint32_t direction, callback, args, context):
+        check_thread(&self.registry.dispatcher.tick)
         handle = self.make_reader(callback, args, context)
         self.registry.add(fd, direction, handle)
         if self.sleeping:
             # Another thread may not do this, but with asyncio it has its effect.
             self._write_to_self()
         return handle
+
+    cdef bint unwatch(self, fd, uint32_t direction) except -1:
+        if self._closed:
+            return False
+        check_thread(&self.registry.dispatcher.tick)
+        return self.registry.remove(fd, direction)

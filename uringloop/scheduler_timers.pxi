@@ -12,6 +12,20 @@ cdef extern from *:
     # Cython's own declaration takes an object, and holds it meanwhile.
     Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
 
+cdef extern from *:
+    """
+    /* Add to a number, and return the sum.  Without the GIL other threads do that meanwhile. */
+    static inline Py_ssize_t add_to(Py_ssize_t *number, Py_ssize_t count)
+    {
+    #ifdef Py_GIL_DISABLED
+        return __atomic_add_fetch(number, count, __ATOMIC_RELAXED);
+    #else
+        return *number += count;
+    #endif
+    }
+    """
+    Py_ssize_t add_to(Py_ssize_t *number, Py_ssize_t count)
+
 cdef enum:
     # Cancelled timers are swept out of the heap when they are more than this many and more than half of it.
     SWEEP_FROM = 100
@@ -119,10 +133,14 @@ cdef class TimerHeap:
         self.deadlines[place] = deadline
         handles[place] = <PyObject *>handle
 
-    cdef pop(self):
+    cdef pop(self, bint *cancelled):
+        """Return the first timer, out of the heap; store whether it was cancelled."""
         if self.shared:
             handle = heappop(self.handles)
             handle._scheduled = False
+            cancelled[0] = is_cancelled(handle)
+            if cancelled[0]:
+                self.uncount_cancelled()
             return handle
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         cdef Py_ssize_t last = len(self.handles) - 1
@@ -133,8 +151,29 @@ cdef class TimerHeap:
         handle = self.handles.pop()
         if last > 0:
             self.sink(0, moved, self.deadlines[last])
-        set_slot(handle, SCHEDULED, False)
+        cancelled[0] = self.leave(handle)
         return handle
+
+    cdef inline bint leave(self, handle) except -1:
+        """Note that a timer is out of the heap, and return whether it was cancelled."""
+        cdef bint cancelled
+        if IS_FREE_THREADED:
+            return self.leave_shared(handle)
+        set_slot(handle, SCHEDULED, False)
+        cancelled = is_cancelled(handle)
+        if cancelled:
+            self.uncount_cancelled()
+        return cancelled
+
+    cdef bint leave_shared(self, handle) except -1:
+        """Do the same while another thread may be cancelling the timer: it counts it before that, or never."""
+        cdef bint cancelled
+        with cython.critical_section(handle):
+            set_slot(handle, SCHEDULED, False)
+            cancelled = is_cancelled(handle)
+        if cancelled:
+            self.uncount_cancelled()
+        return cancelled
 
     cdef void sink(self, Py_ssize_t place, PyObject *handle, Deadline deadline) noexcept:
         """Put a handle into an empty place, or below it; references within the list only move, so no count changes."""
@@ -162,21 +201,23 @@ cdef class TimerHeap:
 
     cdef sweep(self):
         """Drop cancelled timers: all if they are many, else those on top."""
+        cdef bint cancelled
         if len(self.handles) > SWEEP_FROM and self.cancelled * 2 > len(self.handles):
             if self.shared:
                 self.drop_cancelled_of_shared()
             else:
                 self.drop_cancelled()
-            self.cancelled = 0
+            if self.shared or not IS_FREE_THREADED:
+                self.cancelled = 0
         while self.handles and is_cancelled(self.handles[0]):
-            self.pop()
-            self.uncount_cancelled()
+            self.pop(&cancelled)
         if not self.handles:
             self.cancelled = 0
 
     cdef void uncount_cancelled(self) noexcept:
         """Count one cancelled timer less, as far as tools that took timers have left any."""
-        self.cancelled -= self.cancelled > 0
+        if add_to(&self.cancelled, -1) < 0:
+            self.cancelled = 0
 
     cdef drop_cancelled(self):
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
@@ -191,7 +232,10 @@ cdef class TimerHeap:
         del self.handles[kept:]
         self.order()
         for handle in dropped:
-            set_slot(handle, SCHEDULED, False)
+            if IS_FREE_THREADED:
+                self.leave_shared(handle)
+            else:
+                set_slot(handle, SCHEDULED, False)
 
     cdef drop_cancelled_of_shared(self):
         kept = [handle for handle in self.handles if not handle._cancelled]

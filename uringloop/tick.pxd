@@ -2,8 +2,10 @@
 #
 # The scheduler counts the callbacks of the tick.  By that count the dispatcher's base, `Sender`, decides when written
 # bytes go to the kernel: see docs/decisions.md, "Small writes of busy ticks are collected".
+#
+# The tick also names the thread that runs the loop, to which all but a few calls belong: see docs/cores.md.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cdef enum:
     # In a tick with at most so many callbacks each write leaves at once, as with asyncio: an enter for all costs as
@@ -37,9 +39,36 @@ cdef extern from *:
         return (uint64_t)monotonic_ns();
     #endif
     }
+
+    #ifndef __has_builtin
+    #define __has_builtin(name) 0
+    #endif
+
+    /* A number that no other living thread has. */
+    static inline uintptr_t this_thread(void)
+    {
+    #if __has_builtin(__builtin_thread_pointer)
+        return (uintptr_t)__builtin_thread_pointer();
+    #else
+        return (uintptr_t)PyThread_get_thread_ident();
+    #endif
+    }
+
+    #ifdef Py_GIL_DISABLED
+    #define IS_FREE_THREADED 1
+    #else
+    #define IS_FREE_THREADED 0
+    #endif
+
+    #define load_thread(thread) __atomic_load_n(thread, __ATOMIC_RELAXED)
+    #define store_thread(thread, value) __atomic_store_n(thread, value, __ATOMIC_RELAXED)
     """
     int64_t monotonic_ns() noexcept nogil
     uint64_t count_cycles() noexcept nogil
+    uintptr_t this_thread() noexcept nogil
+    bint IS_FREE_THREADED
+    uintptr_t load_thread(const uintptr_t *thread) noexcept nogil
+    void store_thread(uintptr_t *thread, uintptr_t value) noexcept nogil
 
 
 cdef struct Tick:
@@ -53,6 +82,22 @@ cdef struct Tick:
     int64_t slept_cycles
     uint64_t awake_cycles
     bint held  # some of them only for the end of the callback, which may close the connection
+    uintptr_t thread  # that runs the loop, by `this_thread`; 0: none does
+    # Calls of other threads are refused: in debug mode, and without the GIL, where they would break the loop's memory.
+    bint is_strict
+
+
+cdef inline bint is_foreign(Tick *tick) noexcept:
+    """Return whether another thread than this runs the loop."""
+    cdef uintptr_t thread = load_thread(&tick.thread)
+    return thread != this_thread() and thread != 0
+
+
+cdef inline int check_thread(Tick *tick) except -1:
+    """Refuse a call of another thread than the one that runs the loop, if the loop is strict."""
+    if is_foreign(tick) and tick.is_strict:
+        raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+    return 0
 
 
 cdef inline bint has_few(Tick *tick) noexcept:

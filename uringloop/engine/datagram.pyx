@@ -329,6 +329,7 @@ cdef class Datagram(Endpoint):
             TypeError: data is not bytes, bytearray or memoryview.
             ValueError: the address is not the one that the endpoint was made for.
         """
+        self.check_caller()
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if not self.sends_empty and not data:
@@ -425,12 +426,14 @@ cdef class Datagram(Endpoint):
 
     def queued(self):
         """Return the number of bytes that the socket did not take yet; those that wait for others leave before."""
+        self.check_caller()
         if self.handle != NULL:
             ul_datagram_send_held(self.handle)
         return self.queued_bytes()
 
     def notify_low(self, size_t low_water_bytes):
         """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
+        self.check_caller()
         if self.handle != NULL:
             ul_datagram_notify_low(self.handle, low_water_bytes)
 

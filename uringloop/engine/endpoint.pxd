@@ -59,6 +59,8 @@ cdef class Endpoint(Owner):
     cdef closing_file(self)
     cdef lost(self)
 
+    cdef int check_caller(self) except -1
+    cdef bint hands_over(self, end, argument) except -1
     cdef take_file(self, EngineBase engine, transport, int fd, file)
     cdef soon(self, callback, argument=*)
     cdef int advance(self, int to) except -1

@@ -15,6 +15,7 @@ from posix.unistd cimport close as close_fd
 from ..ring.dispatcher cimport raise_errno
 from ..ring.core.core cimport ul_descriptor_closes
 from ..ring.owner cimport Owner, drop_owner
+from ..tick cimport Tick, check_thread, is_foreign
 from .base cimport EngineBase
 
 _log = getLogger("asyncio")
@@ -114,6 +115,25 @@ cdef class Endpoint(Owner):
     cdef lost(self):
         """Hear that the connection is over."""
 
+    # Threads
+
+    cdef int check_caller(self) except -1:
+        """Refuse a call of another thread than the loop's, as far as the loop is strict."""
+        return check_thread(&self.engine.dispatcher.tick)
+
+    cdef bint hands_over(self, end, argument) except -1:
+        """Have the loop's thread end the endpoint, and return whether it does.
+
+        The garbage collector may run in any thread, and close transports.  In debug mode this refuses.
+        """
+        cdef Tick *tick = &self.engine.dispatcher.tick
+        if not is_foreign(tick) or not tick.is_strict:
+            return False
+        if self.engine.loop.get_debug():
+            check_thread(tick)
+        self.engine.loop.call_soon_threadsafe(end, argument)
+        return True
+
     # Beginning
 
     cdef take_file(self, EngineBase engine, transport, int fd, file):
@@ -156,6 +176,7 @@ cdef class Endpoint(Owner):
             self.engine.call_soon(callback, argument, context=self.own_context)
 
     def set_protocol(self, protocol):
+        self.check_caller()
         self.protocol = protocol
 
     # Receiving
@@ -174,12 +195,14 @@ cdef class Endpoint(Owner):
 
         Later bytes stay with the kernel: another process may have been given the socket or the pipe, to read on.
         """
+        self.check_caller()
         self.paused = True
         if self.has_core() and checked(self.hold_in_core()) == 1:
             self.engine.dispatcher.submit_cancel()
 
     def resume(self):
         """Deliver the kept items soon, and then later ones."""
+        self.check_caller()
         self.paused = False
         if self.held:
             self.deliver_soon()
@@ -214,6 +237,7 @@ cdef class Endpoint(Owner):
 
     def queued(self):
         """Return the number of written bytes that the kernel has not reported sent."""
+        self.check_caller()
         return self.queued_bytes()
 
     cdef note_lost_write(self):
@@ -248,6 +272,8 @@ cdef class Endpoint(Owner):
 
     def close(self, bint abort=False):
         """Close, unless that is under way; an abort drops the queue of a closing endpoint."""
+        if self.hands_over(self.close, abort):
+            return
         self.closing(abort)
         if self.state == OPEN:
             self.advance(FLUSHING)
@@ -257,7 +283,7 @@ cdef class Endpoint(Owner):
 
     def force_close(self, error):
         """Abort, and tell the protocol the first error."""
-        if self.state >= ENDING:
+        if self.state >= ENDING or self.hands_over(self.force_close, error):
             return
         if self.error is None:
             self.error = error

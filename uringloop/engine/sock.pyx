@@ -23,6 +23,7 @@ from ..ring.core.core cimport (
 )
 from ..patched cimport Patched, look_up, patched
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
+from ..tick cimport check_thread
 from .base cimport EngineBase
 
 cdef extern from "sys/socket.h" nogil:
@@ -220,6 +221,7 @@ cdef class Sockets:
     cdef int descriptor(self, sock) except -2:
         """Return the socket's descriptor, after all checks."""
         cdef int fd
+        check_thread(&self.dispatcher.tick)
         if type(sock) is SocketType and not self.loop._debug and self.dispatcher.ring != NULL:
             fd = PyObject_CallOneArg(FILENO, sock)
             if not self.transports or fd not in self.transports:
@@ -297,6 +299,7 @@ cdef class Sockets:
         """Receive into a writable buffer; return the number of bytes, or None if the socket is empty."""
         cdef Py_buffer view
         cdef ssize_t count
+        check_thread(&self.dispatcher.tick)
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
         try:
             count = self.receive_now(fd, view.buf, view.len)
@@ -309,6 +312,7 @@ cdef class Sockets:
         cdef char name[ADDRESS_BYTES]
         cdef unsigned int size_bytes = ADDRESS_BYTES
         cdef int fd
+        check_thread(&self.dispatcher.tick)
         if not self.has_budget():
             return None
         fd = accept_from(sock, name, &size_bytes, False)

@@ -105,6 +105,7 @@ cdef class Stream(Endpoint):
 
     def set_protocol(self, protocol):
         # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
+        self.check_caller()
         cdef bint buffered = isinstance(protocol, BufferedProtocol)
         cdef bint feeds = feeds_reader(protocol)
         cdef Tls tls = tls_of(protocol), previous = self.tls
@@ -386,6 +387,7 @@ cdef class Stream(Endpoint):
             ul_stream_send_queued(self.handle)
 
     cdef bint may_write(self, data, str method) except -1:
+        self.check_caller()
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data argument must be a {WRITABLE} object, not {type(data).__name__!r}")
         if self.eof_written:
@@ -458,6 +460,7 @@ cdef class Stream(Endpoint):
 
     def share(self):
         """Hear that the application gets the socket: it may copy the descriptor, and use it after the end."""
+        self.check_caller()
         self.never_delay()
         if self.handle != NULL:
             checked(ul_stream_share(self.handle))
@@ -471,6 +474,7 @@ cdef class Stream(Endpoint):
 
     def notify_low(self, size_t low_water_bytes):
         """Call the transport's `_maybe_resume_protocol` when the queue has fallen to this."""
+        self.check_caller()
         if self.handle != NULL:
             ul_stream_notify_low(self.handle, low_water_bytes)
 
@@ -481,6 +485,7 @@ cdef class Stream(Endpoint):
         """Shut the sending side down once the queue is sent."""
         if self.eof_written or self.handle == NULL:
             return
+        self.check_caller()
         self.eof_written = True
         checked(ul_stream_write_eof(self.handle))
 

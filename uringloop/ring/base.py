@@ -7,6 +7,7 @@ closes the descriptor, because it would keep the parent's operations alive.
 """
 
 import os
+import threading
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
@@ -101,6 +102,7 @@ class RingBase(Registration):
         self._opcodes = opcodes(backend)
         self._flags = lib.ul_ring_setup_flags(self._handle), lib.ul_ring_features(self._handle)
         self.features = self._features()
+        self._ending = threading.RLock()
         _live[id(self)] = weakref.ref(self)
         if enable:
             try:
@@ -221,7 +223,8 @@ class RingBase(Registration):
 
     def statistics(self) -> Statistics:
         """Return the backend, counters since the start, and numbers of this moment; see `Statistics`."""
-        return read_statistics(self.handle, self.backend)
+        with self._ending:  # another thread may be closing the ring
+            return read_statistics(self.handle, self.backend)
 
     @property
     def closed(self) -> bool:
@@ -245,7 +248,8 @@ class RingBase(Registration):
             _never_freed.extend(self._in_use())
         if self._dispatcher is not None:
             self._dispatcher.close()
-        lib.ul_ring_close(handle, only_watches)
+        with self._ending:
+            lib.ul_ring_close(handle, only_watches)
         _live.pop(id(self), None)
 
     def _in_use(self) -> list[object]:
@@ -256,6 +260,7 @@ class RingBase(Registration):
     def drop(self) -> None:
         """Drop the parent's ring, in a forked child."""
         self.forked = True
+        self._ending = threading.RLock()  # a thread of the parent may have held it
         if self._handle is not None:
             lib.ul_ring_drop(self._handle)
 

@@ -23,7 +23,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from ..meter cimport finish
-from ..tick cimport begin_sleep, end_sleep, must_send
+from ..tick cimport IS_FREE_THREADED, begin_sleep, check_thread, end_sleep, must_send
 from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
@@ -151,6 +151,7 @@ cdef class Dispatcher(Sender):
             owner.drop_core()
 
     cdef int check(self) except -1:
+        check_thread(&self.tick)
         if self.ring == NULL:
             self.make_ring()
         return 0
@@ -272,6 +273,7 @@ cdef class Dispatcher(Sender):
         """
         if self.ring == NULL:
             return
+        check_thread(&self.tick)
         if ul_ring_dropped(self.ring):
             self.complete(token, -ECANCELED, 0)
             return
@@ -353,7 +355,7 @@ cdef class Dispatcher(Sender):
                 awake_ns = ul_now_ns()
                 end_sleep(&self.tick, slept_from)
             self.contended -= self.contended > 0
-            if ul_now_ns() - awake_ns > GIL_AWAITED_NS and has_other_threads():
+            if not IS_FREE_THREADED and ul_now_ns() - awake_ns > GIL_AWAITED_NS and has_other_threads():
                 self.contended = CONTENDED_SLEEPS
         if result < 0 and result not in (-EINTR, -EBUSY, -EAGAIN, -ETIME):
             raise_errno(result)

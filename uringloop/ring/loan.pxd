@@ -22,3 +22,4 @@ cdef class Loan:
     cdef readonly int size_bytes, buffer_id
 
     cdef recycle_now(self)
+    cdef give_back(self, Lender lender)

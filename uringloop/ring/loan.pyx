@@ -65,13 +65,15 @@ cdef class Lender:
         loan.memory = self.at(buffer_id)
         loan.size_bytes = size_bytes
         loan.buffer_id = buffer_id
-        self.lent += 1
+        with cython.critical_section(self):
+            self.lent += 1
         completion.lent = True
         return loan
 
     def close(self):
         """Give no buffer to the kernel any more: the group is unregistered."""
-        self.closed = True
+        with cython.critical_section(self):
+            self.closed = True
 
 
 # A loan that the garbage collector has cleared could not find its lender.
@@ -86,14 +88,18 @@ cdef class Loan:
         buffer_id: the buffer's id in its group.
     """
 
+    # Any thread may look at the bytes, and drop the last reference.
+
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.lender is None:
-            raise BufferError("this buffer was recycled")
-        PyBuffer_FillInfo(view, self, self.memory, self.size_bytes, 0, flags)
-        self.views += 1
+        with cython.critical_section(self):
+            if self.lender is None:
+                raise BufferError("this buffer was recycled")
+            PyBuffer_FillInfo(view, self, self.memory, self.size_bytes, 0, flags)
+            self.views += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.views -= 1
+        with cython.critical_section(self):
+            self.views -= 1
 
     def recycle(self):
         """Give the buffer back to the kernel.
@@ -101,16 +107,22 @@ cdef class Loan:
         Raises:
             BufferError: a memoryview of it, or an object made from one, still exists; the buffer stays lent.
         """
-        if self.views:
-            raise BufferError(f"the buffer is still looked at ({self.views} views), so it cannot be recycled")
-        self.recycle_now()
+        with cython.critical_section(self):
+            if self.views:
+                raise BufferError(f"the buffer is still looked at ({self.views} views), so it cannot be recycled")
+            lender, self.lender = self.lender, None
+        self.give_back(lender)
 
     cdef recycle_now(self):
         lender, self.lender = self.lender, None
+        self.give_back(lender)
+
+    cdef give_back(self, Lender lender):
         if lender is not None:
-            (<Lender>lender).lent -= 1
-            if not (<Lender>lender).closed:
-                (<Lender>lender).provide(self.buffer_id)
+            with cython.critical_section(lender):
+                lender.lent -= 1
+                if not lender.closed:
+                    lender.provide(self.buffer_id)
 
     def __enter__(self):
         self.view = memoryview(self)

@@ -2,7 +2,9 @@
 
 from libc.stdint cimport uintptr_t
 
-from ..tick cimport FEW_WRITES, begin_waiting, has_few, is_late, must_send
+from ..tick cimport (
+    FEW_WRITES, IS_FREE_THREADED, begin_waiting, has_few, is_late, must_send, store_thread, this_thread,
+)
 
 
 cdef class Sender:
@@ -12,6 +14,11 @@ cdef class Sender:
     def tick_address(self):
         """Return the address of the `Tick`, for the scheduler."""
         return <uintptr_t>&self.tick
+
+    def take_thread(self):
+        """Belong to this thread from now on, where no loop of uringloop's says so."""
+        store_thread(&self.tick.thread, this_thread())
+        self.tick.is_strict = IS_FREE_THREADED
 
     cdef bint sends_at_once(self) noexcept:
         """Return whether a small write goes to its socket now.

@@ -66,7 +66,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     def own_socket(self) -> None:
         """Let datagrams leave and come together, unless code has asked for the socket, which the loop has made."""
         self._datagram.own_socket()
-        _alone.add(self)
+        _alone[id(self)] = self
 
     def share(self) -> None:
         """Use the socket as asyncio does from now on: other code may have it; from any thread."""
@@ -139,13 +139,15 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         )
 
 
-#: The transports whose sockets no other code has.
-_alone: "weakref.WeakSet[DatagramTransport]" = weakref.WeakSet()
+#: The transports whose sockets no other code has, by id: other threads may change it during an iteration.
+_alone: "weakref.WeakValueDictionary[int, DatagramTransport]" = weakref.WeakValueDictionary()
 
 
 def _before_fork() -> None:
-    for transport in list(_alone):
-        transport.share()
+    for reference in _alone.valuerefs():
+        transport = reference()
+        if transport is not None:
+            transport.share()
 
 
 os.register_at_fork(before=_before_fork)

@@ -88,7 +88,7 @@ def mark_unshared(sock: socket.socket) -> None:
 def share(sock: socket.socket) -> None:
     """Note that from now on another loop or process may listen on the socket."""
     sock.__class__ = socket.socket
-    for listeners in list(_listener_sets):
+    for listeners in _all_listeners():
         if sock in listeners:
             listeners.share([sock])
 
@@ -306,7 +306,7 @@ class ListenerSet:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._by_socket: dict[socket.socket, Listener] = {}
-        _listener_sets.add(self)
+        _listener_sets[id(self)] = self
 
     def __contains__(self, sock: socket.socket) -> bool:
         return sock in self._by_socket
@@ -353,11 +353,16 @@ class ListenerSet:
             self._engine.dispatcher.submit()
 
 
-_listener_sets: "weakref.WeakSet[ListenerSet]" = weakref.WeakSet()
+#: Of all loops, by id: a `WeakSet` cannot be iterated over while other threads change it.
+_listener_sets: "weakref.WeakValueDictionary[int, ListenerSet]" = weakref.WeakValueDictionary()
+
+
+def _all_listeners() -> list[ListenerSet]:
+    return [listeners for reference in _listener_sets.valuerefs() if (listeners := reference()) is not None]
 
 
 def _before_fork() -> None:
-    for listeners in list(_listener_sets):
+    for listeners in _all_listeners():
         listeners.share()
 
 
