@@ -1,0 +1,1 @@
+"""Several loops in threads of one process."""
