@@ -1,12 +1,13 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer lint asan bench clean
+.PHONY: help demo test test-newer test-free-threaded lint asan bench clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    install into a venv, then the doctor, an echo server with a client, and a file copy'
 	@echo 'make test    the tests on each interpreter found; VERSIONS="3.12" for some, ARGS="-k echo" for pytest'
 	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
+	@echo 'make test-free-threaded  the tests and a stress on a CPython without the GIL, which it builds'
 	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make asan    the tests of the ring, streams and files on a core with AddressSanitizer'
@@ -21,6 +22,9 @@ test:
 test-newer:
 	@tools/newer $(ARGS)
 
+test-free-threaded:
+	@tools/free-threaded $(ARGS)
+
 lint:
 	@tools/lint
 
@@ -31,7 +35,7 @@ bench:
 	@python=$$(tools/peers) && $$python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf --one-file-system .newer .asan
+	rm -rf --one-file-system .newer .asan .free-threaded
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	find uringloop -name '*.so' -delete
 	find uringloop -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f
