@@ -44,6 +44,7 @@ PLAN = (
     ("scheduling", "--seconds 0.05"),
     ("spawn", "--seconds 0.1"),
     ("threads", "--seconds 0.1"),
+    ("cores", "--rounds 3 --seconds 0.3"),
     ("names", "--seconds 0.2"),
     ("readers", "--seconds 0.1"),
     ("libraries", "--rounds 3 --seconds 0.2"),

@@ -138,7 +138,7 @@ def summary(case: Case, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
 
 
 #: The units of figures that stand beside the value, by the end of their name.
-_UNITS = {"_us": " µs", "_percent": " %"}
+_UNITS = {"_us": " µs", "_percent": " %", "_MiB": " MiB"}
 
 
 def figure_names(result: Mapping[str, Any]) -> dict[str, str]:

@@ -90,6 +90,15 @@ def test_streams(tmp_path: Path) -> None:
     check(run("streams", tmp_path, seconds="0.01"), 4, *STREAMS)
 
 
+def test_cores(tmp_path: Path) -> None:
+    record = run("cores", tmp_path, "--loops", "uringloop", "--only", "protocol", "--count", "2", seconds="0.05")
+    (result,) = record["results"]
+    assert {"uringloop processes", "C processes"} <= result["contenders"].keys()
+    for row in result["contenders"].values():
+        assert row.get("disqualified", "") == ""
+        assert row["value"] > 0
+
+
 def test_udp_one_way(tmp_path: Path) -> None:
     record = run("udp", tmp_path, "--only", "one-way")
     check(record, 3)
