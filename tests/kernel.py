@@ -10,6 +10,7 @@ import functools
 import os
 import resource
 import socket
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ import uringloop
 from tests.absent import ABSENT_OPERATIONS, ABSENT_PARTS
 from uringloop.operations import GetOption, Nop, Operation
 from uringloop.ring import CqeFlag, Opcode, Ring, SqeFlag
+
+#: Whether this Python was built without the GIL.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+needs_gil = pytest.mark.skipif(FREE_THREADED, reason="this Python has no GIL, or keeps no exception for later calls")
 
 ABSENT = frozenset((*ABSENT_OPERATIONS, *ABSENT_PARTS))
 _TIMEOUT_MULTISHOT = 1 << 6

@@ -10,8 +10,15 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
+    #ifdef Py_GIL_DISABLED
+    #define IS_FREE_THREADED 1
+    #else
+    #define IS_FREE_THREADED 0
+    #endif
+
     static inline void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *)) { type->tp_iternext = next; }
     """
+    bint IS_FREE_THREADED
     void set_next(PyTypeObject *type, PyObject *(*next)(PyObject *) except? NULL)
 
 
@@ -24,3 +31,4 @@ cdef class Call:
 
 
 cdef void stop(value) noexcept
+cdef int check_loop(loop) except -1

@@ -12,16 +12,11 @@ from inspect import CO_COROUTINE
 from types import CoroutineType
 
 cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
 
 cdef extern from *:
     """
     static PyObject *kept_stop;
-
-    #ifdef Py_GIL_DISABLED
-    #define IS_FREE_THREADED 1
-    #else
-    #define IS_FREE_THREADED 0
-    #endif
 
     /* The kept StopIteration holds its value until the next call.  So it takes nothing large, and nothing whose end has
      * effects. */
@@ -80,6 +75,14 @@ cdef extern from *:
     """
     void raise_stop(value)
     void set_code(object function, object code)
+
+
+cdef int check_loop(loop) except -1:
+    """Refuse a call of another thread than the one that runs the loop; called where there is no GIL."""
+    thread = getattr(loop, "_thread_id", None)
+    if thread is not None and thread != PyThread_get_thread_ident():
+        raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+    return 0
 
 
 cdef void stop(value) noexcept:

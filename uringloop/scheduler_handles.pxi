@@ -212,7 +212,7 @@ cdef void drop_freelist(Freelist *freelist) noexcept:
 
 cdef bint cancel_handle(handle):
     """Cancel; return whether the handle was not cancelled before.  Any thread may do that."""
-    if has_flag(handle, CANCELLED) or not raise_flag(slot(handle, CANCELLED)):
+    if not raise_flag(slot(handle, CANCELLED)):
         return False
     if IS_FREE_THREADED and load_thread(&(<Scheduler?><object>slot(handle, LOOP)[0]).now.thread) != this_thread():
         # The thread that runs the loop may be about to call it: it drops the rest.

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import sysconfig
 
 import pytest
 
-from .sources import PACKAGE, ROOT, cython_files, relative
+from tests.kernel import FREE_THREADED
 
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+from .sources import PACKAGE, ROOT, cython_files, relative
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

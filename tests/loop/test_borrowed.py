@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.kernel import needs_gil
 from tests.tls import client_context, server_context
 from tests.variants import BACKENDS
 from uringloop import files
@@ -278,6 +279,7 @@ async def test_written_data_closes_its_call(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"abc"
 
 
+@needs_gil
 @usual
 async def test_what_a_call_gives_while_another_one_is_dropped(tmp_path: Path) -> None:
     """The exception that brings a call's value is kept for the next; dropping its traceback may end other calls."""

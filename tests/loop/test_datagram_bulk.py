@@ -344,7 +344,9 @@ async def main():
     while Protocol.count < 40:
         await asyncio.sleep(0)
     os.close(transport._sock_fd)
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    with open("/proc/self/statm") as statm:
+        limit = int(statm.read().split()[0]) * resource.getpagesize() + (256 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     assert transport.get_extra_info("socket").fileno() == transport._sock_fd
     print("done", flush=True)
     os._exit(0)

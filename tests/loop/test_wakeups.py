@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import needs_gil
 from tests.variants import EVERY
 
 from .helpers import Echo, Recorder, connected, fill, pattern, socket_pair
@@ -41,6 +42,7 @@ async def test_call_soon_threadsafe_wakes_a_sleeping_loop() -> None:
             assert await woken == "awake"
 
 
+@needs_gil
 async def test_callbacks_without_bytecode_keep_no_thread_out() -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()

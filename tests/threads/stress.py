@@ -80,6 +80,7 @@ def handed_over(seconds: float, loops: int, factory: LoopFactory) -> int:
     listening.setblocking(False)
     address = listening.getsockname()
     end = time.monotonic() + seconds
+    ended = threading.Event()
 
     async def serve(connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -89,9 +90,12 @@ def handed_over(seconds: float, loops: int, factory: LoopFactory) -> int:
 
     async def accept(workers: list[asyncio.AbstractEventLoop]) -> None:
         loop = asyncio.get_running_loop()
-        for worker in itertools.cycle(workers):
-            connection, _ = await loop.sock_accept(listening)
-            asyncio.run_coroutine_threadsafe(serve(connection), worker)
+        try:
+            for worker in itertools.cycle(workers):
+                connection, _ = await loop.sock_accept(listening)
+                asyncio.run_coroutine_threadsafe(serve(connection), worker)
+        finally:
+            ended.set()
 
     async def main(number: int) -> int:
         return await _until(end, lambda: _ask(address, 2))
@@ -100,6 +104,7 @@ def handed_over(seconds: float, loops: int, factory: LoopFactory) -> int:
         accepting = asyncio.run_coroutine_threadsafe(accept(workers[1:] or workers), workers[0])
         count = sum(run_each(2, factory, main))
         accepting.cancel()
+        ended.wait(_TIMEOUT_S)
     return count
 
 

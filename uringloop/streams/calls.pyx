@@ -17,7 +17,9 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memchr
 
-from ..call cimport PYGEN_NEXT, PYGEN_RETURN, Call, Py_None, PyIter_Send, PySendResult, set_next, stop
+from ..call cimport (
+    IS_FREE_THREADED, PYGEN_NEXT, PYGEN_RETURN, Call, Py_None, PyIter_Send, PySendResult, check_loop, set_next, stop,
+)
 from ..engine.endpoint cimport OPEN
 from ..engine.stream cimport Stream
 from ..engine.stream_reader cimport FedProtocol, FedReader, is_fed
@@ -163,6 +165,8 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
     while True:
         if call.running is None:
             owner, call.owner = call.owner, None
+            if IS_FREE_THREADED:
+                check_loop(owner._loop)
             value = call.answer(owner)
             if value is not call:
                 stop(value)

@@ -239,10 +239,12 @@ class File(FileBase, Generic[Data]):
                     return
             self._closing = self._loop.create_task(self._finish())
         try:
-            await asyncio.shield(self._closing)
+            # Not by asyncio.shield, which from Python 3.14 on reports the failure too.
+            await asyncio.wait((self._closing,))
         except asyncio.CancelledError:
             self._closing.add_done_callback(self._report_failure)
             raise
+        self._closing.result()
 
     def _has_pending(self) -> bool:
         return False

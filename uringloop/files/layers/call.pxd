@@ -18,6 +18,7 @@ cdef class FileCall(Call)
 
 
 cdef class CallOwner:
+    cdef int check_caller(self) except -1
     cdef answer(self, FileCall call)
 
 

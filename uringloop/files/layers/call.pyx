@@ -10,7 +10,9 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 
-from ...call cimport PYGEN_NEXT, PYGEN_RETURN, Call, Py_None, PyIter_Send, PySendResult, set_next, stop
+from ...call cimport (
+    IS_FREE_THREADED, PYGEN_NEXT, PYGEN_RETURN, Call, Py_None, PyIter_Send, PySendResult, set_next, stop,
+)
 
 cdef tuple NAMES = (
     "read",
@@ -28,6 +30,10 @@ cdef tuple NAMES = (
 
 cdef class CallOwner:
     """The base of everything whose methods return a `FileCall`."""
+
+    cdef int check_caller(self) except -1:
+        """Refuse a call of another thread than that of the loop, if there is one; called where there is no GIL."""
+        return 0
 
     cdef answer(self, FileCall call):
         """Return the result of a call if it is there at once.  Else set `call.running` and return the call."""
@@ -113,6 +119,8 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
         if owner is None:
             raise RuntimeError("cannot reuse already awaited coroutine")
         self.owner = None
+        if IS_FREE_THREADED:
+            (<CallOwner>owner).check_caller()
         value = (<CallOwner>owner).answer(self)
         if value is not self:
             stop(value)

@@ -1,5 +1,6 @@
 """`FileBase`: the compiled base of all files."""
 
+from ...call cimport check_loop
 from .call cimport CallOwner
 from .lock cimport Lock
 
@@ -24,3 +25,6 @@ cdef class FileBase(CallOwner):
     def __del__(self):
         if not self._is_closed:
             self._dropped()
+
+    cdef int check_caller(self) except -1:
+        return check_loop(self._loop)

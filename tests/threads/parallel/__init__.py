@@ -1,0 +1,1 @@
+"""Tests that pytest-run-parallel may run in several threads at once."""
