@@ -319,7 +319,9 @@ cdef class Scheduler(Watching):
         else:
             self._check_thread()
             self._check_callback(callback, "call_at")
-            handle = asyncio.TimerHandle(when, callback, args, self, context)
+            # asyncio's own is not cancelled and counted at once.
+            kind = TimerHandle if IS_FREE_THREADED else asyncio.TimerHandle
+            handle = kind(when, callback, args, self, context)
         self.timers.push(handle, due)
         set_slot(handle, SCHEDULED, True)
         return handle

@@ -83,6 +83,7 @@ cdef extern from *:
     PyObject *load_slot(PyObject *const *slot)
     void store_slot(PyObject **slot, PyObject *value)
     PyObject *Py_True
+    PyObject *Py_None
     unsigned int type_version(PyTypeObject *type)
     bint has_weak_references(object object)
     bint is_current_context_empty()
@@ -176,6 +177,8 @@ cdef void free_handle(handle, Freelist *freelist) noexcept:
     """Keep a handle that has run, if the caller's reference is the last."""
     if not is_unique(handle) or has_weak_references(handle) or has_flag(handle, CANCELLED):
         return
+    if IS_FREE_THREADED and load_slot(slot(handle, TRACEBACK)) != Py_None:
+        return  # it was made in debug mode
     if freelist.count == freelist.capacity and not grow_freelist(freelist):
         return
     set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
