@@ -7,11 +7,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.children import python
-from uringloop.operations import Nop, Ready, ReceiveInto
+from uringloop.operations import Nop, Read, ReadVector, Ready, ReceiveInto
 from uringloop.ring import LoopRing, Opcode, Pin, Ring, Sqe, SqeFlag, SqPoll
 
 USES: dict[str, Callable[[Ring], object]] = {
@@ -174,6 +175,22 @@ def test_a_buffer_that_would_move(ring: Ring) -> None:
         theirs.send(b"data")
         ring.wait_cqe()
         buffer.extend(b"more")
+
+
+def test_a_transfer_that_has_released_its_buffer(ring: Ring, tmp_path: Path) -> None:
+    """The kernel writes nothing to where the buffer was, since other objects may be there now."""
+    path = tmp_path / "file"
+    path.write_bytes(b"some")
+    with path.open("rb") as file:
+        buffer = bytearray(4)
+        read, vector = Read(file.fileno(), buffer, 0), ReadVector(file.fileno(), [buffer], 0)
+        assert ring.run_many([read, vector]) == [4, 4]
+        for call in (ring.run, lambda operation: ring.run_many([operation])):
+            with pytest.raises(ValueError, match="released its buffer"):
+                call(read)
+        buffer[:] = b"mine"
+        assert ring.run(vector) == 0
+        assert buffer == b"mine"
 
 
 @pytest.mark.parametrize("buffer", [b"read-only", memoryview(b"read-only"), "text", 5, memoryview(bytearray(8))[::2]])

@@ -47,7 +47,8 @@ async def run(operation: Any, loop: asyncio.AbstractEventLoop, dispatcher: Dispa
         await _cancelled(operation, loop, waiter)
         raise
     except BaseException:
-        if operation.state is State.DONE and not operation.abandoned and not waiter.cancelled():
+        seen = waiter.done() and not waiter.cancelled()
+        if operation.state is State.DONE and not operation.abandoned and seen:
             # The coroutine is closed before it saw the result.  `abandon` has disposed of it otherwise.
             _dispose(operation, *waiter.result())
         operation.abandon()

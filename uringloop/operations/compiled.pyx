@@ -62,6 +62,7 @@ cdef class Transfer(FileOperation):
     cdef uint32_t flags
     cdef int number, buffer_index
     cdef uint8_t code
+    cdef bint released
     cdef readonly int moved_bytes
 
     cdef int set_up(self, file, buffer, bint writable, uint64_t offset, Py_ssize_t start_bytes, uint32_t flags,
@@ -74,12 +75,15 @@ cdef class Transfer(FileOperation):
         self.flags = flags
         self.buffer_index = buffer_index
         self.code = code
+        self.released = False
         return 0
 
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
 
     cdef int check(self) except -1:
+        if self.released:
+            raise ValueError("the operation has ended and released its buffer: make a new one")
         self.number = self.fd
         if not 0 <= self.start_bytes <= self.view.len:
             raise OverflowError("the transfer begins outside of its buffer")
@@ -97,8 +101,12 @@ cdef class Transfer(FileOperation):
     cdef int end(self, int res) noexcept:
         self.life = DONE
         self.moved_bytes = max(res, 0)
-        PyBuffer_Release(&self.view)
+        self.let_go()
         return res
+
+    cdef void let_go(self) noexcept:
+        self.released = True
+        PyBuffer_Release(&self.view)
 
     def stage(self, dispatcher):
         self.check()
@@ -115,7 +123,7 @@ cdef class Transfer(FileOperation):
 
     def release(self):
         if self.life != IN_FLIGHT:
-            PyBuffer_Release(&self.view)
+            self.let_go()
 
 
 cdef class Read(Transfer):

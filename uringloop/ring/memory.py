@@ -20,5 +20,7 @@ class Vector:
 
     def release(self) -> None:
         """Release the buffers now; no operation in flight may use them."""
+        # An operation that is staged again must not find their addresses.
+        ffi.buffer(self._array)[:] = bytes(ffi.sizeof(self._array))
         for pin in self._pins:
             pin.release()
