@@ -5,7 +5,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.kernel import needs
 from uringloop.operations import Nop, Open, Read, Ready, ReceiveInto, SendAll, Stat, Timeout, Write
-from uringloop.ring import Ring
+from uringloop.ring import Opcode, Ring
 
 
 def test_results_are_in_the_order_of_the_operations(ring: Ring, tmp_path: Path) -> None:
@@ -124,6 +124,50 @@ def test_an_iterable_that_raises(ring: Ring, pair: tuple[socket.socket, socket.s
     assert ring.in_flight == 0
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda ring: ring.run(Nop()),
+        lambda ring: ring.run_many([Nop(), Stat(".")]),
+        lambda ring: ring.submit(),
+        lambda ring: ring.peek_cqe(),
+        lambda ring: list(ring.completions()),
+        lambda ring: [ring.prepare(Nop()), ring.wait_cqe()],
+    ],
+)
+def test_an_iterable_that_uses_the_ring(ring: Ring, use: Callable[[Ring], Any]) -> None:
+    other = Foreign()
+
+    def operations() -> Iterator[Any]:
+        yield from (Nop(), Stat("."), other)
+        ring.submit()
+        for _ in range(20):
+            use(ring)
+            yield Nop()
+
+    results = ring.run_many(operations(), 4)
+    assert results[0] == 0
+    assert results[2:] == ["foreign"] + [0] * 20
+    assert not list(ring.completions())
+
+
+def test_an_iterable_that_takes_completions_and_fails(ring: Ring, tmp_path: Path) -> None:
+    """The descriptors that no caller gets are closed (a fixture looks)."""
+    path = tmp_path / "file"
+    path.touch()
+
+    def failing() -> Iterator[Any]:
+        for _ in range(4):
+            yield Open(str(path), os.O_RDONLY)
+            ring.run(Nop())
+        raise ZeroDivisionError
+
+    by_hand = ring.get_sqe()
+    with pytest.raises(ZeroDivisionError):
+        ring.run_many(failing())
+    assert [completion.operation for completion in ring.completions()] == [by_hand]
+
+
 def test_misuse(ring: Ring) -> None:
     nop = Nop()
     with pytest.raises(ValueError, match="in flight only once"):
@@ -148,6 +192,28 @@ def test_a_send_without_a_copy_ends_with_its_notification() -> None:
             ]
             assert own.in_flight == 0
             assert accepted.recv(8, socket.MSG_WAITALL) == b"some" + b"more"
+
+
+class Foreign:
+    """An operation that is not derived from the package's."""
+
+    opcode = Opcode.NOP
+    token = 0
+
+    def submit(self, dispatcher: Any) -> None:
+        self.token = dispatcher.stage(self, Opcode.NOP, -1)
+
+    def finish(self, res: int) -> int:
+        return res
+
+    def release(self) -> None:
+        """Do nothing: it has no memory."""
+
+    def result(self, res: int, flags: int) -> str:
+        return "foreign"
+
+    def dispose(self, res: int, flags: int) -> None:
+        """Do nothing: its result needs no disposal."""
 
 
 def _never(data: bytes) -> None:

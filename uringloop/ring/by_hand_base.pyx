@@ -6,7 +6,7 @@ from collections import deque
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from .core.core cimport IORING_SETUP_IOPOLL, ul_ring_dropped, ul_ring_entries, ul_ring_setup_flags
+from .core.core cimport IORING_SETUP_IOPOLL, ul_now_ns, ul_ring_dropped, ul_ring_entries, ul_ring_setup_flags
 from .fillable cimport Fillable
 from .many cimport Many
 from .queues cimport Completion, Queues
@@ -90,15 +90,28 @@ cdef class ByHandBase:
         Raises:
             TimeoutError: none came within timeout_ns.
         """
-        return self.wait(timeout_ns, signal_mask)
+        cdef Completion completion = self.wait(timeout_ns, signal_mask)
+        if completion is None:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return completion
 
     cdef Completion wait(self, int64_t timeout_ns, signal_mask):
+        """Do that; return None if all that was in flight belongs to a `run_many` under way."""
         cdef Completion completion = self.peek()
-        if completion is None:
+        cdef Queues queues = self.queues
+        cdef int64_t deadline_ns = ul_now_ns() + timeout_ns
+        cdef Py_ssize_t claimed
+        while completion is None:
+            claimed = len(queues.claimed)
             self.enter(1, timeout_ns, signal_mask)
             completion = self.peek()
             if completion is None:
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+                if len(queues.claimed) == claimed or timeout_ns == 0:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+                if queues.count_in_flight() == 0:
+                    return None
+                if timeout_ns > 0:
+                    timeout_ns = max(deadline_ns - ul_now_ns(), 0)
         return completion
 
     def completions(self, int64_t timeout_ns=-1):
@@ -133,7 +146,7 @@ cdef class ByHandBase:
         All operations run to their end, in any order.  Other completions stay for later.
 
         Args:
-            operations: an iterable; the next operation is asked for when one has ended.
+            operations: an iterable; the next operation is asked for when one has ended.  It may use the ring itself.
             depth: the most operations in flight at a time; None: as many as the submission queue holds.
             return_exceptions: an OSError stands in the list in place of its operation's result.
 
@@ -192,4 +205,6 @@ cdef class Completions:
             if self.ring.use().count_in_flight() == 0:
                 raise StopIteration
             completion = self.ring.wait(self.timeout_ns, None)
+            if completion is None:
+                raise StopIteration
         return completion

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
-from .queues cimport Queues
+from .queues cimport Completion, Queues
 
 
 cdef class Many:
@@ -9,7 +9,6 @@ cdef class Many:
     cdef uint64_t number
     cdef Py_ssize_t running
     cdef list results  # a `Completion` in place of a result that is not converted yet
-    cdef dict others  # by token, the places of operations that are not `Fillable`
     cdef dict firsts  # by place, the result and flags of the first of several CQEs
     cdef bint has_failed, has_completions
 
@@ -18,7 +17,11 @@ cdef class Many:
     cdef int start(self, operation, Py_ssize_t place) except -1
     cdef int take_all(self) except -1
     cdef int take(self, uint64_t token, int res, uint32_t flags) except -1
-    cdef int take_other(self, operation, Py_ssize_t place, uint64_t token, int res, uint32_t flags) except -1
+    cdef int take_completion(self, Completion completion) except -1
+    cdef bint take_claimed(self) except -1
+    cdef int keep(self, operation, Py_ssize_t place, int res) except -1
+    cdef list in_flight(self)
     cdef int abandon(self) except -1
+    cdef int let_go(self) except -1
     cdef int dispose(self) except -1
     cdef list converted(self, bint return_exceptions)

@@ -2,6 +2,9 @@
 
 Compiled code stages, enters and takes completions.  Python runs only for operations whose classes are in Python.  Each
 operation is in the ring's in-flight table until its last CQE, so its memory outlives every exception here.
+
+The iterable of the operations may use the ring too.  It gets no completion of an operation that runs here: those that it
+takes are put aside for the call that waits for them (`Queues.claimed`).
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -19,8 +22,8 @@ cdef class Many:
         self.queues.calls += 1
         self.number = self.queues.calls
         self.results = []
-        self.others = {}
         self.firsts = {}
+        self.queues.calls_under_way += 1
         try:
             self.run_all(operations, depth)
             if self.has_completions or (self.has_failed and not return_exceptions):
@@ -28,6 +31,8 @@ cdef class Many:
         except BaseException:
             self.abandon()
             raise
+        finally:
+            self.queues.calls_under_way -= 1
         return self.results
 
     cdef int run_all(self, operations, Py_ssize_t depth) except -1:
@@ -44,6 +49,8 @@ cdef class Many:
                     break
                 self.start(operation, place)
                 place += 1
+            if self.queues.claimed and self.take_claimed():
+                continue
             if self.running == 0:
                 return 0
             # Calls that complete at once are interrupted by no signal.
@@ -57,11 +64,11 @@ cdef class Many:
         self.results.append(None)
         if not isinstance(operation, Fillable):
             operation.submit(self.queues)
-            self.others[operation.token] = place
+            self.queues.others[operation.token] = self.number, place
             self.running += 1
             return 0
         fillable = operation
-        if fillable.life == IN_FLIGHT:
+        if fillable.life == IN_FLIGHT or fillable.call_number != 0:
             raise ValueError("an operation can be in flight only once")
         if fillable.is_compiled:
             fillable.begin(self.queues)
@@ -83,43 +90,61 @@ cdef class Many:
 
     cdef int take(self, uint64_t token, int res, uint32_t flags) except -1:
         cdef Fillable fillable
-        cdef bint is_last = not flags & IORING_CQE_F_MORE
         operation = self.queues.take_operation(token, flags)
-        if isinstance(operation, Fillable):
+        if isinstance(operation, Fillable) and not flags & IORING_CQE_F_MORE:
             fillable = operation
-            if fillable.call_number == self.number:
-                if not fillable.is_compiled:
-                    return self.take_other(operation, fillable.index, token, res, flags)
-                if is_last:
-                    self.running -= 1
-                    fillable.call_number = 0
-                    res = fillable.end(res)
-                    if res < 0:
-                        self.has_failed = True
-                    self.results[fillable.index] = res if res >= 0 else operation.error(res)
-                return 0
-        elif token in self.others:
-            return self.take_other(operation, self.others[token], token, res, flags)
-        self.set_aside.append(self.queues.completion_of(operation, token, res, flags))
+            if fillable.call_number == self.number and fillable.is_compiled:
+                self.running -= 1
+                fillable.call_number = 0
+                return self.keep(operation, fillable.index, fillable.end(res))
+        return self.take_completion(self.queues.completion_of(operation, token, res, flags))
+
+    cdef int keep(self, operation, Py_ssize_t place, int res) except -1:
+        """Keep the result of a compiled operation."""
+        if res < 0:
+            self.has_failed = True
+        self.results[place] = res if res >= 0 else operation.error(res)
         return 0
 
-    cdef int take_other(self, operation, Py_ssize_t place, uint64_t token, int res, uint32_t flags) except -1:
-        """Take the completion of an operation whose class is in Python."""
-        if flags & IORING_CQE_F_MORE:
+    cdef int take_completion(self, Completion completion) except -1:
+        """Take a completion, or put it aside for the code that waits for it."""
+        cdef uint64_t number = self.queues.call_of(completion)
+        cdef Py_ssize_t place
+        operation = completion.operation
+        if number == 0:
+            self.set_aside.append(completion)
+            return 0
+        if number != self.number:
+            self.queues.claimed.append(completion)
+            return 0
+        if isinstance(operation, Fillable):
+            place = (<Fillable>operation).index
+        else:
+            place = self.queues.others[completion.user_data][1]
+        if completion.flags & IORING_CQE_F_MORE:
             # A zero-copy send: its notification follows, and the memory is in use until then.
-            self.firsts.setdefault(place, (res, flags))
+            self.firsts.setdefault(place, (completion.res, completion.flags))
             return 0
         self.running -= 1
-        if isinstance(operation, Fillable):
+        if not isinstance(operation, Fillable):
+            del self.queues.others[completion.user_data]
+        else:
             (<Fillable>operation).call_number = 0
-        self.others.pop(token, None)
-        cdef Completion completion = self.queues.completion_of(operation, token, res, flags)
+            if (<Fillable>operation).is_compiled:
+                return self.keep(operation, place, completion.res)
         if self.firsts:
             completion.res, completion.flags = self.firsts.pop(place, (completion.res, completion.flags))
         self.has_completions = True
         self.has_failed |= completion.res < 0
         self.results[place] = completion
         return 0
+
+    cdef bint take_claimed(self) except -1:
+        """Take the completions that other code has taken meanwhile; return whether there were any."""
+        claimed, self.queues.claimed = self.queues.claimed, []
+        for completion in claimed:
+            self.take_completion(completion)
+        return len(self.queues.claimed) < len(claimed)
 
     cdef list converted(self, bint return_exceptions):
         """Return the results in the operations' form.
@@ -142,21 +167,41 @@ cdef class Many:
                 raise result
         return self.results
 
+    cdef list in_flight(self):
+        """Return the operations of this call that the kernel has."""
+        cdef list found = []
+        for operation in self.queues.in_use():
+            if isinstance(operation, Fillable):
+                if (<Fillable>operation).call_number == self.number:
+                    found.append(operation)
+            elif self.queues.others.get(getattr(operation, "token", 0), (0,))[0] == self.number:
+                found.append(operation)
+        return found
+
     cdef int abandon(self) except -1:
         """Cancel the operations in flight, wait for their ends, and dispose of all results."""
         try:
-            if self.running:
-                for operation in self.queues.in_use():
-                    if isinstance(operation, Fillable):
-                        if (<Fillable>operation).call_number == self.number:
-                            self.queues.cancel((<Fillable>operation).token)
-                    elif operation.token in self.others:
-                        self.queues.cancel(operation.token)
+            self.take_claimed()
+            in_flight = self.in_flight()
+            # An exception may have come between an end and its count.
+            self.running = len(in_flight)
+            for operation in in_flight:
+                self.queues.cancel(operation.token)
             while self.running:
                 self.queues.enter_and_reap(1, -1, NULL, 0)
                 self.take_all()
         finally:
+            self.let_go()
             self.dispose()
+        return 0
+
+    cdef int let_go(self) except -1:
+        """Leave what is still in flight, after an exception in the wait for it, to the ring's other callers."""
+        for operation in self.in_flight():
+            if isinstance(operation, Fillable):
+                (<Fillable>operation).call_number = 0
+            else:
+                del self.queues.others[operation.token]
         return 0
 
     cdef int dispose(self) except -1:

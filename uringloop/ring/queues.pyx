@@ -122,6 +122,8 @@ cdef class Queues(Dispatcher):
 
     def __init__(self, *_):
         self.skipping = set()
+        self.claimed = []
+        self.others = {}
         cdef uint32_t places = min(ul_ring_entries(self.ring, 0) * PLACES_PER_ENTRY, PLACES_MAX)
         self.tokens = <uint64_t *>calloc(places, sizeof(uint64_t))
         if self.tokens == NULL:
@@ -258,15 +260,26 @@ cdef class Queues(Dispatcher):
 
     cdef Completion next_completion(self):
         cdef ul_outcome outcome
+        cdef Completion completion
         self.check_use()
-        if self.cursor == self.count:
-            self.reap_all()
+        while True:
             if self.cursor == self.count:
-                return None
-        outcome = self.outcomes[self.cursor]
-        self.cursor += 1
-        operation = self.take_operation(outcome.token, outcome.flags)
-        return self.completion_of(operation, outcome.token, outcome.res, outcome.flags)
+                self.reap_all()
+                if self.cursor == self.count:
+                    return None
+            outcome = self.outcomes[self.cursor]
+            self.cursor += 1
+            operation = self.take_operation(outcome.token, outcome.flags)
+            completion = self.completion_of(operation, outcome.token, outcome.res, outcome.flags)
+            if self.calls_under_way == 0 or self.call_of(completion) == 0:
+                return completion
+            self.claimed.append(completion)
+
+    cdef uint64_t call_of(self, Completion completion) except? 0:
+        """Return the number of the `run_many` that waits for a completion, or 0."""
+        if isinstance(completion.operation, Fillable):
+            return (<Fillable>completion.operation).call_number
+        return self.others[completion.user_data][0] if completion.user_data in self.others else 0
 
     cdef Completion completion_of(self, operation, uint64_t token, int res, uint32_t flags):
         """Return a completion; with its last CQE an operation has ended."""
