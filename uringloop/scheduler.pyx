@@ -376,18 +376,28 @@ cdef class Scheduler(Watching):
             return self.meter
 
     def _run_once(self):
-        """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready."""
-        cdef int _i
-        for _i in range(TICKS_IN_A_ROW):
-            self.tick()
-            if self._stopping or self.ident == 0 or not (self.ready or has_posted(self.inbox)):
-                return
+        """Run a tick, and on a running loop up to TICKS_IN_A_ROW more while handles are ready.
 
-    cdef tick(self):
-        """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep."""
+        A tool may wait for a result of the first tick, so the later ones do not sleep.
+        """
+        cdef int _i
+        cdef bint sleeps = True
+        for _i in range(TICKS_IN_A_ROW):
+            if not self.tick(sleeps) or self._stopping or self.ident == 0:
+                return
+            if not (self.ready or has_posted(self.inbox)):
+                if self.sleep is not None or not self.registry.is_likely_ready():
+                    return
+                sleeps = False
+
+    cdef bint tick(self, bint sleeps) except -1:
+        """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep.
+
+        sleeps: otherwise it looks for ready descriptors alone.  Returns whether it slept, or found one.
+        """
         cdef Py_ssize_t before, after
         cdef int64_t timeout_ns
-        cdef bint by_handles
+        cdef bint by_handles, found = True
         if self.in_tick:
             # A callback let KeyboardInterrupt or SystemExit through: first run the handles that it left.
             PyObject_CallNoArgs(self.dispatch)
@@ -399,13 +409,18 @@ cdef class Scheduler(Watching):
         before = len(self.ready)
         if self.now.is_metered:
             self.meter.page.asleep = timeout_ns != 0
-        if self.sleep is None:
+        if not sleeps:
+            found = self.registry.looks_again()
+        elif self.sleep is None:
             self.registry.wait_for(timeout_ns)
         else:
             PyObject_CallOneArg(self.sleep, timeout_ns)
         self.sleeping = False
         if has_posted(self.inbox):
             self.take_posted()
+        if not found:
+            self.in_tick = False
+            return False
         if self.now.is_metered:
             self.meter.wake(self.now, len(self.ready))
         self.pop_due()
@@ -416,13 +431,14 @@ cdef class Scheduler(Watching):
         self.run(before, by_handles)
         if by_handles:
             self._dispatch_by_handles()
-        else:
+        elif before > 0 or self.now.outcomes > 0 or self.now.is_metered:
             PyObject_CallNoArgs(self.dispatch)
         self.run(after - before, by_handles)
         if self.now.is_metered:
             finish(self.meter, 0)
         self.now.outcomes = self.now.handles = 0
         self.in_tick = False
+        return True
 
     def _sleep_by_hand(self, int64_t timeout_ns):
         """Sleep for a tool with ticks of its own, within a callback or in the loop's place.

@@ -28,10 +28,10 @@ from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
     ul_buffers_need, ul_cancel_drop, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
-    ul_descriptor_disarm, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token, ul_prepare, ul_reap,
-    ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped, ul_ring_make_room,
-    ul_ring_setup_flags, ul_ring_wants_room, ul_ring_watch_wakeup, ul_sleep, ul_spin, ul_stage_cancel,
-    ul_stage_cancel_all, ul_staged, ul_wakeup,
+    ul_descriptor_disarm, ul_found_readers, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token,
+    ul_prepare, ul_reap, ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped,
+    ul_ring_make_room, ul_ring_setup_flags, ul_ring_wants_room, ul_ring_watch_wakeup, ul_sleep, ul_spin,
+    ul_stage_cancel, ul_stage_cancel_all, ul_staged, ul_wakeup,
 )
 from .inbox cimport Inbox
 from .metered cimport copy_counters, meter_outcome
@@ -416,7 +416,7 @@ cdef class Dispatcher(Sender):
             if self.cursor < self.count or timeout_ns == 0 or interrupted or ul_completed(self.ring) == completed:
                 return self.count - self.cursor
             # Sends that end well are no reason to wake Python: sleep on, if an operation is still in flight.
-            if ul_in_flight(self.ring) == 0:
+            if ul_in_flight(self.ring) == 0 or ul_found_readers(self.ring):
                 return 0
             if timeout_ns > 0:
                 timeout_ns = deadline_ns - ul_now_ns()

@@ -1,50 +1,41 @@
-"""`Registry`: the readers and writers of a loop, and the epoll set of their descriptors.
+"""`Registry`: the sleeps that end when a descriptor of `Entries` is ready, and its handles made ready.
 
-An entry of the set begins with EPOLLONESHOT: its first event switches it off.  Most libraries watch a descriptor for
-one event, and then remove it.  So that removal costs no system call, and the next watch is one EPOLL_CTL_MOD, which
-also raises the descriptor's error.  An entry that is still in use after its callback has run stands from then on: it is
-level-triggered, as all entries of asyncio are.
+The ring watches the selector's set: by one IORING_OP_EPOLL_WAIT (Linux 6.15), or by a poll of the set before.  Both are
+staged before a sleep, when the callbacks have run.  Events that come between two sleeps are dropped and asked for
+again, since a callback may have read the bytes.  Where the last look at the set found events, the next sleep looks
+itself first: a system call for that is cheaper than an operation.
 
-A descriptor may be closed without a removal, and its number used again.  A copy of it keeps the old entry in the set.
-EPOLL_CTL_MOD then finds no entry of the new file, and a new one is made.  Each change of an entry gives it another
-generation, which its events carry.  So an event of an old file or an old callback tells nothing.  A stale entry fires
-once at most: those that stand leave the set, or are switched off, at once.
-
-The ring watches the set: by one IORING_OP_EPOLL_WAIT (Linux 6.15), or by a poll of the set before.  Both are staged
-before a sleep, when the callbacks have run.  Events that come between two sleeps are dropped and asked for again, since
-a callback may have read the bytes.  Where the last look at the set found events, the next sleep looks itself first: a
-system call for that is cheaper than an operation.
+On the backend epoll, the ring's own set has the entries, and one system call tells of everything.
 """
 
-import selectors
-from os import strerror
-
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from cpython.object cimport PyObject
-from libc.errno cimport EBADF, EEXIST, EINTR, ENOENT, errno
+from libc.errno cimport EEXIST, EINTR
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memmove
 
 from ..ring.core.core cimport (
     EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_outcome,
-    ul_ring_backend,
+    ul_ring, ul_ring_backend,
 )
-from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
+from ..ring.dispatcher cimport Dispatcher, raise_errno
+from .entries cimport Entries, Entry, refused, ul_readers
 
 cdef extern from "selector/epoll.h" nogil:
     enum:
         EPOLLIN
         EPOLLOUT
-        EPOLLET
         EPOLLONESHOT
         EPOLL_CTL_ADD
         EPOLL_CTL_DEL
-        EPOLL_CTL_MOD
     int ul_epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint32_t generation)
     int ul_epoll_fd(const ul_epoll_event *event)
     uint32_t ul_epoll_generation(const ul_epoll_event *event)
     int ul_epoll_sleep(int epoll_fd, ul_epoll_event *events, int capacity, int64_t timeout_ns)
+
+cdef extern from "ring/core/readers.h" nogil:
+    ul_readers *ul_readers_open(ul_ring *ring, int other_fd)
+    void ul_readers_ask(ul_ring *ring)
+    int ul_readers_look(ul_ring *ring)
 
 cdef extern from "poll.h" nogil:
     struct pollfd:
@@ -54,68 +45,30 @@ cdef extern from "poll.h" nogil:
     int poll(pollfd *asked, unsigned long count, int timeout_ms)
 
 cdef extern from *:
-    int PyObject_AsFileDescriptor(object fd) except -1
     object PyObject_CallOneArg(object callable, object argument)
 
 cdef enum:
-    # The last generation; the bit above it is the backend's.
-    GENERATION_MAX = 0x7FFFFFFF
     # After looks in vain, up to so many sleeps go without one.
     LOOKS_SPARED_MAX = 64
 
 
-cdef int descriptor_of(fileobj) except -1:
-    """Return the descriptor of a file object or a number, as `selectors` does."""
-    if isinstance(fileobj, int):
-        fd = fileobj
-    else:
-        try:
-            fd = int(fileobj.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fileobj!r}") from None
-    if fd < 0:
-        raise ValueError(f"Invalid file descriptor: {fd}")
-    return PyObject_AsFileDescriptor(fd)
-
-
-cdef refused(int error):
-    return OSError(error, strerror(error))
-
-
-cdef class Entry:
-    """The handles of a descriptor, and its place in the epoll set."""
-
-    def __cinit__(self, int fd):
-        self.fd = fd
-
-
-cdef class Registry(Awaited):
+cdef class Registry(Entries):
     """The readers and writers of a loop, by descriptor; the operation that waits for their events.
 
     Args:
-        epoll_fd: the epoll set.
+        epoll_fd: the selector's epoll set.
         dispatcher: stages the wait.
 
     Attributes:
-        begin: called once, before the first entry.
         look: called before each sleep with its timeout in nanoseconds; it returns the timeout to use.
     """
 
     may_move = True
 
     def __cinit__(self, int epoll_fd, Dispatcher dispatcher):
-        self.epoll_fd = epoll_fd
-        self.dispatcher = dispatcher
-        self.entries = {}
-        self.by_fd = NULL
-        self.by_fd_size = 0
-        self.transports = {}
-        self.fired, self.late, self.removed = [], [], []
+        self.fired, self.late = [], []
         self.lost_memory = []
         self.make_memory()
-
-    def __dealloc__(self):
-        free(self.by_fd)
 
     cdef make_memory(self):
         self.memory = PyByteArray_FromStringAndSize(NULL, UL_EPOLL_MAX * sizeof(ul_epoll_event))
@@ -125,225 +78,6 @@ cdef class Registry(Awaited):
         """Take the loop's ready queue."""
         self.ready = ready
         self.append = ready.append
-
-    def refuse(self, dict transports):
-        """Take the loop's transports by descriptor, whose descriptors the loop looks at before it watches them."""
-        self.transports = transports
-
-    def add_edge(self, int fd):
-        """Let an eventfd end a sleep in the set, once for each signal.
-
-        Raises:
-            OSError: as from epoll_ctl(2).
-        """
-        if ul_epoll_control(self.epoll_fd, EPOLL_CTL_ADD, fd, <uint32_t>EPOLLIN | <uint32_t>EPOLLET, 0) < 0:
-            raise refused(errno)
-
-    # Entries
-
-    cdef Entry find(self, fileobj):
-        """Return the entry in use of a descriptor or a file object; None if there is none."""
-        cdef Entry entry
-        if type(fileobj) is int:
-            entry = self.entries.get(fileobj)
-            if entry is not None:
-                return entry if entry.wanted else None
-        try:
-            fd = descriptor_of(fileobj)
-        except ValueError:
-            # A closed object has no descriptor any more.
-            for entry in self.entries.values():
-                if entry.wanted and entry.fileobj is fileobj:
-                    return entry
-            raise
-        entry = self.entries.get(fd)
-        return entry if entry is not None and entry.wanted else None
-
-    cdef add(self, fileobj, uint32_t direction, handle):
-        """Watch a descriptor in a direction, in the place of an earlier handle.
-
-        Raises:
-            ValueError: this is no descriptor and no file object.
-            OSError: epoll_ctl(2) refuses the descriptor.
-        """
-        cdef Entry entry
-        cdef uint32_t wanted
-        cdef int error
-        cdef int fd = descriptor_of(fileobj)
-        entry = self.entry_for(fd)
-        wanted = entry.wanted | direction
-        error = self.arm(entry, wanted, True)
-        if error != 0 and not (error == EBADF and wanted == entry.wanted):
-            if entry.wanted:
-                self.forget(entry)
-            raise refused(error)
-        if entry.wanted == 0:
-            self.take_into_use(entry, fileobj)
-        entry.wanted = wanted
-        if direction == EPOLLIN:
-            old, entry.reader = entry.reader, handle
-        else:
-            old, entry.writer = entry.writer, handle
-        if old is not None:
-            old.cancel()
-
-    cdef Entry entry_for(self, int fd):
-        """Return the entry of a descriptor, or a new one."""
-        cdef Entry entry = self.entries.get(fd)
-        if self.begin is not None:
-            begin, self.begin = self.begin, None
-            begin()
-        return Entry(fd) if entry is None else entry
-
-    cdef take_into_use(self, Entry entry, fileobj):
-        cdef int size
-        cdef void *larger
-        if entry.fd >= self.by_fd_size:
-            size = (entry.fd | 63) + 1
-            larger = realloc(self.by_fd, size * sizeof(PyObject *))
-            if larger == NULL:
-                raise MemoryError
-            self.by_fd = <PyObject **>larger
-            memset(self.by_fd + self.by_fd_size, 0, (size - self.by_fd_size) * sizeof(PyObject *))
-            self.by_fd_size = size
-        entry.fileobj = fileobj
-        self.entries[entry.fd] = entry
-        self.by_fd[entry.fd] = <PyObject *>entry
-        self.count += 1
-
-    cdef delete(self, Entry entry):
-        """Drop an entry that neither the loop nor the set has."""
-        if self.entries.get(entry.fd) is entry:
-            self.by_fd[entry.fd] = NULL
-            del self.entries[entry.fd]
-
-    cdef int arm(self, Entry entry, uint32_t wanted, bint may_be_new) except? -1:
-        """Have the set report these events of the descriptor; return 0 or an errno.
-
-        may_be_new: the descriptor may be another file's by now.  Otherwise the entry is silent then.
-        """
-        if self.dispatcher.has_forked():
-            return 0  # the set is the parent's, too, whose events carry its own generations
-        cdef uint32_t interest = wanted if entry.stands else wanted | <uint32_t>EPOLLONESHOT
-        cdef int operation = EPOLL_CTL_MOD if entry.in_set else EPOLL_CTL_ADD
-        self.generation = self.generation + 1 if self.generation < GENERATION_MAX else 1
-        entry.generation = self.generation
-        while ul_epoll_control(self.epoll_fd, operation, entry.fd, interest, entry.generation) < 0:
-            if operation == EPOLL_CTL_MOD and errno == ENOENT and may_be_new:
-                operation = EPOLL_CTL_ADD
-            elif operation == EPOLL_CTL_ADD and errno == EEXIST:
-                operation = EPOLL_CTL_MOD
-            else:
-                entry.in_set, entry.armed = False, 0
-                return errno
-        entry.in_set, entry.armed = True, wanted
-        return 0
-
-    cdef bint remove(self, fileobj, uint32_t direction) except -1:
-        """Watch in a direction no more; return whether there was a handle.
-
-        Raises:
-            ValueError: this is no descriptor and no file object.
-            OSError: epoll_ctl(2) refuses the other direction: the descriptor is closed.
-        """
-        cdef Entry entry = self.find(fileobj)
-        cdef uint32_t left
-        cdef int error = 0
-        if entry is None:
-            return False
-        left = entry.wanted & ~direction
-        if left == 0:
-            handle = entry.reader if direction == EPOLLIN else entry.writer
-            self.forget(entry)
-        else:
-            if entry.armed and left != entry.wanted:
-                error = self.arm(entry, left, False)
-            if direction == EPOLLIN:
-                handle, entry.reader = entry.reader, None
-            else:
-                handle, entry.writer = entry.writer, None
-            entry.wanted = left
-            if error != 0:
-                self.forget(entry)
-                raise refused(error)
-        if handle is None:
-            return False
-        handle.cancel()
-        return True
-
-    cdef forget(self, Entry entry):
-        """Take an entry out of use; its place in the set stays for the next use."""
-        # Freed on return: a finalizer may watch the descriptor again.
-        _fileobj, _reader, _writer = entry.fileobj, entry.reader, entry.writer
-        entry.wanted = 0
-        entry.fileobj = entry.reader = entry.writer = None
-        self.count -= 1
-        if entry.stands and entry.in_set and not self.dispatcher.has_forked():
-            # A copy of a descriptor that is closed next would report for ever.
-            entry.in_set = ul_epoll_control(self.epoll_fd, EPOLL_CTL_MOD, entry.fd, EPOLLONESHOT, 0) == 0
-            entry.armed = 0
-        entry.stands = False
-        if not entry.in_set:
-            self.delete(entry)
-        elif entry.armed and not entry.put_off:
-            entry.put_off = True
-            self.removed.append(entry)
-
-    cdef take_out(self):
-        """Take descriptors that were removed before any event out of the set, as far as they are not in use again."""
-        cdef Entry entry
-        removed, self.removed = self.removed, []
-        for entry in removed:
-            entry.put_off = False
-            if entry.wanted == 0 and entry.armed:
-                # An error is that of a closed descriptor, which has left the set.
-                ul_epoll_control(self.epoll_fd, EPOLL_CTL_DEL, entry.fd, 0, 0)
-                entry.in_set, entry.armed = False, 0
-                self.delete(entry)
-
-    # For the selector
-
-    def in_use(self):
-        """Return (file object, descriptor, events of `selectors`, reader and writer) of each entry in use."""
-        cdef Entry entry
-        return [
-            (
-                entry.fileobj,
-                entry.fd,
-                (selectors.EVENT_READ if entry.wanted & EPOLLIN else 0)
-                | (selectors.EVENT_WRITE if entry.wanted & EPOLLOUT else 0),
-                (entry.reader, entry.writer),
-            )
-            for entry in self.entries.values()
-            if entry.wanted
-        ]
-
-    def put(self, fileobj, int events, data):
-        """Watch a descriptor for events of `selectors`; data is a handle or None for the reader, and for the writer.
-
-        Raises:
-            OSError: epoll_ctl(2) refuses the descriptor.
-        """
-        cdef int fd = descriptor_of(fileobj)
-        cdef Entry entry = self.entry_for(fd)
-        cdef uint32_t wanted = EPOLLIN if events & selectors.EVENT_READ else 0
-        cdef int error
-        reader, writer = data
-        wanted |= EPOLLOUT if events & selectors.EVENT_WRITE else 0
-        error = self.arm(entry, wanted, True)
-        if error != 0:
-            if entry.wanted:
-                self.forget(entry)
-            raise refused(error)
-        if entry.wanted == 0:
-            self.take_into_use(entry, fileobj)
-        entry.wanted, entry.reader, entry.writer = wanted, reader, writer
-
-    def drop(self, int fd):
-        """Watch a descriptor no more; its handles are not cancelled."""
-        cdef Entry entry = self.entries.get(fd)
-        if entry is not None and entry.wanted:
-            self.forget(entry)
 
     # Sleeping
 
@@ -356,6 +90,11 @@ cdef class Registry(Awaited):
         if self.look is not None:
             timeout_ns = PyObject_CallOneArg(self.look, timeout_ns)
         self.prepare()
+        if self.count > 0 and (self.ring == NULL or self.ring != dispatcher.ring):
+            self.use_ring()
+        if self.readers != NULL and self.ring == dispatcher.ring:
+            self.wait_in_backend(timeout_ns)
+            return
         if self.in_flight:
             dispatcher.reap_ready()
             if self.take_result(&res):
@@ -387,6 +126,94 @@ cdef class Registry(Awaited):
             raise refused(-count)
         self.take(self.found, count)
 
+    cdef bint is_likely_ready(self) noexcept:
+        """Return whether the last look has found an event, and another one needs nothing else."""
+        return self.looks_spared == 0 and self.count > 0 and self.look is None and not self.in_flight
+
+    cdef bint looks_again(self) except -1:
+        """Look at the set once, and begin a tick if there are events of it alone; return whether it has begun."""
+        self.prepare()
+        if self.ring == NULL or self.ring != self.dispatcher.ring or not self.has_nothing_to_enter_for():
+            return False
+        if self.readers != NULL:
+            ul_readers_ask(self.ring)
+            if self.looks_in_backend():
+                return True
+            self.readers.collects = False
+            return False
+        if not self.looks_first():
+            return False
+        self.begin_tick()
+        return True
+
+    # In the backend's set
+
+    cdef use_ring(self):
+        """Watch by the ring's own set from now on, if it has one."""
+        cdef Entry entry
+        cdef int place
+        self.dispatcher.check()
+        self.ring = self.dispatcher.ring
+        self.readers = ul_readers_open(self.ring, self.epoll_fd)
+        if self.readers == NULL:
+            return
+        left = dict(self.entries)
+        # Those that are ready come first, so that they are told in their order.
+        for place in range(ul_epoll_sleep(self.epoll_fd, self.found, UL_EPOLL_MAX, 0)):
+            entry = self.entry_of(&self.found[place])
+            if entry is not None:
+                self.move(left.pop(entry.fd))
+        for entry in left.values():
+            self.move(entry)
+
+    cdef move(self, Entry entry):
+        """Take an entry from the selector's set into the ring's."""
+        # An error is that of a closed descriptor, which is silent from now on.
+        cdef bint is_there = ul_epoll_control(self.epoll_fd, EPOLL_CTL_DEL, entry.fd, 0, 0) == 0
+        entry.armed, entry.in_set = 0, False
+        if is_there and entry.wanted:
+            self.arm(entry, entry.wanted, False)
+        elif not entry.wanted:
+            self.delete(entry)
+
+    cdef wait_in_backend(self, int64_t timeout_ns):
+        """Sleep in the ring, whose set has the entries; make the handles of ready descriptors ready."""
+        ul_readers_ask(self.ring)
+        if self.count > 0 and self.looks_in_backend():
+            return
+        self.waits = True
+        try:
+            self.dispatcher.wait_for(timeout_ns)
+        finally:
+            self.waits = False
+            if self.ring == self.dispatcher.ring:
+                self.readers.collects = False
+                if self.readers.count > 0:
+                    self.take(self.readers.events, self.readers.count)
+                if self.readers.other_found:
+                    self.take(self.found, ul_epoll_sleep(self.epoll_fd, self.found, UL_EPOLL_MAX, 0))
+
+    cdef bint looks_in_backend(self) except -1:
+        """Look at the set now, as `looks_first`; return whether a tick has begun, for there are ready readers only."""
+        cdef int found
+        if self.looks_to_spare > 0:
+            self.looks_to_spare -= 1
+            return False
+        if not self.has_nothing_to_enter_for():
+            return False
+        found = ul_readers_look(self.ring)
+        if found <= 0:
+            if found == 0:
+                self.spare_looks()
+            return False
+        self.looks_spared = 0
+        self.readers.collects = False
+        self.begin_tick()
+        self.take(self.readers.events, found)
+        return True
+
+    # In the selector's set
+
     cdef bint take_result(self, int *res) except -1:
         """Take the wait's completion, if it waits to be dispatched; return whether it did."""
         cdef Dispatcher dispatcher = self.dispatcher
@@ -406,15 +233,19 @@ cdef class Registry(Awaited):
 
     cdef bint skips_enter(self) noexcept:
         """Begin a tick without an enter, if there is nothing to enter for; return whether it has begun."""
-        cdef Dispatcher dispatcher = self.dispatcher
-        if (
-            dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL or ul_has_work(dispatcher.ring)
-            or ul_ring_backend(dispatcher.ring) != UL_BACKEND_IO_URING
-        ):
+        if not self.has_nothing_to_enter_for() or ul_ring_backend(self.dispatcher.ring) != UL_BACKEND_IO_URING:
             return False
-        dispatcher.begin_batch()
-        dispatcher.tick.outcomes = 0
+        self.begin_tick()
         return True
+
+    cdef inline bint has_nothing_to_enter_for(self) noexcept:
+        cdef Dispatcher dispatcher = self.dispatcher
+        return not (dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL or ul_has_work(dispatcher.ring))
+
+    cdef inline void begin_tick(self) noexcept:
+        """Do as an enter does that finds nothing."""
+        self.dispatcher.begin_batch()
+        self.dispatcher.tick.outcomes = 0
 
     cdef prepare(self):
         """Bring the set up to date, before a sleep."""
@@ -437,9 +268,11 @@ cdef class Registry(Awaited):
         if self.take(self.found, ul_epoll_sleep(self.epoll_fd, self.found, UL_EPOLL_MAX, 0)) > 0:
             self.looks_spared = 0
             return True
-        self.looks_spared = min(max(2 * self.looks_spared, 1), LOOKS_SPARED_MAX)
-        self.looks_to_spare = self.looks_spared
+        self.spare_looks()
         return False
+
+    cdef void spare_looks(self) noexcept:
+        self.looks_to_spare = self.looks_spared = min(max(2 * self.looks_spared, 1), LOOKS_SPARED_MAX)
 
     cdef stage(self):
         """Stage the wait for the set's next events."""
@@ -541,9 +374,10 @@ cdef class Registry(Awaited):
 
     cdef bint has_same_file(self, Entry entry) noexcept:
         """Return whether the set has the descriptor's file; else its number was used again, without a removal."""
-        if ul_epoll_control(self.epoll_fd, EPOLL_CTL_ADD, entry.fd, EPOLLONESHOT, 0) < 0:
-            return errno == EEXIST
-        ul_epoll_control(self.epoll_fd, EPOLL_CTL_DEL, entry.fd, 0, 0)
+        cdef int error = self.control(entry, EPOLL_CTL_ADD, EPOLLONESHOT, 0)
+        if error != 0:
+            return error == EEXIST
+        self.control(entry, EPOLL_CTL_DEL, 0, 0)
         entry.in_set = False
         return False
 
@@ -560,8 +394,6 @@ cdef class Registry(Awaited):
 
     def close(self):
         """Drop all entries: the loop is closed."""
-        memset(self.by_fd, 0, self.by_fd_size * sizeof(PyObject *))
-        self.entries.clear()
-        self.count = 0
-        self.fired, self.late, self.removed = [], [], []
-        self.begin = self.look = self.ready = self.append = None
+        self.clear()
+        self.fired, self.late = [], []
+        self.look = self.ready = self.append = None

@@ -112,6 +112,7 @@ void ul_cancel_drop(ul_ring *ring, uint64_t token);
 int ul_withdraw(ul_ring *ring, uint64_t token);
 
 /* wait.c */
+int ul_found_readers(const ul_ring *ring);
 int ul_has_work(ul_ring *ring);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_spin(ul_ring *ring, int64_t for_ns);

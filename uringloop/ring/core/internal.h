@@ -3,6 +3,7 @@
 #define UL_INTERNAL_H
 
 #include "backend.h"
+#include "readers.h"
 #include "wakeup.h"
 
 #include <pthread.h>
@@ -96,6 +97,7 @@ struct ul_ring {
     uint32_t short_waits, short_waits_wanted;              /* in a row so far; before the next wait is spent awake */
     ul_wakeup *wakeup;                                     /* of the loop; NULL: none, or it never sleeps */
     uint8_t wakeup_watched, wakeup_multishot;
+    ul_readers *readers; /* in the backend's set; NULL: none */
     ul_statistics statistics;
 };
 

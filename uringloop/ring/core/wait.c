@@ -23,11 +23,18 @@ static void relax(void)
 #endif
 }
 
+/* Whether the sleep has found a reader or writer ready. */
+int ul_found_readers(const ul_ring *ring)
+{
+    return ring->readers != NULL && ring->readers->collects && (ring->readers->count > 0 || ring->readers->other_found);
+}
+
 /* With IOPOLL, and on epoll, nothing completes but in an enter. */
 static int completes_in_enters(const ul_ring *ring)
 {
-    return (ring->setup_flags & IORING_SETUP_IOPOLL || ring->backend != &ul_backend_io_uring) &&
-           ring->statistics.in_flight > 0;
+    if (ring->setup_flags & IORING_SETUP_IOPOLL || ring->backend != &ul_backend_io_uring)
+        return ring->statistics.in_flight > 0 || (ring->readers != NULL && ring->readers->collects);
+    return 0;
 }
 
 static int engines_wait(const ul_ring *ring)
@@ -83,7 +90,7 @@ int ul_spin(ul_ring *ring, int64_t for_ns)
     int64_t end_ns = ul_now_ns() + for_ns;
     if (ul_staged(ring) && ul_enter(ring, 0, -1) < 0)
         return 0;
-    while (!ring->backend->look(ring)) {
+    while (!ul_found_readers(ring) && !ring->backend->look(ring)) {
         if (ring->wakeup != NULL && ul_wakeup_is_posted(ring->wakeup))
             return 1;
         if (ul_now_ns() >= end_ns)

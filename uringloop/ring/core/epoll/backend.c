@@ -239,6 +239,8 @@ static void serve_events(ul_user *user)
     int count = user->event_count;
     /* epoll's order hardly changes, so another one is the first each time: it gets the last buffers. */
     int i = count > 0 ? (int)(user->rounds++ % (uint32_t)count) : 0;
+    if (user->ring->readers != NULL)
+        ul_readers_serve(user);
     user->event_count = 0;
     for (int n = 0; n < count; n++, i = i + 1 < count ? i + 1 : 0) {
         uint64_t data = user->events[i].data.u64;
@@ -249,7 +251,7 @@ static void serve_events(ul_user *user)
             user->timer_ns = INT64_MAX;
         } else if (data == WAKEUP_DATA) {
             user->woken = 1;
-        } else if (data != PORT_DATA) {
+        } else if (!(data & UL_READER_BIT)) {
             ul_request *request = ul_watch_event(user, &user->events[i]);
             if (request != NULL)
                 ul_request_try_in_place(request);
@@ -271,7 +273,7 @@ static uint32_t completions(const ul_user *user)
 static int64_t sleep_ns(const ul_user *user, uint32_t min_complete, int64_t deadline_ns)
 {
     int64_t until_ns = ul_timers_next(user);
-    if (completions(user) >= min_complete || user->ready.first != NULL)
+    if (completions(user) >= min_complete || user->ready.first != NULL || ul_found_readers(user->ring))
         return 0;
     if (deadline_ns >= 0 && deadline_ns < until_ns)
         until_ns = deadline_ns;
@@ -295,7 +297,7 @@ static int has_reason_to_end(ul_user *user, uint32_t min_complete)
 {
     int woken = user->woken;
     user->woken = 0;
-    return woken || completions(user) >= min_complete;
+    return woken || completions(user) >= min_complete || ul_found_readers(user->ring);
 }
 
 /* Waits for so many completions, or a wakeup: 0, -EINTR or -ETIME. */
@@ -341,14 +343,36 @@ static int enter(ul_ring *ring, uint32_t to_submit, uint32_t min_complete, uint3
     return taken > 0 || error == 0 ? (int)taken : error;
 }
 
+/* Whether an enter has something to do beside its SQEs, as far as memory tells. */
+static int has_news(const ul_user *user)
+{
+    return user->event_count > 0 || (user->port != NULL && ul_port_ready(user->port)) ||
+           (user->heap_count > 0 && user->heap[0]->deadline_ns <= ul_now_ns());
+}
+
 static int finds(ul_user *user)
 {
-    if (user->event_count > 0 || (user->port != NULL && ul_port_ready(user->port)) ||
-        (user->heap_count > 0 && user->heap[0]->deadline_ns <= ul_now_ns()))
+    if (has_news(user))
         return 1;
     int count = epoll_wait(user->epoll_fd, user->events, EVENTS_MAX, 0);
     user->event_count = count > 0 ? count : 0;
     return count > 0;
+}
+
+/* Looks for readers without an enter, when ul_has_work sees nothing: their number, or -1 if an enter has to serve more
+ * than them. */
+int ul_readers_look(ul_ring *ring)
+{
+    ul_user *user = ring->backend_state;
+    if (has_news(user))
+        return -1;
+    if (!finds(user))
+        return 0;
+    if (!ul_readers_alone(user))
+        return -1;
+    ul_readers_serve(user);
+    user->event_count = 0;
+    return ring->readers->count;
 }
 
 /* Keeps the events that it finds for the next enter. */
@@ -507,6 +531,7 @@ static void close_ring(ul_ring *ring)
     close(user->epoll_fd);
     ul_groups_free(user);
     ul_watches_free(user);
+    free(ring->readers);
     free(user->heap);
     free(user->events);
     free(user);

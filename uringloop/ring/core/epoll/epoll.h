@@ -8,6 +8,7 @@
 
 #include "../../../pool/pool.h"
 #include "../internal.h"
+#include "../readers.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -76,10 +77,13 @@ typedef struct {
 /* A descriptor that requests wait for. */
 typedef struct {
     ul_request_list waiting;
-    uint32_t interest;       /* in the epoll set; 0: not there, or switched off */
-    uint32_t entry;          /* counts the entries that this number has had */
-    uint32_t forks;          /* of this process, when it came into the set */
-    uint8_t in_set, unheard; /* unheard: events in a row for which no request waited */
+    uint32_t interest;                                       /* in the epoll set; 0: not there, or switched off */
+    uint32_t entry;                                          /* counts the entries that this number has had */
+    uint32_t forks;                                          /* of this process, when it came into the set */
+    uint8_t in_set, unheard;                                 /* unheard: events in a row for which no request waited */
+    uint8_t reader_in_set;                                   /* in place of a request's entry: a reader's (readers.c) */
+    uint8_t reader_missed;                                   /* its event was dropped, and its entry switched off */
+    uint32_t reader_events, reader_generation, reader_round; /* reader_round: when it was last told of */
 } ul_watched;
 
 /* A buffer group that a ring registered. */
@@ -137,6 +141,8 @@ void ul_post(ul_user *user, uint64_t user_data, int32_t res, uint32_t flags);
 void ul_flush_late(ul_user *user);
 
 /* watch.c */
+ul_watched *ul_watched_at(ul_user *user, int fd);
+int ul_watch_leaves(const ul_user *user, int fd, ul_watched *watched);
 void ul_watches_begin(void);
 int ul_watch(ul_request *request);
 void ul_unwatch(ul_request *request);
@@ -146,6 +152,11 @@ void ul_watch_closes(ul_user *user, int fd, int alone);
 void ul_watch_lose(ul_user *user, int fd);
 void ul_watches_check(ul_user *user);
 void ul_watches_free(ul_user *user);
+
+/* readers.c */
+#define UL_OTHER_SET_DATA (UINT64_MAX - 3)
+int ul_readers_alone(const ul_user *user);
+void ul_readers_serve(ul_user *user);
 
 /* timer.c */
 int ul_timer_add(ul_request *request, int64_t deadline_ns);

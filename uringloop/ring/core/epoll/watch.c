@@ -31,7 +31,8 @@
 /* Counts the forks of this process: each child may hold the files that were open. */
 static uint32_t forks;
 
-static ul_watched *watched_at(ul_user *user, int fd)
+/* The place of a descriptor; NULL: it is none, or no memory is left. */
+ul_watched *ul_watched_at(ul_user *user, int fd)
 {
     if (fd < 0)
         return NULL;
@@ -67,13 +68,32 @@ static int change(const ul_user *user, int fd, const ul_watched *watched, int op
     return epoll_ctl(user->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
 }
 
+/* The data of a request's event has no UL_READER_BIT. */
+static void count_entry(ul_watched *watched) { watched->entry = (watched->entry + 1) & (UL_READER_BIT - 1) >> 32; }
+
+/* A request needs the place of a reader, whose entry moves to the other set (readers.h). */
+static void move_reader(const ul_user *user, int fd, ul_watched *watched)
+{
+    ul_readers *readers = user->ring->readers;
+    uint64_t data = (uint64_t)watched->reader_generation << 32 | (uint32_t)fd;
+    struct epoll_event event = {.events = watched->reader_events, .data = {.u64 = data}};
+    watched->reader_in_set = 0;
+    readers->has_yielded = 1;
+    /* An error is that of another file, whose entry is gone. */
+    if (epoll_ctl(user->epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0)
+        epoll_ctl(readers->other_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
 /* Puts the descriptor into the set, or changes its entry, which may be gone with its file. */
 static int put(ul_user *user, int fd, ul_watched *watched, uint32_t events)
 {
-    watched->entry += !watched->in_set;
+    if (watched->reader_in_set)
+        move_reader(user, fd, watched);
+    if (!watched->in_set)
+        count_entry(watched);
     int error = change(user, fd, watched, watched->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, events);
     if (error == -ENOENT) {
-        watched->entry++;
+        count_entry(watched);
         error = change(user, fd, watched, EPOLL_CTL_ADD, events);
     } else if (error == -EEXIST) {
         error = change(user, fd, watched, EPOLL_CTL_MOD, events);
@@ -111,6 +131,15 @@ static void take_out(const ul_user *user, int fd, ul_watched *watched)
     watched->interest = 0;
 }
 
+/* Whether no request needs the descriptor's entry; one that is left over is taken out. */
+int ul_watch_leaves(const ul_user *user, int fd, ul_watched *watched)
+{
+    if (watched->waiting.first != NULL || watched->interest != 0)
+        return 0;
+    take_out(user, fd, watched);
+    return 1;
+}
+
 static int remember_file(ul_request *request)
 {
     struct stat status;
@@ -131,7 +160,7 @@ static int is_same_file(const ul_request *request)
 int ul_watch(ul_request *request)
 {
     ul_user *user = request->user;
-    ul_watched *watched = watched_at(user, request->fd);
+    ul_watched *watched = ul_watched_at(user, request->fd);
     int error = watched == NULL ? request->fd < 0 ? -EBADF : -ENOMEM : 0;
     if (error == 0 && !request->owned && request->inode == 0)
         error = remember_file(request);

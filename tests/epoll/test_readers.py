@@ -1,0 +1,117 @@
+"""Readers on epoll, whose entries stand in the ring's own set beside those of its requests."""
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.loop.helpers import Recorder
+from uringloop.operations import Ready
+
+from .test_streams import watched
+
+pytestmark = pytest.mark.asyncio(loop_factories=["epoll"])
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with near, far:
+        yield near, far
+
+
+class Reader:
+    """Takes one byte in each call."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.loop: Any = asyncio.get_running_loop()
+        self.sock = sock
+        self.told = asyncio.Event()
+        self.read = b""
+        self.loop.add_reader(sock, self.readable)
+
+    def readable(self) -> None:
+        self.read += self.sock.recv(1)
+        self.told.set()
+
+    async def once(self) -> None:
+        """Wait for a call."""
+        async with asyncio.timeout(10):
+            await self.told.wait()
+        self.told.clear()
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+async def test_a_request_takes_the_place_of_a_reader_in_the_set(
+    pair: tuple[socket.socket, socket.socket], before: int
+) -> None:
+    """before: so many events of the reader come before the request; from the second on its entry stands."""
+    near, far = pair
+    reader = Reader(near)
+    for _ in range(before):
+        far.send(b"x")
+        await reader.once()
+    await asyncio.sleep(0)
+    assert near.fileno() in watched(reader.loop)
+    request = asyncio.create_task(reader.loop.submit(Ready(near.fileno(), select.POLLIN)))
+    await asyncio.sleep(0)
+    far.send(b"y")
+    await reader.once()
+    async with asyncio.timeout(10):
+        assert await request & select.POLLIN
+    for _ in range(3):
+        far.send(b"z")
+        await reader.once()
+    assert reader.read == b"x" * before + b"yzzz"
+    assert reader.loop.remove_reader(near)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+async def test_an_event_between_two_sleeps_is_told_in_the_next(
+    pair: tuple[socket.socket, socket.socket], before: int
+) -> None:
+    near, far = pair
+    reader = Reader(near)
+    for _ in range(before):
+        far.send(b"x")
+        await reader.once()
+    await asyncio.sleep(0)
+    far.send(b"y")
+    for _ in range(2):
+        reader.loop._dispatcher.submit()  # as a file's operation does in a callback
+    assert not reader.told.is_set()
+    await reader.once()
+    await asyncio.sleep(0)
+    far.send(b"z")
+    await reader.once()
+    assert reader.read == b"x" * before + b"yz"
+    reader.loop.remove_reader(near)
+
+
+async def test_a_transport_has_the_number_of_a_reader_that_was_not_removed(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    reader = Reader(near)
+    far.send(b"x")
+    await reader.once()
+    fd = near.detach()
+    ours, peer = socket.socketpair()
+    with peer:
+        os.dup2(ours.fileno(), fd)
+        ours.close()
+        transport, protocol = await reader.loop.create_connection(Recorder, sock=socket.socket(fileno=fd))
+        for number in range(3):
+            peer.send(b"y")
+            async with asyncio.timeout(10):
+                while len(protocol.received) <= number:
+                    await asyncio.sleep(0.001)
+        transport.abort()
+        await asyncio.sleep(0)
+    assert reader.read == b"x"
