@@ -193,6 +193,93 @@ async def test_a_class_that_overrides_counts_in_the_other_methods() -> None:
     assert [line async for line in one] == [b"C\n"]
 
 
+@pytest.mark.parametrize("base", [asyncio.StreamReader, streams.StreamReader])
+async def test_a_method_that_a_class_overrides_is_called_as_by_asyncio_s(base: Any) -> None:
+    class Mixed:
+        read_calls = 0
+
+        async def read(self, n: int = -1) -> bytes:
+            self.read_calls += 1
+            return await super().read(n)  # type: ignore[misc, no-any-return]
+
+        async def readuntil(self, separator: Any = b"\n") -> bytes:
+            return (await super().readuntil(separator)).upper()  # type: ignore[misc, no-any-return]
+
+    class Reader(Mixed, base):  # type: ignore[misc]
+        async def readline(self) -> bytes:
+            line = await super().readline()
+            return b"<" + line if line else line
+
+    one = Reader(loop=asyncio.get_running_loop())
+    one.feed_data(b"a\nb\nrest")
+    one.feed_eof()
+    assert await one.readline() == b"<A\n"
+    assert await anext(one) == b"<B\n"
+    assert (await one.read(), one.read_calls) == (b"rest", 3)
+
+
+async def test_a_wrapper_of_a_transport_gets_the_bytes(ends: Ends) -> None:
+    class Wrapper:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+            self.written = b""
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+            self.transport.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.transport, name)
+
+    (_, writer), (far, _) = ends
+    wrapper: Any = Wrapper(writer.transport)
+    other = streams.StreamWriter(wrapper, writer._protocol, None, asyncio.get_running_loop())  # type: ignore[attr-defined]
+    other.write(b"bytes")
+    await other.drain()
+    assert wrapper.written == b"bytes"
+    assert await far.readexactly(5) == b"bytes"
+    other.close()
+
+
+@pytest.mark.parametrize("kind", [asyncio.StreamReader, streams.StreamReader])
+async def test_errors_are_chained_and_thrown_as_by_asyncio_s(kind: Any) -> None:
+    one = kind(limit=2, loop=asyncio.get_running_loop())
+    one.feed_data(b"long\nlong")
+
+    async def read_after_an_error() -> None:
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            await one.readline()
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="limit") as caught:
+            await read_after_an_error()
+        overrun = caught.value.__context__
+        assert isinstance(overrun, asyncio.LimitOverrunError)
+        assert overrun.consumed == 4
+        assert isinstance(overrun.__context__, ZeroDivisionError)
+    call = one.read(1)
+    for error in (KeyError, RuntimeError):
+        with pytest.raises(error):
+            call.throw(KeyError())
+
+
+@pytest.mark.parametrize("kind", [asyncio.StreamReader, streams.StreamReader])
+async def test_a_read_to_the_end_resumes_the_transport(kind: Any) -> None:
+    calls: list[str] = []
+    one = kind(limit=2, loop=asyncio.get_running_loop())
+    one.set_transport(
+        types.SimpleNamespace(
+            pause_reading=lambda: calls.append("pause"), resume_reading=lambda: calls.append("resume")
+        )
+    )
+    one.feed_data(b"bytes")
+    one.feed_eof()
+    assert await one.read() == b"bytes"
+    assert calls == ["pause", "resume"]
+
+
 async def test_a_protocol_that_overrides_gets_the_bytes(ends: Ends) -> None:
     class Counting(streams.StreamReaderProtocol):
         received = 0

@@ -3,8 +3,8 @@
 Compiled code stages, enters and takes completions.  Python runs only for operations whose classes are in Python.  Each
 operation is in the ring's in-flight table until its last CQE, so its memory outlives every exception here.
 
-The iterable of the operations may use the ring too.  It gets no completion of an operation that runs here: those that it
-takes are put aside for the call that waits for them (`Queues.claimed`).
+The iterable of the operations may use the ring too.  It gets no completion of an operation that runs here: those that
+it takes are put aside for the call that waits for them (`Queues.claimed`).
 """
 
 from cpython.exc cimport PyErr_CheckSignals

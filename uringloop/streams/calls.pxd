@@ -18,6 +18,8 @@ cdef class StreamCall(Call):
 
 
 cdef class ReaderBase(FedReader):
+    cdef bint overrides_read, overrides_until, overrides_line
+
     cdef answer_read(self, StreamCall call)
     cdef answer_exactly(self, StreamCall call)
     cdef answer_line(self, StreamCall call)

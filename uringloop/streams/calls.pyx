@@ -86,6 +86,10 @@ cdef class StreamCall(Call):
             return (<ReaderBase>owner).answer_exactly(self)
         if kind == READ_UNTIL:
             return (<ReaderBase>owner).answer_until(self)
+        if (<ReaderBase>owner).overrides_line and kind == NEXT_LINE:
+            return leave_to(self, Reader.__anext__(owner))
+        if (<ReaderBase>owner).overrides_until:
+            return leave_to(self, Reader.readline(owner))
         return (<ReaderBase>owner).answer_line(self)
 
     cdef end_wait(self):
@@ -114,6 +118,8 @@ cdef class StreamCall(Call):
     def throw(self, *exception):
         """Raise an exception where the call is suspended; see `coroutine.throw`."""
         if self.running is None:
+            if self.owner is None:
+                raise RuntimeError("cannot reuse already awaited coroutine")
             self.owner = None
             raise exception[0] if len(exception) < 2 or exception[1] is None else exception[1]
         try:
@@ -203,6 +209,10 @@ cdef class ReaderBase(FedReader):
         if limit <= 0:
             raise ValueError("Limit cannot be <= 0")
         self._limit = limit
+        # asyncio's methods call each other, so a method that a class overrides counts in the others too.
+        self.overrides_read = type(self).read is not ReaderBase.read
+        self.overrides_until = type(self).readuntil is not ReaderBase.readuntil
+        self.overrides_line = self.overrides_until or type(self).readline is not ReaderBase.readline
         self._loop = usual_loop() if loop is None else loop
         if self._loop.get_debug():
             self._source_traceback = describe_stack(sys._getframe(0))
@@ -241,8 +251,12 @@ cdef class ReaderBase(FedReader):
         if count == 0:
             return b""
         if count < 0:
+            if self.overrides_read:
+                return leave_to(call, Reader.read(self, count))
             if self._eof:
-                return self.take_all()
+                data = self.take_all()
+                self.resume_below_limit()
+                return data
             # The bytes stay here until the end, so a cancel loses none.  As with asyncio, a transport that is faster
             # than this task pauses at times.
             count = PY_SSIZE_T_MAX - self.size_bytes - 1
@@ -351,11 +365,12 @@ cdef class ReaderBase(FedReader):
 
     cdef too_long(self, StreamCall call, str message, Py_ssize_t consumed_bytes, Py_ssize_t dropped_bytes):
         """Drop a line that is longer than the limit, or all there is of it."""
-        self.drop(dropped_bytes)
-        self.resume_below_limit()
-        error = ValueError(message)
-        error.__context__ = LimitOverrunError(message, consumed_bytes)
-        raise error
+        try:
+            raise LimitOverrunError(message, consumed_bytes)
+        except LimitOverrunError:
+            self.drop(dropped_bytes)
+            self.resume_below_limit()
+            raise ValueError(message)
 
     cdef int resume_below_limit(self) except -1:
         """Resume a paused transport if few enough bytes are left."""
@@ -402,7 +417,8 @@ cdef class WriterBase:
 
     @_transport.setter
     def _transport(self, transport):
-        stream = getattr(transport, "_endpoint", None)
+        # A wrapper may pass attributes through, and have a `write` of its own.
+        stream = transport._endpoint if hasattr(type(transport), "_endpoint") else None
         self.stream = stream if isinstance(stream, Stream) else None
         self.transport = transport
 

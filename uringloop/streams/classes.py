@@ -33,14 +33,6 @@ class StreamReader(ReaderBase, StreamReaderOfAsyncio):
 
     __slots__ = ()
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        # asyncio's methods call each other, so what a class overrides counts in the others too.
-        if "readuntil" in vars(cls) and "readline" not in vars(cls):
-            cls.readline = StreamReaderOfAsyncio.readline  # type: ignore[assignment, method-assign]
-        if {"readline", "readuntil"} & vars(cls).keys() and "__anext__" not in vars(cls):
-            cls.__anext__ = StreamReaderOfAsyncio.__anext__  # type: ignore[assignment, method-assign]
-
 
 class StreamReaderProtocol(FedProtocol, StreamReaderProtocolOfAsyncio):
     """See `asyncio.StreamReaderProtocol`."""
