@@ -29,22 +29,29 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def _answered(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[Ends]:
-    """The near end; the far one answers until this one is closed."""
-    ended = asyncio.get_running_loop().create_future()
+    """The near end; the far one answers until this one is left."""
+    answering: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        task = asyncio.current_task()
+        assert task is not None
+        answering.append(task)
+        try:
             await answer(reader, writer)
-        writer.close()
-        ended.set_result(None)
+        finally:
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    yield reader, writer
-    writer.close()
-    await ended
-    server.close()
-    await server.wait_closed()
+    try:
+        yield reader, writer
+    finally:
+        # Not by the end of the stream: rloop does not pass it on.
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
+        writer.transport.abort()
+        server.close()
 
 
 def _check(right: bool) -> None:
@@ -58,8 +65,6 @@ async def _lines(count: int, at_once: int) -> None:
             lines = []
             for _ in range(at_once):
                 lines.append(await reader.readline())
-            if not lines[0]:
-                return
             writer.write(b"".join(lines))
 
     async with _answered(answer) as (reader, writer):

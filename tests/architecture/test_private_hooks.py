@@ -186,6 +186,7 @@ HOOKS = [
     # Done by the engine in their place.
     Hook("reader_protocol", "data_received", "self data"),
     Hook("reader_protocol", "_connection_lost", bool),
+    Hook("reader_protocol", "_drain_helper", "self"),
     Hook("reader_protocol", "_stream_reader", asyncio.StreamReader),
     Hook("reader_protocol", "_stream_reader_wr", weakref.ref),
     Hook("reader", "feed_data", "self data"),

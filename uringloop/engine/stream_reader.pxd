@@ -7,6 +7,7 @@ cdef class FedReader:
     cdef Py_ssize_t limit_bytes, full_bytes, wanted_bytes
     cdef public object _loop, _exception, _transport
     cdef public bint _eof, _paused
+    cdef bint is_fed  # `feed_data` is this class's own
 
     cdef int append(self, const char *data, Py_ssize_t size_bytes) except -1
     cdef int drop(self, Py_ssize_t size_bytes) except -1
@@ -23,4 +24,3 @@ cdef class FedProtocol:
 
 cdef bint feeds_reader(protocol)
 cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except -1
-cdef bint is_fed(protocol)

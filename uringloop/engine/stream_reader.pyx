@@ -41,17 +41,6 @@ cdef object InvalidStateError = asyncio.InvalidStateError
 cdef object StreamReader = StreamReaderOfAsyncio, StreamReaderProtocol = StreamReaderProtocolOfAsyncio
 cdef tuple FEEDING = stream_feeding()
 
-# The classes of uringloop.streams, and the functions that carry bytes from one into the other.
-cdef object OwnReader = None, OwnProtocol = None
-cdef tuple own_feeding = None
-
-
-def know(reader, protocol):
-    """Feed protocols of one class straight into readers of another; derived classes are fed by their methods."""
-    global OwnReader, OwnProtocol, own_feeding
-    OwnReader, OwnProtocol = reader, protocol
-    own_feeding = protocol.data_received, protocol._stream_reader, reader.feed_data
-
 
 cdef Py_ssize_t bytes_within(limit) except -1:
     """Return the largest size in bytes that does not exceed a limit, which is any number above zero."""
@@ -233,15 +222,15 @@ cdef class FedProtocol:
             reader.feed_data(data)
 
 
-cdef bint is_fed(protocol):
-    """Return whether a protocol is exactly of the class of `uringloop.streams`."""
-    return type(protocol) is OwnProtocol
+cdef object DATA_RECEIVED = FedProtocol.data_received
+cdef object STREAM_READER = FedProtocol._stream_reader
 
 
 cdef bint feeds_reader(protocol):
     """Return whether the protocol's bytes may go straight into its reader."""
-    if type(protocol) is OwnProtocol and OwnProtocol is not None:
-        return own_feeding == (OwnProtocol.data_received, OwnProtocol._stream_reader, OwnReader.feed_data)
+    if isinstance(protocol, FedProtocol):
+        cls = type(protocol)
+        return cls.data_received is DATA_RECEIVED and cls._stream_reader is STREAM_READER
     return type(protocol) is StreamReaderProtocol and stream_feeding() == FEEDING
 
 
@@ -260,10 +249,10 @@ cdef bint fills_reader(limit, Py_ssize_t size_bytes) except -1:
 
 cdef bint feed_reader(protocol, const char *data, Py_ssize_t size_bytes) except -1:
     """Do the work of the protocol's `data_received`; return False if the caller must call it."""
-    if type(protocol) is OwnProtocol:
+    if isinstance(protocol, FedProtocol):
         reference = (<FedProtocol>protocol)._stream_reader_wr
         reader = reference() if reference is not None else None
-        if type(reader) is not OwnReader or (<FedReader>reader)._eof:
+        if not isinstance(reader, FedReader) or not (<FedReader>reader).is_fed or (<FedReader>reader)._eof:
             return False
         (<FedReader>reader).feed(data, size_bytes)
         return True

@@ -1,6 +1,6 @@
 from ..call cimport Call
 from ..engine.stream cimport Stream
-from ..engine.stream_reader cimport FedReader
+from ..engine.stream_reader cimport FedProtocol, FedReader
 
 
 cdef enum CallKind:
@@ -33,8 +33,9 @@ cdef class ReaderBase(FedReader):
 
 
 cdef class WriterBase:
-    cdef object transport, completed
+    cdef object transport, protocol, completed
     cdef Stream stream  # None: the transport is none of this package's streams
-    cdef public object _protocol, _reader, _loop
+    cdef FedProtocol fed  # None: only the protocol's coroutine can tell whether there is room
+    cdef public object _reader, _loop
 
     cdef answer_drain(self, StreamCall call)

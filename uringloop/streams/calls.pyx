@@ -22,10 +22,13 @@ from ..call cimport (
 )
 from ..engine.endpoint cimport OPEN
 from ..engine.stream cimport Stream
-from ..engine.stream_reader cimport FedProtocol, FedReader, is_fed
+from ..engine.stream_reader cimport FedProtocol, FedReader
 
 from ..call import looks_async
-from ..hooks import STREAM_LIMIT_BYTES, StreamReaderOfAsyncio, StreamWriterOfAsyncio, describe_stack, usual_loop
+from ..hooks import (
+    STREAM_LIMIT_BYTES, StreamReaderOfAsyncio, StreamReaderProtocolOfAsyncio, StreamWriterOfAsyncio, describe_stack,
+    usual_loop,
+)
 
 cdef extern from "<string.h>" nogil:
     void *memmem(const void *haystack, size_t haystack_bytes, const void *needle, size_t needle_bytes)
@@ -33,10 +36,15 @@ cdef extern from "<string.h>" nogil:
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     bint PyLong_CheckExact(object)
-    Py_ssize_t index_of "PyNumber_AsSsize_t"(object, PyObject *) except? -1
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
+
+ctypedef void (*Dealloc)(PyObject *) noexcept
 
 cdef extern from *:
     """
+    static destructor dealloc_of(PyTypeObject *type) { return type->tp_dealloc; }
+    static void set_dealloc(PyTypeObject *type, destructor dealloc) { type->tp_dealloc = dealloc; }
+
     /* The iterator of `await future`. */
     static PyObject *awaited(PyObject *future)
     {
@@ -47,8 +55,12 @@ cdef extern from *:
     }
     """
     object awaited(object future)
+    Dealloc dealloc_of(PyTypeObject *type)
+    void set_dealloc(PyTypeObject *type, Dealloc dealloc)
 
 cdef object Reader = StreamReaderOfAsyncio, Writer = StreamWriterOfAsyncio
+cdef object FEED_DATA = FedReader.feed_data
+cdef object DRAIN_HELPER = StreamReaderProtocolOfAsyncio._drain_helper
 cdef str FOUND = "Separator is found, but chunk is longer than limit"
 cdef str NOT_FOUND = "Separator is not found, and chunk exceed the limit"
 cdef tuple NAMES = (
@@ -193,7 +205,29 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
             return NULL
 
 
+cdef Dealloc dealloc_done = dealloc_of(<PyTypeObject *>Call), dealloc_owed = dealloc_of(<PyTypeObject *>StreamCall)
+
+
+cdef void dealloc_call(PyObject *raw) noexcept:
+    """Free a call.  One that is done skips `__dealloc__`, for which Cython puts the exception in handling aside."""
+    # Without references: the object has none any more.
+    if <PyObject *>(<StreamCall>raw).owner == Py_None and <PyObject *>(<StreamCall>raw).second == Py_None:
+        dealloc_done(raw)
+    else:
+        dealloc_owed(raw)
+
+
 set_next(<PyTypeObject *>StreamCall, next_of_call)
+set_dealloc(<PyTypeObject *>StreamCall, dealloc_call)
+
+
+cdef inline Py_ssize_t size_of(number) except? -1:
+    """Return an int as a number of bytes, or the nearest one there is."""
+    cdef int overflow = 0
+    cdef long long size_bytes = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow:
+        return PY_SSIZE_T_MAX if overflow > 0 else -2
+    return size_bytes
 
 
 cdef leave_to(StreamCall call, coroutine):
@@ -213,6 +247,7 @@ cdef class ReaderBase(FedReader):
         self.overrides_read = type(self).read is not ReaderBase.read
         self.overrides_until = type(self).readuntil is not ReaderBase.readuntil
         self.overrides_line = self.overrides_until or type(self).readline is not ReaderBase.readline
+        self.is_fed = type(self).feed_data is FEED_DATA
         self._loop = usual_loop() if loop is None else loop
         if self._loop.get_debug():
             self._source_traceback = describe_stack(sys._getframe(0))
@@ -247,7 +282,7 @@ cdef class ReaderBase(FedReader):
             raise self._exception
         if not PyLong_CheckExact(call.first):
             return leave_to(call, Reader.read(self, call.first))
-        count = index_of(call.first, NULL)
+        count = size_of(call.first)
         if count == 0:
             return b""
         if count < 0:
@@ -272,7 +307,7 @@ cdef class ReaderBase(FedReader):
         cdef Py_ssize_t count
         if not PyLong_CheckExact(call.first):
             return leave_to(call, Reader.readexactly(self, call.first))
-        count = index_of(call.first, NULL)
+        count = size_of(call.first)
         if count < 0:
             raise ValueError("readexactly size can not be less than zero")
         if self._exception is not None:
@@ -423,6 +458,18 @@ cdef class WriterBase:
         self.transport = transport
 
     @property
+    def _protocol(self):
+        """The protocol, which tells whether the transport has room."""
+        return self.protocol
+
+    @_protocol.setter
+    def _protocol(self, protocol):
+        # A class may override it, or a tool replace it.
+        drains = isinstance(protocol, FedProtocol) and type(protocol)._drain_helper is DRAIN_HELPER
+        self.fed = protocol if drains else None
+        self.protocol = protocol
+
+    @property
     def _complete_fut(self):
         """A future that is done."""
         if self.completed is None:
@@ -442,13 +489,14 @@ cdef class WriterBase:
         return make_call(self, DRAIN, None)
 
     cdef answer_drain(self, StreamCall call):
-        reader, protocol = self._reader, self._protocol
+        cdef FedProtocol protocol = self.fed
+        reader = self._reader
         if (
             self.stream is not None
             and self.stream.state == OPEN
-            and is_fed(protocol)
-            and not (<FedProtocol>protocol)._paused
-            and not (<FedProtocol>protocol)._connection_lost
+            and protocol is not None
+            and not protocol._paused
+            and not protocol._connection_lost
             and (reader is None or isinstance(reader, FedReader) and (<FedReader>reader)._exception is None)
         ):
             return None

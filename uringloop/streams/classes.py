@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
-from ..engine.stream_reader import FedProtocol, know
+from ..engine.stream_reader import FedProtocol
 from ..hooks import StreamReaderOfAsyncio, StreamReaderProtocolOfAsyncio, StreamWriterOfAsyncio
 from .calls import ReaderBase, WriterBase
 
@@ -49,7 +49,6 @@ class StreamWriter(WriterBase, StreamWriterOfAsyncio):
 for made in (StreamReader, StreamReaderProtocol, StreamWriter):
     made.__module__ = __package__
 _names.update(StreamReader=StreamReader, StreamReaderProtocol=StreamReaderProtocol, StreamWriter=StreamWriter)
-know(StreamReader, StreamReaderProtocol)
 
 open_connection = over(streams.open_connection)
 start_server = over(streams.start_server)
