@@ -266,7 +266,7 @@ cdef class Scheduler(Watching):
 
     cdef make_handle(self, method, callback, args, context):
         if not self._debug:
-            return self.fill_handle(self.take_free(Handle, &self.freelist), callback, args, context)
+            return self.fill_handle(self.take_free(handle_type, &self.freelist), callback, args, context)
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
@@ -285,9 +285,9 @@ cdef class Scheduler(Watching):
         self.check()
         if self._debug:
             return asyncio.Handle(callback, args, self, context)
-        return self.fill_handle(self.take_free(Handle, &self.freelist), callback, args, context)
+        return self.fill_handle(self.take_free(handle_type, &self.freelist), callback, args, context)
 
-    cdef inline take_free(self, type, Freelist *freelist):
+    cdef inline take_free(self, PyTypeObject *type, Freelist *freelist):
         """Return a handle, out of the freelist if this is the thread that runs the loop."""
         if IS_FREE_THREADED and load_thread(&self.now.thread) != this_thread():
             return new_handle(type)
@@ -314,7 +314,7 @@ cdef class Scheduler(Watching):
             # Neither earlier nor later than other times: it would break the heap's order.
             raise ValueError("a timer cannot be due at NaN")
         if not self._debug:
-            handle = self.fill_handle(self.take_free(TimerHandle, &self.free_timers), callback, args, context)
+            handle = self.fill_handle(self.take_free(timer_handle_type, &self.free_timers), callback, args, context)
             set_slot(handle, WHEN, when)
         else:
             self._check_thread()

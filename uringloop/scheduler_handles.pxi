@@ -151,7 +151,7 @@ cdef struct Freelist:
     int count, capacity
 
 
-cdef make_handle_of(type, Freelist *freelist):
+cdef make_handle_of(PyTypeObject *type, Freelist *freelist):
     """Return a handle without callback, arguments, loop and context."""
     cdef PyObject *raw
     if freelist.count > 0:
@@ -163,8 +163,8 @@ cdef make_handle_of(type, Freelist *freelist):
     return new_handle(type)
 
 
-cdef new_handle(type):
-    cdef PyObject *raw = PyType_GenericAlloc(<PyTypeObject *>type, 0)
+cdef new_handle(PyTypeObject *type):
+    cdef PyObject *raw = PyType_GenericAlloc(type, 0)
     handle = <object>raw
     Py_XDECREF(raw)
     set_slot(handle, CANCELLED, False)
@@ -277,6 +277,7 @@ CompiledTimerHandle.__name__ = "TimerHandle"
 cdef object Handle = CompiledHandle
 cdef object TimerHandle = CompiledTimerHandle
 
+# For all but comparisons: each new reference to a class is an atomic count that all threads share, without the GIL.
 cdef PyTypeObject *handle_type = <PyTypeObject *>CompiledHandle
 cdef PyTypeObject *timer_handle_type = <PyTypeObject *>CompiledTimerHandle
 cdef unsigned int known_version, known_timer_version  # 0 if they are to be looked at each time
