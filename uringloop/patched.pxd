@@ -6,33 +6,84 @@ from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """
-    /* A number that changes with a dict; 0 from Python 3.14 on, which keeps none. */
-    static inline uint64_t dict_version(PyObject *dict)
-    {
     #if PY_VERSION_HEX < 0x030E0000
+    /* A number that changes with a dict. */
+    static inline uint64_t dict_version(PyObject *dict, PyObject *name)
+    {
+        (void)name;
     #pragma GCC diagnostic push
     #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
         return ((PyDictObject *)dict)->ma_version_tag;
     #pragma GCC diagnostic pop
-    #else
-        (void)dict;
-        return 0;
-    #endif
     }
+
+    static inline int watch_item(PyObject *dict, PyObject *name)
+    {
+        (void)dict, (void)name;
+        return 0;
+    }
+
+    #define keep_value(value) (value)
 
     /* A new reference to an item, or NULL without an exception. */
     static inline PyObject *find_item(PyObject *dict, PyObject *name)
     {
-        PyObject *item = NULL;
-    #if PY_VERSION_HEX >= 0x030D0000
-        (void)PyDict_GetItemRef(dict, name, &item);
+        return Py_XNewRef(PyDict_GetItemWithError(dict, name));
+    }
     #else
-        item = Py_XNewRef(PyDict_GetItemWithError(dict, name));
-    #endif
+    /* From Python 3.14 on a dict has no version, but tells of its changes.  An item that has changed once has no
+     * version any more: it may change again at any time, in another thread. */
+    #define WATCHED_MAX 4
+    static struct { PyObject *dict, *name; int changed; } watched[WATCHED_MAX];
+    static int watched_count;
+
+    static int note_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value)
+    {
+        (void)event, (void)value;
+        for (int i = 0; i < watched_count; i++)
+            if (watched[i].dict == dict && (key == NULL || !PyUnicode_CheckExact(key) ||
+                                            PyUnicode_Compare(key, watched[i].name) == 0))
+                __atomic_store_n(&watched[i].changed, 1, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+
+    /* Called while the module is imported. */
+    static int watch_item(PyObject *dict, PyObject *name)
+    {
+        static int watcher = -1;
+        if (watcher < 0)
+            watcher = PyDict_AddWatcher(note_change);
+        if (watcher < 0 || watched_count == WATCHED_MAX || PyDict_Watch(watcher, dict) < 0) {
+            PyErr_Clear();
+            return -1;
+        }
+        watched[watched_count].dict = dict;
+        watched[watched_count++].name = name;
+        return 0;
+    }
+
+    static inline uint64_t dict_version(PyObject *dict, PyObject *name)
+    {
+        for (int i = 0; i < watched_count; i++)
+            if (watched[i].name == name && watched[i].dict == dict)
+                return !__atomic_load_n(&watched[i].changed, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+
+    /* For ever: another thread may be about to use the value when it is replaced. */
+    #define keep_value(value) Py_NewRef(value)
+
+    static inline PyObject *find_item(PyObject *dict, PyObject *name)
+    {
+        PyObject *item = NULL;
+        (void)PyDict_GetItemRef(dict, name, &item);
         return item;
     }
+    #endif
     """
-    uint64_t dict_version(PyObject *dict)
+    uint64_t dict_version(PyObject *dict, PyObject *name)
+    int watch_item(PyObject *dict, PyObject *name)
+    PyObject *keep_value(PyObject *value)
     PyObject *find_item(PyObject *dict, PyObject *name) except? NULL
 
 
@@ -51,23 +102,25 @@ cdef inline Patched patched(module, name):
     Py_INCREF(names)
     Py_INCREF(name)
     found.names, found.name, found.value, found.version = <PyObject *>names, <PyObject *>name, NULL, 0
+    watch_item(found.names, found.name)
     return found
 
 
 cdef inline object look_up(Patched *patched):
     """Return the value that the name has now."""
-    if dict_version(patched.names) != patched.version or patched.version == 0:
+    if dict_version(patched.names, patched.name) != patched.version or patched.version == 0:
         return search(patched)
     return <object>patched.value
 
 
 cdef inline object search(Patched *patched):
+    cdef uint64_t version = dict_version(patched.names, patched.name)
     cdef PyObject *found = find_item(patched.names, patched.name)
     if found == NULL:
         raise AttributeError(<object>patched.name)
     value = <object>found
     Py_DECREF(value)
-    # Loops of several threads share this: without versions nothing is kept in it.
-    if dict_version(patched.names) != 0:
-        patched.value, patched.version = found, dict_version(patched.names)
+    # Loops of several threads share this: without a version nothing is kept in it.
+    if version != 0:
+        patched.value, patched.version = keep_value(found), version
     return value
