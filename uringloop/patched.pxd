@@ -84,6 +84,8 @@ cdef extern from *:
     uint64_t dict_version(PyObject *dict, PyObject *name)
     int watch_item(PyObject *dict, PyObject *name)
     PyObject *keep_value(PyObject *value)
+    # Cython's own call reads the thread's state twice more, to count the recursion, and makes a new dict.
+    object PyObject_Call(PyObject *callable, object arguments, object keywords)
     PyObject *find_item(PyObject *dict, PyObject *name) except? NULL
 
 
@@ -96,7 +98,7 @@ cdef struct Patched:
 
 
 cdef inline Patched patched(module, name):
-    """Return what finds a name of a module by `look_up`."""
+    """Return what finds a name of a module by `call_patched`."""
     cdef Patched found
     names = vars(module)
     Py_INCREF(names)
@@ -106,11 +108,13 @@ cdef inline Patched patched(module, name):
     return found
 
 
-cdef inline object look_up(Patched *patched):
-    """Return the value that the name has now."""
+cdef inline object call_patched(Patched *patched, arguments, keywords):
+    """Call the value that the name has now."""
     if dict_version(patched.names, patched.name) != patched.version or patched.version == 0:
-        return search(patched)
-    return <object>patched.value
+        value = search(patched)
+        return PyObject_Call(<PyObject *>value, arguments, keywords)
+    # Without a reference of its own: that would be an atomic count, which all threads share.
+    return PyObject_Call(patched.value, arguments, keywords)
 
 
 cdef inline object search(Patched *patched):

@@ -20,7 +20,7 @@ from libc.stdlib cimport free, realloc
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 from .meter cimport Meter, begin_handle, finish
 from .selector.registry cimport Registry
-from .patched cimport Patched, look_up, patched
+from .patched cimport Patched, call_patched, patched
 from .ring.inbox cimport Inbox, has_posted
 from .tick cimport (
     IS_FREE_THREADED, Tick, begin_waiting, check_thread, has_few, is_foreign, load_thread, monotonic_ns, must_send,
@@ -40,8 +40,6 @@ cdef extern from *:
     """
     PyObject *take_handle(object popleft) except? NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
-    # Cython's own call reads the thread's state twice more, to count the recursion, and makes a new dict.
-    object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
     object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
@@ -187,7 +185,7 @@ cdef class Scheduler(Watching):
 
     def create_future(self):
         """See `asyncio.loop.create_future`."""
-        return PyObject_Call(look_up(&FUTURE), (), self.keywords or self.make_keywords())
+        return call_patched(&FUTURE, (), self.keywords or self.make_keywords())
 
     cdef dict make_keywords(self):
         self.keywords = {"loop": self}
@@ -202,10 +200,9 @@ cdef class Scheduler(Watching):
         if self._task_factory is not None or self._debug:
             return asyncio.BaseEventLoop.create_task(self, coro, **keywords)
         self.check()
-        task = look_up(&TASK)
         if keywords:
-            return task(coro, loop=self, **keywords)
-        return PyObject_Call(task, (coro,), self.keywords or self.make_keywords())
+            return call_patched(&TASK, (coro,), dict(loop=self, **keywords))
+        return call_patched(&TASK, (coro,), self.keywords or self.make_keywords())
 
     def call_soon(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon`."""

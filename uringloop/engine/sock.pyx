@@ -21,7 +21,7 @@ from ..ring.core.core cimport (
     IORING_CQE_F_BUFFER, IORING_CQE_F_SOCK_NONEMPTY, IORING_OP_RECV, IOSQE_BUFFER_SELECT, io_uring_sqe, ul_buffers_need,
     ul_disown, ul_now_ns,
 )
-from ..patched cimport Patched, look_up, patched
+from ..patched cimport Patched, call_patched, patched
 from ..ring.dispatcher cimport Awaited, Dispatcher, raise_errno
 from ..tick cimport check_thread
 from .base cimport EngineBase
@@ -66,7 +66,6 @@ cdef extern from *:
     Py_ssize_t descriptor_offset(object family)
     object get_member(object descriptor, object owner)
     Py_ssize_t size_of_dict(dict names)
-    object PyObject_Call(object callable, object arguments, object keywords)
     object PyObject_CallOneArg(object callable, object argument)
 
 cdef enum:
@@ -290,7 +289,7 @@ cdef class Sockets:
         receiving.sock = sock
         receiving.fd = fd
         receiving.size_bytes = size_bytes
-        receiving.waiter = PyObject_Call(look_up(&FUTURE), (), self.of_loop)
+        receiving.waiter = call_patched(&FUTURE, (), self.of_loop)
         receiving.stage()
         receiving.join()
         return receiving
