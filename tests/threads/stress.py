@@ -47,11 +47,11 @@ async def _ask(address: tuple[str, int], pieces: int) -> None:
 
 
 async def _until(end: float, step: Callable[[], Awaitable[None]]) -> int:
-    """Repeat a step until a time of the monotonic clock; return how often."""
-    for count in itertools.count():
+    """Repeat a step, at least once, until a time of the monotonic clock; return how often."""
+    for count in itertools.count(1):
+        await asyncio.wait_for(step(), _TIMEOUT_S)
         if time.monotonic() >= end:
             return count
-        await asyncio.wait_for(step(), _TIMEOUT_S)
     raise AssertionError
 
 
@@ -120,7 +120,7 @@ def cancel_storm(seconds: float, loops: int, factory: LoopFactory) -> int:
 
     def cancel(loop: asyncio.AbstractEventLoop) -> int:
         count = 0
-        while time.monotonic() < end:
+        while count == 0 or time.monotonic() < end:
             timers: list[asyncio.TimerHandle] = []
             made = threading.Event()
 
@@ -179,7 +179,7 @@ def made_and_closed(seconds: float, loops: int, factory: LoopFactory) -> int:
 
     def live(place: int) -> None:
         count = 0
-        while time.monotonic() < end:
+        while count == 0 or time.monotonic() < end:
             with asyncio.Runner(loop_factory=factory) as runner:
                 lives[place] = runner.get_loop()
                 runner.run(use())
