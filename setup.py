@@ -33,6 +33,7 @@ BESIDE = {
     "uringloop.files.layers.cached": ["uringloop/files/layers/cached.c"],
     "uringloop.sendfile.sender": ["uringloop/sendfile/page_cache.c"],
     "uringloop.selector.registry": ["uringloop/selector/epoll.c"],
+    "uringloop.tls.session": ["uringloop/tls/openssl.c"],
 }
 
 

@@ -217,9 +217,30 @@ def tls_is_known(protocol: Any) -> bool:
     )
 
 
+_TLS_PARTS = {owner: dict(vars(owner)) for owner in _TLS_DONE if owner is not None}
+
+
+def tls_is_unchanged() -> bool:
+    """Return whether no tool has replaced a part of asyncio's TLS protocol, of its transport or of `ssl.SSLObject`."""
+    return all(dict(vars(owner)) == parts for owner, parts in _TLS_PARTS.items())
+
+
+#: The types of TLS protocols, which stand between a transport and the application's protocol.
+TLS_PROTOCOLS: list[type] = [sslproto.SSLProtocol]
+
+
 def application_of(protocol: Any) -> Any:
-    """Return the protocol that the application gave: behind asyncio's TLS protocol, or this one itself."""
-    return getattr(protocol, "_app_protocol", protocol) if type(protocol) is sslproto.SSLProtocol else protocol
+    """Return the protocol that the application gave: behind a TLS protocol, or this one itself."""
+    return getattr(protocol, "_app_protocol", protocol) if type(protocol) in TLS_PROTOCOLS else protocol
+
+
+#: The transport that the application sees over TLS; it calls the methods of a TLS protocol.
+SslTransport: Any = getattr(_tls, "_SSLProtocolTransport", None)
+default_tls_context: Callable[[bool, str | None], ssl.SSLContext] = _tls._create_transport_context
+flow_control_limits: Callable[[Any, Any, int], tuple[Any, Any]] = _tls.add_flowcontrol_defaults
+SSL_READ_HIGH_WATER_KIB: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ
+SSL_WRITE_HIGH_WATER_KIB: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
+LOST_WRITES_BEFORE_WARNING: int = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
 def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
@@ -238,6 +259,7 @@ def make_tls_protocol(
     server_hostname: str | None,
     handshake_timeout_s: float | None,
     shutdown_timeout_s: float | None,
+    calls_connection_made: bool = True,
 ) -> tuple[asyncio.Protocol, asyncio.Transport]:
     """Return asyncio's TLS protocol around a protocol, and the transport that the latter sees."""
     make: Any = sslproto.SSLProtocol
@@ -250,6 +272,7 @@ def make_tls_protocol(
         server_hostname,
         ssl_handshake_timeout=handshake_timeout_s,
         ssl_shutdown_timeout=shutdown_timeout_s,
+        call_connection_made=calls_connection_made,
     )
     return tls, tls._app_transport
 

@@ -35,6 +35,7 @@ LAYERS = (
     "files",
     "companion",
     "operations",
+    "tls",
     "engine",
     "selector",
     "ring",

@@ -5,12 +5,12 @@ from ..ring.owner cimport flag
 from .base cimport EngineBase
 from .core cimport ul_stream
 from .endpoint cimport Endpoint
-from .tls cimport Tls
+from .receiver cimport Receiver
 
 
 cdef class Stream(Endpoint):
     cdef ul_stream *handle
-    cdef Tls tls  # None: no TLS
+    cdef Receiver receiver  # None: the protocol's methods are called
     cdef flag buffered, feeds, eof_written, sendfile_waits
     cdef flag delays_small_writes, has_written
 
@@ -38,6 +38,7 @@ cdef class Stream(Endpoint):
     cdef bint may_write(self, data, str method) except -1
     cdef bint sends_at_once(self) noexcept
     cdef Py_ssize_t append(self, data, bint at_once) except -1
+    cdef write_memory(self, const char *data, Py_ssize_t size_bytes)
     cdef disable_nagle(self, Py_ssize_t size_bytes)
     cdef bint sends_queue(self) except -1
     cdef size_t queued_bytes(self)

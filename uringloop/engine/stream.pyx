@@ -27,8 +27,9 @@ from .core cimport (
 )
 from .endpoint cimport ENDING, Endpoint, checked, delivers, enter_context
 from .joining cimport join_server, leave_server
+from .receiver cimport Receiver
 from .stream_reader cimport feed_reader, feeds_reader
-from .tls cimport Tls, tls_of
+from .tls cimport receiver_of
 
 cdef enum:
     # Writes of at least this many bytes to an idle stream go to the socket at once, as asyncio's do.  So a full socket
@@ -106,13 +107,13 @@ cdef class Stream(Endpoint):
     def set_protocol(self, protocol):
         # Asking a protocol may run Python, which may set another one: first everything is asked, then it is set.
         self.check_caller()
-        cdef bint buffered = isinstance(protocol, BufferedProtocol)
         cdef bint feeds = feeds_reader(protocol)
-        cdef Tls tls = tls_of(protocol), previous = self.tls
-        self.buffered, self.feeds, self.tls = buffered, feeds, tls
+        cdef Receiver receiver = receiver_of(protocol), previous = self.receiver
+        cdef bint buffered = receiver is not None or isinstance(protocol, BufferedProtocol)
+        self.buffered, self.feeds, self.receiver = buffered, feeds, receiver
         self.protocol = protocol
         if previous is not None:
-            previous.drop_transport()
+            previous.detached()
 
     cdef str method_for(self, uint32_t what, bint direct):
         if what & (UL_STREAM_DATA | UL_STREAM_READABLE):
@@ -308,10 +309,10 @@ cdef class Stream(Endpoint):
     cdef Py_ssize_t fill_buffer(self, const char *data, Py_ssize_t size) except -1:
         cdef Py_buffer view
         cdef str method = "buffer_updated"
-        cdef Tls tls = self.tls  # it may be replaced by a callback
+        cdef Receiver receiver = self.receiver  # it may be replaced by a callback
         protocol = self.protocol
         try:
-            if tls is not None and tls.receive(data, size):
+            if receiver is not None and receiver.receive(data, size):
                 return size
             method = "get_buffer"
             buffer = protocol.get_buffer(-1)
@@ -448,6 +449,32 @@ cdef class Stream(Endpoint):
             raise MemoryError
         checked(error)
         return size_bytes
+
+    cdef write_memory(self, const char *data, Py_ssize_t size_bytes):
+        """Do the work of `write` for bytes of compiled code, which are copied."""
+        cdef int error = 0
+        cdef Py_ssize_t sent = 0
+        if self.state >= ENDING or self.handle == NULL:
+            self.note_lost_write()
+            return
+        if not delivers(self) and ul_stream_finished(self.handle):
+            return
+        if self.delays_small_writes:
+            self.disable_nagle(size_bytes)
+        if size_bytes >= LARGE_BYTES:
+            ul_stream_send_queued(self.handle)
+        if size_bytes >= LARGE_BYTES or self.sends_at_once():
+            sent = ul_stream_send_now(self.handle, data, size_bytes)
+        if sent < size_bytes:
+            error = ul_stream_write(self.handle, data + sent, size_bytes - sent)
+        if error == -ENOMEM and sent > 0:
+            # A part was sent, which nothing takes back: no other bytes may follow it.
+            self.force_close(MemoryError())
+        if error == -ENOMEM:
+            raise MemoryError
+        checked(error)
+        if ul_stream_queued(self.handle) > self.high_water:
+            self.transport._maybe_pause_protocol()
 
     cdef disable_nagle(self, Py_ssize_t size_bytes):
         """End the delay as asyncio does for all its TCP sockets, but only when it matters.

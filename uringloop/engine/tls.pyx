@@ -15,6 +15,7 @@ from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyByte
 from cpython.object cimport PyObject
 
 from ..hooks import TLS_OPEN, tls_is_known
+from .receiver cimport Receiver
 
 cdef extern from "Python.h":
     PyObject *Py_True
@@ -31,12 +32,14 @@ cdef tuple AGAIN = (SSLWantReadError, SSLSyscallError)
 cdef str FATAL = "Fatal error on SSL protocol"
 
 
-cdef Tls tls_of(protocol):
-    """Return the straight way through a protocol, or None if it is not asyncio's unchanged one for TLS."""
+cdef Receiver receiver_of(protocol):
+    """Return the straight way into a protocol: itself, or through asyncio's unchanged one for TLS; None without one."""
+    if isinstance(protocol, Receiver):
+        return protocol
     return Tls(protocol) if type(protocol) is SSLProtocol and tls_is_known(protocol) else None
 
 
-cdef class Tls:
+cdef class Tls(Receiver):
     """asyncio's TLS protocol over a stream.  The transport that the application sees takes its `write` as an attribute.
 
     It reads the protocol's attributes out of their dict, and calls methods that it has bound once.  A look-up in the
@@ -54,7 +57,7 @@ cdef class Tls:
         self.transport = protocol._app_transport
         self.transport.write = self.write
 
-    cdef drop_transport(self):
+    cdef detached(self):
         """Break the reference cycle of the transport and this; asyncio breaks its own when the connection is lost."""
         if vars(self.transport).get("write") == self.write:
             del self.transport.write

@@ -10,6 +10,7 @@ from typing import Any
 from .. import hooks
 from ..engine import Engine
 from ..operations.address import FAMILIES
+from ..tls.making import make_tls
 from .datagram import DatagramTransport
 from .pipe import ReadPipeTransport, WritePipeTransport
 from .stream import Origin, StreamTransport
@@ -105,9 +106,9 @@ class TransportMaking(hooks.PrivateLoop):
         ssl_shutdown_timeout: float | None = hooks.SSL_SHUTDOWN_TIMEOUT_S,
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
-        """Make asyncio's TLS protocol over a transport of this package."""
+        """Make a TLS protocol over a transport of this package."""
         self._ensure_fd_no_transport(rawsock)
-        tls, transport = hooks.make_tls_protocol(
+        tls, transport = make_tls(
             self,
             protocol,
             sslcontext,
@@ -121,3 +122,44 @@ class TransportMaking(hooks.PrivateLoop):
         origin = None if server is None else Origin(server)
         StreamTransport(self._engine, rawsock, tls, None, context, origin).add_info(extra)
         return transport
+
+    async def start_tls(  # type: ignore[override]
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> asyncio.Transport:
+        """See `asyncio.loop.start_tls`."""
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        tls, upgraded = make_tls(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            handshake_timeout_s=ssl_handshake_timeout,
+            shutdown_timeout_s=ssl_shutdown_timeout,
+            calls_connection_made=False,
+        )
+        # No byte may come before the TLS protocol knows its transport.
+        transport.pause_reading()
+        transport.set_protocol(tls)
+        beginning = [self.call_soon(tls.connection_made, transport), self.call_soon(transport.resume_reading)]
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            for handle in beginning:
+                handle.cancel()
+            raise
+        return upgraded

@@ -1,0 +1,76 @@
+"""Chooses the TLS protocol of a connection, and makes it.
+
+The protocol is `TlsProtocol`, or asyncio's in these cases:
+
+- The environment variable `URINGLOOP_TLS` is `asyncio`.
+- OpenSSL's functions are not found, or a check of them fails (`session.why_not`).
+- A tool has replaced a part of asyncio's protocol, and expects to be called.
+- The context makes `SSLObject`s of another class, or calls for each message; `_ssl` raises that callback's exceptions.
+"""
+
+import asyncio
+import os
+import ssl
+from typing import Any
+
+from .. import hooks
+
+VARIABLE = "URINGLOOP_TLS"
+_CHOICES = ("", "openssl", "asyncio")
+
+
+def why_asyncio() -> str:
+    """Return why TLS connections have asyncio's protocol, an empty string where they have this package's.
+
+    Raises:
+        ValueError: the environment variable has an unknown value.
+    """
+    choice = os.environ.get(VARIABLE, "")
+    if choice not in _CHOICES:
+        raise ValueError(f"{VARIABLE} must be openssl or asyncio, not {choice!r}")
+    if choice == "asyncio":
+        return f"{VARIABLE} is asyncio"
+    if not hooks.tls_is_unchanged():
+        return "a part of asyncio's TLS protocol was replaced"
+    from .session import why_not
+
+    return why_not()
+
+
+def make_tls(
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.BaseProtocol,
+    context: ssl.SSLContext,
+    waiter: Any,
+    **options: Any,
+) -> tuple[Any, asyncio.Transport]:
+    """Return a TLS protocol around the application's, and the transport that the latter sees.
+
+    Args:
+        loop: the loop of the transport below.
+        protocol: the application's.
+        context: an `ssl.SSLContext`, or a false value for a client's default one.
+        waiter: a future that is resolved after the handshake.
+        options: see `protocol.make_tls_protocol`.
+
+    Raises:
+        ValueError: a timeout is not positive, the environment variable has an unknown value, or as from `wrap_bio`.
+    """
+    if not why_asyncio() and _makes_usual_objects(context):
+        from .protocol import make_tls_protocol
+
+        made = make_tls_protocol(loop, protocol, context, waiter, **options)
+        if made is not None:
+            return made, made._app_transport
+    return hooks.make_tls_protocol(loop, protocol, context, waiter, **options)
+
+
+def _makes_usual_objects(context: Any) -> bool:
+    """Return whether a context makes `ssl.SSLObject`s, as far as it tells without making one."""
+    if not isinstance(context, ssl.SSLContext):
+        return not context
+    return (
+        context.sslobject_class is ssl.SSLObject
+        and context._msg_callback is None  # type: ignore[attr-defined]
+        and "wrap_bio" not in vars(context)
+    )
