@@ -31,6 +31,7 @@ from .ring.choosing import BACKEND_VARIABLE, resolve
 from .ring.errors import DISABLE_VARIABLE, disabled_by_variable, kernel_switch, unavailable
 from .ring.setup import Backend
 from .ring.trace import MEANINGS, SUBMITS_OF, TraceUnavailableError, watch
+from .tls.making import describe_choice
 
 _GROUP = Path("/proc/sys/kernel/io_uring_group")
 _LIMITS = {"memlock_bytes": resource.RLIMIT_MEMLOCK, "nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
@@ -55,6 +56,7 @@ class Report:
         operations: the IORING_OP_* that it supports.
         operations_missing: the IORING_OP_* that it lacks.
         optional: for each optional feature of the loop, whether the loop uses it.
+        tls: which protocol TLS connections have, and why.
         limits: soft and hard limits, None for unlimited, and the kernel's switch for io_uring.
     """
 
@@ -74,6 +76,7 @@ class Report:
     operations: list[str] = dataclasses.field(default_factory=list)
     operations_missing: list[str] = dataclasses.field(default_factory=list)
     optional: dict[str, bool] = dataclasses.field(default_factory=dict)
+    tls: str = ""
     limits: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -84,6 +87,7 @@ def examine() -> Report:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         kernel=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
+        tls=describe_choice(),
         limits=_limits(),
     )
     features, kills = None, False
@@ -245,6 +249,7 @@ def write_text(report: Report) -> str:
         lines += ["", "The loop"]
         for name, used in report.optional.items():
             lines += _entry(f"{'uses' if used else 'lacks'} {name}", OPTIONAL[name], 26)
+    lines += _entry("TLS", report.tls, 26)
     if report.operations:
         lines += ["", "The backend"]
         lines += _entry("setup flags", " ".join(report.setup) or "none")

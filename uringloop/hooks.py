@@ -236,6 +236,8 @@ def application_of(protocol: Any) -> Any:
 
 #: The transport that the application sees over TLS; it calls the methods of a TLS protocol.
 SslTransport: Any = getattr(_tls, "_SSLProtocolTransport", None)
+#: The private names that it has itself, and `super`'s.
+SSL_TRANSPORT_NAMES = {"_closed", "_loop", "_ssl_protocol", "_force_close", "_warnings", "__class__", "__init__"}
 default_tls_context: Callable[[bool, str | None], ssl.SSLContext] = _tls._create_transport_context
 flow_control_limits: Callable[[Any, Any, int], tuple[Any, Any]] = _tls.add_flowcontrol_defaults
 SSL_READ_HIGH_WATER_KIB: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ

@@ -9,7 +9,7 @@ import ssl
 import weakref
 from asyncio import sslproto
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -32,7 +32,8 @@ class Peer:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = client_context().wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
-    async def shake_hands(self) -> None:
+    async def shake_hands(self, more: Callable[[], bytes] = bytes) -> None:
+        """Do the handshake, and send more records together with its end."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -40,11 +41,15 @@ class Peer:
                 await self.send(self._outgoing.read())
                 await self._receive()
             else:
-                await self.send(self._outgoing.read())
+                await self.send(self._outgoing.read() + more())
                 return
 
     async def send(self, records: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._sock, records)
+
+    def end(self) -> None:
+        """Send the end of the connection's bytes, without a goodbye."""
+        self._sock.shutdown(socket.SHUT_WR)
 
     async def receive(self, size_bytes: int) -> bytes:
         received = b""

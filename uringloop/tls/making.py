@@ -9,8 +9,10 @@ The protocol is `TlsProtocol`, or asyncio's in these cases:
 """
 
 import asyncio
+import functools
 import os
 import ssl
+import types
 from typing import Any
 
 from .. import hooks
@@ -34,7 +36,29 @@ def why_asyncio() -> str:
         return "a part of asyncio's TLS protocol was replaced"
     from .session import why_not
 
-    return why_not()
+    missing = missing_names()
+    return f"its transport calls {', '.join(sorted(missing))}" if missing else why_not()
+
+
+@functools.cache
+def missing_names() -> set[str]:
+    """Return the private names that asyncio's transport of TLS uses, and neither it nor this package's protocol has."""
+    from .protocol import TlsProtocol
+
+    if hooks.SslTransport is None:
+        return {"a class that is missing"}
+    functions = (value for value in vars(hooks.SslTransport).values() if isinstance(value, types.FunctionType))
+    names = {name for function in functions for name in function.__code__.co_names if name.startswith("_")}
+    return {name for name in names if not hasattr(TlsProtocol, name) and name not in hooks.SSL_TRANSPORT_NAMES}
+
+
+def describe_choice() -> str:
+    """Return which protocol TLS connections have, and why, for the doctor."""
+    try:
+        reason = why_asyncio()
+    except (ImportError, ValueError) as error:
+        return f"no connection can be made: {error}"
+    return f"asyncio's protocol, since {reason}" if reason else f"this package's protocol, on {ssl.OPENSSL_VERSION}"
 
 
 def make_tls(

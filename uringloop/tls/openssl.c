@@ -16,6 +16,7 @@ enum {
     SSL_ERROR_WANT_READ = 2,
     SSL_ERROR_WANT_WRITE = 3,
     SSL_ERROR_ZERO_RETURN = 6,
+    SSL_SENT_SHUTDOWN = 1,
     SSL_RECEIVED_SHUTDOWN = 2,
     BIO_TYPE_SOURCE_SINK = 0x0400,
     BIO_FLAGS_READ = 0x01,
@@ -84,8 +85,8 @@ static size_t spare_capacity;
 
 /* Finding the library */
 
-/* Finds the functions in what `_ssl` has loaded; path: the file of `_ssl`, NULL if it is built into the program.
- * Returns 0, or -1 if one is missing.  The object is loaded already, and stays so. */
+/* Finds the functions in the library that `_ssl` has loaded; path: the file of `_ssl`, NULL if it is built into the
+ * program. Returns 0, or -1 if one is missing.  The object is loaded already, and stays so. */
 int ul_openssl_find(const char *path)
 {
     void *handle = dlopen(path, RTLD_LAZY | RTLD_NOLOAD), *found[COUNT];
@@ -381,10 +382,13 @@ int ul_tls_handshake(ul_tls *tls)
 int ul_tls_shutdown(ul_tls *tls)
 {
     clear_errors();
-    int result = openssl.SSL_shutdown(tls->ssl);
-    if (result < 0)
-        return ended(tls, result);
-    return result > 0 || openssl.SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN ? UL_TLS_DONE : UL_TLS_AGAIN;
+    /* Called again it would read, and take bytes for the application for an error. */
+    if (!(openssl.SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) {
+        int result = openssl.SSL_shutdown(tls->ssl);
+        if (result < 0)
+            return ended(tls, result);
+    }
+    return openssl.SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN ? UL_TLS_DONE : UL_TLS_AGAIN;
 }
 
 /* The records were sent: their memory serves the next that has some. */

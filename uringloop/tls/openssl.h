@@ -1,6 +1,6 @@
 /* TLS on OpenSSL's own functions, in the library that Python's `_ssl` has loaded.
  *
- * Nothing is linked and no header of OpenSSL is needed: the functions are looked up when TLS is first used, and a
+ * Nothing is linked and no header of OpenSSL is needed.  The functions are looked up when TLS is first used, and a
  * library that lacks one of them is not used.  All calls need the GIL. */
 #ifndef UL_OPENSSL_H
 #define UL_OPENSSL_H

@@ -298,10 +298,6 @@ cdef class TlsProtocol(Flow):
         """Return whether the received bytes may be read: after a fork, a child lacks the ring's memory."""
         return self.stream is None or self.stream.engine.dispatcher.has_memory()
 
-    def _do_read(self):
-        self.do_read()
-        self.session.keep(NULL, 0)
-
     cdef do_read(self):
         if self.state != WRAPPED and self.state != FLUSHING:
             return
@@ -317,7 +313,7 @@ cdef class TlsProtocol(Flow):
                     self.process_outgoing()
             self.control_reading()
         except Exception as error:
-            # The answers to what came before.
+            # The answers that were written before.
             self.send_records()
             self.fatal_error(error, FATAL)
 
@@ -452,6 +448,8 @@ cdef class TlsProtocol(Flow):
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
         if not data:
             return
+        if self.stream is not None:
+            self.stream.check_caller()
         if self.state != WRAPPED or self._write_backlog:
             self._write_appdata((data,))
             return
@@ -464,7 +462,7 @@ cdef class TlsProtocol(Flow):
                     self._write_buffer_size += view.len - taken
             finally:
                 PyBuffer_Release(&view)
-            # What a callback writes in pieces leaves in one.
+            # The pieces that a callback writes leave together.
             if not self.receiving or self.session.tls.records_bytes >= CHUNK_BYTES or self.pauses_always:
                 self.process_outgoing()
         except Exception as error:

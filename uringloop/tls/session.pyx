@@ -1,8 +1,8 @@
 """`Session`: the TLS of one connection, by OpenSSL's own functions on the SSL of an `ssl.SSLObject`.
 
 The functions are those of the library that Python's `_ssl` has loaded.  `why_not` finds and checks them when TLS is
-first used.  It takes nothing on faith: OpenSSL itself names each SSL that it makes, and the check finds that name in
-the object that `_ssl` has made for it.  So the place of the SSL in such objects is known, and the library is the same.
+first used.  OpenSSL itself names each SSL that it makes, and the check finds that name in the object that `_ssl` has
+made for it.  So the place of the SSL in such objects is known, and the library is the same.
 
 An error is rare, and its exception is `_ssl`'s: OpenSSL's queue of errors still tells of it when the method of the
 `SSLObject` is called.

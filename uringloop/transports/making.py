@@ -123,7 +123,7 @@ class TransportMaking(hooks.PrivateLoop):
         StreamTransport(self._engine, rawsock, tls, None, context, origin).add_info(extra)
         return transport
 
-    async def start_tls(  # type: ignore[override]
+    async def start_tls(
         self,
         transport: Any,
         protocol: asyncio.BaseProtocol,
