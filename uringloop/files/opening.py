@@ -29,7 +29,7 @@ from ..companion import Submitter
 from ..operations.compiled import Nop
 from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag
-from .layers.cached import open_now, status_now
+from .layers.cached import status_now
 from .layers.opening_base import OpeningBase
 from .layers.raw import RawFile
 from .layers.reading import BufferedReader
@@ -47,7 +47,8 @@ Status = tuple[int, int, int]
 
 #: An open that takes longer waits for another process, such as a FIFO's reader, perhaps for ever.
 _LONG_SECONDS = 0.05
-_CREATES = os.O_CREAT | os.O_TRUNC
+#: Of a mode that makes or empties the file.
+CREATES = os.O_CREAT | os.O_TRUNC
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
@@ -207,20 +208,6 @@ def parse_path(file: FilePath, closefd: bool) -> int | str | bytes:
     return path
 
 
-def open_at_once(
-    submitter: Submitter, path: int | str | bytes, mode: Mode, opener: Opener | None
-) -> tuple[Descriptor, Status] | None:
-    """Open an existing file whose path is cached.
-
-    Returns:
-        The descriptor and its status.  None if opening takes more, the file has to be made or emptied, or there is an
-        error, which `open_raw` will raise.
-    """
-    if isinstance(path, int) or opener is not None or mode.flags & _CREATES or not submitter.has_budget():
-        return None
-    return open_now(path, mode.flags)
-
-
 async def open_raw(
     loop: asyncio.AbstractEventLoop,
     submitter: Submitter,
@@ -245,7 +232,7 @@ async def open_raw(
         closefd: whether closing the file closes the descriptor.
         opener: a function that opens the path, called in a thread; None for open(2).
         executor: provides that thread; None means the loop's own executor.
-        opened: the result of `open_at_once`.
+        opened: the result of `open_now`, or None.
 
     Raises:
         OSError: as from open(2), with the filename; IsADirectoryError for a directory in any mode.

@@ -20,6 +20,7 @@ from typing import Any, Literal, overload
 from ..companion import Submitter, submitter
 from ..ring import Descriptor
 from . import wrapping
+from .layers.cached import open_now
 from .layers.raw import RawFile
 from .layers.reading import BufferedReader
 from .layers.text import TextFile
@@ -28,12 +29,12 @@ from .layers.unlocked import FilePath, Mode
 from .layers.writing import BufferedRandom, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import (
+    CREATES,
     Layers,
     Opener,
     Opening,
     Status,
     add_layers,
-    open_at_once,
     open_raw,
     parse_layers,
     parse_mode,
@@ -256,15 +257,21 @@ def _open_here(
     layers: Layers,
     path: int | str | bytes,
 ) -> Any:
-    """Return the file if it can be opened at once, else a coroutine for it."""
+    """Return the file if it can be opened at once, else a coroutine for it; None if the budget is spent."""
     if loop is None:
         loop = asyncio.get_running_loop()
     ring = submitter(loop)
     if ring is None:
         return _open_in_thread(loop, executor, given)
     file, *_, closefd, opener = given
-    sys.audit("open", path, mode.name, mode.flags)
-    opened = open_at_once(ring, path, mode, opener)
+    opened = None
+    if isinstance(path, int) or opener is not None or mode.flags & CREATES:
+        sys.audit("open", path, mode.name, mode.flags)
+    elif ring.has_budget():
+        sys.audit("open", path, mode.name, mode.flags)
+        opened = open_now(path, mode.flags)
+    else:
+        return None
     if opened is None or not S_ISREG(opened[1][0]):
         return _open_by_ring(loop, ring, path, mode, file, layers, closefd, opener, executor, opened)
     return add_layers(loop, RawFile(loop, ring, *opened, mode, file, False, False), layers)

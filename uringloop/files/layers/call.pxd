@@ -20,10 +20,12 @@ cdef class FileCall(Call)
 cdef class CallOwner:
     cdef int check_caller(self) except -1
     cdef answer(self, FileCall call)
+    cdef answer_again(self, FileCall call)
+    cdef give_up(self)
 
 
 cdef class FileCall(Call):
-    pass
+    cdef end_turn(self)
 
 
 cdef FileCall make_call(CallOwner owner, CallKind kind, first, second)

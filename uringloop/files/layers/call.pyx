@@ -1,14 +1,15 @@
 """`FileCall`: the coroutine that a file's method returns.
 
 Nothing happens before it is awaited.  Then its owner answers at once whatever its buffer or the page cache can answer.
-For everything else the owner makes a coroutine of a Python class, and the call forwards to it.
+For everything else the owner makes a coroutine of a Python class, and the call forwards to it.  If the budget is spent,
+the owner is asked again after the other callbacks that are ready, without such a coroutine.
 """
 
 from warnings import warn
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from ...call cimport (
     IS_FREE_THREADED, PYGEN_NEXT, PYGEN_RETURN, Call, Py_None, PyIter_Send, PySendResult, set_next, stop,
@@ -36,14 +37,25 @@ cdef class CallOwner:
         return 0
 
     cdef answer(self, FileCall call):
-        """Return the result of a call if it is there at once.  Else set `call.running` and return the call."""
+        """Return the result of a call if it is there at once.
+
+        Else set `call.running` and return the call: a coroutine, or this owner, to be asked again after other callbacks.
+        """
         raise NotImplementedError
+
+    cdef answer_again(self, FileCall call):
+        """Answer a call that has let other callbacks run, as `answer`."""
+        raise NotImplementedError
+
+    cdef give_up(self):
+        """Undo what `answer` did for a call that will not be answered again."""
 
 
 cdef class FileCall(Call):
     """A coroutine of a file's method.
 
-    The owner is a `CallOwner`, and None as soon as the call is awaited.  What runs then is a coroutine.
+    The owner is a `CallOwner`, and None as soon as the call is awaited.  What runs then is a coroutine, or
+    the owner, while the call lets other callbacks run.
     """
 
     cdef str name(self):
@@ -54,12 +66,13 @@ cdef class FileCall(Call):
 
     def send(self, value, /):
         """Run to the next suspension; see `coroutine.send`."""
-        if self.running is None:
+        if self.running is None or isinstance(self.running, CallOwner):
             return next(self)
         return self.forward(self.running.send, value)
 
     def throw(self, *exception):
         """Raise an exception where the call is suspended; see `coroutine.throw`."""
+        self.end_turn()
         if self.running is None:
             self.owner = None
             raise exception[0] if len(exception) < 2 or exception[1] is None else exception[1]
@@ -75,11 +88,18 @@ cdef class FileCall(Call):
     def close(self):
         """Raise GeneratorExit where the call is suspended; see `coroutine.close`."""
         self.owner = None
+        self.end_turn()
         if self.running is not None and self.running.cr_running:
             raise ValueError("coroutine already executing")
         running, self.running = self.running, None
         if running is not None:
             running.close()
+
+    cdef end_turn(self):
+        """Tell an owner that waits to be asked again that it will not be."""
+        if isinstance(self.running, CallOwner):
+            owner, self.running = self.running, None
+            (<CallOwner>owner).give_up()
 
 
 @cython.final
@@ -87,7 +107,8 @@ cdef class OwedCall(FileCall):
     """A call that warns if it is never awaited, as any coroutine.  `async for` always awaits, and saves the cost."""
 
     def __dealloc__(self):
-        # The owner is still there, because FileCall's own deallocation comes later.
+        # Both are still there, because FileCall's own deallocation comes later.
+        self.end_turn()
         if self.owner is not None:
             warn(f"coroutine {self.name()!r} was never awaited", RuntimeWarning, stacklevel=1)
 
@@ -125,7 +146,16 @@ cdef PyObject *next_of_call(PyObject *raw) except? NULL:
         if value is not self:
             stop(value)
             return NULL
+    elif isinstance(self.running, CallOwner):
+        owner, self.running = self.running, None
+        value = (<CallOwner>owner).answer_again(self)
+        if value is not self:
+            stop(value)
+            return NULL
     running = self.running  # a `close` within drops the attribute
+    if isinstance(running, CallOwner):
+        Py_INCREF(None)
+        return Py_None
     cdef PySendResult status = PyIter_Send(<PyObject *>running, Py_None, &result)
     if status == PYGEN_NEXT:
         return result

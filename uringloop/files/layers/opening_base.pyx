@@ -15,7 +15,7 @@ cdef class OpeningBase(CallOwner):
     """The base of the object that `open` returns: `await` or `async with` opens the file.
 
     Args:
-        opens: a function that returns a file, or a coroutine for one.
+        opens: a function that returns a file, or a coroutine for one, or None to be called again after other callbacks.
         arguments: the function's arguments.
 
     Attributes:
@@ -41,11 +41,17 @@ cdef class OpeningBase(CallOwner):
     cdef open_here(self, FileCall call):
         if self._file is None:
             file = self.opens(*self.arguments)
+            if file is None:
+                call.running = self
+                return call
             if type(file) is Coroutines:
                 call.running = self._keep(file)
                 return call
             self._file = file
         return self._file
+
+    cdef answer_again(self, FileCall call):
+        return self.open_here(call)
 
     cdef close_here(self, FileCall call):
         file, self._file = self._file, None

@@ -13,4 +13,5 @@ cdef class RawBase(FileBase):
     cdef bint can_be_sought(self) except -1
     cdef bint close_here(self) except -1
     cdef read_here(self, int64_t size_bytes)
+    cdef read_cached(self, int64_t size_bytes)
     cdef int64_t expected_bytes(self) except -2

@@ -98,8 +98,10 @@ cdef class RawBase(FileBase):
         return self.read_here(size_bytes)
 
     cdef read_here(self, int64_t size_bytes):
-        if not self._cached or self.has_budget() is not True:
-            return None
+        return self.read_cached(size_bytes) if self._cached and self.has_budget() is True else None
+
+    cdef read_cached(self, int64_t size_bytes):
+        """Do the same for a file that may be read at once, within the budget."""
         if self._shared:
             self.position()
         try:

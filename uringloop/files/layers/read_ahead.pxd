@@ -15,6 +15,10 @@ cdef class ReadAhead(LineReader):
 
     cdef bint spend(self)
     cdef read_here(self, FileCall call)
+    cdef bint bypasses(self, int64_t count)
+    cdef int64_t wanted_bytes(self, int64_t count)
+    cdef bint is_whole(self, begun, int64_t count)
+    cdef take_turn(self, FileCall call)
     cdef readline_here(self, FileCall call)
     cdef line_here(self)
     cdef seek_here(self, FileCall call)

@@ -30,13 +30,14 @@ FIRST_READ_AHEAD_BYTES = 4096
 cdef int64_t NEVER_BYTES = NEVER
 cdef int64_t USUAL_BYTES = BUFFER_SIZE_BYTES
 cdef int64_t FIRST_BYTES = FIRST_READ_AHEAD_BYTES
+cdef int USUAL_CALLS = BUDGET_CALLS
 
 
 cdef class ReadAhead(LineReader):
     """The base of a buffered file: its buffer, see `buffered.py`, and the calls that the buffer alone can answer.
 
-    `read_slowly`, `readline_slowly`, `seek_slowly`, `write_slowly` and `close_slowly` are coroutine functions of the
-    Python class for everything else.
+    `read_slowly`, `read_on`, `readline_slowly`, `seek_slowly`, `write_slowly` and `close_slowly` are coroutine functions of
+    the Python class for everything else.
 
     Args:
         loop: the event loop of the file.
@@ -117,34 +118,86 @@ cdef class ReadAhead(LineReader):
     @cython.final
     cdef read_here(self, FileCall call):
         cdef int overflow = 0
-        cdef int64_t count, expected
+        cdef int64_t count
         begun = None
         size = call.first
         if type(size) is int:
             count = as_long_long(size, &overflow)
             if overflow:
                 pass
-            elif count >= 0:
-                if count <= self._read_limit - self._pos and self.spend():
-                    data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(self._buffer) + self._pos, count)
-                    self._pos += count
-                    return data
-                if self._bypass_from_bytes <= count < NEVER_BYTES and (
-                    self._adapts or count % self._read_ahead_bytes == 0
-                ):
-                    begun = self._raw.read_here(count)
-                    if begun is not None and (PyBytes_GET_SIZE(begun) == count or PyBytes_GET_SIZE(begun) == 0):
-                        return begun
-            elif count == -1 and self._bypass_from_bytes < NEVER_BYTES:
-                expected = self._raw.expected_bytes()
-                if expected > 0:
-                    # One byte more: a read that does not fill it has met the end.
-                    begun = self._raw.read_here(expected + 1)
-                    if begun is not None and PyBytes_GET_SIZE(begun) == expected:
-                        self._raw._size_bytes = None
+            elif 0 <= count <= self._read_limit - self._pos and self.spend():
+                data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(self._buffer) + self._pos, count)
+                self._pos += count
+                return data
+            elif self.bypasses(count) and self._raw._cached:
+                if self._raw.has_budget() is not True:
+                    if not self._lock.locked:
+                        return self.take_turn(call)
+                else:
+                    begun = self._raw.read_cached(self.wanted_bytes(count))
+                    if self.is_whole(begun, count):
                         return begun
         call.running = self.read_slowly(size, begun)
         return call
+
+    @cython.final
+    cdef bint bypasses(self, int64_t count):
+        """Return whether a read of so many bytes, -1 for all, goes straight to the raw file; the buffer is empty."""
+        if count == -1:
+            return self._bypass_from_bytes < NEVER_BYTES and self._raw.expected_bytes() > 0
+        return self._bypass_from_bytes <= count < NEVER_BYTES and (
+            self._adapts or count % self._read_ahead_bytes == 0
+        )
+
+    @cython.final
+    cdef int64_t wanted_bytes(self, int64_t count):
+        # One byte more than are expected: a read that does not fill it has met the end.
+        return self._raw.expected_bytes() + 1 if count == -1 else count
+
+    @cython.final
+    cdef bint is_whole(self, begun, int64_t count):
+        """Return whether a read is complete with these bytes, or None."""
+        if begun is None:
+            return False
+        cdef int64_t held = PyBytes_GET_SIZE(begun)
+        if count >= 0:
+            return held == count or held == 0
+        if self._raw._shared or self._raw._position != <int64_t>self._raw._size_bytes:
+            return False
+        self._raw._size_bytes = None
+        return True
+
+    @cython.final
+    cdef take_turn(self, FileCall call):
+        """Let other callbacks run before a read, with the lock held: calls on this file come after it."""
+        self._lock.locked = True
+        self._read_limit = self._write_limit = -1
+        self._bypass_from_bytes = NEVER_BYTES
+        call.running = self
+        return call
+
+    cdef answer_again(self, FileCall call):
+        cdef int64_t count = call.first
+        begun = None
+        try:
+            # Meanwhile the raw file may have been closed or detached, and the size have become unknown.
+            if self._raw is not None and self._raw._cached and self.wanted_bytes(count) > 0:
+                begun = self._raw.read_cached(self.wanted_bytes(count))
+                if self.is_whole(begun, count):
+                    self.give_up()
+                    return begun
+            call.running = self.read_on(count, begun)
+        except BaseException:
+            self.give_up()
+            raise
+        return call
+
+    cdef give_up(self):
+        self._lock.release()
+        if not self._lock.locked:
+            # As `_serve` with an empty buffer.
+            self._budget_calls = USUAL_CALLS
+            self._bypass_from_bytes = self._read_ahead_bytes
 
     def readline(self, size=-1, /):
         """Read up to and including the next newline, or up to the end of the file; see `io.IOBase.readline`.

@@ -63,17 +63,28 @@ class BufferedReader(BufferedFile):
         if size < -1:
             raise ValueError("read length must be non-negative or -1")
         async with self._lock:
-            self._pause()
-            self._check_readable()
-            if size < 0:
-                data = await self._read_all(begun)
-            elif size <= self._ahead():
-                await self._yield_if_spent()
-                data = self._take(size)
-            else:
-                data = await self._read(size, begun)
+            data = await self._read_locked(size, begun)
         self._serve()
         return data
+
+    async def read_on(self, size: int, begun: bytes | None) -> bytes:
+        """Go on with a read that has the lock already; see `read_slowly`."""
+        try:
+            data = await self._read_locked(size, begun)
+        finally:
+            self._lock.release()
+        self._serve()
+        return data
+
+    async def _read_locked(self, size: int, begun: bytes | None) -> bytes:
+        self._pause()
+        self._check_readable()
+        if size < 0:
+            return await self._read_all(begun)
+        if size <= self._ahead():
+            await self._yield_if_spent()
+            return self._take(size)
+        return await self._read(size, begun)
 
     async def _read_all(self, begun: bytes | None) -> bytes:
         if self._writable:
