@@ -3,7 +3,7 @@ from .file_base cimport FileBase
 
 
 cdef class LineReader(FileBase):
-    pass
+    cdef FileCall line_call  # of the last line, used again
 
 
 cdef class DecodedLines(LineReader):

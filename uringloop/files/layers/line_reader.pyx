@@ -1,6 +1,6 @@
 """`LineReader`: the compiled base of a file that is iterated over by lines; `DecodedLines` is that of a text file."""
 
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 
 from .call cimport NEXT_LINE, FileCall, make_call, make_line_call
 from .file_base cimport FileBase
@@ -34,12 +34,20 @@ cdef extern from *:
         return line;
     }
 
+    /* Whether one reference alone is left; not to be asked where another thread may make more. */
+    #ifdef Py_GIL_DISABLED
+    #define is_unshared(object) 0
+    #else
+    #define is_unshared(object) (Py_REFCNT(object) == 1)
+    #endif
+
     static void take_anext(PyTypeObject *type, PyTypeObject *base)
     {
         type->tp_as_async->am_anext = base->tp_as_async->am_anext;
     }
     """
     object line_from(str text, Py_ssize_t *start)
+    bint is_unshared(PyObject *object)
     void take_anext(PyTypeObject *type, PyTypeObject *base)
 
 
@@ -57,7 +65,13 @@ cdef class LineReader(FileBase):
         return self
 
     def __anext__(self):
-        return make_line_call(self)
+        # The call of the line before, as a rule: to make one takes as long as to find the line.
+        if self.line_call is not None and is_unshared(<PyObject *>self.line_call):
+            if self.line_call.owner is None and self.line_call.running is None:
+                self.line_call.owner = self
+                return self.line_call
+        self.line_call = make_line_call(self)
+        return self.line_call
 
     def next_call(self):
         """Return the next line, as `__anext__`: for code that calls it by name, which takes a function."""
