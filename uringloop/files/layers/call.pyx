@@ -39,7 +39,7 @@ cdef class CallOwner:
     cdef answer(self, FileCall call):
         """Return the result of a call if it is there at once.
 
-        Else set `call.running` and return the call: a coroutine, or this owner, to be asked again after other callbacks.
+        Else set `call.running` and return the call: a coroutine, or this owner, to be asked again after others ran.
         """
         raise NotImplementedError
 

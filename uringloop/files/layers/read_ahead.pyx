@@ -36,8 +36,8 @@ cdef int USUAL_CALLS = BUDGET_CALLS
 cdef class ReadAhead(LineReader):
     """The base of a buffered file: its buffer, see `buffered.py`, and the calls that the buffer alone can answer.
 
-    `read_slowly`, `read_on`, `readline_slowly`, `seek_slowly`, `write_slowly` and `close_slowly` are coroutine functions of
-    the Python class for everything else.
+    `read_slowly`, `read_on`, `readline_slowly`, `seek_slowly`, `write_slowly` and `close_slowly` are coroutine
+    functions of the Python class for everything else.
 
     Args:
         loop: the event loop of the file.
