@@ -93,7 +93,7 @@ cdef class Scheduler(Watching):
         self.now = &self.own_tick
         self.timers = TimerHeap()
         self.inbox = Inbox()
-        self._closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
+        self.closed = True  # until asyncio has made the loop: one that could not be made is not "unclosed"
 
     def __dealloc__(self):
         drop_freelist(&self.freelist)
@@ -168,7 +168,7 @@ cdef class Scheduler(Watching):
             self._slow_duration_changed()
 
     cdef int check(self) except -1:
-        if self._closed:
+        if load_flag(&self.closed):
             raise RuntimeError("Event loop is closed")
         return 0
 
@@ -462,7 +462,7 @@ cdef class Scheduler(Watching):
         cdef double delay
         if self.timers.shared:
             self.timers.take_back()
-        if self.timers.cancelled:
+        if load_count(&self.timers.cancelled):
             self.timers.sweep()
         if self.ready:
             return 0

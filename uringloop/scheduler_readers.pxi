@@ -6,12 +6,30 @@ cdef extern from "sys/epoll.h":
         EPOLLOUT
 
 
+cdef extern from *:
+    """
+    #define load_flag(flag) __atomic_load_n(flag, __ATOMIC_RELAXED)
+    #define store_flag(flag, value) __atomic_store_n(flag, value, __ATOMIC_RELAXED)
+    """
+    int load_flag(const int *flag)
+    void store_flag(int *flag, int value)
+
+
 cdef class Watching:
     """The base of `Scheduler`, with the loop's readers and writers."""
 
     cdef Registry registry
-    cdef public bint _closed, _debug
+    cdef public bint _debug
+    cdef int closed
     cdef bint sleeping  # from before the loop looks whether anything is ready until it has slept
+
+    @property
+    def _closed(self):
+        return load_flag(&self.closed) != 0
+
+    @_closed.setter
+    def _closed(self, bint closed):
+        store_flag(&self.closed, closed)
 
     cdef make_reader(self, callback, args, context):
         """Return a handle, unless the loop is closed."""
@@ -68,7 +86,7 @@ cdef class Watching:
         return handle
 
     cdef bint unwatch(self, fd, uint32_t direction) except -1:
-        if self._closed:
+        if load_flag(&self.closed):
             return False
         check_thread(&self.registry.dispatcher.tick)
         return self.registry.remove(fd, direction)

@@ -23,8 +23,11 @@ cdef extern from *:
         return *number += count;
     #endif
     }
+
+    #define load_count(number) __atomic_load_n(number, __ATOMIC_RELAXED)
     """
     Py_ssize_t add_to(Py_ssize_t *number, Py_ssize_t count)
+    Py_ssize_t load_count(const Py_ssize_t *number)
 
 cdef enum:
     # Cancelled timers are swept out of the heap when they are more than this many and more than half of it.
@@ -106,7 +109,7 @@ cdef class TimerHeap:
 
     cdef Py_ssize_t count_cancelled(self) except -1:
         """Return the number of cancelled timers; count them if a tool may have changed the list."""
-        return sum(handle._cancelled for handle in self.handles) if self.shared else self.cancelled
+        return sum(handle._cancelled for handle in self.handles) if self.shared else load_count(&self.cancelled)
 
     cdef inline double first(self) except? -1:
         """Return the first deadline; the heap must not be empty."""
@@ -202,7 +205,7 @@ cdef class TimerHeap:
     cdef sweep(self):
         """Drop cancelled timers: all if they are many, else those on top."""
         cdef bint cancelled
-        if len(self.handles) > SWEEP_FROM and self.cancelled * 2 > len(self.handles):
+        if len(self.handles) > SWEEP_FROM and load_count(&self.cancelled) * 2 > len(self.handles):
             if self.shared:
                 self.drop_cancelled_of_shared()
             else:
