@@ -382,10 +382,9 @@ cdef class Scheduler(Watching):
         for _i in range(TICKS_IN_A_ROW):
             if not self.tick(sleeps) or self._stopping or self.ident == 0:
                 return
-            if not (self.ready or has_posted(self.inbox)):
-                if self.sleep is not None or not self.registry.is_likely_ready():
-                    return
-                sleeps = False
+            sleeps = bool(self.ready) or has_posted(self.inbox)
+            if not sleeps and (self.sleep is not None or not self.registry.is_likely_ready()):
+                return
 
     cdef bint tick(self, bint sleeps) except -1:
         """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep.

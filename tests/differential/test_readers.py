@@ -80,6 +80,28 @@ async def each_byte_is_told(stage: Stage) -> None:
     stage.loop.remove_reader(near)
 
 
+async def a_new_reader_leaves_bytes_after_one_that_stands(stage: Stage) -> None:
+    """No other handle is ready between the calls."""
+    (first, _), (second, _) = stage.pair(ready=True), stage.pair(ready=True)
+    done = stage.loop.create_future()
+
+    def told_of_first() -> None:
+        stage.note("first", byte := first.recv(1))
+        if byte == b"f":
+            stage.loop.add_reader(second, told_of_second)
+
+    def told_of_second() -> None:
+        stage.note("second", byte := second.recv(1))
+        stage.loop.call_soon(stage.note, "later")
+        if byte == b"f":
+            done.set_result(None)
+
+    stage.loop.add_reader(first, told_of_first)
+    await done
+    stage.loop.remove_reader(first)
+    stage.loop.remove_reader(second)
+
+
 async def a_reader_is_removed_for_each_answer(stage: Stage) -> None:
     near, far = stage.pair()
     for number in range(4):
@@ -468,6 +490,7 @@ SCRIPTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     for script in (
         unread_bytes_are_told_in_each_tick,
         each_byte_is_told,
+        a_new_reader_leaves_bytes_after_one_that_stands,
         a_reader_is_removed_for_each_answer,
         a_task_reads_before_the_next_call,
         bytes_come_within_the_tick,
