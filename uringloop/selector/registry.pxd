@@ -27,6 +27,7 @@ cdef class Registry(Entries):
     cdef wait_in_backend(self, int64_t timeout_ns)
     cdef bint looks_in_backend(self) except -1
     cdef bint take_result(self, int *res) except -1
+    cdef bint are_all_late(self)
     cdef bint skips_enter(self) noexcept
     cdef bint has_nothing_to_enter_for(self) noexcept
     cdef void begin_tick(self) noexcept

@@ -100,7 +100,10 @@ cdef class Registry(Entries):
             if self.take_result(&res):
                 self.ask_again(res)
         if self.count > 0 and not self.in_flight and not self.abandoned:
-            if self.looks_first():
+            if timeout_ns == 0 and self.are_all_late():
+                if self.skips_enter():
+                    return
+            elif self.looks_first():
                 if self.skips_enter():
                     return
                 timeout_ns = 0
@@ -178,6 +181,9 @@ cdef class Registry(Entries):
 
     cdef wait_in_backend(self, int64_t timeout_ns):
         """Sleep in the ring, whose set has the entries; make the handles of ready descriptors ready."""
+        if timeout_ns == 0 and self.are_all_late() and self.has_nothing_to_enter_for():
+            self.begin_tick()
+            return
         ul_readers_ask(self.ring)
         if self.count > 0 and self.looks_in_backend():
             return
@@ -230,6 +236,14 @@ cdef class Registry(Entries):
                 self.in_flight = False
                 return True
         return False
+
+    cdef bint are_all_late(self):
+        """Return whether all entries in use are switched off, because they have just fired."""
+        cdef Entry entry
+        cdef Py_ssize_t count = 0
+        for entry in self.late:
+            count += entry.wanted and entry.armed == 0
+        return count == self.count > 0
 
     cdef bint skips_enter(self) noexcept:
         """Begin a tick without an enter, if there is nothing to enter for; return whether it has begun."""
