@@ -13,7 +13,7 @@ import pytest
 
 from tests.kernel import needs
 from uringloop.operations import Nop, Open, Read, Ready, ReceiveInto, SendAll, Stat, Timeout, Write
-from uringloop.ring import Opcode, Ring
+from uringloop.ring import Opcode, Ring, SqeFlag
 
 
 def test_results_are_in_the_order_of_the_operations(ring: Ring, tmp_path: Path) -> None:
@@ -111,6 +111,24 @@ def test_a_handler_that_raises_ends_the_wait(ring: Ring, pair: tuple[socket.sock
     buffer.extend(b"it is the caller's")
 
 
+def test_a_handler_that_raises_when_an_operation_is_staged(ring: Ring) -> None:
+    class Stop(BaseException):
+        pass
+
+    class Stopping(Ready):
+        def stage(self, dispatcher: Any) -> int:
+            super().stage(dispatcher)
+            raise Stop  # as a handler does that runs here
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        operation = Stopping(ours.fileno(), select.POLLIN)
+        with pytest.raises(Stop):
+            ring.run_many([Nop(), operation])
+        assert ring.in_flight == 0
+        assert not list(ring.completions())
+
+
 def test_an_iterable_that_raises(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
     operations = [Ready(pair[0].fileno(), select.POLLIN), Open(".", os.O_RDONLY)]
 
@@ -174,6 +192,10 @@ def test_misuse(ring: Ring) -> None:
         ring.run_many([nop, nop])
     with pytest.raises(ValueError, match="depth"):
         ring.run_many([nop], 0)
+    skipping = Nop()
+    skipping.modifiers |= SqeFlag.CQE_SKIP_SUCCESS
+    with pytest.raises(ValueError, match="skips success"):
+        ring.run_many([nop, skipping])
     # One after the other an object may come twice.
     assert ring.run_many([nop, nop], 1) == [0, 0]
 

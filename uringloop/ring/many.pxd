@@ -1,5 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
+from .fillable cimport Fillable
 from .queues cimport Completion, Queues
 
 
@@ -9,6 +10,7 @@ cdef class Many:
     cdef uint64_t number
     cdef Py_ssize_t running
     cdef list results  # a `Completion` in place of a result that is not converted yet
+    cdef Fillable started  # and maybe not staged
     cdef dict firsts  # by place, the result and flags of the first of several CQEs
     cdef bint has_failed, has_completions
 
@@ -20,7 +22,8 @@ cdef class Many:
     cdef int take_completion(self, Completion completion) except -1
     cdef bint take_claimed(self) except -1
     cdef int keep(self, operation, Py_ssize_t place, int res) except -1
-    cdef list in_flight(self)
+    cdef list tokens_in_flight(self)
+    cdef bint is_mine(self, token, operation) except -1
     cdef int abandon(self) except -1
     cdef int let_go(self) except -1
     cdef int dispose(self) except -1

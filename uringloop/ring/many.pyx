@@ -10,7 +10,7 @@ it takes are put aside for the call that waits for them (`Queues.claimed`).
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
 
-from .core.core cimport IORING_CQE_F_MORE, ul_outcome
+from .core.core cimport IORING_CQE_F_MORE, IOSQE_CQE_SKIP_SUCCESS, ul_outcome
 from .fillable cimport IN_FLIGHT, Fillable
 from .queues cimport Completion
 
@@ -61,6 +61,8 @@ cdef class Many:
     cdef int start(self, operation, Py_ssize_t place) except -1:
         """Stage an operation."""
         cdef Fillable fillable
+        if getattr(operation, "modifiers", 0) & IOSQE_CQE_SKIP_SUCCESS:
+            raise ValueError("an operation that skips success does not tell of its end")
         self.results.append(None)
         if not isinstance(operation, Fillable):
             operation.submit(self.queues)
@@ -70,12 +72,13 @@ cdef class Many:
         fillable = operation
         if fillable.life == IN_FLIGHT or fillable.call_number != 0:
             raise ValueError("an operation can be in flight only once")
+        # Before its `submit`, which a signal handler may leave with the operation staged.
+        fillable.call_number, fillable.index, self.started = self.number, place, fillable
         if fillable.is_compiled:
             fillable.begin(self.queues)
         else:
             operation.submit(self.queues)
-        fillable.call_number = self.number
-        fillable.index = place
+        self.started = None
         self.running += 1
         return 0
 
@@ -167,26 +170,24 @@ cdef class Many:
                 raise result
         return self.results
 
-    cdef list in_flight(self):
-        """Return the operations of this call that the kernel has."""
-        cdef list found = []
-        for operation in self.queues.in_use():
-            if isinstance(operation, Fillable):
-                if (<Fillable>operation).call_number == self.number:
-                    found.append(operation)
-            elif self.queues.others.get(getattr(operation, "token", 0), (0,))[0] == self.number:
-                found.append(operation)
-        return found
+    cdef list tokens_in_flight(self):
+        """Return the tokens of this call's operations that the kernel has."""
+        return [token for token, operation in self.queues.table() if self.is_mine(token, operation)]
+
+    cdef bint is_mine(self, token, operation) except -1:
+        if isinstance(operation, Fillable):
+            return (<Fillable>operation).call_number == self.number
+        return token in self.queues.others and self.queues.others[token][0] == self.number
 
     cdef int abandon(self) except -1:
         """Cancel the operations in flight, wait for their ends, and dispose of all results."""
         try:
             self.take_claimed()
-            in_flight = self.in_flight()
-            # An exception may have come between an end and its count.
-            self.running = len(in_flight)
-            for operation in in_flight:
-                self.queues.cancel(operation.token)
+            tokens = self.tokens_in_flight()
+            # An exception may have come between a start or an end and its count.
+            self.running = len(tokens)
+            for token in tokens:
+                self.queues.cancel(token)
             while self.running:
                 self.queues.enter_and_reap(1, -1, NULL, 0)
                 self.take_all()
@@ -197,11 +198,14 @@ cdef class Many:
 
     cdef int let_go(self) except -1:
         """Leave what is still in flight, after an exception in the wait for it, to the ring's other callers."""
-        for operation in self.in_flight():
+        if self.started is not None and self.started.call_number == self.number:
+            self.started.call_number = 0
+        for token in self.tokens_in_flight():
+            operation = self.queues.find(token)
             if isinstance(operation, Fillable):
                 (<Fillable>operation).call_number = 0
             else:
-                del self.queues.others[operation.token]
+                del self.queues.others[token]
         return 0
 
     cdef int dispose(self) except -1:

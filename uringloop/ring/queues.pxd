@@ -36,6 +36,7 @@ cdef class Queues(Dispatcher):
     cdef dict others
 
     cdef find(self, uint64_t token)
+    cdef list table(self)
     cdef let_go(self, uint64_t token)
     cdef int enter_and_reap(self, uint32_t wait_for, int64_t timeout_ns, const uint64_t *blocked,
                             uint32_t enter_flags) except -1

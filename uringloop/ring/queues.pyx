@@ -178,9 +178,18 @@ cdef class Queues(Dispatcher):
             self.skipping.discard(token)
         return self.let_go(token)
 
+    cdef list table(self):
+        """Return the in-flight table: pairs of a token and its operation."""
+        cdef uint32_t place
+        cdef list pairs = list(self.operations.items())
+        for place in range(self.place_mask + 1):
+            if self.tokens[place]:
+                pairs.append((self.tokens[place], self.held[place]))
+        return pairs
+
     def in_use(self):
         """Return the operations in flight."""
-        return [operation for operation in self.held if operation is not None] + list(self.operations.values())
+        return [operation for _, operation in self.table()]
 
     cdef int check_use(self) except -1:
         self.check()
