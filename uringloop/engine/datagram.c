@@ -160,8 +160,8 @@ static ul_datagram_engine *need_engine(ul_ring *ring)
     engine = calloc(1, sizeof(*engine));
     if (engine == NULL)
         return NULL;
-    engine->base = (ul_engine){complete_datagram, stage_datagrams, datagrams_waiting,
-                               count_datagrams,   close_engine,    NULL};
+    engine->base = (ul_engine){
+        complete_datagram, stage_datagrams, datagrams_waiting, count_datagrams, close_engine, NULL, NULL};
     ul_ring_add_engine(ring, &engine->base, UL_KIND_DATAGRAM_RECEIVE, 2);
     return engine;
 }

@@ -96,6 +96,13 @@ static void close_engine(ul_engine *base)
     free(engine);
 }
 
+static void warm_stream(const ul_engine *base, uint64_t token)
+{
+    const ul_stream *stream = ul_slot_find(&((const ul_stream_engine *)base)->streams, token);
+    if (stream != NULL)
+        ul_warm(stream);
+}
+
 /* The engine of a ring, made if it is not there; NULL if there is no memory. */
 static ul_stream_engine *need_engine(ul_ring *ring)
 {
@@ -105,7 +112,8 @@ static ul_stream_engine *need_engine(ul_ring *ring)
     engine = calloc(1, sizeof(*engine));
     if (engine == NULL)
         return NULL;
-    engine->base = (ul_engine){complete_stream, stage_streams, streams_waiting, count_streams, close_engine, NULL};
+    engine->base = (ul_engine){complete_stream, stage_streams, streams_waiting, count_streams, close_engine,
+                               warm_stream,     NULL};
     engine->ring = ring;
     ul_ring_add_engine(ring, &engine->base, UL_KIND_STREAM_RECEIVE, 2);
     return engine;

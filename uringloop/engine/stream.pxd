@@ -21,6 +21,7 @@ cdef class Stream(Endpoint):
     cdef deliver_item(self, item)
     cdef end(self, item)
     cdef take_outcome(self, ul_outcome *outcome)
+    cdef void warm(self, const ul_outcome *outcome) noexcept
     cdef receive_in_context(self, ul_outcome *outcome)
     cdef go_on(self, uint32_t what)
     cdef drop_core(self)

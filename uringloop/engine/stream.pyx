@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from ..ring.core.core cimport ENOMEM, ul_outcome
 from ..ring.dispatcher cimport Dispatcher, raise_errno
-from ..ring.owner cimport add_owner
+from ..ring.owner cimport add_owner, warm_lines
 from .base cimport EngineBase
 from .core cimport (
     UL_STREAM_CLOSED, UL_STREAM_DATA, UL_STREAM_EMPTY, UL_STREAM_EOF, UL_STREAM_HANGUP, UL_STREAM_LOW,
@@ -156,6 +156,14 @@ cdef class Stream(Endpoint):
         self.keep(item)
         if not self.paused:
             self.deliver_soon()
+
+    cdef void warm(self, const ul_outcome *outcome) noexcept:
+        warm_lines(self.handle)
+        warm_lines(<PyObject *>self.transport)
+        warm_lines(<PyObject *>self.protocol)
+        warm_lines(<PyObject *>self.context)
+        if outcome.what & UL_STREAM_DATA:
+            warm_lines(outcome.data)
 
     cdef take_outcome(self, ul_outcome *outcome):
         try:

@@ -236,7 +236,11 @@ int ul_streams_stage_sends(ul_stream_engine *engine)
 {
     int sends = 0, batches = engine->ring->backend->batches;
     while (engine->to_send != NULL) {
-        ul_stream *stream = engine->to_send;
+        ul_stream *stream = engine->to_send, *next = stream->next_to_send;
+        if (next != NULL) {
+            ul_warm(next->next_to_send);
+            __builtin_prefetch(next->queue.head);
+        }
         if (!batches)
             send_queued(stream);
         if (stream->queue.size > 0 && stream->send_token == 0) {

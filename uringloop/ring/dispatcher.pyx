@@ -35,7 +35,7 @@ from .core.core cimport (
 )
 from .inbox cimport Inbox
 from .metered cimport copy_counters, meter_outcome
-from .owner cimport Owner
+from .owner cimport Owner, warm_next
 from .sender cimport Sender
 
 from .errors import refusal
@@ -554,6 +554,7 @@ cdef class Dispatcher(Sender):
                             complete_operation(operation, outcome.res, outcome.flags)
                             operation = None
                         continue
+                    warm_next(&self.outcomes[self.cursor], self.count - self.cursor)
                     owner = <Owner>outcome.owner
                     owner.take_outcome(&outcome)
                     told, owner = owner, None

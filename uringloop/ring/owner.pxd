@@ -18,6 +18,32 @@ cdef class Owner:
     cdef tuple shown(self)
     cdef hearer(self)
     cdef str method_for(self, uint32_t what, bint direct)
+    cdef void warm(self, const ul_outcome *outcome) noexcept
+
+
+cdef extern from *:
+    """
+    #define warm_line(memory) __builtin_prefetch(memory)
+    #define warm_lines(memory) \
+        (__builtin_prefetch(memory), __builtin_prefetch((const char *)(memory) + 64), \
+         __builtin_prefetch((const char *)(memory) + 128))
+    """
+    void warm_line(const void *memory) noexcept nogil
+    void warm_lines(const void *memory) noexcept nogil
+
+
+cdef enum:
+    MANY_OUTCOMES = 32  # the memory of so many connections may be in no cache of the CPU's own
+
+
+cdef inline void warm_next(const ul_outcome *outcomes, int count) noexcept:
+    """Have the CPU fetch the memory of the outcomes to come, if they are many."""
+    if count <= MANY_OUTCOMES:
+        return
+    if outcomes[2].owner != NULL:
+        warm_lines(outcomes[2].owner)
+    if outcomes[0].owner != NULL:
+        (<Owner>outcomes[0].owner).warm(outcomes)
 
 
 cdef add_owner(list owners, Owner owner)

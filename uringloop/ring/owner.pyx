@@ -12,6 +12,9 @@ cdef class Owner:
         """Take one outcome; called by the dispatch."""
         raise NotImplementedError
 
+    cdef void warm(self, const ul_outcome *outcome) noexcept:
+        """Have the CPU fetch the memory that `take_outcome` will need."""
+
     cdef abort_in_core(self):
         """Cancel everything of it in flight: the loop is closing."""
         raise NotImplementedError

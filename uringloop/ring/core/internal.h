@@ -60,6 +60,8 @@ struct ul_engine {
     void (*count)(const ul_engine *engine, ul_statistics *out);
     /* Frees all that it has, and itself: the ring is closed. */
     void (*close)(ul_engine *engine);
+    /* Has the CPU fetch the memory that the CQE of this token will need; or NULL. */
+    void (*warm)(const ul_engine *engine, uint64_t token);
     ul_engine *next;
 };
 
@@ -119,6 +121,13 @@ static inline uint32_t cqes_ready(const ul_ring *ring)
 static inline uint32_t deferred_work(const ul_ring *ring)
 {
     return ring->dropped ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* Has the CPU fetch a struct of at most three lines of its cache. */
+static inline void ul_warm(const void *memory)
+{
+    for (int line = 0; line < 3; line++)
+        __builtin_prefetch((const char *)memory + 64 * line);
 }
 
 void ul_wakeup_completed(ul_ring *ring, const struct io_uring_cqe *cqe);

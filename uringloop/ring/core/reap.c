@@ -8,6 +8,7 @@
 #include "internal.h"
 
 #define REAP_ROUNDS 16
+#define WARM_AHEAD 4 /* so many CQEs */
 
 /* Whether a CQE belongs to no SQE of this ring: it is a message of another one, which may carry any user_data. */
 static int is_foreign(const ul_ring *ring, uint64_t user_data)
@@ -41,12 +42,25 @@ static int next_cqe(ul_ring *ring, struct io_uring_cqe *out)
     return 1;
 }
 
+/* Of many CQEs, each belongs to memory that is not in the CPU's caches: has that of a later one fetched. */
+static void warm_later(const ul_ring *ring)
+{
+    uint32_t later = *ring->cq_head + WARM_AHEAD;
+    if (ring->dropped || (int32_t)(load_relaxed(ring->cq_tail) - later) <= 0)
+        return;
+    uint64_t token = ring->cqes[later & ring->cq_mask].user_data;
+    const ul_engine *engine = ring->engines[kind_of(token)];
+    if (engine != NULL && engine->warm != NULL && !is_foreign(ring, token))
+        engine->warm(engine, token);
+}
+
 /* Turns the CQEs that are there into outcomes, without a system call; the number of outcomes. */
 int ul_reap_ready(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
 {
     uint32_t count = 0;
     struct io_uring_cqe cqe;
     while (count < capacity && next_cqe(ring, &cqe)) {
+        warm_later(ring);
         ul_outcome *outcome = &outcomes[count];
         uint32_t kind = kind_of(cqe.user_data);
         ul_engine *engine = ring->engines[kind];
