@@ -21,9 +21,9 @@ from .core cimport (
     UL_STREAM_READABLE, UL_STREAM_RECEIVE_ERROR, UL_STREAM_RELEASED, UL_STREAM_SEND_ERROR, ul_stream_abort,
     ul_stream_close, ul_stream_finished, ul_stream_free, ul_stream_hold, ul_stream_is_alone, ul_stream_may_be_last,
     ul_stream_notify_empty, ul_stream_notify_low, ul_stream_open, ul_stream_queued, ul_stream_idle, ul_stream_receive,
-    ul_stream_recycle, ul_stream_released, ul_stream_send_behind, ul_stream_send_now, ul_stream_send_queued, ul_stream_share, ul_stream_take,
-    ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write, ul_stream_write_eof,
-    ul_stream_write_pinned,
+    ul_stream_recycle, ul_stream_released, ul_stream_send_behind, ul_stream_send_now, ul_stream_send_queued,
+    ul_stream_share, ul_stream_take, ul_stream_takes_much, ul_stream_take_back, ul_stream_watch, ul_stream_write,
+    ul_stream_write_eof, ul_stream_write_pinned,
 )
 from .endpoint cimport ENDING, Endpoint, checked, delivers, enter_context
 from .joining cimport join_server, leave_server
