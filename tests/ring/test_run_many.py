@@ -90,6 +90,22 @@ def test_a_subclass_has_its_methods_called(ring: Ring) -> None:
     assert ring.run(Counting()) == "counted"
 
 
+def test_a_result_that_cannot_be_converted(ring: Ring) -> None:
+    """The descriptors that no caller gets are closed (a fixture looks)."""
+
+    class Unconverted(Nop):
+        def result(self, res: int, flags: int) -> Any:
+            raise ZeroDivisionError
+
+    class AsFile(Open):
+        def result(self, res: int, flags: int) -> Any:
+            return open(super().result(res, flags), "rb", buffering=0)
+
+    operations = [Open(".", os.O_RDONLY), AsFile(__file__, os.O_RDONLY), Unconverted(), Open(".", os.O_RDONLY)]
+    with pytest.warns(ResourceWarning, match="unclosed file"), pytest.raises(ZeroDivisionError):
+        ring.run_many(operations)
+
+
 def test_a_handler_that_raises_ends_the_wait(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
     """The memory is the caller's again, and descriptors that were opened are closed (a fixture looks)."""
 

@@ -157,17 +157,24 @@ cdef class Many:
         """
         cdef Completion completion
         cdef Py_ssize_t place
-        for place, result in enumerate(self.results):
-            if type(result) is Completion:
-                completion = result
-                # From here on it is the caller's, and not disposed of.
-                if completion.res < 0:
-                    self.results[place] = result = completion.operation.error(completion.res)
-                elif return_exceptions or not self.has_failed:
-                    self.results[place] = None
-                    self.results[place] = completion.operation.result(completion.res, completion.flags)
-            if self.has_failed and not return_exceptions and isinstance(result, BaseException):
-                raise result
+        cdef list taken = []
+        try:
+            for place, result in enumerate(self.results):
+                if type(result) is Completion:
+                    completion = result
+                    if completion.res < 0:
+                        self.results[place] = result = completion.operation.error(completion.res)
+                    elif return_exceptions or not self.has_failed:
+                        taken.append((place, completion))
+                        self.results[place] = completion.operation.result(completion.res, completion.flags)
+                if self.has_failed and not return_exceptions and isinstance(result, BaseException):
+                    raise result
+        except BaseException:
+            # No caller gets the others.  What can be closed closes itself.
+            for place, completion in taken:
+                if not hasattr(self.results[place], "close"):
+                    self.results[place] = completion
+            raise
         return self.results
 
     cdef list tokens_in_flight(self):
