@@ -80,7 +80,17 @@ cdef extern from *:
         return item;
     }
     #endif
+
+    /* Who sees the version sees its value. */
+    #define load_known(version) __atomic_load_n(version, __ATOMIC_ACQUIRE)
+    #define store_known(version, number) __atomic_store_n(version, number, __ATOMIC_RELEASE)
+    #define load_value(value) __atomic_load_n(value, __ATOMIC_RELAXED)
+    #define store_value(value, object) __atomic_store_n(value, object, __ATOMIC_RELAXED)
     """
+    uint64_t load_known(const uint64_t *version)
+    void store_known(uint64_t *version, uint64_t number)
+    PyObject *load_value(PyObject *const *value)
+    void store_value(PyObject **value, PyObject *object)
     uint64_t dict_version(PyObject *dict, PyObject *name)
     int watch_item(PyObject *dict, PyObject *name)
     PyObject *keep_value(PyObject *value)
@@ -110,11 +120,12 @@ cdef inline Patched patched(module, name):
 
 cdef inline object call_patched(Patched *patched, arguments, keywords):
     """Call the value that the name has now."""
-    if dict_version(patched.names, patched.name) != patched.version or patched.version == 0:
+    cdef uint64_t known = load_known(&patched.version)
+    if dict_version(patched.names, patched.name) != known or known == 0:
         value = search(patched)
         return PyObject_Call(<PyObject *>value, arguments, keywords)
     # Without a reference of its own: that would be an atomic count, which all threads share.
-    return PyObject_Call(patched.value, arguments, keywords)
+    return PyObject_Call(load_value(&patched.value), arguments, keywords)
 
 
 cdef inline object search(Patched *patched):
@@ -126,5 +137,6 @@ cdef inline object search(Patched *patched):
     Py_DECREF(value)
     # Loops of several threads share this: without a version nothing is kept in it.
     if version != 0:
-        patched.value, patched.version = keep_value(found), version
+        store_value(&patched.value, keep_value(found))
+        store_known(&patched.version, version)
     return value
