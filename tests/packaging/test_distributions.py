@@ -23,28 +23,7 @@ BUILT = shutil.ignore_patterns(
 )
 
 #: Run by an installed package, far from the checkout.
-SMOKE = """
-import asyncio, importlib.resources, uringloop
-from uringloop.ring import dispatcher
-from uringloop.ring.core import _cffi
-
-async def main():
-    async def echo(reader, writer):
-        writer.write(await reader.read())
-        writer.close()
-
-    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"here and back")
-        writer.write_eof()
-        answer = await reader.read()
-        writer.close()
-    return type(asyncio.get_running_loop()).__name__, answer
-
-assert importlib.resources.files("uringloop").joinpath("py.typed").is_file()
-assert uringloop.run(main()) == ("EventLoop", b"here and back")
-print(uringloop.__file__)
-"""
+SMOKE = Path(__file__).with_name("smoke.py").read_text()
 
 pytestmark = pytest.mark.timeout(600)
 
