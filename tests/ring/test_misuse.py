@@ -157,11 +157,25 @@ def test_an_operation_that_is_in_flight(ring: Ring) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         receive = ring.prepare(ReceiveInto(ours.fileno(), bytearray(4), _never))
-        with pytest.raises((AssertionError, RuntimeError)):
+        with pytest.raises(RuntimeError, match="in flight already"):
             ring.prepare(receive)
         theirs.send(b"data")
         assert ring.wait_cqe().result() == 4
         assert ring.in_flight == 0
+
+
+def test_an_operation_that_is_in_flight_without_assertions() -> None:
+    program = (
+        "from uringloop.operations import Nop\n"
+        "from uringloop.ring import Ring\n"
+        "with Ring(8) as ring:\n"
+        "    nop = ring.prepare(Nop())\n"
+        "    try:\n"
+        "        ring.prepare(nop)\n"
+        "    except RuntimeError:\n"
+        "        print('refused')\n"
+    )
+    assert python(["-O", "-c", program]).stdout == "refused\n"
 
 
 def test_a_buffer_that_would_move(ring: Ring) -> None:

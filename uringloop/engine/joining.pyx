@@ -72,9 +72,12 @@ cdef join_server(Endpoint endpoint, server):
     cdef Clients clients
     if not SERVER_TAKES_TRANSPORT:
         server._attach()
-    elif type(server) is not Server or server._sockets is None:
+    elif type(server) is not Server:
         server._attach(endpoint.transport)
     else:
+        if server._sockets is None:
+            server._attach(endpoint.transport)  # its assertion fails, but not with `python -O`
+            server._clients.discard(endpoint.transport)
         clients = clients_of(server, endpoint.engine.dispatcher)
         clients.count += 1
     endpoint.server = server

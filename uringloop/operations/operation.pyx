@@ -108,7 +108,7 @@ cdef class Operation(Fillable):
         if self.is_compiled and (type(dispatcher) is Dispatcher or type(dispatcher) is Queues):
             self.begin(<Dispatcher>dispatcher)
             return
-        assert self.life != IN_FLIGHT
+        self.check_life()
         cdef _Modified modified
         if self.modifiers:
             modified = _Modified()

@@ -21,6 +21,7 @@ cdef class Fillable:
     cdef Py_ssize_t index
 
     cdef int begin(self, Dispatcher dispatcher) except -1
+    cdef int check_life(self) except -1
     cdef int check(self) except -1
     cdef void fill(self, io_uring_sqe *sqe) noexcept
     cdef int end(self, int res) noexcept

@@ -14,7 +14,7 @@ cdef class Fillable:
 
     cdef int begin(self, Dispatcher dispatcher) except -1:
         """Put a compiled operation in flight."""
-        assert self.life != IN_FLIGHT
+        self.check_life()
         self.check()
         cdef io_uring_sqe *sqe = dispatcher.next_sqe(self)
         self.token = sqe.user_data
@@ -24,6 +24,12 @@ cdef class Fillable:
         self.fill(sqe)
         if self.modifiers & IOSQE_CQE_SKIP_SUCCESS:
             dispatcher.mark(self.token, self.modifiers)
+        return 0
+
+    cdef int check_life(self) except -1:
+        """Refuse an operation in flight: its first end would release the memory that the kernel uses for the second."""
+        if self.life == IN_FLIGHT:
+            raise RuntimeError("the operation is in flight already")
         return 0
 
     cdef int check(self) except -1:
