@@ -147,6 +147,21 @@ async def test_a_session_is_used_again() -> None:
             context.saved = tls.session
 
 
+async def test_each_bio_is_passed_once() -> None:
+    """For one that is passed twice, `_ssl` takes a reference too many: 2 ** 31 connections would overflow the count."""
+
+    class Recording(ssl.SSLContext):
+        def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *rest: Any, **options: Any) -> Any:
+            seen.append(incoming is outgoing)
+            return super().wrap_bio(incoming, outgoing, *rest, **options)
+
+    seen: list[bool] = []
+    context = Recording(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(CERTIFICATE)
+    assert (await echo_once(ssl=context)).__name__ == "TlsProtocol"
+    assert seen == [False]
+
+
 # Where asyncio's protocol loses bytes, fails, or waits
 
 

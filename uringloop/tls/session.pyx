@@ -40,8 +40,8 @@ cdef enum:
 cdef Py_ssize_t place = UNKNOWN
 #: Why OpenSSL is not called directly; empty where it is; None before the check.
 cdef str refusal = None
-#: `wrap_bio` wants two; a session gives its SSL another one at once.
-cdef object unused_bio = ssl.MemoryBIO()
+#: `wrap_bio` wants two; a session gives its SSL another one at once.  `_ssl` never frees one that is passed as both.
+cdef object unused_incoming = ssl.MemoryBIO(), unused_outgoing = ssl.MemoryBIO()
 cdef object wrapped_type = _ssl._SSLSocket
 cdef tuple AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
 
@@ -93,7 +93,7 @@ cdef Py_ssize_t _place_in(context, server_side, Py_ssize_t expected) except? -2:
     cdef Py_ssize_t found = UNKNOWN, i
     cdef void **words
     ul_openssl_watched(&before)
-    wrapped = context.wrap_bio(unused_bio, unused_bio, server_side=server_side)
+    wrapped = context.wrap_bio(unused_incoming, unused_outgoing, server_side=server_side)
     cdef void *name = ul_openssl_watched(&after)
     inner = getattr(wrapped, "_sslobj", None)
     if after != before + 1 or type(wrapped) is not ssl.SSLObject or type(inner) is not wrapped_type:
@@ -130,7 +130,9 @@ cdef Session open_session(context, server_side, server_hostname):
         Exception: as from `wrap_bio`.
         MemoryError: OpenSSL got no memory.
     """
-    wrapped = context.wrap_bio(unused_bio, unused_bio, server_side=server_side, server_hostname=server_hostname)
+    wrapped = context.wrap_bio(
+        unused_incoming, unused_outgoing, server_side=server_side, server_hostname=server_hostname
+    )
     inner = getattr(wrapped, "_sslobj", None)
     if type(wrapped) is not ssl.SSLObject or type(inner) is not wrapped_type:
         return None
