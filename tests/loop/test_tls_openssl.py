@@ -1,10 +1,13 @@
 """TLS by OpenSSL's own functions: which connections have it, a context's callbacks, and where asyncio's TLS fails."""
 
+import _ssl
 import asyncio
+import ctypes
 import gc
 import logging
 import ssl
 import sys
+import tracemalloc
 import warnings
 from asyncio import sslproto
 from pathlib import Path
@@ -251,6 +254,31 @@ async def test_good_records_before_a_bad_one_are_received() -> None:
         assert isinstance(server.lost_with, ssl.SSLError)
         assert server.lost_with.library == "SSL"
         assert server.lost_with.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+
+
+async def test_changes_of_the_key_take_little_memory() -> None:
+    """They are records without bytes for the application, in any number."""
+    server = Recorder()
+    async with facing_peer(server) as peer:
+        libssl = ctypes.CDLL(_ssl.__file__)
+        wrapped: Any = peer._tls
+        # Behind the object's head and its socket.
+        place = object.__basicsize__ // ctypes.sizeof(ctypes.c_void_p) + 1
+        tls = ctypes.c_void_p(ctypes.cast(id(wrapped._sslobj), ctypes.POINTER(ctypes.c_void_p))[place])
+        for _ in range(12_000):
+            assert libssl.SSL_key_update(tls, 0) == 1
+            wrapped.do_handshake()
+        records = peer.record(b"hello")
+        assert len(records) > 12_000 * 25
+        tracemalloc.start()
+        try:
+            await peer.send(records)
+            await server.until_received(5)
+            # The largest receive, and a record.
+            assert tracemalloc.get_traced_memory()[1] < 300_000
+        finally:
+            tracemalloc.stop()
+        assert server.received == b"hello"
 
 
 # Callbacks

@@ -29,6 +29,7 @@ enum {
 #define RECORDS_FIRST_BYTES 32768
 #define SPARE_MAX_BYTES 262144
 #define DISCARD_BYTES 16384
+#define RECORD_PLAIN_MAX_BYTES 16384
 
 typedef void ex_new(void *parent, void *pointer, void *data, int index, long argument, void *argument_pointer);
 
@@ -302,7 +303,9 @@ int ul_tls_has_bytes(const ul_tls *tls) { return tls->received_bytes > 0 || open
 /* The most bytes that a read can give now. */
 size_t ul_tls_readable(const ul_tls *tls)
 {
-    return tls->received_bytes + tls->record_bytes + (size_t)openssl.SSL_pending(tls->ssl);
+    /* The peer's messages to OpenSSL itself, as changes of a key, count too: they may be any number. */
+    size_t taken = tls->record_bytes < RECORD_PLAIN_MAX_BYTES ? tls->record_bytes : RECORD_PLAIN_MAX_BYTES;
+    return tls->received_bytes + taken + (size_t)openssl.SSL_pending(tls->ssl);
 }
 
 /* An old error in the thread's queue would be taken for this call's. */
