@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from uringloop import files
+from uringloop.files.layers.lock import Lock
 
 from .conftest import WITH_THREADS, Run
 
@@ -123,3 +124,20 @@ def test_standard_streams(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
         run(main())
         assert [pipe.readline() for _ in range(100)] == LINES[:100]
+
+
+def test_a_call_is_cancelled_in_the_tick_in_which_its_turn_would_come(run: Run) -> None:
+    async def main() -> None:
+        lock = Lock()
+        await lock.acquire()
+        first, second = asyncio.ensure_future(lock.acquire()), asyncio.ensure_future(lock.acquire())
+        await asyncio.sleep(0)
+        first.cancel()
+        lock.release()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+        lock.release()
+        assert not lock.locked
+
+    run(main())

@@ -49,7 +49,7 @@ cdef class Lock(CallOwner):
             if waiter.done() and not waiter.cancelled():
                 # The lock was handed over, but the task never took it.
                 self.release()
-            else:
+            elif waiter in self.queue:  # and no release has passed over it
                 self.queue.remove(waiter)
             raise
 
