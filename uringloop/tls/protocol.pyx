@@ -105,10 +105,15 @@ cdef class TlsProtocol(Flow):
     Attributes:
         _app_protocol: the application's protocol.
         _app_transport: the transport that it sees.
+        _transport: the transport below, None before and after the connection.
     """
 
     def __init__(self, *_):
         raise TypeError("make_tls_protocol makes TLS protocols")
+
+    @property
+    def _transport(self):
+        return self.transport
 
     cdef int enter(self, int state) except -1:
         if state != UNWRAPPED and state != self.state + 1:
