@@ -24,7 +24,6 @@ SCHEDULING = _rows(r"""
     loop.call_at(1, None)
     loop.create_task(None)
     loop.create_task(5)
-    loop.set_debug()
     loop.set_exception_handler(5)
     loop.call_exception_handler(None)
     loop.call_exception_handler({})
@@ -337,6 +336,7 @@ DEBUG_MODE = _rows("""
 #: Python words these messages after functions whose names are no part of the interface.
 WORDED_BY_PYTHON = _rows(r"""
     loop.call_soon()
+    loop.set_debug()
     loop.add_reader(connected)
     loop.call_later()
     loop.call_later(1)

