@@ -6,6 +6,7 @@ from .file_base import FileBase
 
 _C = TypeVar("_C", bound=type)
 
+@disjoint_base
 class LineReader(FileBase):
     def __aiter__(self) -> Self: ...
     async def __anext__(self) -> Any: ...
