@@ -72,6 +72,21 @@ async def test_a_request_takes_the_place_of_a_reader_in_the_set(
     assert reader.loop.remove_reader(near)
 
 
+async def test_a_reader_that_has_made_room_for_a_request_is_told_of_each_byte(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    reader = Reader(near)
+    request = asyncio.create_task(reader.loop.submit(Ready(near.fileno(), select.POLLIN)))
+    await asyncio.sleep(0)
+    far.send(b"xyz")
+    for _ in range(3):
+        await reader.once()
+    assert reader.read == b"xyz"
+    assert await request & select.POLLIN
+    reader.loop.remove_reader(near)
+
+
 @pytest.mark.parametrize("before", [0, 3])
 async def test_an_event_between_two_sleeps_is_told_in_the_next(
     pair: tuple[socket.socket, socket.socket], before: int

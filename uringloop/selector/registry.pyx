@@ -9,7 +9,7 @@ On the backend epoll, the ring's own set has the entries, and one system call te
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from libc.errno cimport EEXIST, EINTR
+from libc.errno cimport EINTR
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memmove
 
@@ -25,8 +25,8 @@ cdef extern from "selector/epoll.h" nogil:
         EPOLLIN
         EPOLLOUT
         EPOLLONESHOT
-        EPOLL_CTL_ADD
         EPOLL_CTL_DEL
+        EPOLL_CTL_MOD
     int ul_epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint32_t generation)
     int ul_epoll_fd(const ul_epoll_event *event)
     uint32_t ul_epoll_generation(const ul_epoll_event *event)
@@ -387,13 +387,12 @@ cdef class Registry(Entries):
                     self.tell(entry, asked.revents)
 
     cdef bint has_same_file(self, Entry entry) noexcept:
-        """Return whether the set has the descriptor's file; else its number was used again, without a removal."""
-        cdef int error = self.control(entry, EPOLL_CTL_ADD, EPOLLONESHOT, 0)
-        if error != 0:
-            return error == EEXIST
-        self.control(entry, EPOLL_CTL_DEL, 0, 0)
-        entry.in_set = False
-        return False
+        """Return whether the set has the descriptor's file; else its number was used again, without a removal.
+
+        A change finds an entry that a request has moved to the other set.  The entry is switched off, and stays so.
+        """
+        entry.in_set = self.control(entry, EPOLL_CTL_MOD, EPOLLONESHOT, 0) == 0
+        return entry.in_set
 
     # The ring
 
