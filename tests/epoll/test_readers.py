@@ -87,6 +87,31 @@ async def test_a_reader_that_has_made_room_for_a_request_is_told_of_each_byte(
     reader.loop.remove_reader(near)
 
 
+async def test_a_request_takes_the_place_of_a_reader_that_has_missed_an_event(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    reader = Reader(near)
+    for _ in range(3):
+        far.send(b"x")
+        await reader.once()
+    await asyncio.sleep(0)
+
+    async def missing_then_asking() -> int:
+        far.send(b"y")
+        reader.loop._dispatcher.submit()
+        return int(await reader.loop.submit(Ready(near.fileno(), select.EPOLLRDHUP)))
+
+    request = asyncio.create_task(missing_then_asking())
+    reader.loop.call_soon(reader.loop._dispatcher.submit)  # before the next sleep
+    await reader.once()
+    far.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(10):
+        assert await request & select.EPOLLRDHUP
+    assert reader.read == b"xxxy"
+    reader.loop.remove_reader(near)
+
+
 @pytest.mark.parametrize("before", [0, 3])
 async def test_an_event_between_two_sleeps_is_told_in_the_next(
     pair: tuple[socket.socket, socket.socket], before: int

@@ -77,7 +77,7 @@ static void move_reader(const ul_user *user, int fd, ul_watched *watched)
     ul_readers *readers = user->ring->readers;
     uint64_t data = (uint64_t)watched->reader_generation << 32 | (uint32_t)fd;
     struct epoll_event event = {.events = watched->reader_events, .data = {.u64 = data}};
-    watched->reader_in_set = 0;
+    watched->reader_in_set = watched->reader_missed = 0;
     readers->has_yielded = 1;
     /* An error is that of another file, whose entry is gone. */
     if (epoll_ctl(user->epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0)
