@@ -15,6 +15,12 @@ from .fillable cimport IN_FLIGHT, Fillable
 from .queues cimport Completion
 
 
+cdef inline int check_modifiers(int modifiers) except -1:
+    if modifiers & IOSQE_CQE_SKIP_SUCCESS:
+        raise ValueError("an operation that skips success does not tell of its end")
+    return 0
+
+
 cdef class Many:
     """One call of `Ring.run_many`."""
 
@@ -61,15 +67,15 @@ cdef class Many:
     cdef int start(self, operation, Py_ssize_t place) except -1:
         """Stage an operation."""
         cdef Fillable fillable
-        if getattr(operation, "modifiers", 0) & IOSQE_CQE_SKIP_SUCCESS:
-            raise ValueError("an operation that skips success does not tell of its end")
         self.results.append(None)
         if not isinstance(operation, Fillable):
+            check_modifiers(getattr(operation, "modifiers", 0))
             operation.submit(self.queues)
             self.queues.others[operation.token] = self.number, place
             self.running += 1
             return 0
         fillable = operation
+        check_modifiers(fillable.modifiers)
         if fillable.life == IN_FLIGHT or fillable.call_number != 0:
             raise ValueError("an operation can be in flight only once")
         # Before its `submit`, which a signal handler may leave with the operation staged.
