@@ -211,6 +211,23 @@ async def test_a_close_after_an_end_that_was_not_read_yet(caplog: pytest.LogCapt
         assert (server.lost_with, server.received) == (None, b"")
 
 
+@pytest.mark.parametrize("goodbye", [False, True])
+async def test_all_that_came_before_the_end_is_received_in_pauses(goodbye: bool) -> None:
+    class Pausing(BufferedRecorder):
+        def buffer_updated(self, nbytes: int) -> None:
+            super().buffer_updated(nbytes)
+            self.transport.pause_reading()  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_soon(self.transport.resume_reading)  # type: ignore[attr-defined]
+
+    server = Pausing()
+    async with facing_peer(server) as peer:
+        await peer.send(peer.record(pattern(1000)) + (peer.goodbye() if goodbye else b""))
+        peer.end()
+        await server.until_called("connection_lost")
+        assert (server.lost_with, server.received) == (None, pattern(1000))
+        assert server.calls[-2:] == ["eof_received", "connection_lost"]
+
+
 async def test_a_bytearray_is_filled_by_several_records() -> None:
     class Filling(BufferedRecorder):
         def get_buffer(self, sizehint: int) -> Any:

@@ -210,9 +210,9 @@ cdef class TlsProtocol(Flow):
                 self.handshake_done(ConnectionResetError())
             elif self.state == WRAPPED:
                 self.enter(FLUSHING)
-                if self._app_reading_paused:
-                    return True
-                self.do_flush()
+                if not self._app_reading_paused:
+                    self.do_flush()
+                return self.state == FLUSHING
             elif self.state == FLUSHING:
                 self.do_write()
                 self.enter(SHUTDOWN)
@@ -410,7 +410,9 @@ cdef class TlsProtocol(Flow):
 
     cdef do_flush(self):
         self.do_read()
-        if self.state == FLUSHING:
+        # Unless the application has paused before it had all, and has not closed: the transport's end can wait.
+        waits = self.ended and self._app_reading_paused and self.shutdown_timer is None and self.session.has_bytes()
+        if self.state == FLUSHING and not waits:
             self.enter(SHUTDOWN)
             self.do_shutdown()
 
