@@ -4,6 +4,8 @@ import asyncio
 import os
 import select
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +133,42 @@ async def test_an_event_between_two_sleeps_is_told_in_the_next(
     far.send(b"z")
     await reader.once()
     assert reader.read == b"x" * before + b"yz"
+    reader.loop.remove_reader(near)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+async def test_a_reader_that_another_thread_adds_again_misses_no_event(
+    pair: tuple[socket.socket, socket.socket], before: int
+) -> None:
+    near, far = pair
+    reader = Reader(near)
+    for _ in range(before):
+        far.send(b"x")
+        await reader.once()
+    await asyncio.sleep(0)
+    begins = threading.Event()
+
+    def between_two_sleeps() -> None:
+        far.send(b"y")
+        reader.loop._dispatcher.submit()
+
+    def add_again() -> None:
+        begins.wait()
+        reader.loop.remove_reader(near)
+        reader.loop.add_reader(near, reader.readable)
+        reader.loop.call_soon_threadsafe(between_two_sleeps)
+
+    thread = threading.Thread(target=add_again)
+    thread.start()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the thread goes on when the loop sleeps
+    try:
+        begins.set()
+        await reader.once()
+    finally:
+        sys.setswitchinterval(interval_s)
+        thread.join()
+    assert reader.read == b"x" * before + b"y"
     reader.loop.remove_reader(near)
 
 

@@ -48,6 +48,7 @@ cdef class Entries(Awaited):
     cdef bint waits  # in the backend's set
 
     cdef add(self, fileobj, uint32_t direction, handle)
+    cdef bint is_in_other_set(self, Entry entry) noexcept
     cdef bint remove(self, fileobj, uint32_t direction) except -1
     cdef Entry find(self, fileobj)
     cdef Entry entry_for(self, int fd)

@@ -46,7 +46,6 @@ cdef extern from *:
 cdef enum:
     # The last generation; the bit above it is the backend's.
     GENERATION_MAX = 0x7FFFFFFF
-    READER = 0x80000000
 
 
 cdef int descriptor_of(fileobj) except -1:
@@ -219,14 +218,21 @@ cdef class Entries(Awaited):
                 # A request may have moved the entry since.
                 if result <= 0 and not (result == -ENOENT and self.readers.has_yielded):
                     return -result
-            elif entry.in_set:
-                # Another thread's call, during the sleep.
-                result = ul_epoll_control(self.readers.set_fd, operation, entry.fd, events, generation | READER)
-                return 0 if result == 0 else errno
+            elif entry.in_set and not (self.readers.has_yielded and self.is_in_other_set(entry)):
+                # Another thread's call, during the sleep.  The backend would drop events of an entry that it does not
+                # know, so this one moves.
+                result = ul_epoll_control(self.readers.set_fd, EPOLL_CTL_DEL, entry.fd, 0, 0)
+                if result < 0 and operation == EPOLL_CTL_MOD:
+                    return errno
+                operation = EPOLL_CTL_ADD
         if ul_epoll_control(self.epoll_fd, operation, entry.fd, events, generation) < 0:
             return errno
         entry.elsewhere = self.readers != NULL
         return 0
+
+    cdef bint is_in_other_set(self, Entry entry) noexcept:
+        """Return whether a request has moved the entry, which is switched off then."""
+        return ul_epoll_control(self.epoll_fd, EPOLL_CTL_MOD, entry.fd, EPOLLONESHOT, 0) == 0
 
     cdef bint remove(self, fileobj, uint32_t direction) except -1:
         """Watch in a direction no more; return whether there was a handle.
