@@ -3,6 +3,7 @@
 A read or write that already runs cannot be cancelled: an abandoned one is waited for.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 
@@ -49,6 +50,8 @@ cdef class Nop(Operation):
         )
 
 
+# The garbage collector would drop the buffer's owner first, and leave the kernel its freed memory.
+@cython.no_gc_clear
 cdef class Transfer(FileOperation):
     """Moves bytes between a file and one buffer.
 

@@ -1,5 +1,6 @@
 """`PositionalTransfer`: a read or write of a file, in compiled code because files are read and written with it."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
@@ -13,6 +14,8 @@ cdef enum:
     TRANSFER_MAX_BYTES = 0x7FFFF000
 
 
+# The garbage collector would drop the buffer's owner first, and leave the kernel its freed memory.
+@cython.no_gc_clear
 cdef class PositionalTransfer(Awaited):
     """A pread(2) or pwrite(2) of one buffer, in flight from the start.  The waiter gets the number of bytes.
 

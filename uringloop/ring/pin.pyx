@@ -1,9 +1,12 @@
 """`Pin`: a Python object's memory, held still for the kernel."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
 
 
+# The garbage collector would drop the buffer's owner first, and leave the kernel its freed memory.
+@cython.no_gc_clear
 cdef class Pin:
     """An object's buffer, held still for the kernel: it is neither resized nor freed before the pin is dropped.
 
