@@ -27,6 +27,9 @@ _CLASSES = sorted(
     (kind for name, kind in vars(operations).items() if isinstance(kind, type) and issubclass(kind, Operation)),
     key=lambda kind: kind.__name__,
 )
+#: No compiled operation takes more arguments.
+_COMPILED_MAX = 4
+
 #: What a wrong argument may raise.
 _ERRORS = (
     struct.error,
@@ -71,15 +74,24 @@ def _values(chance: random.Random) -> tuple[Any, ...]:
     )
 
 
+def _argument_counts(kind: type) -> tuple[int, int]:
+    """How many arguments a class needs and takes by position; a compiled class does not tell."""
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except ValueError:
+        return 0, _COMPILED_MAX
+    positional = sum(each.kind < each.VAR_POSITIONAL for each in parameters)
+    required = sum(each.default is each.empty for each in parameters)
+    return required, max(required, positional)
+
+
 def run(chance: random.Random) -> None:
     """A ring, and operations that may or may not be made, staged and run."""
     with Ring(8, backend=chosen()) as ring:
         for _ in range(50):
             kind = chance.choice([kind for kind in _CLASSES if kind.__name__ not in _LEFT_OUT])
-            parameters = list(inspect.signature(kind).parameters.values())
-            arguments = [chance.choice(_values(chance)) for each in parameters if each.kind < each.VAR_POSITIONAL]
-            required = sum(each.default is each.empty for each in parameters)
-            del arguments[chance.randint(required, max(required, len(arguments))) :]
+            least, most = _argument_counts(kind)
+            arguments = [chance.choice(_values(chance)) for _ in range(chance.randint(least, most))]
             # No descriptor of ours, nor the terminal.
             if arguments and isinstance(arguments[0], int) and 0 <= arguments[0] < 8:
                 arguments[0] = -1
