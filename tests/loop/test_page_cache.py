@@ -59,7 +59,8 @@ def test_only_cached_bytes_go_at_once(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
         os.pread(file.fileno(), 4 * 4096, 0)
         ours.setblocking(False)
-        if reads_cached(file, SIZE_BYTES - 1):
+        # Other work on the disk may keep pages from being evicted.
+        if all(reads_cached(file, at) for at in range(4 * 4096, 40_000, 4096)):
             pytest.skip("the file system keeps the file in memory")
         sent_bytes, reason = send_cached(ours.fileno(), file.fileno(), 5, 40_000)
         assert (reason, sent_bytes < 40_000) == (NOT_CACHED, True)
