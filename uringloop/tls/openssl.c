@@ -59,7 +59,6 @@ typedef void ex_new(void *parent, void *pointer, void *data, int index, long arg
     F(int, SSL_pending, (const void *))                                                                                \
     F(int, SSL_get_error, (const void *, int))                                                                         \
     F(int, SSL_get_shutdown, (const void *))                                                                           \
-    F(int, SSL_do_handshake, (void *))                                                                                 \
     F(int, SSL_shutdown, (void *))
 
 static struct {
@@ -370,14 +369,6 @@ int ul_tls_write(ul_tls *tls, const char *data, size_t size_bytes)
         spare = NULL;
     }
     int result = openssl.SSL_write(tls->ssl, data, (int)size_bytes);
-    return result > 0 ? UL_TLS_DONE : ended(tls, result);
-}
-
-/* DONE, AGAIN or FAILED. */
-int ul_tls_handshake(ul_tls *tls)
-{
-    clear_errors();
-    int result = openssl.SSL_do_handshake(tls->ssl);
     return result > 0 ? UL_TLS_DONE : ended(tls, result);
 }
 

@@ -51,7 +51,6 @@ size_t ul_tls_readable(const ul_tls *tls);
 size_t ul_tls_read(ul_tls *tls, char *data, size_t capacity, int *end);
 int ul_tls_discard(ul_tls *tls);
 int ul_tls_write(ul_tls *tls, const char *data, size_t size_bytes);
-int ul_tls_handshake(ul_tls *tls);
 int ul_tls_shutdown(ul_tls *tls);
 void ul_tls_sent(ul_tls *tls);
 
