@@ -21,9 +21,10 @@ typedef struct ul_ring ul_ring;
 typedef struct {
     int set_fd, other_fd; /* the backend's set; the one for descriptors that requests wait for */
     int collects, count;
-    int other_found, other_armed; /* the other set has events; its own entry is switched on */
-    int has_missed, has_yielded;  /* an entry is switched off; an entry was moved to the other set */
-    uint32_t round;               /* counts the sleeps */
+    int other_found, other_armed;     /* the other set has events; its own entry is switched on */
+    uint32_t missed_from, missed_end; /* the descriptors among which entries are switched off; none: the same */
+    int has_yielded;                  /* an entry was moved to the other set */
+    uint32_t round;                   /* counts the sleeps */
     struct epoll_event events[UL_READERS_MAX];
 } ul_readers;
 

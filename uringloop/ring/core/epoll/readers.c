@@ -53,6 +53,15 @@ int ul_reader_control(ul_ring *ring, int operation, int fd, uint32_t events, uin
     return error;
 }
 
+static void note_missed(ul_readers *readers, uint32_t fd)
+{
+    int none = readers->missed_from == readers->missed_end;
+    if (none || fd < readers->missed_from)
+        readers->missed_from = fd;
+    if (none || fd >= readers->missed_end)
+        readers->missed_end = fd + 1;
+}
+
 static void take_event(const ul_user *user, ul_readers *readers, const struct epoll_event *event)
 {
     int fd = (int)(uint32_t)event->data.u64;
@@ -68,7 +77,8 @@ static void take_event(const ul_user *user, ul_readers *readers, const struct ep
         if (is_known && watched->reader_events & EPOLLONESHOT)
             watched->reader_events = EPOLLONESHOT;
     } else if (is_known) {
-        watched->reader_missed = readers->has_missed = 1;
+        note_missed(readers, (uint32_t)fd);
+        watched->reader_missed = 1;
         change(user->epoll_fd, EPOLL_CTL_MOD, fd, EPOLLONESHOT, event->data.u64);
     }
 }
@@ -111,7 +121,7 @@ void ul_readers_ask(ul_ring *ring)
     if (!readers->other_armed)
         readers->other_armed = change(user->epoll_fd, EPOLL_CTL_MOD, readers->other_fd, EPOLLIN | EPOLLONESHOT,
                                       UL_OTHER_SET_DATA) == 0;
-    for (uint32_t fd = 0; readers->has_missed && fd < user->watched_count; fd++) {
+    for (uint32_t fd = readers->missed_from; fd < readers->missed_end; fd++) {
         ul_watched *watched = &user->watched[fd];
         if (!watched->reader_missed)
             continue;
@@ -119,5 +129,5 @@ void ul_readers_ask(ul_ring *ring)
         change(user->epoll_fd, EPOLL_CTL_MOD, (int)fd, watched->reader_events,
                ul_reader_data((int)fd, watched->reader_generation));
     }
-    readers->has_missed = 0;
+    readers->missed_from = readers->missed_end = 0;
 }
