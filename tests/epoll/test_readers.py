@@ -49,17 +49,23 @@ class Reader:
         self.told.clear()
 
 
+async def reader_after(count: int, near: socket.socket, far: socket.socket) -> Reader:
+    """A reader that has had so many events, and has gone to sleep again."""
+    reader = Reader(near)
+    for _ in range(count):
+        far.send(b"x")
+        await reader.once()
+    await asyncio.sleep(0)
+    return reader
+
+
 @pytest.mark.parametrize("before", [0, 1, 3])
 async def test_a_request_takes_the_place_of_a_reader_in_the_set(
     pair: tuple[socket.socket, socket.socket], before: int
 ) -> None:
     """before: so many events of the reader come before the request; from the second on its entry stands."""
     near, far = pair
-    reader = Reader(near)
-    for _ in range(before):
-        far.send(b"x")
-        await reader.once()
-    await asyncio.sleep(0)
+    reader = await reader_after(before, near, far)
     assert near.fileno() in watched(reader.loop)
     request = asyncio.create_task(reader.loop.submit(Ready(near.fileno(), select.POLLIN)))
     await asyncio.sleep(0)
@@ -93,11 +99,7 @@ async def test_a_request_takes_the_place_of_a_reader_that_has_missed_an_event(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     near, far = pair
-    reader = Reader(near)
-    for _ in range(3):
-        far.send(b"x")
-        await reader.once()
-    await asyncio.sleep(0)
+    reader = await reader_after(3, near, far)
 
     async def missing_then_asking() -> int:
         far.send(b"y")
@@ -119,11 +121,7 @@ async def test_an_event_between_two_sleeps_is_told_in_the_next(
     pair: tuple[socket.socket, socket.socket], before: int
 ) -> None:
     near, far = pair
-    reader = Reader(near)
-    for _ in range(before):
-        far.send(b"x")
-        await reader.once()
-    await asyncio.sleep(0)
+    reader = await reader_after(before, near, far)
     far.send(b"y")
     for _ in range(2):
         reader.loop._dispatcher.submit()  # as a file's operation does in a callback
@@ -141,11 +139,7 @@ async def test_a_reader_that_another_thread_adds_again_misses_no_event(
     pair: tuple[socket.socket, socket.socket], before: int
 ) -> None:
     near, far = pair
-    reader = Reader(near)
-    for _ in range(before):
-        far.send(b"x")
-        await reader.once()
-    await asyncio.sleep(0)
+    reader = await reader_after(before, near, far)
     begins = threading.Event()
 
     def between_two_sleeps() -> None:

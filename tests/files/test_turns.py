@@ -15,6 +15,13 @@ from .conftest import Run
 DATA = bytes(range(256)) * 64
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
 def spend(file: Any) -> None:
     """Let the file find the budget spent from now on."""
     file.raw.has_budget = lambda: False
@@ -27,10 +34,7 @@ def ended(call: Any) -> Any:
     return stop.value.value
 
 
-def test_other_calls_on_the_file_come_after_it(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(DATA)
-
+def test_other_calls_on_the_file_come_after_it(run: Run, path: Path) -> None:
     async def main() -> None:
         async with files.open(path, "rb") as file:
             spend(file)
@@ -53,10 +57,7 @@ def test_other_calls_on_the_file_come_after_it(run: Run, tmp_path: Path) -> None
     run(main())
 
 
-def test_a_call_that_waits_for_its_turn_is_suspended(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(DATA)
-
+def test_a_call_that_waits_for_its_turn_is_suspended(run: Run, path: Path) -> None:
     async def main() -> None:
         async with files.open(path, "rb") as file:
             spend(file)
@@ -72,10 +73,7 @@ def test_a_call_that_waits_for_its_turn_is_suspended(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("way", ["cancelled", "closed", "dropped"])
-def test_a_call_that_gives_up_its_turn_frees_the_file(run: Run, tmp_path: Path, way: str) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(DATA)
-
+def test_a_call_that_gives_up_its_turn_frees_the_file(run: Run, path: Path, way: str) -> None:
     async def main() -> None:
         async with files.open(path, "rb") as file:
             spend(file)
@@ -93,10 +91,7 @@ def test_a_call_that_gives_up_its_turn_frees_the_file(run: Run, tmp_path: Path, 
     run(main())
 
 
-def test_a_file_that_is_closed_or_detached_meanwhile(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(DATA)
-
+def test_a_file_that_is_closed_or_detached_meanwhile(run: Run, path: Path) -> None:
     async def main() -> None:
         async with files.open(path, "rb") as file:
             spend(file)
