@@ -222,7 +222,7 @@ _TLS_PARTS = {owner: dict(vars(owner)) for owner in _TLS_DONE if owner is not No
 
 def tls_is_unchanged() -> bool:
     """Return whether no tool has replaced a part of asyncio's TLS protocol, of its transport or of `ssl.SSLObject`."""
-    return all(dict(vars(owner)) == parts for owner, parts in _TLS_PARTS.items())
+    return all(vars(owner) == parts for owner, parts in _TLS_PARTS.items())
 
 
 #: The types of TLS protocols, which stand between a transport and the application's protocol.
