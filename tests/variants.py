@@ -5,7 +5,8 @@ A test asks for its variants by name, with `pytest.mark.asyncio(loop_factories=.
 URINGLOOP_TEST_SHAPES says how many of them a run takes:
 
 `all`    the default
-`most`   other people's suites run once on the backend of epoll(7), where io_uring is refused
+`most`   other people's suites run once on the backend of epoll(7), where io_uring is refused, and what differs by the
+         kernel's features sleeps in the ring alone
 `few`    none that differs by the kernel, or by sizes, alone, and no control: for the other Pythons of `.ci/run`
 
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
@@ -86,12 +87,13 @@ USUAL = (
     *_CONTROL,
     "ring",
     "selector",
-    *(("ring-plain", "selector-plain") if KERNELS else ()),
+    *(("ring-plain",) if KERNELS else ()),
+    *(("selector-plain",) if KERNELS and not EPOLL_ONCE else ()),
     *(("epoll",) if EPOLL else ()),
 )
 _LEFT_OUT = {
     "epoll-companion",
-    *(("epoll-ring",) if EPOLL_ONCE else ()),
+    *(("epoll-ring", "selector-plain", "selector-interrupting") if EPOLL_ONCE else ()),
     *(
         (
             "asyncio",
