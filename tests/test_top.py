@@ -17,6 +17,7 @@ import pytest
 
 import uringloop
 from tests.children import ROOT, environment, python
+from tests.kernel import needs
 from tests.variants import EPOLL
 from uringloop import __main__ as command
 from uringloop import meter, top
@@ -45,7 +46,7 @@ uringloop.run(main(), backend=sys.argv[1])
 """
 
 
-@pytest.fixture(params=["io_uring", *(["epoll"] if EPOLL else [])])
+@pytest.fixture(params=[pytest.param("io_uring", marks=needs("io_uring")), *(["epoll"] if EPOLL else [])])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
     """A process with a loop that shares its statistics, and its backend."""
     arguments = [sys.executable, "-c", SERVER, request.param]

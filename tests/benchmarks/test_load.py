@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.runner import Disqualified, Load, Server, Servers
+from tests.kernel import needs
+
+#: The generator of load is a program on io_uring.
+pytestmark = needs("io_uring")
 
 Answer = Callable[[bytes], bytes]
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ring, ring_cases
+from tests.kernel import needs
+
+pytestmark = needs("io_uring")
 
 
 def test_every_case_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

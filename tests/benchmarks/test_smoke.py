@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from tests.compat.libraries.needs import library, missing, program
+from tests.kernel import needs
+
+#: The generator of load is a program on io_uring.
+pytestmark = needs("io_uring")
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPS = ("asyncio", "uringloop", "uringloop epoll")
