@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer test-free-threaded lint asan bench clean
+.PHONY: help demo test test-newer test-free-threaded lint asan bench trust clean
 .NOTPARALLEL:
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo 'make test-free-threaded  the tests and a stress on a CPython without the GIL, which it builds'
 	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
+	@echo 'make trust   the faults that make people leave a loop, on this one, uvloop and asyncio, half an hour'
 	@echo 'make asan    the tests of the ring, streams and files on a core with AddressSanitizer'
 	@echo 'make clean   remove the venvs and everything that was built'
 
@@ -33,6 +34,9 @@ asan:
 
 bench:
 	@python=$$(tools/peers) && $$python -m benchmarks $(ARGS)
+
+trust:
+	@python=$$(tools/peers) && $$python -m tests.trust --page docs/trust.md $(ARGS)
 
 clean:
 	rm -rf --one-file-system .newer .asan .free-threaded

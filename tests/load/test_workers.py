@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from .workers import soak, spread
+from .workers import command, soak, spread
 
 each_loop = pytest.mark.parametrize("variant", ["asyncio", "auto", "selector"])
 #: asyncio's own worker now and then ends without a word to a client that it had accepted.
@@ -15,7 +15,7 @@ each_kind = pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 @each_kind
 @each_of_ours
 def test_no_client_is_stranded(variant: str, unix: bool) -> None:
-    outcome = asyncio.run(soak(variant, 3, unix))
+    outcome = asyncio.run(soak(command(variant), 3, unix))
     assert (outcome.unanswered, outcome.refused, outcome.reset) == (0, 0, 0), outcome
     assert outcome.answered.total() > 0
 

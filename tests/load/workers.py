@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,7 @@ class _Answer(asyncio.Protocol):
         self.transport.close()
 
 
-async def _serve(sock: socket.socket) -> None:
+async def serve(sock: socket.socket) -> None:
     """Serve until SIGTERM; make a new server of the same socket at SIGHUP."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[int] = asyncio.Queue()
@@ -93,17 +94,17 @@ class Outcome:
 class Workers:
     """Processes that serve one socket, with others in their place when they end."""
 
-    def __init__(self, variant: str, sock: socket.socket) -> None:
-        self._variant = variant
+    def __init__(self, serving: Sequence[str], sock: socket.socket) -> None:
+        self._serving = serving
         self._sock = sock
         self.processes: list[asyncio.subprocess.Process] = []
         self.kills = self.kills_over = 0
 
     async def add(self) -> None:
-        arguments = ["-m", "tests.load.workers", "--loop", self._variant, "--serve", str(self._sock.fileno())]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *arguments,
+            *self._serving,
+            str(self._sock.fileno()),
             cwd=ROOT,
             env=environment(),
             pass_fds=[self._sock.fileno()],
@@ -164,13 +165,18 @@ async def _ask(address: Any, question: bytes, outcome: Outcome, workers: Workers
     outcome.late += took_s > LATE_S
 
 
-async def soak(variant: str, seconds: float, unix: bool, disturbed: bool = True) -> Outcome:
-    """Return what became of clients that ask for so long, while workers end and others begin."""
+def command(variant: str) -> list[str]:
+    """Return the arguments of Python for a worker on such a loop; its socket's descriptor comes behind them."""
+    return ["-m", "tests.load.workers", "--loop", variant, "--serve"]
+
+
+async def soak(serving: Sequence[str], seconds: float, unix: bool, disturbed: bool = True) -> Outcome:
+    """Return what became of clients that ask for so long, while workers by that command end and others begin."""
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as sock:
         sock.bind(f"{folder}/listener" if unix else ("127.0.0.1", 0))
         sock.listen(100)
-        workers = Workers(variant, sock)
+        workers = Workers(serving, sock)
         for _ in range(WORKERS):
             await workers.add()
         over = time.monotonic() + seconds
@@ -203,7 +209,7 @@ async def spread(variant: str, connections: int, unix: bool, *, until_all: bool 
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as sock:
         sock.bind(f"{folder}/listener" if unix else ("127.0.0.1", 0))
         sock.listen(100)
-        workers = Workers(variant, sock)
+        workers = Workers(command(variant), sock)
         try:
             for _ in range(WORKERS):
                 await workers.add()
@@ -229,12 +235,12 @@ def main() -> None:
             socket.socket(fileno=options.serve) as sock,
             asyncio.Runner(loop_factory=FACTORIES[options.loop]) as runner,
         ):
-            runner.run(_serve(sock))
+            runner.run(serve(sock))
     elif options.spread is not None:
         for loop in ("asyncio", options.loop):
             print(f"{loop:10} {asyncio.run(spread(loop, options.spread, options.unix))}")
     else:
-        print(asyncio.run(soak(options.loop, options.seconds, options.unix)))
+        print(asyncio.run(soak(command(options.loop), options.seconds, options.unix)))
 
 
 if __name__ == "__main__":
