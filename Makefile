@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer test-free-threaded lint asan bench trust clean
+.PHONY: help demo test test-newer test-free-threaded lint asan bench trust docs clean
 .NOTPARALLEL:
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make trust   the faults that make people leave a loop, on this one, uvloop and asyncio, half an hour'
 	@echo 'make asan    the tests of the ring, streams and files on a core with AddressSanitizer'
+	@echo 'make docs    the documentation as a site in .docs/html, with the reference, checked'
 	@echo 'make clean   remove the venvs and everything that was built'
 
 demo:
@@ -38,8 +39,11 @@ bench:
 trust:
 	@python=$$(tools/peers) && $$python -m tests.trust --page docs/trust.md $(ARGS)
 
+docs:
+	@tools/docs
+
 clean:
-	rm -rf --one-file-system .newer .asan .free-threaded
+	rm -rf --one-file-system .newer .asan .free-threaded .docs
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	find uringloop -name '*.so' -delete
 	find uringloop -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f

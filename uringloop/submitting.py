@@ -120,8 +120,7 @@ class Submitting(PrivateLoop):
 
         Args:
             chain: operations of which each begins when the one before has ended well.  A `Chain` also offers hard
-            links,
-                timeouts and parts that skip success.
+                links, timeouts and parts that skip success.
 
         Raises:
             ChainError: a part failed; the error names it, the cancelled parts, and all results.

@@ -60,7 +60,7 @@ def test_rooms_are_in_the_order_of_the_imports() -> None:
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/kernel.md"])
 def test_names_exist(page: str) -> None:
     text = (ROOT / page).read_text()
-    places = [PACKAGE, *(ROOT / name for name in ("tests", "benchmarks", "tools"))]
+    places = [PACKAGE, *(ROOT / name for name in ("tests", "benchmarks", "tools", "docs"))]
     beside = [ROOT / "setup.py", ROOT / "Makefile"]
     paths = [path for place in places for path in place.rglob("*.*") if path.suffix in CODE]
     code = "".join(path.read_text() for path in paths)

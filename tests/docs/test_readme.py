@@ -24,6 +24,7 @@ from _pytest.mark import ParameterSet
 import uringloop
 from tests.compat.libraries.needs import library
 from tests.kernel import needs
+from tests.tls import CERTIFICATE
 from uringloop.ring import base
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,8 @@ def marked(texts: list[str], pattern: str) -> list[ParameterSet]:
 def test_python_block_runs(block: str, tmp_path: Path) -> None:
     for name in imported(block):
         library(name)
+    if CERTIFICATE.name in block:
+        shutil.copy(CERTIFICATE, tmp_path)
     finished = subprocess.run(
         [sys.executable, "-X", "dev", "-c", block],
         cwd=tmp_path,
@@ -163,6 +166,14 @@ def shows_a_profile(line: str) -> None:
     assert line.endswith("> default.json")
 
 
+def makes_a_certificate(line: str) -> None:
+    """It may take a second: the file is the one that the block of Python asks for, and the options are there."""
+    assert line.split()[-1] == CERTIFICATE.name
+    if shutil.which("openssl"):
+        options = subprocess.run(["openssl", "req", "-help"], capture_output=True, text=True, check=False).stderr
+        assert [word for word in re.findall(r" (-[a-z]\w+)", line) if f" {word} " not in options] == []
+
+
 def lists_system_calls(line: str) -> None:
     if shutil.which(line.split()[0]) is None:
         pytest.skip("no systemd here")
@@ -185,6 +196,7 @@ HANDLERS: dict[str, Callable[[str], None]] = {
     r"python -m uringloop seccomp default\.json -o uringloop\.json": writes_a_profile,
     r"(docker|podman|nerdctl) run --rm .* python -m uringloop": reads_a_profile,
     r"crictl inspect CONTAINER \| jq .*": shows_a_profile,
+    r"openssl req .*": makes_a_certificate,
     r"systemd-analyze syscall-filter @\w+": lists_system_calls,
     r"sysctl kernel\.\w+=\d": sets_a_kernel_variable,
     r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
@@ -208,6 +220,40 @@ def test_command_is_right(line: str) -> None:
     handlers = [handler for pattern, handler in HANDLERS.items() if re.fullmatch(pattern, line)]
     assert handlers, "a command that nothing here checks"
     handlers[0](line)
+
+
+def commands(document: str) -> list[str]:
+    """Return the commands of Python and make in a page's text and tables."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.M | re.S)
+    return [" ".join(code.split()) for code in re.findall(r"`((?:python|make) [^`]+)`", text)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_the_text_are_right(document: str) -> None:
+    """What they name is there: a target, a file of tests, or a module and its options."""
+    for command in commands(document):
+        program, *words = shlex.split(command)
+        if program == "make":
+            makes(command)
+        elif words[:2] == ["-m", "pytest"]:
+            assert [word for word in words[2:] if not (ROOT / word).exists()] == [], command
+        elif words[0] == "-m" and words[1].startswith(("benchmarks", "tests")):
+            has_options(words[1], words[2:])
+
+
+def has_options(module: str, words: list[str]) -> None:
+    """Assert that a module exists, and that it or one beside it names each option and choice."""
+    path = ROOT / module.replace(".", "/")
+    file = next(each for each in (path.with_suffix(".py"), path / "__main__.py") if each.exists())
+    known = "".join(each.read_text() for each in file.parent.glob("*.py"))
+    unknown = [word for word in words if re.match(r"-|[a-z]+$", word) and word.lstrip("-") not in known]
+    assert unknown == [], module
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name.startswith("docs/")])
+def test_each_page_has_a_command(document: str) -> None:
+    """It shows what the page says of speed or behaviour; docs/decisions.md leads to the pages that have them."""
+    assert commands(document) or shell_lines(document)
 
 
 def test_echo_server_and_client() -> None:

@@ -73,6 +73,7 @@ __all__ = [
     "wrap",
 ]
 
+#: The built-in `open`.  Where a program replaces it here, `open` calls that in a thread.
 sync_open: Any = builtins.open
 
 #: By its submodules' names in aiofiles.
@@ -335,9 +336,15 @@ def _close_unwanted(opening: "asyncio.Future[Any]") -> None:
         opening.result().close()
 
 
+#: `sys.stdin`, looked up and called in a thread.
 stdin = AsyncTextIndirectIOWrapper("sys.stdin", None, None, indirect=lambda: sys.stdin)
+#: `sys.stdout`, looked up and called in a thread.
 stdout = AsyncTextIndirectIOWrapper("sys.stdout", None, None, indirect=lambda: sys.stdout)
+#: `sys.stderr`, looked up and called in a thread.
 stderr = AsyncTextIndirectIOWrapper("sys.stderr", None, None, indirect=lambda: sys.stderr)
+#: `sys.stdin.buffer`, looked up and called in a thread.
 stdin_bytes = AsyncIndirectBufferedIOBase("sys.stdin.buffer", None, None, indirect=lambda: sys.stdin.buffer)
+#: `sys.stdout.buffer`, looked up and called in a thread.
 stdout_bytes = AsyncIndirectBufferedIOBase("sys.stdout.buffer", None, None, indirect=lambda: sys.stdout.buffer)
+#: `sys.stderr.buffer`, looked up and called in a thread.
 stderr_bytes = AsyncIndirectBufferedIOBase("sys.stderr.buffer", None, None, indirect=lambda: sys.stderr.buffer)

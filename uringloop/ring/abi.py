@@ -223,10 +223,13 @@ class CancelFlag(enum.IntFlag):
     OP = 1 << 5
 
 
+#: IORING_ACCEPT_MULTISHOT, in an SQE's `ioprio`.
 ACCEPT_MULTISHOT = 1 << 0
+#: IORING_POLL_ADD_MULTI, in an SQE's `length`.
 POLL_ADD_MULTI = 1 << 0
 OP_SUPPORTED = 1 << 0
 RSRC_REGISTER_SPARSE = 1 << 0
+#: IORING_REGISTER_FILES_SKIP: a place of the table of files that an update leaves unchanged.
 FILES_SKIP = -2
 
 #: MAX_RW_COUNT: the kernel moves no more in one call; a receive of more is EINVAL.
