@@ -11,8 +11,9 @@ import importlib
 import os
 import ssl
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
+
+from benchmarks.servers.listening import CERTIFICATE
 
 #: Where PostgreSQL listens, in libpq's form.
 DSN_VARIABLE = "URINGLOOP_BENCHMARK_DSN"
@@ -20,7 +21,6 @@ DSN_VARIABLE = "URINGLOOP_BENCHMARK_DSN"
 MODULES = {"psycopg": "psycopg", "pyzmq": "zmq.asyncio", "grpc": "grpc.aio", "aioquic": "aioquic.asyncio"}
 MESSAGE = b"m" * 100
 AT_ONCE = 8
-CERTIFICATE = Path(__file__).resolve().parents[1] / "tests" / "loop" / "localhost.pem"
 SIZE_BYTES = 4
 
 

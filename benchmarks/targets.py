@@ -43,6 +43,8 @@ UDP_32 = "udp, 32 connections, 1 KiB"
 UDP_ONE_WAY = "udp one way, 1200 B, each loop to itself"
 ACCEPT = "accept, message, close: 16 connections at a time, 1 KiB"
 TLS_64 = "tls, 64 connections, 1 KiB"
+TLS_LARGE = "tls, 64 connections, 16 KiB"
+HANDSHAKES = "tls handshakes: 16 connections at a time"
 LOOKUP = "getaddrinfo of localhost"
 UVICORN = "uvicorn plaintext, 64 connections"
 TARGETS = (
@@ -81,7 +83,13 @@ TARGETS = (
     _loops("a loop made and closed", "loop made and closed", 1.00, None),
     _loops("`getaddrinfo` of localhost", LOOKUP, 1.20, None),
     _loops("uvicorn plaintext under wrk", UVICORN, 1.05, 1.00),
-    _loops("TLS echo, 64", TLS_64, 1.10, None),
+    _loops("TLS echo, 64", TLS_64, 1.10, 1.20),
+    Target("the same, 16 KiB", TLS_LARGE, {BEST: 1.10}),
+    Target("TLS handshakes", HANDSHAKES, {BEST: 1.10}),
+    Target("TLS in, 256 KiB writes", "tls bulk in, writes of 256 KiB", {BEST: 1.10}),
+    Target("TLS out, 256 KiB writes", "tls bulk out, writes of 256 KiB", {BEST: 1.10}),
+    Target("HTTPS requests by aiohttp", "aiohttp https get", {BEST: 1.10}),
+    Target("HTTPS requests by httpx", "httpx https get", {BEST: 1.10}),
     _loops("bulk in, 256 KiB writes", "bulk in, writes of 256 KiB", 1.00, None),
     _loops("bulk out, 256 KiB writes", "bulk out, writes of 256 KiB", 1.00, None),
     Target("TCP protocol echo, 64, against a bare C epoll server", PROTOCOL_64, {"C epoll": 1.10}),

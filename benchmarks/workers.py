@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from benchmarks import contenders, conversations, messages, readiness, streams
+from benchmarks import contenders, conversations, https, messages, readiness, streams
 
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
@@ -249,6 +249,7 @@ AT_LEAST = {
     "getaddrinfo_of_localhost_16_at_once": LOOKED_UP_AT_ONCE,
     "psycopg_select_8_at_once": conversations.AT_ONCE,
     "grpc_call_8_at_once": conversations.AT_ONCE,
+    **dict.fromkeys(https.QUESTIONS, https.AT_ONCE),
 }
 QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     question.__name__: question
@@ -282,7 +283,8 @@ NAMES = [name for name in QUESTIONS if name.startswith("get")]
 THREADS = [name for name in QUESTIONS if "thread" in name or "executor" in name]
 THREADS.remove(call_soon_threadsafe.__name__)  # from the loop's own
 SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES, *THREADS)]
-QUESTIONS |= conversations.QUESTIONS | messages.QUESTIONS | readiness.QUESTIONS | streams.QUESTIONS
+QUESTIONS |= conversations.QUESTIONS | https.QUESTIONS | messages.QUESTIONS
+QUESTIONS |= readiness.QUESTIONS | streams.QUESTIONS
 
 
 async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:
@@ -299,7 +301,9 @@ async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what it is asked on standard input.")
-    parser.add_argument("--loop", choices=[*contenders.LOOPS, *contenders.STREAMS], required=True)
+    parser.add_argument(
+        "--loop", choices=[*contenders.LOOPS, *contenders.TRANSPORTS, *contenders.STREAMS], required=True
+    )
     options = parser.parse_args()
     global new_loop
     new_loop = contenders.factory(options.loop)

@@ -1,11 +1,12 @@
 """Servers for much in one direction.  What is sent and expected is the content of a file, over and over."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers.listening import keep, listen
+from benchmarks.servers.listening import keep, listen, tls_context
 
 #: One chunk in so many is compared: comparing all would be much of what is measured.
 COMPARED = 16
@@ -129,18 +130,26 @@ class Files(asyncio.Protocol):
         self.file.close()
 
 
-def sink(address: str, path: Path) -> Awaitable[str]:
+def sink(address: str, path: Path, tls: ssl.SSLContext | None = None) -> Awaitable[str]:
     content = path.read_bytes()
-    return listen(lambda: Sink(content), address)
+    return listen(lambda: Sink(content), address, tls)
+
+
+def tls_sink(address: str, path: Path) -> Awaitable[str]:
+    return sink(address, path, tls_context())
 
 
 def flood(address: str) -> Awaitable[str]:
     return listen(Flooded, address)
 
 
-def source(address: str, path: Path) -> Awaitable[str]:
+def source(address: str, path: Path, tls: ssl.SSLContext | None = None) -> Awaitable[str]:
     content = path.read_bytes()
-    return listen(lambda: Source(content), address)
+    return listen(lambda: Source(content), address, tls)
+
+
+def tls_source(address: str, path: Path) -> Awaitable[str]:
+    return source(address, path, tls_context())
 
 
 def sendfile(address: str, path: Path) -> Awaitable[str]:

@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import socket
-import ssl
-from pathlib import Path
 from typing import Any
 
-from benchmarks.servers.listening import BACKLOG, bound, keep, listen, name
+from benchmarks.servers.listening import BACKLOG, bound, keep, listen, name, tls_context
 
 CHUNK_BYTES = 256 << 10
-CERTIFICATE = Path(__file__).resolve().parents[2] / "tests" / "loop" / "localhost.pem"
 
 
 class Echo(asyncio.Protocol):
@@ -29,6 +26,14 @@ class Short(Echo):
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
         self.transport.close()
+
+
+class Greeting(asyncio.Protocol):
+    """One byte as soon as the connection is made, then it closes."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(b"!")
+        transport.close()
 
 
 class BufferedEcho(asyncio.BufferedProtocol):
@@ -72,9 +77,11 @@ async def short_given(address: str) -> str:
 
 
 async def tls(address: str) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-    return await listen(Echo, address, context)
+    return await listen(Echo, address, tls_context())
+
+
+async def tls_short(address: str) -> str:
+    return await listen(Greeting, address, tls_context())
 
 
 async def buffered(address: str) -> str:

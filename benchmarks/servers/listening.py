@@ -4,9 +4,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 BACKLOG = 4096
+#: Of localhost, with its key.
+CERTIFICATE = Path(__file__).resolve().parents[2] / "tests" / "loop" / "localhost.pem"
 
 _kept: set[object] = set()
 
@@ -16,6 +19,12 @@ def keep(thing: object) -> None:
     _kept.add(thing)
     if asyncio.isfuture(thing):
         thing.add_done_callback(_kept.discard)
+
+
+def tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 async def listen(factory: Callable[[], asyncio.BaseProtocol], address: str, tls: ssl.SSLContext | None = None) -> str:

@@ -143,7 +143,18 @@ def test_transports_of_another_library_take_turns(tmp_path: Path) -> None:
 def test_tls(tmp_path: Path) -> None:
     if not Path("/usr/include/openssl/ssl.h").exists():
         missing("OpenSSL's headers", "apt-get install libssl-dev")
-    check(run("tls", tmp_path, "--connections", "2"), 1)
+    check(run("tls", tmp_path, "--only", "echo", "--connections", "2", "--sizes", "1024"), 1)
+    record = run("tls", tmp_path, "--only", "handshake", "in", "out", "--at-once", "2", "--loops", "uringloop")
+    assert len(record["results"]) == 3
+    assert all(result["contenders"]["uringloop"].get("value", 0) > 0 for result in record["results"])
+
+
+def test_https(tmp_path: Path) -> None:
+    library("aiohttp")
+    library("httpx")
+    record = run("https", tmp_path, "--loops", "uringloop", seconds="0.01")
+    assert len(record["results"]) == 2
+    assert all(result["contenders"]["uringloop"].get("value", 0) > 0 for result in record["results"])
 
 
 def test_web(tmp_path: Path) -> None:
