@@ -1,4 +1,4 @@
-"""python -m tests.fuzz [sqes] [arguments] [streams] [eager] [--seconds 600] [--seed 1]
+"""python -m tests.fuzz [sqes] [arguments] [streams] [tls] [eager] [--seconds 600] [--seed 1]
 
 `eager` has parts, as `eager-tls-tiny`; `--help` names them all.  Its counts are printed at the end.
 Each life (a ring or a loop) has a seed of its own, which is printed if it goes wrong; `--seed N --lives 1` repeats it.
@@ -13,23 +13,22 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from tests.fuzz import arguments, backend, eager, sqes, streams
+from tests.fuzz import arguments, backend, eager, sqes, streams, tls
 
 KINDS: dict[str, Callable[[random.Random], None]] = {
     "sqes": sqes.run,
     "arguments": arguments.run,
     "streams": streams.run,
+    "tls": tls.run,
     **eager.PARTS,
 }
-_USUAL = ["sqes", "arguments", "streams", "eager"]
+_USUAL = ["sqes", "arguments", "streams", "tls", "eager"]
 _HANG_S = 15
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random use of the core.")
-    parser.add_argument(
-        "kinds", nargs="*", default=["sqes", "arguments", "streams", "eager"], help=f"of {', '.join(KINDS)}"
-    )
+    parser.add_argument("kinds", nargs="*", default=_USUAL, help=f"of {', '.join(KINDS)}")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lives", type=int, default=1 << 62, help="at most so many of each kind")
@@ -53,7 +52,7 @@ def main() -> None:
             seed += 1
         os.chdir("/")
     faulthandler.cancel_dump_traceback_later()
-    for line in eager.report():
+    for line in (*eager.report(), *tls.report()):
         print(line)
     print(f"{seed - options.seed} lives of {', '.join(options.kinds)} from seed {options.seed} on")
 
