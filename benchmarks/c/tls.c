@@ -4,8 +4,8 @@
  *
  * Encrypting costs so much more than a system call that epoll does here.
  */
-#include "measure.h"
 #include "tls.h"
+#include "measure.h"
 #include <fcntl.h>
 #include <sys/epoll.h>
 

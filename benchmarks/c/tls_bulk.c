@@ -1,7 +1,7 @@
 /*
  * One connection over TLS on which much goes one way; its content is that of a file, over and over.
  *
- *     tls_bulk -a ADDRESS -f FILE -m push     sends without end; at last the server says how many bytes it got, 8 of them
+ *     tls_bulk -a ADDRESS -f FILE -m push     sends without end; at last the server says how many bytes it got
  *     tls_bulk -a ADDRESS -f FILE -m pull     receives without end
  *
  * Blocking calls of one thread.  What is received is compared in one record of sixteen, for this side must not be

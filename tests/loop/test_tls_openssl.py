@@ -260,6 +260,21 @@ async def test_bytes_and_a_goodbye_come_with_the_end_of_the_handshake(kind: Any)
     assert (server.calls[0], server.calls[-2:]) == ("connection_made", ["eof_received", "connection_lost"])
 
 
+@on_each_backend
+async def test_a_refused_handshake_tells_the_peer_why() -> None:
+    refusing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    refusing.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_ACCESS_DENIED
+    server = Recorder()
+    with socket_pair() as (near, accepted):
+        accepting = asyncio.get_running_loop().connect_accepted_socket(lambda: server, accepted, ssl=refusing)
+        here, there = await asyncio.gather(accepting, Peer(near).shake_hands(), return_exceptions=True)
+    assert isinstance(here, ssl.SSLError)
+    assert here.reason == "CALLBACK_FAILED"
+    assert isinstance(there, ssl.SSLError)
+    assert there.reason == "TLSV1_ALERT_ACCESS_DENIED"
+    assert server.calls == []
+
+
 async def test_good_records_before_a_bad_one_are_received() -> None:
     server = Recorder()
     async with facing_peer(server) as peer:

@@ -12,32 +12,23 @@ as the application reads.  SHUTDOWN has said goodbye, and waits for the peer's.
 
 import collections
 import ssl
-from asyncio import BufferedProtocol, CancelledError
+from asyncio import BufferedProtocol
 from logging import getLogger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from ..engine.stream cimport Stream
 from ..engine.stream_reader cimport feed_reader, feeds_reader
 from ..hooks import (
-    LOST_WRITES_BEFORE_WARNING, SSL_HANDSHAKE_TIMEOUT_S, SSL_SHUTDOWN_TIMEOUT_S, SslTransport, TLS_PROTOCOLS,
+    SSL_HANDSHAKE_TIMEOUT_S, SSL_SHUTDOWN_TIMEOUT_S, SslTransport, TLS_PROTOCOLS,
     default_tls_context,
 )
-from .flow cimport Flow
 from .openssl cimport UL_TLS_AGAIN, UL_TLS_CLOSED, UL_TLS_FAILED, UL_TLS_MORE
-from .session cimport open_session
+from .outgoing cimport FLUSHING, HANDSHAKE, SHUTDOWN, UNWRAPPED, WRAPPED, Outgoing
+from .session cimport Session, open_session
 
-cdef enum:
-    # So many plain bytes are encrypted and sent together, while they are in the cache.
-    CHUNK_BYTES = 65536
-
-cdef enum:
-    UNWRAPPED
-    HANDSHAKE
-    WRAPPED
-    FLUSHING
-    SHUTDOWN
+from .outgoing import FATAL
 
 # The callbacks that the application's protocol has had, in this order.
 cdef enum:
@@ -47,7 +38,6 @@ cdef enum:
     LOST
 
 cdef tuple NAMES = ("UNWRAPPED", "DO_HANDSHAKE", "WRAPPED", "FLUSHING", "SHUTDOWN")
-cdef str FATAL = "Fatal error on SSL protocol"
 _log = getLogger("asyncio")
 
 
@@ -72,7 +62,8 @@ def make_tls_protocol(
         ValueError: a time is not positive, or a server has no context.
         Exception: as from `context.wrap_bio`.
     """
-    cdef TlsProtocol tls = TlsProtocol.__new__(TlsProtocol)
+    cdef TlsProtocol tls
+    cdef Session session
     if handshake_timeout_s is None:
         handshake_timeout_s = SSL_HANDSHAKE_TIMEOUT_S
     elif handshake_timeout_s <= 0:
@@ -83,9 +74,10 @@ def make_tls_protocol(
         raise ValueError(f"ssl_shutdown_timeout should be a positive number, got {shutdown_timeout_s}")
     if not context:
         context = default_tls_context(server_side, server_hostname)
-    tls.session = open_session(context, server_side, server_hostname if server_hostname and not server_side else None)
-    if tls.session is None:
+    session = open_session(context, server_side, server_hostname if server_hostname and not server_side else None)
+    if session is None:
         return None
+    tls = TlsProtocol.__new__(TlsProtocol, session)
     tls.loop, tls.waiter = loop, waiter
     tls.handshake_timeout_s, tls.shutdown_timeout_s = handshake_timeout_s, shutdown_timeout_s
     tls.extra = {"sslcontext": context}
@@ -99,7 +91,7 @@ def make_tls_protocol(
     return tls
 
 
-cdef class TlsProtocol(Flow):
+cdef class TlsProtocol(Outgoing):
     """TLS over one transport.  `make_tls_protocol` makes it.
 
     Attributes:
@@ -107,6 +99,9 @@ cdef class TlsProtocol(Flow):
         _app_transport: the transport that it sees.
         _transport: the transport below, None before and after the connection.
     """
+
+    def __cinit__(self, Session session not None):
+        self.session = session
 
     def __init__(self, *_):
         raise TypeError("make_tls_protocol makes TLS protocols")
@@ -223,15 +218,6 @@ cdef class TlsProtocol(Flow):
             self.transport.close()
             raise
 
-    def pause_writing(self):
-        """Keep records from now on: the transport's queue is full."""
-        self.writing_paused = True
-
-    def resume_writing(self):
-        """Send the kept records."""
-        self.writing_paused = False
-        self.process_outgoing()
-
     # The handshake
 
     cdef start_handshake(self):
@@ -266,6 +252,8 @@ cdef class TlsProtocol(Flow):
         if timer is not None:
             timer.cancel()
         if error is not None:
+            # The alert, which tells the peer why.
+            self.send_records()
             self.enter(UNWRAPPED)
             refused = isinstance(error, ssl.CertificateError)
             try:
@@ -445,106 +433,6 @@ cdef class TlsProtocol(Flow):
         if self.transport is not None:
             self.transport._force_close(error)
 
-    # Writing
-
-    def write(self, data):
-        """See `asyncio.WriteTransport.write`."""
-        cdef Py_buffer view
-        cdef Py_ssize_t taken
-        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-        if not data:
-            return
-        if self.stream is not None:
-            self.stream.check_caller()
-        if self.state != WRAPPED or self._write_backlog:
-            self._write_appdata((data,))
-            return
-        try:
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-            try:
-                taken = self.encrypt(<const char *>view.buf, view.len)
-                if taken < view.len:
-                    self._write_backlog.append(PyBytes_FromStringAndSize(<char *>view.buf + taken, view.len - taken))
-                    self._write_buffer_size += view.len - taken
-            finally:
-                PyBuffer_Release(&view)
-            # The pieces that a callback writes leave together.
-            if not self.receiving or self.session.tls.records_bytes >= CHUNK_BYTES or self.pauses_always:
-                self.process_outgoing()
-        except Exception as error:
-            self.fatal_error(error, FATAL)
-
-    def _write_appdata(self, list_of_data):
-        if self.state != WRAPPED and self.state != HANDSHAKE:
-            if self.lost_writes >= LOST_WRITES_BEFORE_WARNING:
-                _log.warning("SSL connection is closed")
-            self.lost_writes += 1
-            return
-        for data in list_of_data:
-            if isinstance(data, (bytearray, memoryview)):
-                data = bytes(data)  # it is the caller's, who may change it
-            self._write_backlog.append(data)
-            self._write_buffer_size += len(data)
-        try:
-            if self.state == WRAPPED:
-                self.do_write()
-        except Exception as error:
-            self.fatal_error(error, FATAL)
-
-    cdef Py_ssize_t encrypt(self, const char *data, Py_ssize_t size_bytes) except -1:
-        """Encrypt the bytes, and send in between what is much; return how many OpenSSL took."""
-        cdef Py_ssize_t taken = 0, part
-        # A pause on the way counts for the next write, as asyncio's transport takes all of one.
-        cdef bint sends = not self.writing_paused
-        while taken < size_bytes:
-            part = min(size_bytes - taken, CHUNK_BYTES)
-            if not self.session.write(data + taken, part):
-                break
-            taken += part
-            if sends and self.session.tls.records_bytes >= CHUNK_BYTES:
-                self.send_records()
-        return taken
-
-    cdef do_write(self):
-        cdef Py_buffer view
-        cdef Py_ssize_t taken
-        cdef bint whole = True
-        while whole and self._write_backlog:
-            data = self._write_backlog[0]
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-            try:
-                taken = self.encrypt(<const char *>view.buf, view.len)
-                whole = taken == view.len
-            finally:
-                PyBuffer_Release(&view)
-            self._write_buffer_size -= taken
-            if whole:
-                self._write_backlog.popleft()
-            else:
-                self._write_backlog[0] = data[taken:]
-        self.process_outgoing()
-
-    cdef process_outgoing(self):
-        if not self.writing_paused:
-            self.send_records()
-        self.control_writing()
-
-    cdef send_records(self):
-        """Give the records to the transport."""
-        cdef Py_ssize_t size = self.session.tls.records_bytes
-        if size == 0 or self.transport is None:
-            return
-        if self.stream is not None:
-            try:
-                self.stream.write_memory(self.session.tls.records, size)
-            finally:
-                self.session.sent()
-        else:
-            data = PyBytes_FromStringAndSize(self.session.tls.records, size)
-            self.session.sent()
-            self.transport.write(data)
-
     # The calls of the application's transport
 
     def _pause_reading(self):
@@ -574,17 +462,6 @@ cdef class TlsProtocol(Flow):
 
     def _is_transport_closing(self):
         return self.transport is not None and self.transport.is_closing()
-
-    cdef fatal_error(self, error, str message="Fatal error on transport"):
-        if self.transport is not None:
-            self.transport._force_close(error)
-        if isinstance(error, OSError):
-            if self.loop.get_debug():
-                _log.debug("%r: %s", self, message, exc_info=True)
-        elif not isinstance(error, CancelledError):
-            self.loop.call_exception_handler(
-                {"message": message, "exception": error, "transport": self.transport, "protocol": self}
-            )
 
 
 TLS_PROTOCOLS.append(TlsProtocol)
