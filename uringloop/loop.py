@@ -32,6 +32,7 @@ from . import hooks
 from .children.process import ProcessTransport, start_process
 from .engine import Engine, Sockets
 from .executor import run_in_executor
+from .immortal import share
 from .measuring import Measuring
 from .names import NameResolution
 from .operations import Poll, close_ring
@@ -448,3 +449,7 @@ def _report(loop: "weakref.ref[EventLoop]", error: BaseException, source: Any) -
         alive.call_exception_handler({"message": message, "exception": error})
     else:
         _log.error(message, exc_info=error)
+
+
+# Loops of several threads use these all the time.
+share("asyncio", "_asyncio", "socket", "ssl", __package__)

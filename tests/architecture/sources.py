@@ -43,6 +43,7 @@ LAYERS = (
     "meter",
     "call",
     "patched",
+    "immortal",
     "tick",
     "hooks",
 )

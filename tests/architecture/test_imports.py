@@ -62,7 +62,7 @@ def test_the_loop_loads_little_beside_asyncio() -> None:
     ours = ("uringloop", "_cffi_backend", "cython_runtime", "_cython")
     until_python_3_14 = {"_struct", "_typing", "array", "struct", "typing"}  # asyncio itself loads them there
     others = {name for name in modules if not name.startswith(ours)}
-    assert others <= {"copy", "dataclasses", "mmap"} | until_python_3_14
+    assert others <= {"copy", "dataclasses", "gc", "mmap"} | until_python_3_14
     assert not {name for name in modules if name.startswith("uringloop.files")}
 
 

@@ -7,6 +7,7 @@ A program that used aiofiles changes one line: `import uringloop.files as aiofil
 cannot be edited.
 """
 
+from ..immortal import share
 from . import os, ospath, tempfile, threadpool
 from .atomic import replace_bytes, replace_text
 from .direct import DirectFile, open_direct
@@ -59,3 +60,5 @@ __all__ = [
     "write_bytes",
     "write_text",
 ]
+
+share(__name__, "os", "pathlib")

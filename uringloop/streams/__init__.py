@@ -6,6 +6,7 @@ On uringloop's loops the engine feeds the readers without any Python.  On other 
 `install()` puts them in the place of asyncio's names, for code that cannot be edited.
 """
 
+from ..immortal import share
 from .classes import (
     StreamReader,
     StreamReaderProtocol,
@@ -28,3 +29,5 @@ __all__ = [
     "start_unix_server",
     "uninstall",
 ]
+
+share(__name__)
