@@ -6,12 +6,19 @@ Each loop has both ends of its connections, internal socket pairs, so that no lo
 contender one loop runs first, then several at the same time.  The value is the ratio of their rates.  `one` and `all`
 are the times of a message, and of one of all loops together.  `C` has the system calls alone: epoll_wait, recv and
 send, in processes.  Where two CPUs are one core, or other work runs, C gains less than two, and no loop can gain more.
+`bare` is a loop of tasks in Python, without asyncio, compiled code and I/O: it shows what Python itself loses.
 
-Threads are asked only without the GIL.  Memory is the proportional set size of all processes.
+`served` is the same echo under a load from outside: all loops listen on one port, and one process asks.
+
+Threads are asked only without the GIL.  Memory is the proportional set size of all processes.  The loops of threads
+share no counter and no message, and run code from the cache: Python counts references to constants that it has
+compiled in the process itself.
 """
 
 import argparse
 import asyncio
+import collections
+import compileall
 import contextlib
 import json
 import os
@@ -23,18 +30,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from benchmarks import contenders, results
 from benchmarks.results import Case, Figures
-from benchmarks.runner import Disqualified, compiled, start
+from benchmarks.runner import ROOT, Disqualified, compiled, start
 
 PAIRS = 32
-MESSAGE = bytes(100)
+MESSAGE_BYTES = 100
 START_TIMEOUT_S = 30.0
 C = "C processes"
+BARE = "bare"
 WITH_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 WAYS = ("processes",) if WITH_GIL else ("threads", "processes")
 
@@ -65,11 +73,13 @@ async def _protocol(count: Count, _: Path) -> None:
         left, right = socket.socketpair()
         await loop.create_connection(_Echo, sock=left)
         transport, _protocol = await loop.create_connection(lambda: _Asking(count), sock=right)
-        transport.write(MESSAGE)
+        transport.write(bytes(MESSAGE_BYTES))
     await loop.create_future()
 
 
 async def _streams(count: Count, _: Path) -> None:
+    message = bytes(MESSAGE_BYTES)
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(4096):
             writer.write(data)
@@ -77,8 +87,8 @@ async def _streams(count: Count, _: Path) -> None:
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            writer.write(MESSAGE)
-            await reader.readexactly(len(MESSAGE))
+            writer.write(message)
+            await reader.readexactly(len(message))
             count[0] += 1
 
     async with asyncio.TaskGroup() as tasks:
@@ -111,26 +121,82 @@ async def _files(count: Count, folder: Path) -> None:
                 count[0] += 1
 
 
+class _Turn:
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+def _bare(count: Count) -> None:
+    """Run two tasks in turns, one that is made anew for each unit."""
+    ready: collections.deque[Callable[[], None]] = collections.deque()
+
+    class Task:
+        __slots__ = ("coroutine",)
+
+        def __init__(self, coroutine: Coroutine[None, None, None]) -> None:
+            self.coroutine = coroutine
+            ready.append(self.step)
+
+        def step(self) -> None:
+            try:
+                self.coroutine.send(None)
+            except StopIteration:
+                pass
+            else:
+                ready.append(self.step)
+
+    async def body() -> None:
+        await _Turn()
+
+    async def main() -> None:
+        while True:
+            Task(body())
+            await _Turn()
+            count[0] += 1
+
+    Task(main())
+    while True:
+        ready.popleft()()
+
+
+async def _served(count: Count, port: Path) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_server(_Echo, "127.0.0.1", int(port.name), reuse_port=True)
+    count[0] += 1
+    await loop.create_future()
+
+
 WORKS: dict[str, Callable[[Count, Path], Awaitable[None]]] = {
     "protocol": _protocol,
     "streams": _streams,
     "tasks": _tasks,
     "files": _files,
+    "served": _served,
 }
 
 
-def _child(loop: str, work: str, threads: int, seconds: float) -> None:
+def _run_loop(loop: str, work: str, counts: list[Count], place: Path) -> None:
+    """Run a loop until the process ends.  Its count is this thread's own object, as its neighbours in memory are."""
+    count = [0]
+    counts.append(count)
+    if loop == BARE:
+        _bare(count)
+    with asyncio.Runner(loop_factory=contenders.factory(loop)) as runner:
+        runner.run(cast("Any", WORKS[work](count, place)))
+
+
+def _child(loop: str, work: str, threads: int, seconds: float, port: str) -> None:
     """Run loops, each in a thread; say `ready`, wait for a line, and print what they do in so many seconds."""
-    counts: list[Count] = [[0] for _ in range(threads)]
+    counts: list[Count] = []
     with tempfile.TemporaryDirectory() as folder:
-
-        def run(count: Count) -> None:
-            with asyncio.Runner(loop_factory=contenders.factory(loop)) as runner:
-                runner.run(cast("Any", WORKS[work](count, Path(folder))))
-
-        for count in counts:
-            threading.Thread(target=run, args=(count,), daemon=True).start()
-        while not all(count[0] for count in counts):
+        place = Path(port) if work == "served" else Path(folder)
+        if loop != BARE:
+            contenders.factory(loop)  # imports it
+        for _thread in range(threads):
+            threading.Thread(target=_run_loop, args=(loop, work, counts, place), daemon=True).start()
+        while len(counts) < threads or not all(count[0] for count in counts):
             time.sleep(0.01)
         print("ready", flush=True)
         sys.stdin.readline()
@@ -143,8 +209,8 @@ def _child(loop: str, work: str, threads: int, seconds: float) -> None:
     os._exit(0)
 
 
-def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int]) -> tuple[float, float]:
-    """Run processes at the same time; return the sums of their rates and of their memory in MiB."""
+def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int], load: Sequence[str] = ()) -> tuple[float, float]:
+    """Run processes at the same time; return the sums of their rates, or the load's, and of their memory in MiB."""
     with contextlib.ExitStack() as stack:
         running = []
         for command in commands:
@@ -153,11 +219,17 @@ def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int]) -> tuple[float,
             running.append(process)
         for process in running:
             _line(process)
+        rate = None
+        if load:
+            asking = stack.enter_context(start(load, cpus, subprocess.PIPE))
+            stack.callback(asking.kill)
+            rate = json.loads(_line(asking))["rate"]
         for process in running:
             assert process.stdin is not None
             print(file=process.stdin, flush=True)
         figures = [json.loads(_line(process)) for process in running]
-    return sum(each["rate"] for each in figures), sum(each["memory_MiB"] for each in figures)
+    rates = sum(each["rate"] for each in figures)
+    return rates if rate is None else rate, sum(each["memory_MiB"] for each in figures)
 
 
 def _line(process: "subprocess.Popen[str]") -> str:
@@ -170,25 +242,41 @@ def _line(process: "subprocess.Popen[str]") -> str:
     return line
 
 
-def _commands(contender: str, work: str, loops: int, seconds: float) -> list[list[str]]:
+def _commands(contender: str, work: str, loops: int, seconds: float, port: int) -> list[list[str]]:
     if contender == C:
-        return [[compiled("pairs"), str(PAIRS), str(len(MESSAGE)), str(seconds)]] * loops
+        return [[compiled("pairs"), str(PAIRS), str(MESSAGE_BYTES), str(seconds)]] * loops
     loop, _, way = contender.rpartition(" ")
     threads = loops if way == "threads" else 1
-    command = [sys.executable, "-m", "benchmarks.cores", "--child", loop, work, str(threads), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.cores", "--child", loop, work, str(threads), str(seconds), str(port)]
     return [command] * (loops // threads)
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
+def _measure(contender: str, work: str, loops: int, seconds: float) -> tuple[float, float]:
     cpus = sorted(os.sched_getaffinity(0))
+    if work != "served":
+        return _run(_commands(contender, work, loops, seconds, 0), cpus)
+    with socket.socket() as reserved:
+        # It does not listen, and so gets no connection.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        options = {"a": port, "c": PAIRS * 2, "s": MESSAGE_BYTES, "t": seconds, "w": seconds / 4}
+        load = [compiled("load"), *(f"-{letter}{value}" for letter, value in options.items())]
+        # The servers only tell their memory then.
+        return _run(_commands(contender, work, loops, 0.01, port), cpus, load)
+
+
+def cases(options: argparse.Namespace) -> Iterator[Case]:
     for work in options.only:
         names = [f"{loop} {way}" for loop in options.loops for way in WAYS]
         if work == "protocol":
             names.append(C)
+        if work == "tasks":
+            names += [f"{BARE} {way}" for way in WAYS]
 
         def measure(contender: str, work: str = work) -> Figures:
-            one, _ = _run(_commands(contender, work, 1, options.seconds), cpus)
-            rate, memory_mib = _run(_commands(contender, work, options.count, options.seconds), cpus)
+            one, _ = _measure(contender, work, 1, options.seconds)
+            rate, memory_mib = _measure(contender, work, options.count, options.seconds)
             return {"value": rate / one, "one_us": 1e6 / one, "all_us": 1e6 / rate, "memory_MiB": memory_mib}
 
         yield Case(f"{work}, {options.count} loops", measure, names, "times one")
@@ -197,13 +285,15 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["--child"]:
-        loop, work, threads, seconds = arguments[1:]
-        _child(loop, work, int(threads), float(seconds))
+        loop, work, threads, seconds, port = arguments[1:]
+        _child(loop, work, int(threads), float(seconds), port)
         return
     parser = results.parser(__doc__, seconds=0.5)
     parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK")
     parser.add_argument("--count", type=int, default=len(os.sched_getaffinity(0)), help="loops; one a CPU by default")
     options = parser.parse_args(arguments)
+    for folder in ("benchmarks", "uringloop"):
+        compileall.compile_dir(ROOT / folder, maxlevels=0 if folder == "benchmarks" else 10, quiet=2)
     results.report("cores", cases(options), options)
 
 
