@@ -51,7 +51,8 @@ static int send_segments(ul_datagram *datagram, int count)
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(uint16_t))];
-    } control = {.header = {CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT_OPTION}};
+    } control = {
+        .header = {.cmsg_len = CMSG_LEN(sizeof(uint16_t)), .cmsg_level = IPPROTO_UDP, .cmsg_type = UDP_SEGMENT_OPTION}};
     uint16_t size = (uint16_t)packet->size;
     memcpy(CMSG_DATA(&control.header), &size, sizeof(size));
     struct msghdr message = {.msg_name = packet->name_size ? packet->name : NULL,

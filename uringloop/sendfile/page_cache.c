@@ -17,6 +17,8 @@
 #define _GNU_SOURCE
 #include "page_cache.h"
 
+#include "../vectored.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -25,7 +27,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #ifndef __NR_cachestat
@@ -59,7 +60,7 @@ static ssize_t read_cached(int file, void *buffer, size_t size_bytes, int64_t of
     struct iovec vector = {buffer, size_bytes};
     ssize_t count;
     do
-        count = preadv2(file, &vector, 1, offset, RWF_NOWAIT);
+        count = ul_preadv2(file, &vector, 1, offset, RWF_NOWAIT);
     while (count < 0 && errno == EINTR);
     return count;
 }

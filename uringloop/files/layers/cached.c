@@ -12,12 +12,11 @@
 #define _GNU_SOURCE
 #include "cached.h"
 
+#include "../../vectored.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include <linux/stat.h>
 
 #ifndef __NR_openat2
 #define __NR_openat2 437
@@ -36,7 +35,7 @@ int64_t ul_file_read_now(int fd, void *buffer, size_t size_bytes, int64_t offset
     struct iovec vector = {buffer, size_bytes};
     ssize_t count;
     do
-        count = preadv2(fd, &vector, 1, offset, RWF_NOWAIT);
+        count = ul_preadv2(fd, &vector, 1, offset, RWF_NOWAIT);
     while (count < 0 && errno == EINTR);
     return count < 0 ? -errno : count;
 }
@@ -60,7 +59,9 @@ int ul_file_open_now(const char *path, int flags, ul_file_status *out)
 int ul_file_status_now(int fd, ul_file_status *out)
 {
     struct statx status;
-    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_SIZE, &status) < 0)
+    int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    /* By its number: musl has a function for it from 1.2.5 on only. */
+    if (syscall(SYS_statx, fd, "", flags, STATX_TYPE | STATX_SIZE, &status) < 0)
         return -errno;
     *out = (ul_file_status){status.stx_mode, status.stx_blksize, status.stx_size};
     return 0;

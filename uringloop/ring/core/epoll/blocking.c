@@ -1,10 +1,10 @@
 /* The calls that a thread of the pool makes.  Each is one system call, with the fields of its SQE. */
 #define _GNU_SOURCE
+#include "../../../vectored.h"
 #include "epoll.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -27,8 +26,8 @@ static long move(const struct io_uring_sqe *sqe)
     int reads = sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_READV;
     off_t offset = (off_t)sqe->off;
     for (;;) {
-        ssize_t size = reads ? preadv2(sqe->fd, vector, count, offset, (int)sqe->op_flags)
-                             : pwritev2(sqe->fd, vector, count, offset, (int)sqe->op_flags);
+        ssize_t size = reads ? ul_preadv2(sqe->fd, vector, count, offset, (int)sqe->op_flags)
+                             : ul_pwritev2(sqe->fd, vector, count, offset, (int)sqe->op_flags);
         /* The kernel's ring takes an offset where pwrite(2) refuses any, as files of /proc do. */
         if (size >= 0 || errno != ESPIPE || offset == -1)
             return size;

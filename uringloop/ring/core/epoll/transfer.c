@@ -5,6 +5,7 @@
  * thread of the pool makes the call once poll(2) has called it ready.
  */
 #define _GNU_SOURCE
+#include "../../../vectored.h"
 #include "epoll.h"
 
 #include <errno.h>
@@ -14,7 +15,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,8 +112,8 @@ static ssize_t move_now(const ul_request *request, const struct iovec *vector, i
     if (flags == 0 && sqe->off == UINT64_MAX)
         size = writes(sqe) ? writev(sqe->fd, vector, count) : readv(sqe->fd, vector, count);
     else
-        size = writes(sqe) ? pwritev2(sqe->fd, vector, count, (off_t)sqe->off, flags)
-                           : preadv2(sqe->fd, vector, count, (off_t)sqe->off, flags);
+        size = writes(sqe) ? ul_pwritev2(sqe->fd, vector, count, (off_t)sqe->off, flags)
+                           : ul_preadv2(sqe->fd, vector, count, (off_t)sqe->off, flags);
     return size < 0 ? -errno : size;
 }
 
@@ -187,7 +187,7 @@ static ssize_t read_once(ul_request *request, const struct io_uring_buf *buffer)
     struct iovec one = {(void *)(uintptr_t)buffer->addr, buffer->len};
     if (blocks < 0)
         return blocks;
-    ssize_t size = blocks ? preadv2(fd, &one, 1, -1, RWF_NOWAIT) : readv(fd, &one, 1);
+    ssize_t size = blocks ? ul_preadv2(fd, &one, 1, -1, RWF_NOWAIT) : readv(fd, &one, 1);
     if (size < 0 && errno == EOPNOTSUPP && blocks)
         return ul_poll_now(fd, POLLIN) ? block(request) : -EAGAIN;
     return size < 0 ? -errno : size;
