@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer test-free-threaded lint asan bench trust docs clean
+.PHONY: help demo test test-newer test-free-threaded wheels test-wheels lint asan bench trust docs clean
 .NOTPARALLEL:
 
 help:
@@ -8,6 +8,8 @@ help:
 	@echo 'make test    the tests on each interpreter found; VERSIONS="3.12" for some, ARGS="-k echo" for pytest'
 	@echo 'make test-newer  the same on the Pythons of Debian sid, in a root that debootstrap makes; needs root'
 	@echo 'make test-free-threaded  the tests and a stress on a CPython without the GIL, which it builds'
+	@echo 'make wheels  the sdist and the wheels of all Pythons, machines and C libraries into dist/; ARGS="cp313-*" for some'
+	@echo 'make test-wheels  uses the wheels of dist/ in Debian roots without a compiler; ARGS=trixie for one; needs root'
 	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make trust   the faults that make people leave a loop, on this one, uvloop and asyncio, half an hour'
@@ -27,6 +29,12 @@ test-newer:
 test-free-threaded:
 	@tools/free-threaded $(ARGS)
 
+wheels:
+	@tools/wheels/run $(ARGS)
+
+test-wheels:
+	@tools/wheels/roots $(ARGS)
+
 lint:
 	@tools/lint
 
@@ -43,7 +51,7 @@ docs:
 	@tools/docs
 
 clean:
-	rm -rf --one-file-system .newer .asan .free-threaded .docs
+	rm -rf --one-file-system .newer .asan .free-threaded .docs .wheels
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	find uringloop -name '*.so' -delete
 	find uringloop -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f

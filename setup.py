@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import sysconfig
 from pathlib import Path
 
@@ -15,6 +14,8 @@ PACKAGE = Path("uringloop")
 CORE = "uringloop.liburingloop"
 #: One for each Python, so that several may build one checkout.
 CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
+#: Of the Python that is built for: tools/wheels builds for others than this.
+VERSION = tuple(map(int, sysconfig.get_config_var("VERSION").split(".")))
 #: gcc refuses these from version 14 on; Cython's C is compiled with them.
 STRICT = ["incompatible-pointer-types", "int-conversion", "implicit-function-declaration"]
 COMPILE = ["-std=gnu11", "-O2", *(f"-Werror={name}" for name in STRICT)]
@@ -24,7 +25,7 @@ DIRECTIVES = {
     "wraparound": False,
     # Each object of a module is of one loop, of one thread, unchanged after the import, or locked: see docs/cores.md.
     # Before 3.14 asyncio itself is not ready.
-    "freethreading_compatible": sys.version_info >= (3, 14),
+    "freethreading_compatible": VERSION >= (3, 14),
 }
 #: Which extensions call the core: its bindings, and the modules that `module` adds.
 LINKED = {"uringloop.ring.core._cffi", "uringloop.pool._cffi"}
@@ -65,6 +66,7 @@ class BuildExtensions(build_ext):
         # Beside the modules their C would bear the names of the core's files.
         folder = f"{self.build_temp}/cython"
         options = {"compiler_directives": DIRECTIVES, "build_dir": folder, "nthreads": self.parallel, "quiet": True}
+        options["cache"] = "CYTHON_CACHE_DIR" in os.environ
         sources = {made.name: made.sources for made in cythonize(self.extensions, **options)}
         for extension in self.extensions:
             # Not before: Cython copies what an extension depends on into the folder, where its own C is to be.
