@@ -19,6 +19,8 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
+from .ring.inbox cimport answers_are
+
 from .hooks import convert_executor_exception, thread_pool_is_usual
 
 cdef extern from *:
@@ -128,6 +130,8 @@ cdef class Call:
         state = ("pending", "running", "cancelled", "failed", "finished")[read_state(&self.state)]
         return f"<Call {state} at {<size_t><PyObject *>self:#x}>"
 
+
+answers_are(Call)
 
 cdef extern from *:
     """

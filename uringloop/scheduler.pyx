@@ -211,7 +211,7 @@ cdef class Scheduler(Watching):
             self._check_thread()
         handle = self.make_handle("call_soon", callback, args, context)
         if IS_FREE_THREADED and is_foreign(self.now):
-            self.inbox.put(handle)  # asyncio lets it pass, and so it must do no harm
+            self.inbox.put(handle, callback)  # asyncio lets it pass, and so it must do no harm
             return handle
         if has_posted(self.inbox):
             self.take_posted()  # these came before
@@ -232,7 +232,7 @@ cdef class Scheduler(Watching):
                 self.take_posted()
             PyObject_CallOneArg(self.append, handle)
         else:
-            self.inbox.put(handle)
+            self.inbox.put(handle, callback)
         return handle
 
     cdef int take_posted(self) except -1:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import children
 from tests.kernel import needs_gil
 from tests.variants import EVERY
 
@@ -57,6 +58,55 @@ async def test_callbacks_without_bytecode_keep_no_thread_out() -> None:
     again()
     with thread(end):
         await ended
+
+
+@needs_gil
+@pytest.mark.asyncio(loop_factories=EVERY[:1])
+async def test_a_producer_of_single_calls_lets_go_of_the_gil_while_it_wakes_the_loop() -> None:
+    # In a process of its own: a producer that keeps the GIL in a write that blocks holds up each of its threads.
+    children.script(
+        """
+        import asyncio, fcntl, os, queue, threading, uringloop
+
+        SINGLE_CALLS = 8  # before it lets go
+
+        async def main():
+            before = None
+            while answers.empty() or returned != before:
+                before = returned
+                await asyncio.sleep(0.05 if returned > SINGLE_CALLS else 0.001)
+
+        def call():
+            global returned
+            while not loop.is_closed():
+                loop.call_soon_threadsafe(answers.put, None)
+                returned += 1
+                answers.get()
+
+        loop = uringloop.EventLoop(spin_ns=0)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        fd, answers, returned = loop._inbox.fd, queue.SimpleQueue(), 0
+        # Timers alone wake this loop: a wakeup writes to a pipe, which has room for a few.
+        reading, writing = os.pipe()
+        room_bytes = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(writing, bytes(room_bytes - 8 * SINGLE_CALLS))
+        os.dup2(writing, fd)
+        producer = threading.Thread(target=call)
+        producer.start()
+        loop.run_until_complete(main())
+        loop.close()
+        os.fstat(fd)  # the producer still writes there
+        while producer.is_alive():
+            os.read(reading, 1 << 20)
+            producer.join(0.01)
+        try:
+            os.fstat(fd)
+        except OSError:
+            pass
+        else:
+            raise AssertionError("the descriptor stayed open")
+        """
+    )
 
 
 async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last() -> None:

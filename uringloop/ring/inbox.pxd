@@ -26,15 +26,26 @@ cdef extern from *:
         pass
 
 
+cdef void answers_are(kind) noexcept
+
+
 cdef class Inbox:
     cdef ul_wakeup wakeup
-    cdef inbox_lock lock  # around the next two fields, and the descriptor
+    cdef inbox_lock lock  # around the next fields, and the descriptor
     cdef list waiting
     cdef list spare  # empty: the next `waiting`; None while the loop takes
+    cdef bint has_written  # since the loop took last
+    cdef uint32_t lone_wakeups  # in a row, which brought the loop one handle
+    cdef uint32_t lone_wakeups_wanted  # before a write without the GIL
+    cdef int vain_writes  # without the GIL, less those that were not in vain
+    cdef int writing  # the threads that write without the GIL
+    cdef int leftover_fd  # closed, but for those threads; -1: none
 
-    cdef int put(self, handle) except -1
+    cdef int put(self, handle, callback) except -1
     cdef int move_to(self, extend) except -1
     cdef void post(self) noexcept
+    cdef bint lets_go(self, callback) noexcept
+    cdef void write_without_gil(self, int fd) noexcept
 
 
 cdef inline bint has_posted(Inbox inbox) noexcept:

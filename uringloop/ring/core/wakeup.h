@@ -30,6 +30,11 @@ static inline int ul_wakeup_is_posted(const ul_wakeup *wakeup)
     return (int)__atomic_load_n(&wakeup->posted, __ATOMIC_ACQUIRE);
 }
 
+static inline int ul_wakeup_is_asleep(const ul_wakeup *wakeup)
+{
+    return (int)__atomic_load_n(&wakeup->asleep, __ATOMIC_ACQUIRE);
+}
+
 /* Whether the caller has to write. */
 static inline int ul_wakeup_post(ul_wakeup *wakeup)
 {
@@ -64,11 +69,11 @@ static inline int ul_wakeup_open(void)
 }
 
 /* A socket holds a few writes only: then they are read, and the next one is news again. */
-static inline void ul_wakeup_write(const ul_wakeup *wakeup)
+static inline void ul_wakeup_write(int fd)
 {
     uint64_t one = 1;
-    for (int tries = 0; tries < 3 && write(wakeup->fd, &one, sizeof(one)) < 0; tries++)
-        while (read(wakeup->fd, &one, sizeof(one)) > 0)
+    for (int tries = 0; tries < 3 && write(fd, &one, sizeof(one)) < 0; tries++)
+        while (read(fd, &one, sizeof(one)) > 0)
             one = 1;
 }
 
