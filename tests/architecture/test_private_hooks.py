@@ -226,6 +226,7 @@ HOOKS = [
     Hook("tls_context", "_msg_callback", type(None)),
     Hook("tls", "_fatal_error", "self exc message="),
     Hook("tls", "_start_shutdown", "self"),
+    *([Hook("tls", "_is_transport_closing", "self")] if hasattr(sslproto.SSLProtocol, "_is_transport_closing") else []),
     Hook("tls", "_app_protocol", asyncio.Protocol),
     Hook("tls", "_app_protocol_is_buffer", bool),
     Hook("tls", "_app_reading_paused", bool),

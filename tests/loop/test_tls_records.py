@@ -74,11 +74,11 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def facing_peer(server: Any) -> AsyncIterator[Peer]:
+async def facing_peer(server: Any, **options: Any) -> AsyncIterator[Peer]:
     loop = asyncio.get_running_loop()
     with socket_pair() as (near, accepted):
         peer = Peer(near)
-        accepting = loop.connect_accepted_socket(lambda: server, accepted, ssl=server_context())
+        accepting = loop.connect_accepted_socket(lambda: server, accepted, ssl=server_context(), **options)
         await asyncio.gather(accepting, peer.shake_hands())
         async with ending(server):
             yield peer

@@ -89,6 +89,33 @@ def make_tls(
     return hooks.make_tls_protocol(loop, protocol, context, waiter, **options)
 
 
+def take_buffered(protocol: asyncio.BaseProtocol) -> bytes:
+    """Return the bytes that a stream's reader holds, and leave it empty.
+
+    A client's hello may have come before its server upgrades the connection; for the reader they are no data.
+    """
+    reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
+    if reader is None:
+        return b""
+    early = bytes(reader._buffer)
+    reader._buffer.clear()
+    return early
+
+
+def feed(protocol: Any, data: bytes) -> None:
+    """Give bytes to a TLS protocol, as a transport does that received them."""
+    if not isinstance(protocol, asyncio.BufferedProtocol):
+        protocol.data_received(data)
+        return
+    left = memoryview(data)
+    while left:
+        space = memoryview(protocol.get_buffer(len(left)))
+        size = min(len(space), len(left))
+        space[:size] = left[:size]
+        protocol.buffer_updated(size)
+        left = left[size:]
+
+
 def _makes_usual_objects(context: Any) -> bool:
     """Return whether a context makes `ssl.SSLObject`s, as far as it tells without making one."""
     if not isinstance(context, ssl.SSLContext):

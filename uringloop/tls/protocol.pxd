@@ -23,6 +23,7 @@ cdef class TlsProtocol(Outgoing):
     cdef end_of_read(self, int end, error)
     cdef tell_eof(self)
     cdef start_shutdown(self)
+    cdef start_shutdown_timer(self)
     cdef do_flush(self)
     cdef do_shutdown(self)
     cdef shutdown_done(self, error)

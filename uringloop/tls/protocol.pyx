@@ -389,8 +389,11 @@ cdef class TlsProtocol(Outgoing):
             self._abort(None)
             return
         self.enter(FLUSHING)
-        self.shutdown_timer = self.loop.call_later(self.shutdown_timeout_s, self._check_shutdown_timeout)
+        self.start_shutdown_timer()
         self.do_flush()
+
+    cdef start_shutdown_timer(self):
+        self.shutdown_timer = self.loop.call_later(self.shutdown_timeout_s, self._check_shutdown_timeout)
 
     def _check_shutdown_timeout(self):
         if self.state == FLUSHING or self.state == SHUTDOWN:
@@ -419,12 +422,15 @@ cdef class TlsProtocol(Outgoing):
         self.shutdown_done(None)
 
     cdef shutdown_done(self, error):
-        timer, self.shutdown_timer = self.shutdown_timer, None
-        if timer is not None:
-            timer.cancel()
         if error is not None:
+            timer, self.shutdown_timer = self.shutdown_timer, None
+            if timer is not None:
+                timer.cancel()
             self.fatal_error(error)
         elif self.transport is not None:
+            if self.shutdown_timer is None:
+                self.start_shutdown_timer()
+            # It sends its queue first; a peer that does not read ends that by the timer alone.
             self.loop.call_soon(self.transport.close)
 
     def _abort(self, error=None):

@@ -10,7 +10,7 @@ from typing import Any
 from .. import hooks
 from ..engine import Engine
 from ..operations.address import FAMILIES
-from ..tls.making import make_tls
+from ..tls.making import feed, make_tls, take_buffered
 from .datagram import DatagramTransport
 from .pipe import ReadPipeTransport, WritePipeTransport
 from .stream import Origin, StreamTransport
@@ -153,13 +153,19 @@ class TransportMaking(hooks.PrivateLoop):
         )
         # No byte may come before the TLS protocol knows its transport.
         transport.pause_reading()
+        early = take_buffered(protocol) if server_side else b""
         transport.set_protocol(tls)
-        beginning = [self.call_soon(tls.connection_made, transport), self.call_soon(transport.resume_reading)]
+        beginning = [self.call_soon(tls.connection_made, transport)]
+        if early:
+            beginning.append(self.call_soon(feed, tls, early))
+        beginning.append(self.call_soon(transport.resume_reading))
         try:
             await waiter
         except BaseException:
             transport.close()
             for handle in beginning:
                 handle.cancel()
+            # An exception in this future would keep the transport alive in a cycle.
+            waiter = None  # type: ignore[assignment]
             raise
         return upgraded
