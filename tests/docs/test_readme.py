@@ -5,6 +5,7 @@ run here, or it is what another test or the Makefile runs, and then it is checke
 """
 
 import ast
+import configparser
 import inspect
 import os
 import re
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.compat.libraries.needs import library
 from tests.kernel import needs
 from tests.tls import CERTIFICATE
 from uringloop.ring import base
+from uringloop.ring.trace import TRACEPOINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = tuple(
@@ -102,6 +105,42 @@ def test_python_block_runs(block: str, tmp_path: Path) -> None:
     assert (finished.returncode, told) == (0, [])
 
 
+# Other blocks
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_other_blocks_are_well_formed(document: str) -> None:
+    """A block has a language that a test here knows, and its content is of that language."""
+    text = (ROOT / document).read_text()
+    assert set(re.findall(r"^```(\w+)$", text, flags=re.M)) <= {
+        "python",
+        "sh",
+        "text",
+        "toml",
+        "ini",
+        "yaml",
+        "bpftrace",
+    }
+    for block in blocks(document, "toml"):
+        tomllib.loads(block)
+    for block in blocks(document, "ini"):
+        configparser.ConfigParser().read_string(block if block.startswith("[") else f"[Service]\n{block}")
+    for block in blocks(document, "yaml"):
+        assert [
+            line for line in block.splitlines() if not re.fullmatch(r" *(- )?[\w-]+(: \S+|:|[=/.\w-]*)", line)
+        ] == []
+    for block in blocks(document, "bpftrace"):
+        assert set(re.findall(r"io_uring_\w+", block)) <= set(TRACEPOINTS)
+        assert block.count("{") == block.count("}")
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name.startswith("docs/") or name == "README.md"])
+def test_each_block_is_fenced(document: str) -> None:
+    """An indented one would be in no test; the code of a list's entry is prose."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.M | re.S)
+    assert re.findall(r"(?<=\n\n) {4}\S.*", text) == []
+
+
 # Commands
 
 
@@ -166,6 +205,24 @@ def shows_a_profile(line: str) -> None:
     assert line.endswith("> default.json")
 
 
+def mounts(line: str) -> None:
+    """It would change the machine: the file system and the folder are there."""
+    _, _, kind, _, folder = line.split()
+    if not Path(folder).is_dir():
+        pytest.skip("a kernel without tracepoints")
+    assert re.search(rf"\b{kind}$", Path("/proc/filesystems").read_text(), flags=re.M)
+
+
+def traces(line: str) -> None:
+    """It needs root and tracefs: the options are there, and tests/ring shows the rest."""
+    assert "PID" in shell(f"{line.removesuffix(' PID')} --help").upper()
+
+
+def counts_tracepoints(line: str) -> None:
+    """It needs perf and root: the tracepoints are those that this package reads too."""
+    assert set(re.findall(r"io_uring_\w+", line)) <= set(TRACEPOINTS)
+
+
 def makes_a_certificate(line: str) -> None:
     """It may take a second: the file is the one that the block of Python asks for, and the options are there."""
     assert line.split()[-1] == CERTIFICATE.name
@@ -197,6 +254,9 @@ HANDLERS: dict[str, Callable[[str], None]] = {
     r"(docker|podman|nerdctl) run --rm .* python -m uringloop": reads_a_profile,
     r"crictl inspect CONTAINER \| jq .*": shows_a_profile,
     r"openssl req .*": makes_a_certificate,
+    r"mount -t \w+ nodev \S+": mounts,
+    r"python -m uringloop trace PID": traces,
+    r"perf .*": counts_tracepoints,
     r"systemd-analyze syscall-filter @\w+": lists_system_calls,
     r"sysctl kernel\.\w+=\d": sets_a_kernel_variable,
     r"python examples/(copy_file|hello_ring)\.py( .*)?": runs,
