@@ -16,7 +16,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     source.mkdir(parents=True)
     shutil.copytree(pages.ROOT / "docs/site/static", source / "static")
-    pages.stage(source, reference.stage(source))
+    pages.stage(source, reference.stage(source), reference.names())
     options = ["-q", "-W", "--keep-going", "-c", str(pages.ROOT / "docs/site"), "-d", str(FOLDER / "doctrees")]
     status = sphinx([*options, str(source), str(site)])
     found = list(checks.faults(site))

@@ -6,7 +6,7 @@ checkout.  The copy for Sphinx has links to pages of the site instead, and to co
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,16 +71,18 @@ def sources() -> list[str]:
     return [START, *(source for part in parts().values() for source in part)]
 
 
-def stage(folder: Path, reference: list[str]) -> None:
+def stage(folder: Path, reference: list[str], public: Collection[str]) -> None:
     """Write each page, with links of the site, and copy the files that it links to.
 
     Args:
         folder: where Sphinx finds them.
         reference: the names of the reference's pages, for the navigation.
+        public: the dotted names that the reference describes.
     """
     names = {(ROOT / source).resolve(): name_of(source) for source in sources()}
     for source in sources():
         text = with_links_of_the_site((ROOT / source).read_text(), (ROOT / source).parent, folder, names)
+        text = with_links_to_the_reference(text, public)
         if source == START:
             text += "".join(navigation(reference))
         (folder / f"{name_of(source)}.md").write_text(text)
@@ -122,3 +124,12 @@ def with_links_of_the_site(text: str, beside: Path, folder: Path, names: dict[Pa
 
     parts = BLOCK.split(text)
     return "".join(part if number % 2 else LINK.sub(replaced, part) for number, part in enumerate(parts))
+
+
+def with_links_to_the_reference(text: str, public: Collection[str]) -> str:
+    """Return a page whose public names in backticks lead to their entries, but for those in a link's text."""
+    parts = BLOCK.split(text)
+    for number in range(1, len(parts), 2):
+        if parts[number].strip("`") in public and not parts[number - 1].endswith("["):
+            parts[number] = "{py:obj}" + parts[number]
+    return "".join(parts)

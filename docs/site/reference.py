@@ -5,12 +5,13 @@ import enum
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_overloads
 
 #: Each page's modules.  A module's public names are those of `__all__`, and those that are given besides.
 PAGES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -107,7 +108,7 @@ def directive(target: str, value: Any) -> str:
     if hasattr(value, "dispatch"):
         # Sphinx would describe each registered function.
         return plain("function", target, first_line(value), str(inspect.signature(value)))
-    return f".. autofunction:: {target}"
+    return f".. autofunction:: {target}{overloaded_signature(value)}"
 
 
 def plain(kind: str, target: str, text: str, arguments: str = "") -> str:
@@ -123,7 +124,7 @@ def member_directive(target: str, name: str, kind: type) -> str:
         return f".. autoproperty:: {target}.{name}"
     function = getattr(value, "__func__", value)
     if inspect.isroutine(function):
-        return f".. automethod:: {target}.{name}{stub_signature(function)}"
+        return f".. automethod:: {target}.{name}{stub_signature(function) or overloaded_signature(function)}"
     return f".. autoattribute:: {target}.{name}"
 
 
@@ -191,10 +192,22 @@ def stub_signature(value: Any) -> str:
     node = next((node for node in body if getattr(node, "name", None) == last), None)
     if isinstance(node, ast.ClassDef):
         node = next((each for each in node.body if getattr(each, "name", None) in ("__init__", "__new__")), None)
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+    return declared_signature(node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ""
+
+
+def overloaded_signature(value: Any) -> str:
+    """Return the signature of an overloaded function's implementation, which is all of them; nothing for another."""
+    if not get_overloads(value):
         return ""
+    node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return declared_signature(node)
+
+
+def declared_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return the signature of a function as it is written, without `self`."""
     positional = node.args.posonlyargs or node.args.args
     if positional and positional[0].arg in ("self", "cls"):
         del positional[0]
-    is_method = node.returns is not None and node.name not in ("__init__", "__new__")
-    return f"({ast.unparse(node.args)})" + (f" -> {ast.unparse(node.returns)}" if is_method and node.returns else "")
+    result = node.returns if node.name not in ("__init__", "__new__") else None
+    return f"({ast.unparse(node.args)})" + (f" -> {ast.unparse(result)}" if result else "")

@@ -53,6 +53,9 @@ def test_compiled_names_have_the_signatures_of_their_stubs() -> None:
     assert reference.stub_signature(operations.Nop) == "(answer: int=0)"
     assert reference.stub_signature(ring.Completion.result) == "() -> Any"
     assert reference.stub_signature(operations.Fsync) == ""
+    assert reference.overloaded_signature(import_module("uringloop.files").open).startswith(
+        "(file: FilePath, mode: str='r'"
+    )
     assert reference.members(ring.Completion) == ["result", "more", "number", "buffer_id"]
 
 
@@ -66,6 +69,11 @@ def test_links_lead_to_pages_of_the_site(tmp_path: Path) -> None:
     )
     assert (tmp_path / "docs/speed.svg").exists()
     assert (tmp_path / "tools/docs").exists()
+
+
+def test_public_names_lead_to_their_entries() -> None:
+    text = "`uringloop.run` `uringloop.no` [`uringloop.run`](loop.md)\n```\nuringloop.run\n```\n"
+    assert pages.with_links_to_the_reference(text, {"uringloop.run"}) == "{py:obj}" + text
 
 
 def test_docstrings_become_restructured_text() -> None:
