@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 from docs.site import docstrings
 from uringloop import __version__
 
@@ -34,5 +36,6 @@ highlight_language = "text"
 
 
 def setup(app: Any) -> None:
-    """Register how docstrings are read."""
+    """Register how docstrings are read, and a language that Pygments does not know."""
+    app.add_lexer("bpftrace", TextLexer)
     docstrings.setup(app)

@@ -4,9 +4,12 @@ A docstring is paragraphs, indented code, and Google's sections, with code in ba
 reStructuredText is in it.
 """
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from uringloop import streams
 
 CODE = re.compile(r"(`[^`]*`)")
 SPECIAL = re.compile(r"([*|]|(?<=\w)_(?!\w))")
@@ -28,6 +31,9 @@ def read_docstring(_app: Any, _what: str, _name: str, value: Any, _options: Any,
 def reference_elsewhere(value: Any) -> list[str]:
     """Return what to read instead of the docstring of the standard library, which is not in these marks."""
     module = getattr(value, "__module__", None) or ""
+    if module == streams.__name__ and inspect.isfunction(value):
+        # asyncio's functions over other classes.
+        module = "asyncio.streams"
     if not isinstance(module, str) or module.startswith("uringloop") or not hasattr(value, "__qualname__"):
         return []
     package = "asyncio" if module.startswith("asyncio.") else STANDARD.get(module, module)
