@@ -24,7 +24,6 @@ import threading
 import time
 import weakref
 from asyncio import Handle
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -179,7 +178,6 @@ class EventLoop(
         super().__init__(self._epoll_selector)
         self._transports_by_fd = hooks.transports_by_descriptor(self)
         self._watch_by(self._registry)
-        self._registry.serve(self._ready)
         self._registry.begin = self._begin_watching
         self._registry.refuse(self._transports_by_fd)
         self._engine = Engine(self, self._dispatcher, self._transports_by_fd, self._leftovers, self._options)
@@ -286,14 +284,9 @@ class EventLoop(
     def _choose_sleep(self) -> None:
         """Set the function that sleeps, by the parts of the loop that have something to do before or after."""
         sockets = self._sockets
-        if self._options.sleep == "selector":
-            sleep: Callable[[int], object] | None = self._sleep_in_selector
-        elif self._is_watching:
-            self._registry.look = None if sockets is None else sockets.look
-            sleep = None
-        else:
-            sleep = self._dispatcher.wait if sockets is None else sockets.wait
-        self._sleep_by(sleep, self._dispatcher.dispatch)
+        self._registry.look = None if sockets is None else sockets.look
+        sleep = self._sleep_in_selector if self._options.sleep == "selector" else None
+        self._sleep_by(self._dispatcher, sockets, self._is_watching, sleep)
 
     def _begin_watching(self) -> None:
         """Have each sleep ask the registry; called before the first reader or writer."""
@@ -437,7 +430,7 @@ class EventLoop(
         del self._engine
         self._epoll_selector.serve = None
         self._end_measuring()
-        self._sleep_by(self._dispatcher.wait, self._dispatcher.dispatch)
+        self._sleep_by(self._dispatcher, None, False, None)
         self._drop_keywords()
 
 

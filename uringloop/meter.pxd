@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from .ready cimport ReadyQueue, size_of
 from .tick cimport Tick, count_cycles
 
 cdef enum:
@@ -46,8 +47,7 @@ cdef class Meter:
     cdef Page *page
     cdef int fd  # of the shared page; -1: it is this process's own
     cdef public object name_outcome  # called with an outcome's receiver and bits
-    cdef object ready
-    cdef PyObject *deque  # the ready queue, if it is a deque; or NULL
+    cdef ReadyQueue ready  # None: not watched yet
     # The running callback, or the receiver of the running outcome, as a reference; NULL: none, or a cancelled one.
     cdef PyObject *subject
     cdef uint32_t what  # its bits, if an outcome leads to it
@@ -65,7 +65,7 @@ cdef class Meter:
     cdef Py_ssize_t first, end, capacity, known
 
     cdef void calibrate(self) noexcept
-    cdef void watch(self, object ready) noexcept
+    cdef int watch(self, ReadyQueue ready) except -1
     cdef void begin_run(self, bint asleep) noexcept
     cdef void end_run(self) noexcept
     cdef void wake(self, Tick *tick, Py_ssize_t ready) noexcept
@@ -79,15 +79,12 @@ cdef class Meter:
 
 cdef extern from *:
     """
-    #define size_of_deque(deque) Py_SIZE(deque)
-
     static inline int bucket_of(uint64_t us)
     {
         int bucket = us == 0 ? 0 : 64 - __builtin_clzll(us);
         return bucket < 26 ? bucket : 25;
     }
     """
-    Py_ssize_t size_of_deque(PyObject *deque)
     void Py_XINCREF(PyObject *object)
     void Py_XDECREF(PyObject *object)
     int bucket_of(uint64_t us) noexcept nogil
@@ -128,7 +125,7 @@ cdef inline uint64_t finish(Meter meter, Py_ssize_t popped) except? 0:
         if took >= meter.slow_cycles:
             now_cycles = meter.note_slow(took)
         change_subject(meter, NULL)
-    ready = popped + (len(meter.ready) if meter.deque == NULL else size_of_deque(meter.deque))
+    ready = popped + size_of(meter.ready)
     if ready != meter.known:
         meter.sync(ready, now_cycles)
     return now_cycles

@@ -15,7 +15,6 @@ path of it is left behind.
 
 import fcntl
 import os
-from collections import deque
 from functools import partial
 from operator import itemgetter
 
@@ -253,13 +252,13 @@ cdef class Meter:
 
     # News from the scheduler
 
-    cdef void watch(self, ready) noexcept:
+    cdef int watch(self, ReadyQueue ready) except -1:
         """Take the ready queue."""
         self.ready = ready
         change_subject(self, NULL)
-        self.deque = <PyObject *>ready if type(ready) is deque else NULL
         self.first = self.end = self.known = 0
-        self.sync(len(ready), count_cycles())
+        self.sync(size_of(ready), count_cycles())
+        return 0
 
     cdef void begin_run(self, bint asleep) noexcept:
         """Begin to time a run; `asleep` if the loop sleeps now, so that the rest of that counts as nothing."""

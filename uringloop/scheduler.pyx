@@ -3,46 +3,44 @@
 
 This module knows no I/O: its callers pass the functions that sleep and dispatch.  The handles are asyncio's, made
 quickly (scheduler_handles.pxi).  The timers stand in a heap (scheduler_timers.pxi); readers and writers have a base of
-the scheduler (scheduler_readers.pxi).  The ready queue is asyncio's own deque (`BaseEventLoop._ready`).  Times are
-seconds of the loop's clock, as of `loop.time()`; times for the kernel are nanoseconds.
+the scheduler (scheduler_readers.pxi).  The methods that every callback comes by have a short way
+(scheduler_calls.pxi).  Times are seconds of the loop's clock, as of `loop.time()`; times for the kernel are
+nanoseconds.
 """
 
 import asyncio
+import time
 
 cimport cython
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.contextvars cimport PyContext_CopyCurrent
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
 
+from .engine.sock cimport Sockets
 from .hooks import ThreadSafeHandle, describe_callback, handles_are_run_as_usual
 from .meter cimport Meter, begin_handle, finish
 from .selector.registry cimport Registry
 from .patched cimport Patched, call_patched, patched
-from .ring.inbox cimport Inbox, has_posted
+from .ready cimport CAPACITY_KEPT, ReadyQueue, push, ring_push, size_of, take
+from .ring.core.core cimport ul_ring  # no-cython-lint: so the core is linked, which begins_idly calls
+from .ring.dispatcher cimport Dispatcher, begins_idly, has_to_dispatch
+from .ring.inbox cimport Inbox, ul_wakeup_is_posted
 from .tick cimport (
     IS_FREE_THREADED, Tick, begin_waiting, check_thread, has_few, is_foreign, load_thread, monotonic_ns, must_send,
     store_thread, this_thread,
 )
 
 cdef extern from *:
-    """
-    /* Takes the next handle; returns NULL without an exception if there is none. */
-    static PyObject *take_handle(PyObject *popleft)
-    {
-        PyObject *handle = PyObject_CallNoArgs(popleft);
-        if (handle == NULL && PyErr_ExceptionMatches(PyExc_IndexError))
-            PyErr_Clear();
-        return handle;
-    }
-    """
-    PyObject *take_handle(object popleft) except? NULL
     PyObject **PySequence_Fast_ITEMS(object sequence)
     object PyObject_CallNoArgs(object callable)
     object PyObject_CallOneArg(object callable, object argument)
-    object PyObject_Vectorcall(object callable, PyObject *const *arguments, size_t count, PyObject *names)
+    PyObject *PyErr_Occurred()
+    void PyErr_Clear()
+    # Without the exception that `except` would look for.
+    int PyContext_Enter(PyObject *context) noexcept
+    int PyContext_Exit(PyObject *context) noexcept
 
 cdef enum:
     # If something is ready after a tick, up to so many follow without the Python of asyncio's `run_forever`.
@@ -71,9 +69,11 @@ cdef class Scheduler(Watching):
     `call_exception_handler`, and those that check arguments in debug mode.
     """
 
-    cdef object ready, append, extend, popleft
     cdef Inbox inbox  # what threads have added since the last look
-    cdef object sleep, dispatch, send
+    cdef object sleep, send
+    cdef Dispatcher dispatcher
+    cdef Sockets sockets
+    cdef bint is_watching
     cdef Meter meter  # None: the loop does not measure
     cdef object slow_duration
     cdef Tick own_tick
@@ -85,6 +85,7 @@ cdef class Scheduler(Watching):
     cdef dict keywords  # what a future is made with, and a task; None before the first
     cdef Freelist freelist, free_timers
     cdef TimerHeap timers
+    cdef unsigned int usual_version  # of the class, while its `time` is the system's; 0: unknown
     cdef uint64_t runs  # handles run so far
     cdef uint64_t slice_of_run
     cdef int64_t slice_end_ns
@@ -101,22 +102,16 @@ cdef class Scheduler(Watching):
 
     @property
     def _ready(self):
-        if has_posted(self.inbox) and not (IS_FREE_THREADED and is_foreign(self.now)):
+        """Return the ready queue as asyncio's deque, to be read and changed; a reference to it costs time."""
+        if self.has_posted() and not (IS_FREE_THREADED and is_foreign(self.now)):
             self.take_posted()
             if self.sleeping:
                 self.inbox.wake()  # a thread looks, and the loop may have found nothing ready just before
-        return self.ready
+        return self.ready.share()
 
     @_ready.setter
     def _ready(self, ready):
-        self.ready = ready
-        self.append = ready.append
-        self.extend = ready.extend
-        self.popleft = ready.popleft
-        if self.meter is not None:
-            self.meter.watch(ready)
-        if self.registry is not None:
-            self.registry.serve(ready)
+        self.ready.replace(ready)
 
     @property
     def _thread_id(self):
@@ -167,7 +162,8 @@ cdef class Scheduler(Watching):
         if self.meter is not None:
             self._slow_duration_changed()
 
-    cdef int check(self) except -1:
+    @cython.final
+    cdef inline int check(self) except -1:
         if load_flag(&self.closed):
             raise RuntimeError("Event loop is closed")
         return 0
@@ -177,15 +173,7 @@ cdef class Scheduler(Watching):
         asyncio.BaseEventLoop.set_debug(self, enabled)
         self.now.is_strict = IS_FREE_THREADED or self._debug
 
-    def get_debug(self):
-        """See `asyncio.loop.get_debug`; each new future calls it."""
-        return self._debug
-
     # Scheduling
-
-    def create_future(self):
-        """See `asyncio.loop.create_future`."""
-        return call_patched(&FUTURE, (), self.keywords or self.make_keywords())
 
     cdef dict make_keywords(self):
         self.keywords = {"loop": self}
@@ -212,11 +200,20 @@ cdef class Scheduler(Watching):
         handle = self.make_handle("call_soon", callback, args, context)
         if IS_FREE_THREADED and is_foreign(self.now):
             self.inbox.put(handle, callback)  # asyncio lets it pass, and so it must do no harm
-            return handle
-        if has_posted(self.inbox):
-            self.take_posted()  # these came before
-        PyObject_CallOneArg(self.append, handle)
+        else:
+            self.make_ready(handle)
         return handle
+
+    @cython.final
+    cdef inline int make_ready(self, handle) except -1:
+        if self.has_posted():
+            self.take_posted()  # these came before
+        return 0 if ring_push(&self.ready.ring, handle) else self.ready.push_slowly(handle)
+
+    @cython.final
+    cdef inline bint has_posted(self) noexcept:
+        """Return whether threads may have added handles."""
+        return self.inbox is not None and ul_wakeup_is_posted(&self.inbox.wakeup)
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         """See `asyncio.loop.call_soon_threadsafe`."""
@@ -228,16 +225,14 @@ cdef class Scheduler(Watching):
         if self.inbox is None:
             raise RuntimeError("Event loop is closed")  # by the garbage collector
         if load_thread(&self.now.thread) == this_thread() and not self.sleeping:
-            if has_posted(self.inbox):
-                self.take_posted()
-            PyObject_CallOneArg(self.append, handle)
+            self.make_ready(handle)
         else:
             self.inbox.put(handle, callback)
         return handle
 
     cdef int take_posted(self) except -1:
         """Make the handles ready that threads have added."""
-        self.inbox.move_to(self.extend)
+        self.inbox.move_to(self.ready)
         return 0
 
     def _write_to_self(self):
@@ -263,32 +258,47 @@ cdef class Scheduler(Watching):
 
     cdef make_handle(self, method, callback, args, context):
         if not self._debug:
-            return self.fill_handle(self.take_free(handle_type, &self.freelist), callback, args, context)
+            return self.made(handle_type, &self.freelist, callback, args, context)
         # asyncio's own remembers where it was made.
         self._check_callback(callback, method)
         return asyncio.Handle(callback, args, self, context)
 
-    cdef fill_handle(self, handle, callback, args, context):
-        set_slot(handle, CALLBACK, callback)
-        set_slot(handle, ARGS, args)
-        set_slot(handle, LOOP, self)
-        if context is not None:
-            set_slot(handle, CONTEXT, context)
-        elif slot(handle, CONTEXT)[0] == NULL or not is_current_context_empty():
-            set_slot(handle, CONTEXT, PyContext_CopyCurrent())
+    @cython.final
+    cdef made(self, PyTypeObject *type, Freelist *freelist, callback, args, context):
+        """Do the same as `make`, with objects."""
+        Py_INCREF(args)
+        cdef PyObject *raw = self.make(type, freelist, <PyObject *>callback, <PyObject *>args, <PyObject *>context)
+        handle = <object>raw
+        Py_XDECREF(raw)
+        return handle
+
+    @cython.final
+    cdef PyObject *make(
+        self, PyTypeObject *type, Freelist *freelist, PyObject *callback, PyObject *args, PyObject *context
+    ) except NULL:
+        """Return a new reference to a handle; take the reference to its arguments.
+
+        context: NULL or None for a copy of the current one.
+        """
+        cdef PyObject *handle
+        # The freelist belongs to the thread that runs the loop.
+        cdef bint is_here = not IS_FREE_THREADED or load_thread(&self.now.thread) == this_thread()
+        handle = take_handle(type, freelist) if is_here else make_handle(type)
+        set_slot(<object>handle, CALLBACK, <object>callback)
+        slot(<object>handle, ARGS)[0] = args
+        Py_INCREF(self)
+        slot(<object>handle, LOOP)[0] = <PyObject *>self
+        if context != NULL and <object>context is not None:
+            set_slot(<object>handle, CONTEXT, <object>context)
+        elif slot(<object>handle, CONTEXT)[0] == NULL or not is_current_context_empty():
+            set_slot(<object>handle, CONTEXT, PyContext_CopyCurrent())
         return handle
 
     cdef make_reader(self, callback, args, context):
         self.check()
         if self._debug:
             return asyncio.Handle(callback, args, self, context)
-        return self.fill_handle(self.take_free(handle_type, &self.freelist), callback, args, context)
-
-    cdef inline take_free(self, PyTypeObject *type, Freelist *freelist):
-        """Return a handle, out of the freelist if this is the thread that runs the loop."""
-        if IS_FREE_THREADED and load_thread(&self.now.thread) != this_thread():
-            return new_handle(type)
-        return make_handle_of(type, freelist)
+        return self.made(handle_type, &self.freelist, callback, args, context)
 
     cdef make_thread_safe_handle(self, callback, args, context):
         """A handle whose `cancel` waits for a running callback."""
@@ -299,6 +309,14 @@ cdef class Scheduler(Watching):
             # Where its own __init__ made it.
             handle._source_traceback.pop()
         return handle
+
+    @cython.final
+    cdef int add_timer(self, handle, double due, when) except -1:
+        """Give a timer its time, and put it into the heap."""
+        set_slot(handle, WHEN, when)
+        self.timers.push(handle, due)
+        set_slot(handle, SCHEDULED, True)
+        return 0
 
     cdef schedule(self, when, callback, args, context):
         """Put a timer into the heap, until it is due or swept out."""
@@ -311,16 +329,14 @@ cdef class Scheduler(Watching):
             # Neither earlier nor later than other times: it would break the heap's order.
             raise ValueError("a timer cannot be due at NaN")
         if not self._debug:
-            handle = self.fill_handle(self.take_free(timer_handle_type, &self.free_timers), callback, args, context)
-            set_slot(handle, WHEN, when)
+            handle = self.made(timer_handle_type, &self.free_timers, callback, args, context)
         else:
             self._check_thread()
             self._check_callback(callback, "call_at")
             # asyncio's own is not cancelled and counted at once.
             kind = TimerHandle if IS_FREE_THREADED else asyncio.TimerHandle
             handle = kind(when, callback, args, self, context)
-        self.timers.push(handle, due)
-        set_slot(handle, SCHEDULED, True)
+        self.add_timer(handle, due, when)
         return handle
 
     def _timer_handle_cancelled(self, handle):
@@ -334,16 +350,33 @@ cdef class Scheduler(Watching):
 
     # Running
 
-    def _sleep_by(self, sleep, dispatch):
-        """Set the functions that sleep and dispatch.
+    def _sleep_by(self, Dispatcher dispatcher, Sockets sockets, bint is_watching, sleep):
+        """Set the parts of the loop that sleep and dispatch.
 
         Args:
-            sleep: called with nanoseconds, -1 for ever; it returns at a completion or a wakeup by another thread.
-                None: the registry sleeps.
-            dispatch: called without arguments after each sleep.
+            dispatcher: dispatches after each sleep.
+            sockets: looks before each sleep in the ring; None: there are none.
+            is_watching: whether the registry sleeps.
+            sleep: sleeps in place of the ring, called with nanoseconds, -1 for ever; it returns at a completion or a
+                wakeup by another thread.  None: the loop sleeps in the ring.
         """
+        self.dispatcher = dispatcher
+        self.sockets = sockets
+        self.is_watching = is_watching
         self.sleep = sleep
-        self.dispatch = dispatch
+
+    cdef int sleep_for(self, int64_t timeout_ns) except -1:
+        """Sleep until there is work, at most so many nanoseconds, -1 for ever."""
+        if self.sleep is not None:
+            PyObject_CallOneArg(self.sleep, timeout_ns)
+        elif self.is_watching:
+            self.registry.wait_for(timeout_ns)
+        else:
+            if self.sockets is not None:
+                timeout_ns = self.sockets.look(timeout_ns)
+            if timeout_ns != 0 or not begins_idly(self.dispatcher):
+                self.dispatcher.wait_for(timeout_ns)
+        return 0
 
     def _send_by(self, uintptr_t tick, send):
         """Call `send` before a callback if written bytes have waited long enough; tick is the address of a `Tick`."""
@@ -382,10 +415,11 @@ cdef class Scheduler(Watching):
         for _i in range(TICKS_IN_A_ROW):
             if not self.tick(sleeps) or self._stopping or self.ident == 0:
                 return
-            sleeps = bool(self.ready) or has_posted(self.inbox)
-            if not sleeps and (self.sleep is not None or not self.registry.is_likely_ready()):
+            sleeps = size_of(self.ready) > 0 or self.has_posted()
+            if not sleeps and not (self.is_watching and self.sleep is None and self.registry.is_likely_ready()):
                 return
 
+    @cython.final
     cdef bint tick(self, bint sleeps) except -1:
         """Sleep until there is work; then run ready handles, completions, and handles ready since the sleep.
 
@@ -396,40 +430,44 @@ cdef class Scheduler(Watching):
         cdef bint by_handles, found = True
         if self.in_tick:
             # A callback let KeyboardInterrupt or SystemExit through: first run the handles that it left.
-            PyObject_CallNoArgs(self.dispatch)
+            self.dispatcher.dispatch()
         self.in_tick = True
         self.sleeping = True
-        if has_posted(self.inbox):
+        if self.ready.shared is not None:
+            self.ready.take_back()
+        if self.has_posted():
             self.take_posted()
         timeout_ns = 0 if self._stopping else self.timeout_ns()
-        before = len(self.ready)
+        before = size_of(self.ready)
+        if timeout_ns != 0 and self.ready.ring.capacity > CAPACITY_KEPT:
+            self.ready.shrink()
         if self.now.is_metered:
             self.meter.page.asleep = timeout_ns != 0
-        if not sleeps:
-            found = self.registry.looks_again()
-        elif self.sleep is None:
-            self.registry.wait_for(timeout_ns)
+        if sleeps:
+            self.sleep_for(timeout_ns)
         else:
-            PyObject_CallOneArg(self.sleep, timeout_ns)
+            found = self.registry.looks_again()
         self.sleeping = False
-        if has_posted(self.inbox):
+        if self.has_posted():
             self.take_posted()
         if not found:
             self.in_tick = False
             return False
         if self.now.is_metered:
-            self.meter.wake(self.now, len(self.ready))
-        self.pop_due()
-        after = self.now.handles = len(self.ready)
+            self.meter.wake(self.now, size_of(self.ready))
+        if self.timers.handles:
+            self.pop_due()
+        after = self.now.handles = size_of(self.ready)
         if not has_few(self.now):
             begin_waiting(self.now)
         by_handles = self._debug or run_is_replaced()
         self.run(before, by_handles)
         if by_handles:
             self._dispatch_by_handles()
-        elif before > 0 or self.now.outcomes > 0 or self.now.is_metered:
-            PyObject_CallNoArgs(self.dispatch)
-        self.run(after - before, by_handles)
+        elif has_to_dispatch(self.dispatcher):
+            self.dispatcher.dispatch()
+        if after > before:
+            self.run(after - before, by_handles)
         if self.now.is_metered:
             finish(self.meter, 0)
         self.now.outcomes = self.now.handles = 0
@@ -448,10 +486,7 @@ cdef class Scheduler(Watching):
             # Another thread may have made a handle ready since the tool looked.
             if self._ready:
                 timeout_ns = 0
-            if self.sleep is None:
-                self.registry.wait_for(timeout_ns)
-            else:
-                self.sleep(timeout_ns)
+            self.sleep_for(timeout_ns)
         finally:
             self.sleeping = False
             self._ready  # the tool may hold the queue, and does not ask again
@@ -462,12 +497,12 @@ cdef class Scheduler(Watching):
         if self.timers.shared:
             self.timers.take_back()
         if load_count(&self.timers.cancelled):
-            self.timers.sweep()
-        if self.ready:
+            self.timers.sweep(&self.free_timers)
+        if size_of(self.ready) > 0:
             return 0
         if not self.timers.handles:
             return -1
-        delay = self.timers.first() - <double>self.time()
+        delay = self.timers.first() - self.time_s()
         # Never early: the sleep covers the last fraction of a nanosecond.
         return min(<int64_t>(min(delay, 1e9) * NS_PER_S) + 1, 1_000_000_000 * NS_PER_S) if delay > 0 else 0
 
@@ -475,16 +510,14 @@ cdef class Scheduler(Watching):
         """Make the due timers ready, in their order."""
         cdef double end, due
         cdef bint cancelled = False
-        if not self.timers.handles:
-            return
-        end = <double>self.time() + 1e-9
+        end = self.time_s() + 1e-9
         while self.timers.handles:
             due = self.timers.first()
             if due >= end:
                 break
             handle = self.timers.pop(&cancelled)
             if not cancelled:
-                PyObject_CallOneArg(self.append, handle)
+                push(self.ready, handle)
                 if self.now.is_metered:
                     self.meter.add_timer(end - due)
 
@@ -496,38 +529,35 @@ cdef class Scheduler(Watching):
         cdef int64_t now_ns = monotonic_ns()
         if self.slice_of_run != self.runs:
             self.slice_of_run = self.runs
-            self.slice_end_ns = now_ns + max(SLICE_NS // (1 + <int64_t>len(self.ready)), SLICE_MIN_NS)
+            self.slice_end_ns = now_ns + max(SLICE_NS // (1 + <int64_t>size_of(self.ready)), SLICE_MIN_NS)
             return True
         return now_ns < self.slice_end_ns
 
-    cdef run(self, Py_ssize_t count, bint by_handles):
+    @cython.final
+    cdef int run(self, Py_ssize_t count, bint by_handles) except -1:
         """Run so many ready handles, each in its context, or by its `_run` if a tool has replaced that."""
-        cdef Py_ssize_t _i
-        cdef PyObject *raw
+        cdef ReadyQueue ready = self.ready
+        cdef PyObject *handle
         if self._debug:
             self.run_slowly(self.meter, count)
-            return
-        for _i in range(count):
+            return 0
+        while count > 0:
+            count -= 1
             if must_send(self.now):
                 PyObject_CallNoArgs(self.send)
-            raw = take_handle(self.popleft)
-            if raw == NULL:
-                return  # a callback ran the loop within this run, and so what was left
-            handle = <object>raw
-            Py_XDECREF(raw)
+            handle = take(ready)
+            if handle == NULL:
+                return 0  # a callback ran the loop within this run, and so what was left
             self.runs += 1
             if self.now.is_metered:
-                begin_handle(self.meter, callback_of(handle), 1)
-            if type(handle) is Handle and not by_handles:
-                if not has_flag(handle, CANCELLED):
-                    self.run_handle(handle)
-                    free_handle(handle, &self.freelist)
-            elif type(handle) is TimerHandle and not by_handles:
-                if not has_flag(handle, CANCELLED):
-                    self.run_handle(handle)
-                    free_handle(handle, &self.free_timers)
-            elif not handle._cancelled:
-                handle._run()
+                begin_handle(self.meter, callback_of(<object>handle), 1)
+            if handle.ob_type == handle_type and not by_handles:
+                run_handle(self, handle, &self.freelist)
+            elif handle.ob_type == timer_handle_type and not by_handles:
+                run_handle(self, handle, &self.free_timers)
+            else:
+                run_by_itself(handle)
+        return 0
 
     cdef run_slowly(self, Meter meter, Py_ssize_t count):
         """Run ready handles in debug mode."""
@@ -538,42 +568,23 @@ cdef class Scheduler(Watching):
             self._run_slowly(count)
             return
         for _i in range(count):
-            if not self.ready:
+            if size_of(self.ready) == 0:
                 return
-            begin_handle(meter, callback_of(self.ready[0]), 0)
+            begin_handle(meter, callback_of(self.ready.first()), 0)
             self._run_slowly(1)
 
-    cdef run_handle(self, handle):
-        context = <object>slot(handle, CONTEXT)[0]
-        callback = <object>slot(handle, CALLBACK)[0]
-        args = <object>slot(handle, ARGS)[0]
-        try:
-            PyContext_Enter(context)
-        except BaseException as error:
-            self.report(handle, error)
-            return
-        try:
-            PyObject_Vectorcall(callback, PySequence_Fast_ITEMS(args), PyTuple_GET_SIZE(args), NULL)
-        except (SystemExit, KeyboardInterrupt):
-            PyContext_Exit(context)
-            raise
-        except BaseException as error:
-            # The exception handler may run in this context: it is left first.
-            PyContext_Exit(context)
-            self.report(handle, error)
-        else:
-            PyContext_Exit(context)
+    @cython.final
+    cdef inline double time_s(self) except? -1:
+        """Return the loop's time, in seconds."""
+        return monotonic_s() if self.has_usual_time() else <double>self.time()
 
-    def report(self, handle, error):
-        """Report a callback that raised, as `asyncio.Handle` does."""
-        callback = <object>slot(handle, CALLBACK)[0]
-        args = <object>slot(handle, ARGS)[0]
-        context = {
-            "message": f"Exception in callback {describe_callback(callback, args)}",
-            "exception": error,
-            "handle": handle,
-        }
-        source_traceback = <object>slot(handle, TRACEBACK)[0]
-        if source_traceback:
-            context["source_traceback"] = source_traceback
-        self.call_exception_handler(context)
+    @cython.final
+    cdef inline bint has_usual_time(self) except -1:
+        """Return whether `time` is the system's: tests replace it, for the class or for this loop."""
+        if type_version((<PyObject *>self).ob_type) == self.usual_version != 0:
+            return has_no_attributes(self)
+        return look_at_time(self)
+
+
+include "scheduler_running.pxi"
+include "scheduler_calls.pxi"

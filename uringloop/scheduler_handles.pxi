@@ -27,11 +27,16 @@ cdef extern from *:
         return *(PyObject **)((char *)object + Py_TYPE(object)->tp_weaklistoffset) != NULL;
     }
 
+    static inline int is_context_empty(PyObject *context)
+    {
+        return PyContext_Type.tp_as_mapping->mp_length(context) == 0;
+    }
+
     /* Whether a copy of this thread's current context would be empty. */
-    static int is_current_context_empty(void)
+    static inline int is_current_context_empty(void)
     {
         PyObject *current = PyThreadState_Get()->context;
-        return current == NULL || PyObject_Size(current) == 0;
+        return current == NULL || is_context_empty(current);
     }
 
     /* Whether the caller has the only reference, which no other thread can copy then. */
@@ -61,10 +66,35 @@ cdef extern from *:
     #define store_slot(slot, value) __atomic_store_n(slot, value, __ATOMIC_RELEASE)
 
     /* Whether a context is as a new one, and no other object knows it. */
-    static int is_context_unused(PyObject *context)
+    static inline int is_context_unused(PyObject *context)
     {
-        return PyContext_CheckExact(context) && is_unique(context) && PyObject_Size(context) == 0 &&
+        return is_unique(context) && PyContext_CheckExact(context) && is_context_empty(context) &&
                !has_weak_references(context);
+    }
+
+    static inline PyObject *pack(PyObject *const *items, Py_ssize_t count)
+    {
+        PyObject *tuple = PyTuple_New(count);
+        if (tuple == NULL)
+            return NULL;
+        for (Py_ssize_t place = 0; place < count; place++) {
+            Py_INCREF(items[place]);
+            PyTuple_SET_ITEM(tuple, place, items[place]);
+        }
+        return tuple;
+    }
+
+    /* Calls by a tuple.  Each callback comes here, so the interpreter's own checks on the way are left out. */
+    static inline PyObject *call(PyObject *callable, PyObject *arguments)
+    {
+        PyTypeObject *type = Py_TYPE(callable);
+        if (PyType_HasFeature(type, Py_TPFLAGS_HAVE_VECTORCALL)) {
+            vectorcallfunc function;
+            memcpy(&function, (char *)callable + type->tp_vectorcall_offset, sizeof(function));
+            if (function != NULL)
+                return function(callable, &PyTuple_GET_ITEM(arguments, 0), (size_t)PyTuple_GET_SIZE(arguments), NULL);
+        }
+        return PyObject_Call(callable, arguments, NULL);
     }
 
     /* A number that changes with the class and its bases; 0 before the first look-up of an attribute. */
@@ -78,16 +108,19 @@ cdef extern from *:
     """
     unsigned int load_version(const unsigned int *version)
     void store_version(unsigned int *version, unsigned int value)
-    bint is_unique(object object)
+    bint is_unique(PyObject *object) noexcept
     bint raise_flag(PyObject **slot)
     PyObject *load_slot(PyObject *const *slot)
     void store_slot(PyObject **slot, PyObject *value)
     PyObject *Py_True
     PyObject *Py_None
     unsigned int type_version(PyTypeObject *type)
-    bint has_weak_references(object object)
-    bint is_current_context_empty()
-    bint is_context_unused(PyObject *context)
+    bint has_weak_references(PyObject *object) noexcept
+    bint is_current_context_empty() noexcept
+    bint is_context_unused(PyObject *context) noexcept
+    # `except` would have Cython look for an exception each time.
+    PyObject *pack(PyObject **items, Py_ssize_t count) except NULL
+    PyObject *call(PyObject *callable, PyObject *arguments) noexcept
     Py_ssize_t slot_offset(object type, const char *name) except -1
     PyObject *PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items) except NULL
 
@@ -118,6 +151,12 @@ cdef inline void set_slot(handle, Py_ssize_t offset, value) noexcept:
     Py_XDECREF(old)
 
 
+cdef inline value_of(handle, Py_ssize_t offset):
+    """Return what a slot holds; None if a tool has emptied it."""
+    cdef PyObject *value = slot(handle, offset)[0]
+    return None if value == NULL else <object>value
+
+
 cdef inline bint has_flag(handle, Py_ssize_t offset) noexcept:
     return load_slot(slot(handle, offset)) == Py_True
 
@@ -136,10 +175,8 @@ cdef inline bint is_cancelled(handle) except -1:
 
 cdef inline object callback_of(handle):
     """Return the callback of a handle that is about to run; None: it was cancelled."""
-    cdef PyObject *callback
     if type(handle) is Handle or type(handle) is TimerHandle:
-        callback = slot(handle, CALLBACK)[0]
-        return None if callback == NULL else <object>callback
+        return value_of(handle, CALLBACK)
     return None if handle._cancelled else handle._callback
 
 
@@ -151,46 +188,54 @@ cdef struct Freelist:
     int count, capacity
 
 
-cdef make_handle_of(PyTypeObject *type, Freelist *freelist):
-    """Return a handle without callback, arguments, loop and context."""
-    cdef PyObject *raw
+cdef inline PyObject *take_handle(PyTypeObject *type, Freelist *freelist) except NULL:
+    """Return a new reference to a handle without callback, arguments, loop and context."""
     if freelist.count > 0:
         freelist.count -= 1
-        raw = freelist.handles[freelist.count]
-        handle = <object>raw
-        Py_XDECREF(raw)
-        return handle
-    return new_handle(type)
+        return freelist.handles[freelist.count]
+    return make_handle(type)
 
 
-cdef new_handle(PyTypeObject *type):
-    cdef PyObject *raw = PyType_GenericAlloc(type, 0)
-    handle = <object>raw
-    Py_XDECREF(raw)
-    set_slot(handle, CANCELLED, False)
-    set_slot(handle, TRACEBACK, None)
-    set_slot(handle, REPR, None)
+cdef PyObject *make_handle(PyTypeObject *type) except NULL:
+    cdef PyObject *handle = PyType_GenericAlloc(type, 0)
+    set_slot(<object>handle, CANCELLED, False)
+    set_slot(<object>handle, TRACEBACK, None)
+    set_slot(<object>handle, REPR, None)
     return handle
 
 
-cdef void free_handle(handle, Freelist *freelist) noexcept:
-    """Keep a handle that has run, if the caller's reference is the last."""
-    if not is_unique(handle) or has_weak_references(handle) or has_flag(handle, CANCELLED):
-        return
-    if IS_FREE_THREADED and load_slot(slot(handle, TRACEBACK)) != Py_None:
-        return  # it was made in debug mode
-    if freelist.count == freelist.capacity and not grow_freelist(freelist):
-        return
-    set_slot(handle, CALLBACK, None)  # for `repr`, should anybody find it
-    empty_slot(handle, ARGS)
-    empty_slot(handle, LOOP)
-    if not is_context_unused(slot(handle, CONTEXT)[0]):
-        empty_slot(handle, CONTEXT)
-    # An object that this freed may have run handles.
-    if freelist.count < freelist.capacity:
-        Py_INCREF(handle)
-        freelist.handles[freelist.count] = <PyObject *>handle
-        freelist.count += 1
+cdef inline bint is_unknown(PyObject *handle) noexcept:
+    """Return whether the caller's reference to a handle is the last."""
+    return is_unique(handle) and not has_weak_references(handle)
+
+
+cdef inline bint is_of_debug_mode(PyObject *handle) noexcept:
+    return IS_FREE_THREADED and load_slot(slot(<object>handle, TRACEBACK)) != Py_None
+
+
+cdef void give_handle(PyObject *handle, Freelist *freelist) noexcept:
+    """Take the caller's reference to a handle that has run; keep it, if that is the last."""
+    if is_unknown(handle) and not has_flag(<object>handle, CANCELLED) and not is_of_debug_mode(handle):
+        if freelist.count < freelist.capacity or grow_freelist(freelist):
+            set_slot(<object>handle, CALLBACK, None)  # for `repr`, should anybody find it
+            empty_slot(<object>handle, ARGS)
+            empty_slot(<object>handle, LOOP)
+            if slot(<object>handle, CONTEXT)[0] != NULL and not is_context_unused(slot(<object>handle, CONTEXT)[0]):
+                empty_slot(<object>handle, CONTEXT)
+            # An object that this freed may have run handles.
+            if freelist.count < freelist.capacity:
+                freelist.handles[freelist.count] = handle
+                freelist.count += 1
+                return
+    Py_XDECREF(handle)
+
+
+cdef void give_cancelled_timer(PyObject *handle, Freelist *freelist) noexcept:
+    """Do the same with a cancelled timer that has left the heap."""
+    if handle.ob_type == timer_handle_type and is_unknown(handle):
+        set_slot(<object>handle, CANCELLED, False)
+        set_slot(<object>handle, REPR, None)
+    give_handle(handle, freelist)
 
 
 cdef bint grow_freelist(Freelist *freelist) noexcept:
@@ -213,7 +258,7 @@ cdef void drop_freelist(Freelist *freelist) noexcept:
     free(freelist.handles)
 
 
-cdef bint cancel_handle(handle):
+cdef bint cancel_handle(handle) except -1:
     """Cancel; return whether the handle was not cancelled before.  Any thread may do that."""
     if not raise_flag(slot(handle, CANCELLED)):
         return False
@@ -256,20 +301,22 @@ class CompiledHandle(asyncio.Handle):
 
     __slots__ = ()
 
-    def cancel(self):
-        cancel_handle(self)
-
 
 class CompiledTimerHandle(asyncio.TimerHandle):
     """See `asyncio.TimerHandle`."""
 
     __slots__ = ()
 
-    def cancel(self):
-        if IS_FREE_THREADED:
-            cancel_shared_timer(self)
-        else:
-            cancel_timer(self)
+
+cdef object cancel(handle, PyObject *_):
+    cancel_handle(handle)
+
+
+cdef object cancel_of_timer(handle, PyObject *_):
+    if IS_FREE_THREADED:
+        cancel_shared_timer(handle)
+    else:
+        cancel_timer(handle)
 
 
 CompiledHandle.__name__ = "Handle"

@@ -15,9 +15,12 @@ cdef extern from *:
     void store_flag(int *flag, int value)
 
 
+# The garbage collector leaves the queue and the registry to a loop that it clears: they drop their own references.
+@cython.no_gc_clear
 cdef class Watching:
     """The base of `Scheduler`, with the loop's readers and writers."""
 
+    cdef ReadyQueue ready
     cdef Registry registry
     cdef public bint _debug
     cdef int closed
@@ -31,13 +34,17 @@ cdef class Watching:
     def _closed(self, bint closed):
         store_flag(&self.closed, closed)
 
+    def __cinit__(self):
+        self.ready = ReadyQueue()
+
     cdef make_reader(self, callback, args, context):
         """Return a handle, unless the loop is closed."""
         raise NotImplementedError
 
     def _watch_by(self, Registry registry):
-        """Set the registry of readers and writers."""
+        """Set the registry of readers and writers, which makes their handles ready."""
         self.registry = registry
+        registry.ready = self.ready
 
     def add_reader(self, fd, callback, *args):
         """See `asyncio.loop.add_reader`."""

@@ -11,6 +11,7 @@ from heapq import heapify, heappop, heappush
 cdef extern from *:
     # Cython's own declaration takes an object, and holds it meanwhile.
     Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
+    void set_size "Py_SET_SIZE"(object list, Py_ssize_t size)
 
 cdef extern from *:
     """
@@ -202,14 +203,14 @@ cdef class TimerHeap:
         for place in range(len(self.handles) // 2 - 1, -1, -1):
             self.sink(place, PySequence_Fast_ITEMS(self.handles)[place], self.deadlines[place])
 
-    cdef sweep(self):
+    cdef sweep(self, Freelist *freelist):
         """Drop cancelled timers: all if they are many, else those on top."""
         cdef bint cancelled
         if len(self.handles) > SWEEP_FROM and load_count(&self.cancelled) * 2 > len(self.handles):
             if self.shared:
                 self.drop_cancelled_of_shared()
             else:
-                self.drop_cancelled()
+                self.drop_cancelled(freelist)
             if self.shared or not IS_FREE_THREADED:
                 self.cancelled = 0
         while self.handles and is_cancelled(self.handles[0]):
@@ -222,9 +223,10 @@ cdef class TimerHeap:
         if add_to(&self.cancelled, -1) < 0:
             self.cancelled = 0
 
-    cdef drop_cancelled(self):
+    cdef drop_cancelled(self, Freelist *freelist):
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         cdef Py_ssize_t place, kept = 0
+        cdef PyObject *handle
         for place in range(len(self.handles)):
             if not is_cancelled(<object>handles[place]):
                 handles[kept], handles[place] = handles[place], handles[kept]
@@ -234,11 +236,14 @@ cdef class TimerHeap:
         dropped = self.handles[kept:]
         del self.handles[kept:]
         self.order()
-        for handle in dropped:
+        for place in range(len(dropped) - 1, -1, -1):
+            handle = PySequence_Fast_ITEMS(dropped)[place]
+            set_size(dropped, place)
             if IS_FREE_THREADED:
-                self.leave_shared(handle)
+                self.leave_shared(<object>handle)
             else:
-                set_slot(handle, SCHEDULED, False)
+                set_slot(<object>handle, SCHEDULED, False)
+            give_cancelled_timer(handle, freelist)
 
     cdef drop_cancelled_of_shared(self):
         kept = [handle for handle in self.handles if not handle._cancelled]

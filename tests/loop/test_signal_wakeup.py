@@ -255,7 +255,7 @@ def test_a_signal_just_before_the_sleep_wakes_the_loop_and_is_passed_on(name: st
         sleep(timeout_ns)
 
     async def main() -> None:
-        loop._sleep_by(interrupted, loop._dispatcher.dispatch)
+        loop._sleep_by(loop._dispatcher, None, False, interrupted)
         await caught
 
     signal.signal(SIGNAL, lambda number, frame: loop.call_soon(caught.set_result, None))

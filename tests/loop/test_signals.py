@@ -210,7 +210,7 @@ def test_a_signal_just_before_the_sleep_wakes_the_loop_also_after_the_last_handl
     async def main() -> None:
         loop.add_signal_handler(signal.SIGUSR2, print)
         assert loop.remove_signal_handler(signal.SIGUSR2)
-        loop._sleep_by(interrupted, loop._dispatcher.dispatch)
+        loop._sleep_by(loop._dispatcher, None, False, interrupted)
         await caught
 
     before = current_wakeup_fd()

@@ -163,12 +163,6 @@ cdef class Sockets:
         free(self.scratch)
         free(self.emptied)
 
-    def wait(self, int64_t timeout_ns):
-        """Look for sockets that were closed, then wait; see `Dispatcher.wait`."""
-        if self.receiving_count > 0 or size_of_dict(self.held) > 0:
-            timeout_ns = self.look(timeout_ns)
-        return self.dispatcher.wait_for(timeout_ns)
-
     cpdef int64_t look(self, int64_t timeout_ns) except? -2:
         """Cancel operations on closed sockets; return how long to sleep, less if the next look comes before."""
         cdef Py_ssize_t count = self.receiving_count + size_of_dict(self.held)

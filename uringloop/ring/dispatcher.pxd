@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..meter cimport Meter
-from .core.core cimport io_uring_sqe, ul_outcome, ul_ring
+from .core.core cimport io_uring_sqe, ul_begin_idly, ul_outcome, ul_ring
 from .inbox cimport Inbox
 from .owner cimport Owner
 from .sender cimport Sender
@@ -59,8 +59,23 @@ cdef class Dispatcher(Sender):
     cdef int reap_ready(self) noexcept
     cdef void add(self, int count) noexcept
     cdef void watch_inbox(self) noexcept
+    cpdef dispatch(self)
     cdef end_metering(self)
     cdef hand_over(self, uint64_t end)
     cdef note_told(self, Owner owner)
     cdef take_operation(self, uint64_t token, uint32_t flags)
     cdef complete(self, uint64_t token, int res, uint32_t flags)
+
+
+cdef inline bint begins_idly(Dispatcher dispatcher) noexcept:
+    """Begin a tick without an enter, if there is nothing to enter for; return whether it has begun."""
+    if dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL or not ul_begin_idly(dispatcher.ring):
+        return False
+    dispatcher.begin_batch()
+    dispatcher.tick.outcomes = 0
+    return True
+
+
+cdef inline bint has_to_dispatch(Dispatcher dispatcher) noexcept:
+    """Return whether `dispatch` does anything."""
+    return dispatcher.cursor < dispatcher.count or dispatcher.tick.is_metered

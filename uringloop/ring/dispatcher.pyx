@@ -507,7 +507,7 @@ cdef class Dispatcher(Sender):
         end_sleep(&self.tick, self.slept_from)
         ul_descriptor_disarm(self.ring)
 
-    def dispatch(self):
+    cpdef dispatch(self):
         """Hand each outcome that waits now to its operation or owner.  Those that callbacks add are left for the next
         call.
 

@@ -1,5 +1,7 @@
 from libc.stdint cimport uint32_t
 
+from ..ready cimport ReadyQueue
+
 cdef extern from "ring/core/wakeup.h" nogil:
     ctypedef struct ul_wakeup:
         uint32_t posted
@@ -42,12 +44,7 @@ cdef class Inbox:
     cdef int leftover_fd  # closed, but for those threads; -1: none
 
     cdef int put(self, handle, callback) except -1
-    cdef int move_to(self, extend) except -1
+    cdef int move_to(self, ReadyQueue ready) except -1
     cdef void post(self) noexcept
     cdef bint lets_go(self, callback) noexcept
     cdef void write_without_gil(self, int fd) noexcept
-
-
-cdef inline bint has_posted(Inbox inbox) noexcept:
-    """Return whether there may be something to take; the garbage collector may have cleared the loop's fields."""
-    return inbox is not None and ul_wakeup_is_posted(&inbox.wakeup)

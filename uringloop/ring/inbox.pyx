@@ -14,6 +14,8 @@ its own, the producer is back before it, and has let go in vain.  After a few su
 from cpython.object cimport PyTypeObject
 from posix.unistd cimport close
 
+from ..ready cimport push
+
 import os
 
 from ..tick cimport IS_FREE_THREADED
@@ -152,8 +154,8 @@ cdef class Inbox:
         if fd >= 0:
             close(fd)
 
-    cdef int move_to(self, extend) except -1:
-        """Call `extend` with the list of all handles, in their order; only the loop does."""
+    cdef int move_to(self, ReadyQueue ready) except -1:
+        """Move all handles to the end of the ready queue, in their order; only the loop does."""
         cdef list taken, fresh = self.spare
         if fresh is None:
             fresh = []
@@ -165,7 +167,8 @@ cdef class Inbox:
             self.has_written = False
             self.lone_wakeups = self.lone_wakeups + 1 if len(taken) == 1 else 0
         unlock_inbox(&self.lock)
-        extend(taken)
+        for handle in taken:
+            push(ready, handle)
         taken.clear()
         self.spare = taken
         return 0

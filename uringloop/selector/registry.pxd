@@ -1,10 +1,11 @@
 from libc.stdint cimport int64_t, uint32_t
 
+from ..ready cimport ReadyQueue
 from .entries cimport UL_EPOLL_MAX, Entries, Entry, ul_epoll_event
 
 
 cdef class Registry(Entries):
-    cdef object ready, append  # of the loop's ready queue
+    cdef ReadyQueue ready  # of the loop
     cdef public object look
     cdef list fired, late
     cdef object memory  # of the events that the kernel writes while the wait is in flight

@@ -17,7 +17,8 @@ from ..ring.core.core cimport (
     EOWNERDEAD, IORING_OP_EPOLL_WAIT, IORING_OP_POLL_ADD, UL_BACKEND_IO_URING, io_uring_sqe, ul_has_work, ul_outcome,
     ul_ring, ul_ring_backend,
 )
-from ..ring.dispatcher cimport Dispatcher, raise_errno
+from ..ready cimport push, size_of
+from ..ring.dispatcher cimport Dispatcher, begins_idly, raise_errno
 from .entries cimport Entries, Entry, refused, ul_readers
 
 cdef extern from "selector/epoll.h" nogil:
@@ -74,11 +75,6 @@ cdef class Registry(Entries):
         self.memory = PyByteArray_FromStringAndSize(NULL, UL_EPOLL_MAX * sizeof(ul_epoll_event))
         self.events = <ul_epoll_event *>PyByteArray_AS_STRING(self.memory)
 
-    def serve(self, ready):
-        """Take the loop's ready queue."""
-        self.ready = ready
-        self.append = ready.append
-
     # Sleeping
 
     cdef wait_for(self, int64_t timeout_ns):
@@ -109,6 +105,8 @@ cdef class Registry(Entries):
                 timeout_ns = 0
             else:
                 self.stage()
+        if timeout_ns == 0 and begins_idly(dispatcher):
+            return
         dispatcher.wait_for(timeout_ns)
         if self.in_flight and self.take_result(&res):
             if self.waits_for_events:
@@ -269,7 +267,7 @@ cdef class Registry(Entries):
             self.stand()
         if self.fired:
             self.late, self.fired = self.fired, []
-            if self.ready:
+            if size_of(self.ready) > 0:
                 self.look_at_late()
             else:
                 self.stand()
@@ -354,12 +352,12 @@ cdef class Registry(Entries):
             if reader._cancelled:
                 self.remove(entry.fd, EPOLLIN)
             else:
-                PyObject_CallOneArg(self.append, reader)
+                push(self.ready, reader)
         if events & ~<uint32_t>EPOLLIN and writer is not None:
             if writer._cancelled:
                 self.remove(entry.fd, EPOLLOUT)
             else:
-                PyObject_CallOneArg(self.append, writer)
+                push(self.ready, writer)
 
     # Entries that stay in use
 
@@ -409,4 +407,4 @@ cdef class Registry(Entries):
         """Drop all entries: the loop is closed."""
         self.clear()
         self.fired, self.late = [], []
-        self.look = self.ready = self.append = None
+        self.look = self.ready = None

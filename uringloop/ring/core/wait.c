@@ -57,6 +57,17 @@ int ul_has_work(ul_ring *ring)
     return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring) || must_not_sleep(ring);
 }
 
+/* Begins a tick without an enter, if that would find nothing, and there is nothing to submit; whether it has begun. */
+int ul_begin_idly(ul_ring *ring)
+{
+    if (ring->dropped || completes_in_enters(ring) || ul_has_work(ring))
+        return 0;
+    /* Nothing waits to be staged; the engines count the ticks. */
+    for (ul_engine *engine = ring->first_engine; engine != NULL; engine = engine->next)
+        engine->stage(engine);
+    return 1;
+}
+
 /* Before an enter: stages the engines' waiting SQEs.  Makes the timeout 0 if a completion is at hand, or work that may
  * bring one.  Returns 1 if there is a reason to enter. */
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
