@@ -74,7 +74,6 @@ int main(int argc, char **argv) {
     chunk = must_map(-1, CHUNK, 0);
     SSL_CTX *context = must_make_context();
     SSL_CTX_set_default_read_buffer_len(context, CHUNK);
-    SSL_CTX_set_read_ahead(context, 1);
     tls = open_tls(context, &address, 0);
     if (SSL_connect(tls) != 1) die_of_tls(0);
 
