@@ -1,6 +1,7 @@
 """Look at a wheel where auditwheel and check-wheel-contents do not."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from targets import Target
 #: Functions that musl has only since a release of 1.2, and those that glibc's headers define by them.
 NEWER_IN_MUSL = {"_Fork", "gettid", "preadv2", "pthread_getname_np", "pwritev2", "qsort_r", "reallocarray", "statx"}
 ELF_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+
+
+def allows(report: str, target: Target) -> bool:
+    """Return whether auditwheel's report on a wheel names its platform, or an older version of the same C library."""
+    told = re.search(r'platform\s+tag:\s+"([a-z]+)_(\d+)_(\d+)_(\w+)"', report)
+    asked = re.fullmatch(r"([a-z]+)_(\d+)_(\d+)_(\w+)", target.platform)
+    assert asked
+    if told is None or (told[1], told[4]) != (asked[1], asked[4]):
+        return False
+    return (int(told[2]), int(told[3])) <= (int(asked[2]), int(asked[3]))
 
 
 def complaints(wheel: Path, target: Target) -> list[str]:
@@ -42,7 +53,7 @@ def _of_library(file: io.BytesIO, name: str, target: Target) -> list[str]:
         found.append(f"is of {elf['e_machine']}")
     if not name.endswith(f".{target.abi}.so"):
         found.append(f"is not named .{target.abi}.so")
-    if elf.has_dwarf_info() or elf.get_section_by_name(".symtab"):
+    if elf.get_section_by_name(".debug_info") or elf.get_section_by_name(".symtab"):
         found.append("is not stripped")
     symbols = elf.get_section_by_name(".dynsym")
     assert isinstance(symbols, SymbolTableSection)
