@@ -16,7 +16,7 @@ import pytest
 
 from tests import children
 from tests.kernel import needs_gil
-from tests.variants import EVERY
+from tests.variants import BACKENDS, EVERY
 
 from .helpers import Echo, Recorder, connected, fill, pattern, socket_pair
 
@@ -255,6 +255,27 @@ async def test_add_reader_is_called_as_long_as_there_is_something_to_read() -> N
         right.send(b"nobody looks")
         await asyncio.sleep(0.001)
         assert calls == 3
+
+
+@pytest.mark.asyncio(loop_factories=[name for name in BACKENDS if name != "selector"])
+async def test_busy_ticks_beside_an_idle_reader_enter_no_ring() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with socket_pair() as (near, far):
+        came = loop.create_future()
+        loop.add_reader(near, lambda: came.done() or came.set_result(near.recv(100)))
+        far.send(b"x")
+        assert await came == b"x"
+        came = loop.create_future()
+        await asyncio.sleep(0)
+        before = loop.statistics()["enters"]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert loop.statistics()["enters"] == before
+        far.send(b"y")  # which the ticks see all the same
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert came.result() == b"y"
+        loop.remove_reader(near)
 
 
 async def test_add_writer_is_called_when_there_is_room() -> None:

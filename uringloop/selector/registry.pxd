@@ -26,7 +26,7 @@ cdef class Registry(Entries):
     cdef bint looks_again(self) except -1
     cdef move(self, Entry entry)
     cdef wait_in_backend(self, int64_t timeout_ns)
-    cdef bint looks_in_backend(self) except -1
+    cdef bint looks_in_backend(self, bint suffices) except -1
     cdef bint take_result(self, int *res) except -1
     cdef bint are_all_late(self)
     cdef bint skips_enter(self) noexcept

@@ -96,7 +96,10 @@ cdef class Registry(Entries):
             if self.take_result(&res):
                 self.ask_again(res)
         if self.count > 0 and not self.in_flight and not self.abandoned:
-            if timeout_ns == 0 and self.are_all_late():
+            if timeout_ns == 0:
+                # A look is cheaper than the operation, which would only be of use for a sleep.
+                if not self.are_all_late():
+                    self.take(self.found, ul_epoll_sleep(self.epoll_fd, self.found, UL_EPOLL_MAX, 0))
                 if self.skips_enter():
                     return
             elif self.looks_first():
@@ -138,7 +141,7 @@ cdef class Registry(Entries):
             return False
         if self.readers != NULL:
             ul_readers_ask(self.ring)
-            if self.looks_in_backend():
+            if self.looks_in_backend(False):
                 return True
             self.readers.collects = False
             return False
@@ -183,7 +186,7 @@ cdef class Registry(Entries):
             self.begin_tick()
             return
         ul_readers_ask(self.ring)
-        if self.count > 0 and self.looks_in_backend():
+        if self.count > 0 and self.looks_in_backend(timeout_ns == 0):
             return
         self.waits = True
         try:
@@ -197,20 +200,24 @@ cdef class Registry(Entries):
                 if self.readers.other_found:
                     self.take(self.found, ul_epoll_sleep(self.epoll_fd, self.found, UL_EPOLL_MAX, 0))
 
-    cdef bint looks_in_backend(self) except -1:
-        """Look at the set now, as `looks_first`; return whether a tick has begun, for there are ready readers only."""
+    cdef bint looks_in_backend(self, bint suffices) except -1:
+        """Look at the set now, as `looks_first`; return whether a tick has begun, for there are ready readers only.
+
+        suffices: no sleep follows, so a look that finds nothing begins a tick too, in the place of an enter.
+        """
         cdef int found
-        if self.looks_to_spare > 0:
+        if self.looks_to_spare > 0 and not suffices:
             self.looks_to_spare -= 1
             return False
         if not self.has_nothing_to_enter_for():
             return False
         found = ul_readers_look(self.ring)
-        if found <= 0:
-            if found == 0:
-                self.spare_looks()
+        if found == 0 and not suffices:
+            self.spare_looks()
+        if found < 0 or (found == 0 and not suffices):
             return False
-        self.looks_spared = 0
+        if found > 0:
+            self.looks_spared = 0
         self.readers.collects = False
         self.begin_tick()
         self.take(self.readers.events, found)
