@@ -227,7 +227,7 @@ def makes_a_certificate(line: str) -> None:
     """It may take a second: the file is the one that the block of Python asks for, and the options are there."""
     assert line.split()[-1] == CERTIFICATE.name
     if shutil.which("openssl"):
-        options = subprocess.run(["openssl", "req", "-help"], capture_output=True, text=True, check=False).stderr
+        options = shell("openssl req -help 2>&1")
         assert [word for word in re.findall(r" (-[a-z]\w+)", line) if f" {word} " not in options] == []
 
 
