@@ -24,16 +24,12 @@ enum {
     BIO_CTRL_PENDING = 10,
     BIO_CTRL_FLUSH = 11,
     CRYPTO_EX_INDEX_SSL = 0,
-    SSL_CTRL_CLEAR_MODE = 78,
-    SSL_MODE_RELEASE_BUFFERS = 0x10,
 };
 
 #define RECORDS_FIRST_BYTES 32768
 #define SPARE_MAX_BYTES 262144
 #define DISCARD_BYTES 16384
 #define RECORD_PLAIN_MAX_BYTES 16384
-/* So many connections keep OpenSSL's buffers between records, 34 KiB each; `_ssl` has it free them. */
-#define KEEPING_MAX 256
 
 typedef void ex_new(void *parent, void *pointer, void *data, int index, long argument, void *argument_pointer);
 
@@ -58,7 +54,6 @@ typedef void ex_new(void *parent, void *pointer, void *data, int index, long arg
     F(void, BIO_set_flags, (void *, int))                                                                              \
     F(void, BIO_clear_flags, (void *, int))                                                                            \
     F(void, SSL_set_bio, (void *, void *, void *))                                                                     \
-    F(long, SSL_ctrl, (void *, int, long, void *))                                                                     \
     F(int, SSL_read, (void *, void *, int))                                                                            \
     F(int, SSL_write, (void *, const void *, int))                                                                     \
     F(int, SSL_pending, (const void *))                                                                                \
@@ -87,7 +82,6 @@ static void *method;
  * must not touch it. */
 static char *spare;
 static size_t spare_capacity;
-static unsigned keeping; /* connections that keep OpenSSL's buffers */
 
 /* Finding the library */
 
@@ -240,11 +234,6 @@ int ul_tls_open(ul_tls *tls, void *ssl)
     openssl.BIO_set_init(bio, 1);
     openssl.BIO_up_ref(bio); /* one reference is the SSL's */
     openssl.SSL_set_bio(ssl, bio, bio);
-    if (keeping < KEEPING_MAX) {
-        keeping++;
-        tls->keeps_buffers = 1;
-        openssl.SSL_ctrl(ssl, SSL_CTRL_CLEAR_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
-    }
     tls->ssl = ssl;
     tls->bio = bio;
     return 0;
@@ -253,7 +242,6 @@ int ul_tls_open(ul_tls *tls, void *ssl)
 /* The SSL may outlive the connection; it finds no bytes any more. */
 void ul_tls_close(ul_tls *tls)
 {
-    keeping -= tls->keeps_buffers;
     if (tls->bio != NULL) {
         openssl.BIO_set_data(tls->bio, NULL);
         openssl.BIO_free(tls->bio);

@@ -18,9 +18,8 @@ typedef struct {
     size_t kept_capacity;
     char *records; /* what is to be sent */
     size_t records_bytes, records_capacity;
-    int starved;            /* OpenSSL has asked for bytes, and there were none */
-    int no_memory;          /* for records */
-    unsigned keeps_buffers; /* 1: OpenSSL keeps its buffers between records */
+    int starved;   /* OpenSSL has asked for bytes, and there were none */
+    int no_memory; /* for records */
 } ul_tls;
 
 /* How a read, a write or a shutdown ended. */
