@@ -45,7 +45,7 @@ def content_file(size: int) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__)
+    parser = results.parser(__doc__, transports=True)
     parser.add_argument("--directions", nargs="+", choices=SERVERS, default=list(SERVERS), help="as the server sees it")
     options = parser.parse_args(arguments)
     results.report("bulk", cases(options), options)

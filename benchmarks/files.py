@@ -68,10 +68,10 @@ def ask(case: str, folder: Path, options: argparse.Namespace) -> tuple[Case, dic
     return asked, results.ask(asked, options.rounds)
 
 
-def run(command: Sequence[str]) -> Any:
-    """What a program on one CPU prints as JSON."""
+def run(command: Sequence[str], root: Path = runner.ROOT) -> Any:
+    """What a program on one CPU, which runs in a checkout, prints as JSON."""
     cpu, _ = runner.server_and_load_cpu()
-    with runner.start(command, [cpu], subprocess.PIPE) as process:
+    with runner.start(command, [cpu], subprocess.PIPE, root=root) as process:
         try:
             printed, complaints = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:

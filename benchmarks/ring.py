@@ -6,7 +6,7 @@ NOPs measure everything but the work: one at a time, 32 in a system call, and wi
 which makes none and needs a CPU of its own.  Reads are random, of 4 KiB, from the page cache and past it, at several
 queue depths, each checked to be of the right block.  Contenders take turns; ratios are against liburing in C
 (benchmarks/c/ring_nops.c), and against fio.  What is not installed (liburing-dev, Python's liburing, fio) is left out
-by name.
+by name.  `--other` adds this project's rings in another checkout.
 """
 
 import argparse
@@ -26,6 +26,8 @@ C = "liburing in C"
 FIO = "fio"
 #: A loop over completions, and `Ring.run_many`.
 OURS, MANY = "uringloop", "uringloop run_many"
+#: At the end of a contender's name: it runs in the other checkout.
+OTHER = ", other"
 NOPS = {
     "single": "NOPs, one at a time",
     "batch": f"NOPs, {ring_cases.BATCH} at a time",
@@ -38,21 +40,37 @@ FILE_BYTES = 64 << 20
 QUICK_BYTES = 1 << 20
 
 
+def checkout(contender: str) -> Path:
+    """Return the checkout that a contender runs in."""
+    if not contender.endswith(OTHER):
+        return runner.ROOT
+    assert runner.other_root is not None
+    return runner.other_root
+
+
+def ring_case(contender: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.ring_cases", contender.removesuffix(OTHER), *arguments]
+
+
 def nops(contender: str, case: str, seconds: float) -> dict[str, float]:
     if contender == C:
         command = [runner.compiled("ring_nops", "uring"), case, str(seconds)]
     else:
-        command = [sys.executable, "-m", "benchmarks.ring_cases", contender, case, str(seconds)]
+        command = ring_case(contender, case, str(seconds))
+    root = checkout(contender)
     if case == "sqpoll":
         # On two CPUs, unlike the others.
-        return {"value": float(subprocess.run(command, cwd=runner.ROOT, capture_output=True, check=True).stdout)}
-    return {"value": float(files.run(command))}
+        finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        if finished.returncode != 0:
+            raise runner.Disqualified((finished.stderr.strip() or "no output").splitlines()[-1])
+        return {"value": float(finished.stdout)}
+    return {"value": float(files.run(command, root))}
 
 
 def reads(contender: str, case: str, path: Path, depth: int, seconds: float) -> dict[str, float]:
-    if contender in (OURS, MANY):
-        more = [case, str(seconds), str(path), str(depth)]
-        return {"value": float(files.run([sys.executable, "-m", "benchmarks.ring_cases", contender, *more]))}
+    if contender.startswith(OURS):
+        command = ring_case(contender, case, str(seconds), str(path), str(depth))
+        return {"value": float(files.run(command, checkout(contender)))}
     options = {
         "name": case,
         "filename": path,
@@ -88,19 +106,27 @@ def missing() -> dict[str, str]:
 def cases(options: argparse.Namespace, folder: Path, left_out: Sequence[str]) -> Iterator[tuple[Case, str]]:
     """Each question, and against whom."""
     for name, title in NOPS.items():
-        contenders = [each for each in (C, *ring_cases.NOPS) if each not in left_out]
+        contenders = _contenders((C, *ring_cases.NOPS), left_out)
         yield Case(title, lambda each, name=name: nops(each, name, options.seconds), contenders, "NOPs/s"), C  # type: ignore[misc]
     path = folder / "file"
     blocks = (QUICK_BYTES if options.quick else FILE_BYTES) // ring_cases.BLOCK_BYTES
     path.write_bytes(b"".join(map(ring_cases.block, range(blocks))))
     for name, title in READS.items():
         for depth in QUICK_DEPTHS if options.quick else DEPTHS:
-            contenders = [each for each in (FIO, OURS, MANY) if each not in left_out]
+            contenders = _contenders((FIO, OURS, MANY), left_out)
 
             def measure(each: str, name: str = name, depth: int = depth) -> dict[str, float]:
                 return reads(each, name, path, depth, options.seconds)
 
             yield Case(f"{title}, {depth} in flight", measure, contenders, "reads/s"), FIO
+
+
+def _contenders(names: Sequence[str], left_out: Sequence[str]) -> list[str]:
+    """Return those that can run, and this project's once more if there is another checkout."""
+    contenders = [name for name in names if name not in left_out]
+    if runner.other_root is None:
+        return contenders
+    return [*contenders, *(name + OTHER for name in contenders if name not in (C, FIO, "liburing"))]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,10 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nice", type=int, default=0, help="of what is measured, against other work; below 0 as root")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
+    parser.add_argument(
+        "--other", type=Path, metavar="FOLDER", help="another checkout, built in place, to compare with"
+    )
     parser.add_argument("--folder", type=Path, help="where the file is made, by default where temporary ones are")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     runner.niceness = options.nice
+    if options.other is not None:
+        runner.other_root = options.other.resolve()
     if options.quick:
         options.seconds, options.rounds = 0.02, 1
     left_out = missing()
