@@ -95,6 +95,7 @@ def fio(folder: Path, seconds: float) -> list[str]:
         "direct": 1,
         "ioengine": "io_uring",
         "iodepth": file_cases.TASKS,
+        "thread": 1,  # a process of its own would leave the session, and with it the niceness
         "time_based": 1,
         "runtime": f"{round(seconds * 1000)}ms",
         "ramp_time": f"{round(seconds * 250)}ms",

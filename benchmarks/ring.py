@@ -81,6 +81,7 @@ def reads(contender: str, case: str, path: Path, depth: int, seconds: float) -> 
         "ioengine": "io_uring",
         "iodepth": depth,
         "iodepth_batch_submit": depth,
+        "thread": 1,  # as in files.fio
         "time_based": 1,
         "runtime": f"{round(seconds * 1000)}ms",
         "output-format": "json",
