@@ -119,7 +119,9 @@ def build_wheel(target: Target, sdist: Path) -> Path:
 def check_all() -> None:
     """Have check-wheel-contents and twine look at everything that was built."""
     made = sorted(DIST.iterdir())
-    run([sys.executable, "-m", "check_wheel_contents", *DIST.glob("*.whl")], HOME / "check-wheel-contents.log")
+    # The bindings of cffi have the same stub, which check-wheel-contents takes for a mistake (W002).
+    contents = [sys.executable, "-m", "check_wheel_contents", "--ignore", "W002"]
+    run([*contents, *DIST.glob("*.whl")], HOME / "check-wheel-contents.log")
     run([sys.executable, "-m", "twine", "check", "--strict", *made], HOME / "twine.log")
 
 

@@ -28,7 +28,7 @@ def complaints(wheel: Path, target: Target) -> list[str]:
     """Return what is wrong with a wheel, one line each."""
     found = []
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.endswith("/")]
         libraries = [name for name in names if name.endswith(".so")]
         for name in libraries:
             found += [f"{name}: {wrong}" for wrong in _of_library(io.BytesIO(archive.read(name)), name, target)]
