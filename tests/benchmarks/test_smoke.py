@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.compat.libraries import databases
 from tests.compat.libraries.needs import library, missing, program
 from tests.kernel import needs
 
@@ -124,6 +125,7 @@ def test_measuring(tmp_path: Path) -> None:
 def test_libraries(tmp_path: Path) -> None:
     library("psycopg")
     library("zmq")
+    databases.programs()
     only = ["psycopg_select", "pyzmq_request_inproc"]
     check(run("libraries", tmp_path, "--only", *only), len(only))
 

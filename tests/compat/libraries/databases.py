@@ -58,11 +58,16 @@ def _account() -> tuple[str | None, dict[str, Any]]:
     return "postgres", {"user": "postgres", "group": "postgres", "extra_groups": []}
 
 
+def programs() -> tuple[str, str]:
+    """Return the paths of initdb and postgres, or skip."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return program("initdb", "postgresql", *folders), program("postgres", "postgresql", *folders)
+
+
 @contextlib.contextmanager
 def postgresql() -> Iterator[Database]:
     """A cluster of its own, whose superuser `tester` needs no password; TLS with the certificate of the tests."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    initdb, postgres = (program(name, "postgresql", *folders) for name in ("initdb", "postgres"))
+    initdb, postgres = programs()
     owner, account = _account()
     with _folder(owner) as folder:
         data = folder / "data"
