@@ -6,6 +6,8 @@ Each loop has both ends of its connections, internal socket pairs, so that no lo
 contender one loop runs first, then several at the same time.  The value is the ratio of their rates.  `one` and `all`
 are the times of a message, and of one of all loops together.  `C` has the system calls alone: epoll_wait, recv and
 send, in processes.  Where two CPUs are one core, or other work runs, C gains less than two, and no loop can gain more.
+`cpu_one` and `cpu_all` are the CPU times of a message.  Other work takes more time from threads of one process
+than from several processes, but hardly changes these.
 `bare` is a loop of tasks in Python, without asyncio, compiled code and I/O: it shows what Python itself loses.
 
 `served` is the same echo under a load from outside: all loops listen on one port, and one process asks.
@@ -201,16 +203,21 @@ def _child(loop: str, work: str, threads: int, seconds: float, port: str) -> Non
         print("ready", flush=True)
         sys.stdin.readline()
         time.sleep(seconds / 4)
-        before, begin = sum(count[0] for count in counts), time.perf_counter()
+        before, begin, begin_cpu_s = sum(count[0] for count in counts), time.perf_counter(), time.process_time()
         time.sleep(seconds)
+        cpu_s = time.process_time() - begin_cpu_s
         done, took_s = sum(count[0] for count in counts) - before, time.perf_counter() - begin
         kib = re.findall(r"^Pss:\s+(\d+)", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)
-        print(json.dumps({"rate": done / took_s, "memory_MiB": int(kib[0]) / 1024}), flush=True)
+        figures = {"rate": done / took_s, "cpu_us": cpu_s / max(done, 1) * 1e6, "memory_MiB": int(kib[0]) / 1024}
+        print(json.dumps(figures), flush=True)
     os._exit(0)
 
 
-def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int], load: Sequence[str] = ()) -> tuple[float, float]:
-    """Run processes at the same time; return the sums of their rates, or the load's, and of their memory in MiB."""
+def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int], load: Sequence[str] = ()) -> Figures:
+    """Run processes at the same time; return the sums of their rates, or the load's, and of their memory in MiB.
+
+    The CPU time of a message is their mean, if they count messages.
+    """
     with contextlib.ExitStack() as stack:
         running = []
         for command in commands:
@@ -228,8 +235,11 @@ def _run(commands: Sequence[Sequence[str]], cpus: Sequence[int], load: Sequence[
             assert process.stdin is not None
             print(file=process.stdin, flush=True)
         figures = [json.loads(_line(process)) for process in running]
-    rates = sum(each["rate"] for each in figures)
-    return rates if rate is None else rate, sum(each["memory_MiB"] for each in figures)
+    memory_mib = sum(each["memory_MiB"] for each in figures)
+    if rate is not None:
+        return {"rate": rate, "memory_MiB": memory_mib}
+    cpu_us = sum(each["cpu_us"] for each in figures) / len(figures)
+    return {"rate": sum(each["rate"] for each in figures), "cpu_us": cpu_us, "memory_MiB": memory_mib}
 
 
 def _line(process: "subprocess.Popen[str]") -> str:
@@ -251,7 +261,7 @@ def _commands(contender: str, work: str, loops: int, seconds: float, port: int) 
     return [command] * (loops // threads)
 
 
-def _measure(contender: str, work: str, loops: int, seconds: float) -> tuple[float, float]:
+def _measure(contender: str, work: str, loops: int, seconds: float) -> Figures:
     cpus = sorted(os.sched_getaffinity(0))
     if work != "served":
         return _run(_commands(contender, work, loops, seconds, 0), cpus)
@@ -275,9 +285,12 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
             names += [f"{BARE} {way}" for way in WAYS]
 
         def measure(contender: str, work: str = work) -> Figures:
-            one, _ = _measure(contender, work, 1, options.seconds)
-            rate, memory_mib = _measure(contender, work, options.count, options.seconds)
-            return {"value": rate / one, "one_us": 1e6 / one, "all_us": 1e6 / rate, "memory_MiB": memory_mib}
+            one = _measure(contender, work, 1, options.seconds)
+            all_loops = _measure(contender, work, options.count, options.seconds)
+            times = {"one_us": 1e6 / one["rate"], "all_us": 1e6 / all_loops["rate"]}
+            if "cpu_us" in one:
+                times |= {"cpu_one_us": one["cpu_us"], "cpu_all_us": all_loops["cpu_us"]}
+            return {"value": all_loops["rate"] / one["rate"], **times, "memory_MiB": all_loops["memory_MiB"]}
 
         yield Case(f"{work}, {options.count} loops", measure, names, "times one")
 

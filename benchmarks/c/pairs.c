@@ -69,7 +69,10 @@ int main(int argc, char **argv) {
     if (getchar() == EOF) return 1;
     echo_until(set, now_s() + seconds / 4);
     double begin_s = now_s();
+    clock_t begin_cpu = clock();
     long count = echo_until(set, begin_s + seconds);
-    printf("{\"rate\": %.1f, \"memory_MiB\": %.2f}\n", (double)count / (now_s() - begin_s), memory_mib());
+    double cpu_us = (double)(clock() - begin_cpu) * (1e6 / CLOCKS_PER_SEC) / (double)count;
+    double rate = (double)count / (now_s() - begin_s);
+    printf("{\"rate\": %.1f, \"cpu_us\": %.3f, \"memory_MiB\": %.2f}\n", rate, cpu_us, memory_mib());
     return 0;
 }
