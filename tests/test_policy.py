@@ -212,3 +212,60 @@ def test_an_unknown_name_is_refused_as_by_any_module() -> None:
     for module in (uringloop, uringloop.policy):
         with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):
             module.nothing  # noqa: B018
+
+
+#: Calls install() on behalf of servers, and says what each is told.
+SERVED = """
+import types, warnings
+import uringloop
+
+def told(server, loop, workers):
+    namespace = types.ModuleType(server)
+    exec("def load(self, code, names): exec(code, names)", vars(namespace))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = types.SimpleNamespace(loop=loop)
+        namespace.load(config, "import uringloop; uringloop.install()", {"workers": workers})
+    return [str(each.message) for each in caught if each.category is RuntimeWarning]
+
+for case in CASES:
+    print(*told(*case))
+"""
+
+
+@has_policies
+def test_install_warns_under_a_server_that_does_not_mind_it() -> None:
+    cases = {
+        ("uvicorn.config", "auto", 1): "uvicorn --loop uringloop:new_event_loop",
+        ("uvicorn.config", "uringloop", 1): "uvicorn --loop uringloop:new_event_loop",
+        ("uvicorn.config", "uringloop:new_event_loop", 1): "",
+        ("uvicorn.config", "none", 1): "",
+        ("hypercorn.config", "", 1): "in the application's module",
+        ("hypercorn.config", "", 0): "",
+        ("gunicorn.app.base", "", 1): "",
+    }
+    answer = script(SERVED.replace("CASES", repr(list(cases))))
+    for line, told in zip(answer.splitlines(), cases.values(), strict=True):
+        assert told in line if told else line == ""
+
+
+@has_policies
+def test_install_warns_where_another_loop_runs() -> None:
+    answer = script(
+        """
+        import asyncio, warnings
+        import uringloop
+
+        async def main():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                uringloop.install()
+            return [str(each.message) for each in caught if each.category is RuntimeWarning]
+
+        print(asyncio.run(main()))
+        print(asyncio.run(main()))
+        """
+    )
+    first, second = answer.splitlines()
+    assert "too late for the _UnixSelectorEventLoop that runs already" in first
+    assert second == "[]"

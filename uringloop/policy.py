@@ -9,6 +9,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Coroutine
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .loop import EventLoop
@@ -20,6 +21,22 @@ _FALLBACK_VARIABLE = "URINGLOOP_FALLBACK"
 _NO_POLICIES = (
     "asyncio has no event loop policies in this Python; use uringloop.run(), or uringloop.new_event_loop as the "
     "loop_factory of asyncio.run() or asyncio.Runner"
+)
+
+#: Servers that take no notice of the policy, by the module that is on the stack then; the remedy of each.
+_SERVERS = {
+    "uvicorn.config": (
+        "uvicorn makes the loop that its option names, and uringloop.install() does not change that; write: "
+        "uvicorn --loop uringloop:new_event_loop"
+    ),
+    "hypercorn.config": (
+        "hypercorn's workers do not run its configuration file, so uringloop.install() has no effect on them; "
+        "call it in the application's module, or set workers = 0 first"
+    ),
+}
+_TOO_LATE = (
+    "uringloop.install() comes too late for the {} that runs already; give uringloop.new_event_loop to whatever makes "
+    "that loop"
 )
 
 #: The packages whose code stands between a program and the making of a loop.
@@ -100,12 +117,32 @@ def install() -> None:
 
     It sets a policy, of which Python 3.14 warns; `run()` and a `loop_factory` need none.
 
+    Where a server takes no notice of the policy, or another kind of loop runs already, a RuntimeWarning says so.
+
     Raises:
         RuntimeError: this asyncio has no policies any more.
     """
     if not _has_policies():
         raise RuntimeError(f"cannot install uringloop's policy: {_NO_POLICIES}")
     asyncio.set_event_loop_policy(_policy_class()())
+    if (reason := _without_effect(sys._getframe(1))) is not None:
+        warnings.warn(reason, RuntimeWarning, stacklevel=2)
+
+
+def _without_effect(caller: FrameType) -> str | None:
+    """Return why the loop of the program that installs will not be ours, as far as this can be known; else None."""
+    frame: FrameType | None = caller
+    while frame is not None:
+        server = frame.f_globals.get("__name__")
+        if server in _SERVERS:
+            option = getattr(frame.f_locals.get("self"), "loop", "")
+            fine = option == "none" or ":" in str(option) or caller.f_globals.get("workers") == 0
+            return None if fine else _SERVERS[server]
+        frame = frame.f_back
+    running = asyncio._get_running_loop()
+    if running is None or isinstance(running, EventLoop):
+        return None
+    return _TOO_LATE.format(type(running).__name__)
 
 
 def _has_policies() -> bool:
