@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer test-free-threaded wheels test-wheels lint asan bench trust docs clean
+.PHONY: help demo test test-newer test-free-threaded test-consumers wheels test-wheels lint asan bench trust docs clean
 .NOTPARALLEL:
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo 'make test-free-threaded  the tests and a stress on a CPython without the GIL, which it builds'
 	@echo 'make wheels  the sdist and the wheels of all Pythons, machines and C libraries into dist/; ARGS="cp313-*" for some'
 	@echo 'make test-wheels  uses the wheels of dist/ in Debian roots without a compiler; ARGS=trixie for one; needs root'
+	@echo 'make test-consumers  other libraries on this loop, in a venv of their own; writes the table of docs/libraries.md'
 	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make trust   the faults that make people leave a loop, on this one, uvloop and asyncio, half an hour'
@@ -34,6 +35,9 @@ wheels:
 
 test-wheels:
 	@tools/wheels/roots $(ARGS)
+
+test-consumers:
+	@tools/consumers $(ARGS)
 
 lint:
 	@tools/lint

@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: The backend of the loops of a run of tests, where it is not each test's own choice.
+BACKEND_VARIABLE = "URINGLOOP_TEST_BACKEND"
 _TIMEOUT_SECONDS = 60
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, in which the checkout can be imported, and no setting of uringloop is inherited."""
+    """This process's, in which the checkout can be imported, and no setting of uringloop is inherited but the run's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("URINGLOOP_")}
+    if backend := os.environ.get(BACKEND_VARIABLE):
+        own |= {BACKEND_VARIABLE: backend, "URINGLOOP_BACKEND": backend}
     path = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])
     return {**own, "PYTHONPATH": path, **variables}
 

@@ -9,6 +9,8 @@ URINGLOOP_TEST_SHAPES says how many of them a run takes:
          kernel's features sleeps in the ring alone
 `few`    none that differs by the kernel, or by sizes, alone, and no control: for the other Pythons of `.ci/run`
 
+With URINGLOOP_TEST_BACKEND=epoll all of them have that backend, and so have the loops of children.
+
 With URINGLOOP_TEST_WITHOUT=buffer_rings, or several features with commas between them, all of them do without: as if
 the kernel had none.
 """
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import uringloop
+from tests.children import BACKEND_VARIABLE
 from uringloop.companion import attach
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -38,12 +41,17 @@ _TINY: dict[str, Any] = {
 _SMALL: dict[str, Any] = {"buffer_count": 256, "buffer_size_bytes": 64, "bulk_stream_count_max": 0}
 
 
+#: The backend of every loop here that names none.
+_BACKEND = os.environ.get(BACKEND_VARIABLE)
+
 #: Optional features that every loop here does without.
 WITHOUT = tuple(filter(None, os.environ.get("URINGLOOP_TEST_WITHOUT", "").split(",")))
 
 
 def _uringloop(**options: Any) -> LoopFactory:
     without = (*options.pop("without", ()), *WITHOUT)
+    if _BACKEND:
+        options.setdefault("backend", _BACKEND)
     return lambda: uringloop.EventLoop(without=without, **options)
 
 

@@ -351,16 +351,6 @@ def on_port(line: str, port: int) -> str:
 # What is said
 
 
-def test_what_libraries_are_told_is_what_their_tests_do() -> None:
-    """Each piece of code in the right column of the table, but for its words before the option or argument."""
-    section = (ROOT / "docs" / "libraries.md").read_text()
-    told = [code for row in re.findall(r"^\|.*\|(.*)\|$", section, flags=re.M) for code in re.findall("`([^`]+)`", row)]
-    told = [re.search(r"--loop \S+|-k \S+|loop=.*|run\(.*|\S+$", code)[0].removesuffix(")") for code in told]  # type: ignore[index]
-    tests = "".join(path.read_text() for path in (ROOT / "tests" / "compat" / "libraries").glob("*.py"))
-    assert len(told) > 6
-    assert [code for code in told if code not in tests.replace('", "', " ")] == []
-
-
 def test_buffer_sizes_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "asyncio.md").read_text()
     for count in (base.BUFFER_COUNT, base.BUFFER_COUNT_MAX):

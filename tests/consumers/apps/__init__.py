@@ -1,0 +1,1 @@
+"""One application in each framework: /loop, /echo, /bytes?count=N, /static/ and /events?count=N; no N is endless."""
