@@ -139,10 +139,11 @@ def _without_effect(caller: FrameType) -> str | None:
             fine = option == "none" or ":" in str(option) or caller.f_globals.get("workers") == 0
             return None if fine else _SERVERS[server]
         frame = frame.f_back
-    running = asyncio._get_running_loop()
-    if running is None or isinstance(running, EventLoop):
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
         return None
-    return _TOO_LATE.format(type(running).__name__)
+    return None if isinstance(running, EventLoop) else _TOO_LATE.format(type(running).__name__)
 
 
 def _has_policies() -> bool:
