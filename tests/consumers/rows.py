@@ -33,9 +33,8 @@ _NOTHING = "nothing: call it from what `uringloop.run` runs"
 ROWS = (
     Row(
         ("uvicorn",),
-        "`uvicorn --loop uringloop:new_event_loop application:app`, or this value in the "
-        "variable `UVICORN_LOOP`",
-        (*_compat("uvicorn"), *_here("uvicorn")),
+        "`uvicorn --loop uringloop:new_event_loop application:app`, or this value in the variable `UVICORN_LOOP`",
+        (*_compat("uvicorn"), *_here("uvicorn", "fastapi")),
         "`--loop uringloop` and `--loop asyncio` do not give this loop: [below](#uvicorn)",
     ),
     Row(

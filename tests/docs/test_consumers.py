@@ -63,10 +63,12 @@ def test_rows_have_all_tests() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.packages[0])
 def test_switch_is_what_the_tests_say(row: Row) -> None:
-    """Each piece of code, but for its words before the option or argument."""
+    """Each piece of code, but for its words before the option; the recipes of the page count, since tests run them."""
+    if row.switch.startswith("nothing"):
+        return
     told = re.findall("`([^`]+)`", row.switch)
     told = [re.search(r"--loop \S+|-k \S+|loop=.*|run\(|\S+$", code)[0].removesuffix(")") for code in told]  # type: ignore[index]
-    text = sources(row)
+    text = sources(row) + "".join(recipes().values())
     assert [code for code in told if code not in text] == []
 
 
