@@ -17,6 +17,7 @@ import sys
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_SIZE
 
 from .ring.inbox cimport answers_are
@@ -143,41 +144,51 @@ cdef extern from *:
 
     #define load_version(version) __atomic_load_n(version, __ATOMIC_RELAXED)
     #define store_version(version, value) __atomic_store_n(version, value, __ATOMIC_RELAXED)
+    #define load_object(object) __atomic_load_n(object, __ATOMIC_ACQUIRE)
+    #define store_object(object, value) __atomic_store_n(object, value, __ATOMIC_RELEASE)
     """
+    PyObject *load_object(PyObject *const *object) noexcept
+    void store_object(PyObject **object, PyObject *value) noexcept
     unsigned int version_of(object type) noexcept
     unsigned int load_version(const unsigned int *version) noexcept
     void store_version(unsigned int *version, unsigned int value) noexcept
 
 # The standard library's thread pool, once it is loaded, and the names of its module.  All loops find the same.
-cdef object Pool = None
-cdef dict names = None
+cdef PyObject *Pool = NULL
+cdef PyObject *names = NULL  # stored before the pool
 cdef unsigned int usual_version = 0  # of Pool, while no tool has replaced its methods
 
 
 cdef bint is_usual(executor) except -1:
     """Return whether the executor is a `ThreadPoolExecutor` as the standard library has it."""
-    global Pool, names
     cdef unsigned int version
-    if Pool is None:
+    cdef PyObject *pool = load_object(&Pool)
+    if pool == NULL:
         module = sys.modules.get("concurrent.futures.thread")
         if module is None:
             return False
-        names = vars(module)
-        Pool = module.ThreadPoolExecutor
-    if type(executor) is not Pool:
+        found, found_names = module.ThreadPoolExecutor, vars(module)
+        # For ever.  Several threads may do this at once, with the same objects.
+        Py_INCREF(found)
+        Py_INCREF(found_names)
+        store_object(&names, <PyObject *>found_names)
+        pool = <PyObject *>found
+        store_object(&Pool, pool)
+    if type(executor) is not <object>pool:
         return False
-    version = version_of(Pool)
+    version = version_of(<object>pool)
     if version != load_version(&usual_version) or version == 0:
         if not thread_pool_is_usual():
             return False
-        store_version(&usual_version, version_of(Pool))
+        store_version(&usual_version, version_of(<object>pool))
     return "submit" not in executor.__dict__
 
 
 cdef bint submit(executor, Call call) except -1:
     """Do as the executor's `submit`; return whether it takes calls."""
-    with executor._shutdown_lock, names["_global_shutdown_lock"]:
-        if executor._broken or executor._shutdown or names["_shutdown"]:
+    cdef dict module_names = <dict>load_object(&names)
+    with executor._shutdown_lock, module_names["_global_shutdown_lock"]:
+        if executor._broken or executor._shutdown or module_names["_shutdown"]:
             return False
         executor._work_queue.put(call)
         # Otherwise it waits for nothing on a condition, and finds that there is no place for another thread.
