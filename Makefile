@@ -58,6 +58,5 @@ clean:
 	rm -rf --one-file-system .newer .asan .free-threaded .docs .wheels
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	find uringloop -name '*.so' -delete
-	find uringloop -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f
 	find uringloop -name _cffi.c -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
