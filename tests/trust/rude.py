@@ -104,7 +104,10 @@ class _Peer:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
                 self.send()
-                self.incoming.write(self.sock.recv(1 << 16))
+                data = self.sock.recv(1 << 16)
+                if not data:
+                    raise ConnectionResetError from None
+                self.incoming.write(data)
             else:
                 self.send()
                 return
