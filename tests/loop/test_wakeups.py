@@ -66,26 +66,27 @@ async def test_a_producer_of_single_calls_lets_go_of_the_gil_while_it_wakes_the_
     # In a process of its own: a producer that keeps the GIL in a write that blocks holds up each of its threads.
     children.script(
         """
-        import asyncio, fcntl, os, queue, threading, uringloop
+        import asyncio, fcntl, os, pathlib, queue, termios, threading, uringloop
 
         SINGLE_CALLS = 8  # before it lets go
 
+        def is_full():
+            return int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), "little") == room_bytes
+
         async def main():
-            before = None
-            while answers.empty() or returned != before:
-                before = returned
-                await asyncio.sleep(0.05 if returned > SINGLE_CALLS else 0.001)
+            # The thread's system call, if it sleeps in one, and its first argument (proc(5)).
+            state = pathlib.Path(f"/proc/self/task/{producer.native_id}/syscall")
+            while not is_full() or state.read_text().split()[1:2] != [hex(fd)]:
+                await asyncio.sleep(0.001)
 
         def call():
-            global returned
             while not loop.is_closed():
                 loop.call_soon_threadsafe(answers.put, None)
-                returned += 1
                 answers.get()
 
         loop = uringloop.EventLoop(spin_ns=0)
         loop.run_until_complete(asyncio.sleep(0.001))
-        fd, answers, returned = loop._inbox.fd, queue.SimpleQueue(), 0
+        fd, answers = loop._inbox.fd, queue.SimpleQueue()
         # Timers alone wake this loop: a wakeup writes to a pipe, which has room for a few.
         reading, writing = os.pipe()
         room_bytes = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
