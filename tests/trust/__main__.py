@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts = results[name, loop] = soak(loop, name, options.seconds, seed)
             print(f"{name:20} {loop:16} {counts}", flush=True)
     found = ", ".join(f"{package} {version}" for package, version in versions(("uringloop", "uvloop")).items())
-    about = f"{found}, Linux {platform.release()}, OpenSSL {ssl.OPENSSL_VERSION.split()[1]}"
+    about = f"{found}, Linux {platform.release().partition('-')[0]}, OpenSSL {ssl.OPENSSL_VERSION.split()[1]}"
     said = f"Seed {seed}, {options.seconds:g} s for each soak on each loop, {time.strftime('%F')}: {about}."
     if options.page:
         _write(options.page, f"{said}\n\n{table(results)}")

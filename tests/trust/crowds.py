@@ -5,6 +5,7 @@ import asyncio
 import dataclasses
 import json
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -34,13 +35,15 @@ async def too_few_descriptors(seconds: float, random: Random) -> Counts:
     Returns:
         The outcomes of the clients: each connects, asks, stays for a moment, and leaves.
     """
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=_CROWD)
-    port = server.sockets[0].getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0), backlog=_CROWD)
+    # Before the server starts: io_uring keeps to the limit of the moment at which an accept begins.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1 + _SPARE, hard))
+    server = await asyncio.start_server(echo, sock=listener, backlog=_CROWD)
+    port = listener.getsockname()[1]
     options = ["-m", "tests.trust.crowds", str(port), str(seconds), str(random.randrange(1 << 30))]
     with _start(options) as crowd:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         before = held()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 1 + _SPARE, hard))
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: None)  # asyncio reports each refused accept there
         output, _ = await loop.run_in_executor(None, crowd.communicate)
@@ -131,6 +134,8 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     parser.add_argument("seed", type=int)
     options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     counts = asyncio.run(_crowd(options.port, options.seconds, Random(options.seed)))
     print(json.dumps(dataclasses.asdict(counts)))
 
