@@ -65,6 +65,9 @@ def shell(command: str, folder: str | Path = ROOT) -> str:
 
 # Python blocks
 
+#: asyncio of Python 3.11 reports a server's clients that are cancelled at the end, as if they had failed.
+_CANCELLED_CLIENT = "Exception in callback StreamReaderProtocol.connection_made.<locals>.callback(<Task cancell"
+
 
 def imported(block: str) -> set[str]:
     trees = ast.walk(ast.parse(block))
@@ -102,6 +105,8 @@ def test_python_block_runs(block: str, tmp_path: Path) -> None:
     )
     # Debug mode logs a callback that a busy machine has delayed.
     told = [line for line in finished.stderr.splitlines() if not re.fullmatch("Executing .* took .* seconds", line)]
+    if sys.version_info < (3, 12) and _CANCELLED_CLIENT in finished.stderr:
+        told = []
     assert (finished.returncode, told) == (0, [])
 
 
