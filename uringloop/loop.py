@@ -239,6 +239,7 @@ class EventLoop(
             wakeup = Poll(self._ssock.fileno(), select.POLLIN, multishot, self._read_from_self)
             wakeup.submit(self._dispatcher)
             self._wakeup = wakeup
+        self._choose_hurry()
         self._dispatcher.first = None
 
     def _run_slowly(self, count: int) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVarTuple
 
 from .hooks import PrivateLoop
+from .operations.control import Poll
+from .ring.dispatcher import Dispatcher
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -117,8 +119,10 @@ class SignalWakeup:
 class SignalHandling(PrivateLoop):
     """The loop's part in signals: it takes the wakeup descriptor, shares it, and reads what comes."""
 
+    _dispatcher: Dispatcher
     _owner_thread: int | None
     _signals: SignalWakeup
+    _wakeup: Poll | None
 
     def _watch_self_pipe(self) -> None:
         """Poll the self-pipe from now on."""
@@ -133,6 +137,15 @@ class SignalHandling(PrivateLoop):
             self._signals.take()
         if self._signals.passes_on or self._signal_handlers:
             self._watch_self_pipe()  # a loop that never sleeps reads them there too
+        self._choose_hurry()
+
+    def _choose_hurry(self) -> None:
+        """Have each tick look for signals, as asyncio's does, if this loop has to handle them or to pass them on.
+
+        Otherwise they only have to end its sleeps.
+        """
+        handles = self._signals.passes_on or self._signal_handlers
+        self._dispatcher.unhurried = 0 if handles or self._wakeup is None else 1
 
     def _give_signals_back(self) -> None:
         if self._signals.passes_on:
@@ -170,6 +183,7 @@ class SignalHandling(PrivateLoop):
             return
         if self.is_running() and self._owner_thread == threading.get_native_id():
             self._signals.take_again()
+            self._choose_hurry()
         else:
             self._signals.restore()
 

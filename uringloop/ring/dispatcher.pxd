@@ -29,6 +29,7 @@ cdef class Dispatcher(Sender):
     cdef int contended  # so many sleeps to come may be spared
     cdef public int64_t spin_ns
     cdef public uint32_t early_count
+    cdef public uint32_t unhurried  # so many operations in flight need no look in every tick
     # The engine's; or NULL.
     cdef int (*give_turns)(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity) noexcept nogil
     cdef uint32_t forks  # of this process, before this was made
@@ -69,7 +70,9 @@ cdef class Dispatcher(Sender):
 
 cdef inline bint begins_idly(Dispatcher dispatcher) noexcept:
     """Begin a tick without an enter, if there is nothing to enter for; return whether it has begun."""
-    if dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL or not ul_begin_idly(dispatcher.ring):
+    if dispatcher.cursor < dispatcher.count or dispatcher.ring == NULL:
+        return False
+    if not ul_begin_idly(dispatcher.ring, dispatcher.unhurried):
         return False
     dispatcher.begin_batch()
     dispatcher.tick.outcomes = 0

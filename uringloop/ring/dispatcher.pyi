@@ -30,6 +30,7 @@ class Dispatcher(Sender):
     def owners(self) -> list[Owner]: ...
     spin_ns: int
     early_count: int
+    unhurried: int
     first: Callable[[], object] | None
     features: Features
     make: Callable[[], object] | None

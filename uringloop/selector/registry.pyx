@@ -185,6 +185,8 @@ cdef class Registry(Entries):
         if timeout_ns == 0 and self.are_all_late() and self.has_nothing_to_enter_for():
             self.begin_tick()
             return
+        if timeout_ns == 0 and self.count == 0 and begins_idly(self.dispatcher):
+            return
         ul_readers_ask(self.ring)
         if self.count > 0 and self.looks_in_backend(timeout_ns == 0):
             return

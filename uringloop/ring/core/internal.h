@@ -97,6 +97,7 @@ struct ul_ring {
     int64_t refused_since_ns;
     ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */
     uint32_t short_waits, short_waits_wanted;              /* in a row so far; before the next wait is spent awake */
+    uint64_t spared_after, spared_from_cycles;             /* the number of enters; when a tick first did without */
     ul_wakeup *wakeup;                                     /* of the loop; NULL: none, or it never sleeps */
     uint8_t wakeup_watched, wakeup_multishot;
     ul_readers *readers; /* in the backend's set; NULL: none */

@@ -13,6 +13,8 @@
 #include <errno.h>
 
 #define SHORT_WAITS_MAX 1024
+/* So long after a look on epoll, the next one is due.  The CPU counts at least one cycle a nanosecond: 0.1 ms at most. */
+#define UNHURRIED_CYCLES 100000
 
 static void relax(void)
 {
@@ -20,6 +22,15 @@ static void relax(void)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
+#endif
+}
+
+static uint64_t count_cycles(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    return __builtin_ia32_rdtsc();
+#else
+    return (uint64_t)ul_now_ns();
 #endif
 }
 
@@ -35,6 +46,21 @@ static int completes_in_enters(const ul_ring *ring)
     if (ring->setup_flags & IORING_SETUP_IOPOLL || ring->backend != &ul_backend_io_uring)
         return ring->statistics.in_flight > 0 || (ring->readers != NULL && ring->readers->collects);
     return 0;
+}
+
+/* Whether this tick may do without a look on epoll: only unhurried operations are in flight, and the next look is not
+ * due.  The first tick after a look always may. */
+static int spares_look(ul_ring *ring, uint32_t unhurried)
+{
+    if (ring->backend == &ul_backend_io_uring || ring->statistics.in_flight > unhurried ||
+        (ring->readers != NULL && ring->readers->collects))
+        return 0;
+    uint64_t now_cycles = count_cycles();
+    if (ring->spared_after != ring->statistics.enters) {
+        ring->spared_after = ring->statistics.enters;
+        ring->spared_from_cycles = now_cycles;
+    }
+    return now_cycles - ring->spared_from_cycles < UNHURRIED_CYCLES;
 }
 
 static int engines_wait(const ul_ring *ring)
@@ -57,10 +83,11 @@ int ul_has_work(ul_ring *ring)
     return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring) || must_not_sleep(ring);
 }
 
-/* Begins a tick without an enter, if that would find nothing, and there is nothing to submit; whether it has begun. */
-int ul_begin_idly(ul_ring *ring)
+/* Begins a tick without an enter, if that would find nothing, and there is nothing to submit; whether it has begun.
+ * unhurried: so many operations in flight may complete some ticks later. */
+int ul_begin_idly(ul_ring *ring, uint32_t unhurried)
 {
-    if (ring->dropped || completes_in_enters(ring) || ul_has_work(ring))
+    if (ring->dropped || (completes_in_enters(ring) && !spares_look(ring, unhurried)) || ul_has_work(ring))
         return 0;
     /* Nothing waits to be staged; the engines count the ticks. */
     for (ul_engine *engine = ring->first_engine; engine != NULL; engine = engine->next)
