@@ -13,7 +13,7 @@
 #include <errno.h>
 
 #define SHORT_WAITS_MAX 1024
-/* So long after a look on epoll, the next one is due.  The CPU counts at least one cycle a nanosecond: 0.1 ms at most. */
+/* So long after a look on epoll, the next one is due.  The CPU counts a cycle a nanosecond, or more: 0.1 ms at most. */
 #define UNHURRIED_CYCLES 100000
 
 static void relax(void)
