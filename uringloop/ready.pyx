@@ -76,8 +76,9 @@ cdef class ReadyQueue:
     cdef share(self):
         """Return a deque with the handles, which the caller may hold and change at will."""
         cdef size_t place
+        # At first: before Python 3.12 a new object may start the collector, and a finalizer may come here or add.
+        handles = deque() if self.shared is None else None
         if self.shared is None:
-            handles = deque()
             for place in range(self.ring.count):
                 handles.append(<object>item_at(&self.ring, place))
             self.replace(handles)
@@ -100,8 +101,8 @@ cdef class ReadyQueue:
             capacity *= 2
         self.reserve(capacity)
         handles, self.shared = self.shared, None
-        for handle in handles:
-            push(self, handle)
+        while handles:  # an iterator would be such a new object as in `share`
+            push(self, handles.popleft())
         return 0
 
     cdef int shrink(self) except -1:

@@ -224,6 +224,8 @@ cdef class TimerHeap:
             self.cancelled = 0
 
     cdef drop_cancelled(self, Freelist *freelist):
+        # At first: before Python 3.12 a new object may start the collector, and a finalizer may schedule timers.
+        cdef list dropped = []
         cdef PyObject **handles = PySequence_Fast_ITEMS(self.handles)
         cdef Py_ssize_t place, kept = 0
         cdef PyObject *handle
@@ -233,7 +235,8 @@ cdef class TimerHeap:
                 self.deadlines[kept] = self.deadlines[place]
                 kept += 1
         # A freed object may schedule timers: the heap is whole by then.
-        dropped = self.handles[kept:]
+        for place in range(kept, len(self.handles)):
+            dropped.append(<object>handles[place])
         del self.handles[kept:]
         self.order()
         for place in range(len(dropped) - 1, -1, -1):

@@ -4,6 +4,8 @@ import asyncio
 import contextvars
 import gc
 import random
+import subprocess
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -194,6 +196,81 @@ def test_the_collector_frees_a_loop_that_its_ready_handles_hold() -> None:
     del loop
     gc.collect()
     assert reference() is None
+
+
+class LooksAgain:
+    """Garbage in a cycle whose finalizer asks for the queue."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop, self.cycle = loop, self
+
+    def __del__(self) -> None:
+        assert len(self.loop._ready) >= 5
+
+
+@every_loop
+async def test_a_finalizer_that_looks_while_a_tool_does_loses_no_handle() -> None:
+    loop = running()
+    await turn()
+    ran: list[int] = []
+    thresholds = gc.get_threshold()
+    try:
+        for allocations in range(10):
+            for number in range(5):
+                loop.call_soon(ran.append, number)
+            gc.collect()
+            LooksAgain(loop)
+            gc.set_threshold(allocations + 1)
+            queue = loop._ready
+            gc.set_threshold(*thresholds)
+            gc.collect()
+            assert len(queue) >= 5
+            del queue
+            await turn()
+    finally:
+        gc.set_threshold(*thresholds)
+    assert ran == [*range(5)] * 10
+
+
+# A process of its own: the collector has to start at one allocation of the sweep.
+SWEEP = """
+import gc
+
+import uringloop
+
+loop = uringloop.EventLoop(backend="epoll")
+made = []
+
+
+class Schedules:
+    def __init__(self):
+        self.cycle = self
+
+    def __del__(self):
+        made.append(loop.call_later(0, int))
+
+
+kept = [loop.call_later(1000 + number, print) for number in range(10)]
+for allocations in range(20):
+    for number in range(300):
+        loop.call_later(2000 + number, print).cancel()
+    loop.call_soon(loop.stop)
+    gc.collect()
+    gc.set_threshold(10_000)
+    Schedules()
+    lists = [[] for _ in range(100)]  # more than Python keeps for reuse: only a new list is counted
+    gc.set_threshold(gc.get_count()[0] + allocations)
+    loop.run_forever()
+    gc.set_threshold(700)
+    gc.collect()
+    lists = None
+    assert all(timer in loop._scheduled for timer in kept), allocations
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between two steps of Python alone")
+def test_a_finalizer_that_schedules_during_a_sweep_loses_no_timer() -> None:
+    subprocess.run([sys.executable, "-c", SWEEP], check=True, timeout=60)
 
 
 class Arguments(tuple[Any, ...]):
