@@ -10,7 +10,11 @@ from tests.trust.child import SOAKS
 from tests.trust.counts import Counts
 
 
-@pytest.mark.parametrize("name", SOAKS)  # workers have a test of their own
+#: Those that take a moment; tests/load and tests/loop/test_server.py have parts of the others.
+_QUICK = sorted(SOAKS.keys() - {"no descriptors", "floods"})
+
+
+@pytest.mark.parametrize("name", _QUICK)
 def test_nothing_is_wrong_on_this_loop(name: str) -> None:
     counts = soak("uringloop", name, 0.2, seed=1)
     assert isinstance(counts, Counts), counts
