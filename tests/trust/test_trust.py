@@ -9,7 +9,6 @@ from tests.trust.__main__ import main, soak, table
 from tests.trust.child import SOAKS
 from tests.trust.counts import Counts
 
-
 #: Those that take a moment; tests/load and tests/loop/test_server.py have parts of the others.
 _QUICK = sorted(SOAKS.keys() - {"no descriptors", "floods"})
 
