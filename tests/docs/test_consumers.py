@@ -47,7 +47,7 @@ def test_table_is_of_the_rows_and_of_the_versions_that_are_tested() -> None:
 
 def test_table_tells_of_tests_that_passed() -> None:
     for name, _, passed, _ in table():
-        assert re.match(r"[1-9]\d* on io_uring, \d+ on epoll", passed), name
+        assert re.match(r"[1-9]\d* on io_uring, [1-9]\d* on epoll", passed), name
 
 
 def test_rows_have_all_tests() -> None:
