@@ -6,6 +6,7 @@ Each life (a ring or a loop) has a seed of its own, which is printed if it goes 
 
 import argparse
 import faulthandler
+import logging
 import os
 import random
 import resource
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--backend", choices=("io_uring", "epoll"), default="io_uring")
     options = parser.parse_args()
     backend.choose(options.backend)
+    # asyncio warns of writes after a connection's end, which are part of the lives.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     # Random lengths may be those of files.
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     end = time.monotonic() + options.seconds
