@@ -11,9 +11,9 @@ from tests.variants import LoopFactory
 
 @contextlib.contextmanager
 def loops_in_threads(count: int, factory: LoopFactory) -> Iterator[list[asyncio.AbstractEventLoop]]:
-    """Run loops, each in a thread of its own, until the block ends; then close them."""
+    """Run loops, each in a thread of its own, until the block ends; then cancel their tasks and close them."""
     loops = [factory() for _ in range(count)]
-    threads = [threading.Thread(target=loop.run_forever) for loop in loops]
+    threads = [threading.Thread(target=_run, args=(loop,)) for loop in loops]
     for thread in threads:
         thread.start()
     try:
@@ -23,8 +23,11 @@ def loops_in_threads(count: int, factory: LoopFactory) -> Iterator[list[asyncio.
             loop.call_soon_threadsafe(loop.stop)
         for thread in threads:
             thread.join()
-        for loop in loops:
-            loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
 
 
 def in_threads(functions: Sequence[Callable[[], object]]) -> None:
