@@ -66,7 +66,7 @@ def shell(command: str, folder: str | Path = ROOT) -> str:
 # Python blocks
 
 #: asyncio of Python 3.11 reports a server's clients that are cancelled at the end, as if they had failed.
-_CANCELLED_CLIENT = "Exception in callback StreamReaderProtocol.connection_made.<locals>.callback(<Task cancell"
+_CANCELLED_CLIENT = "Exception in callback StreamReaderProtocol.connection_made.<locals>.callback(<Task "
 
 
 def imported(block: str) -> set[str]:
