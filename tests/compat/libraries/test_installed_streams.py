@@ -121,6 +121,7 @@ async def test_nats() -> None:
         await client.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*ByteString:DeprecationWarning")  # its own, on Python 3.15
 async def test_aiosmtpd() -> None:
     """With STARTTLS: the server empties the reader's `_buffer`, and gives it another `_transport`."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiosmtpd"]:
