@@ -5,27 +5,11 @@
  *     bulk -a ADDRESS -f FILE -m pull     receives without end
  *     bulk -a ADDRESS -f FILE -m fetch    sends a byte, receives the file, again and again
  *
- * Blocking calls of one thread: with so much in each of them nothing is cheaper.  Messages are MiB, or files for fetch.
+ * Blocking calls of one thread: with so much in each of them nothing is cheaper.  Messages of fetch are files.
  */
-#include "measure.h"
-#include <endian.h>
-#include <fcntl.h>
-#include <sys/stat.h>
+#include "bulk.h"
 
-enum { CHUNK = 256 << 10, MIB = 1 << 20 };
-
-static unsigned char *file, *chunk;
-static size_t file_size;
-static uint64_t total;    /* bytes, since the connection was made */
-static uint64_t measured; /* bytes of them in the measured time */
 static int fd;
-
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
-static void count(size_t size) {
-    total += size;
-    if (phase == MEASURING) measured += size;
-}
 
 static bool push(void) {
     size_t start = total % file_size;
@@ -58,40 +42,25 @@ static bool fetch(void) {
     return true;
 }
 
-static void check_that_all_arrived(void) {
+static void ask_what_arrived(void) {
     uint64_t arrived;
     shutdown(fd, SHUT_WR);
-    if (recv(fd, &arrived, sizeof arrived, MSG_WAITALL) != sizeof arrived)
-        complain(0, total, "the server found other content, or did not answer", 0);
-    else if (be64toh(arrived) != total) complain(0, be64toh(arrived), "bytes are missing", 0);
+    ssize_t size = recv(fd, &arrived, sizeof arrived, MSG_WAITALL);
+    check_what_arrived(arrived, size);
 }
 
 int main(int argc, char **argv) {
     static const char usage[] = "usage: bulk -a ADDRESS -f FILE -m push|pull|fetch [-t SECONDS] [-w WARM_UP_SECONDS]";
-    const char *address_text = NULL, *path = NULL, *mode = "";
-    for (int letter; (letter = getopt(argc, argv, "a:f:m:t:w:")) != -1;) {
-        if (letter == 'a') address_text = optarg;
-        else if (letter == 'f') path = optarg;
-        else if (letter == 'm') mode = optarg;
-        else if (letter == 't') duration.seconds = atof(optarg);
-        else if (letter == 'w') duration.warmup = atof(optarg);
-        else die(usage);
-    }
-    bool (*go_on)(void) = !strcmp(mode, "push") ? push : !strcmp(mode, "pull") ? pull : fetch;
-    if (!address_text || !path || (go_on == fetch && strcmp(mode, "fetch"))) die(usage);
-    struct address address = parse_address(address_text);
-    struct stat status;
-    int source = open(path, O_RDWR | O_CLOEXEC);
-    if (source < 0 || fstat(source, &status) < 0 || status.st_size == 0) die("%s: cannot be used", path);
-    file_size = (size_t)status.st_size;
-    file = must_map(source, file_size, 0);
-    chunk = must_map(-1, CHUNK, 0);
+    static const char *const modes[] = {"push", "pull", "fetch", NULL};
+    static bool (*const turns[])(void) = {push, pull, fetch};
+    struct address address;
+    bool (*go_on)(void) = turns[prepare(argc, argv, usage, modes, &address)];
     fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, &address.any, address.size) < 0) die("connection: %m");
     no_delay(fd, &address);
 
     measure(go_on);
-    if (go_on == push && errors == 0) check_that_all_arrived();
+    if (go_on == push && errors == 0) ask_what_arrived();
     if (go_on != fetch) messages = measured / MIB;
     return report();
 }

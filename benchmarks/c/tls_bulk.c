@@ -5,29 +5,19 @@
  *     tls_bulk -a ADDRESS -f FILE -m pull     receives without end
  *
  * Blocking calls of one thread.  What is received is compared in one record of sixteen, for this side must not be
- * slower than the server.  Messages are MiB.
+ * slower than the server.
  */
-#include "measure.h"
+#include "bulk.h"
 #include "tls.h"
-#include <endian.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 
-enum { CHUNK = 256 << 10, MIB = 1 << 20, COMPARED = 16 };
+enum { COMPARED = 16 };
 
-static unsigned char *file, *chunk;
-static size_t file_size;
-static uint64_t total;    /* bytes, since the connection was made */
-static uint64_t measured; /* bytes of them in the measured time */
 static uint64_t reads;
 static SSL *tls;
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
 static bool counted(int size, const char *what) {
     if (size <= 0) return complain(0, total, what, 0), false;
-    total += (uint64_t)size;
-    if (phase == MEASURING) measured += (uint64_t)size;
+    count((size_t)size);
     return true;
 }
 
@@ -44,41 +34,26 @@ static bool pull(void) {
     return counted(size, "closed by the server");
 }
 
-static void check_that_all_arrived(void) {
+static void ask_what_arrived(void) {
     uint64_t arrived;
     SSL_shutdown(tls);
-    if (SSL_read(tls, &arrived, sizeof arrived) != sizeof arrived)
-        complain(0, total, "the server found other content, or did not answer", 0);
-    else if (be64toh(arrived) != total) complain(0, be64toh(arrived), "bytes are missing", 0);
+    int size = SSL_read(tls, &arrived, sizeof arrived);
+    check_what_arrived(arrived, size);
 }
 
 int main(int argc, char **argv) {
     static const char usage[] = "usage: tls_bulk -a ADDRESS -f FILE -m push|pull [-t SECONDS] [-w WARM_UP_SECONDS]";
-    const char *address_text = NULL, *path = NULL, *mode = "";
-    for (int letter; (letter = getopt(argc, argv, "a:f:m:t:w:")) != -1;) {
-        if (letter == 'a') address_text = optarg;
-        else if (letter == 'f') path = optarg;
-        else if (letter == 'm') mode = optarg;
-        else if (letter == 't') duration.seconds = atof(optarg);
-        else if (letter == 'w') duration.warmup = atof(optarg);
-        else die(usage);
-    }
-    bool (*go_on)(void) = !strcmp(mode, "push") ? push : pull;
-    if (!address_text || !path || (go_on == pull && strcmp(mode, "pull"))) die(usage);
-    struct address address = parse_address(address_text);
-    struct stat status;
-    int source = open(path, O_RDWR | O_CLOEXEC);
-    if (source < 0 || fstat(source, &status) < 0 || status.st_size == 0) die("%s: cannot be used", path);
-    file_size = (size_t)status.st_size;
-    file = must_map(source, file_size, 0);
-    chunk = must_map(-1, CHUNK, 0);
+    static const char *const modes[] = {"push", "pull", NULL};
+    static bool (*const turns[])(void) = {push, pull};
+    struct address address;
+    bool (*go_on)(void) = turns[prepare(argc, argv, usage, modes, &address)];
     SSL_CTX *context = must_make_context();
     SSL_CTX_set_default_read_buffer_len(context, CHUNK);
     tls = open_tls(context, &address, 0);
     if (SSL_connect(tls) != 1) die_of_tls(0);
 
     measure(go_on);
-    if (go_on == push && errors == 0) check_that_all_arrived();
+    if (go_on == push && errors == 0) ask_what_arrived();
     messages = measured / MIB;
     return report();
 }
