@@ -18,7 +18,9 @@ CORE_FILE = f"liburingloop{sysconfig.get_config_var('EXT_SUFFIX')}"
 VERSION = tuple(map(int, sysconfig.get_config_var("VERSION").split(".")))
 #: gcc refuses these from version 14 on; Cython's C is compiled with them.
 STRICT = ["incompatible-pointer-types", "int-conversion", "implicit-function-declaration"]
-COMPILE = ["-std=gnu11", "-O2", *(f"-Werror={name}" for name in STRICT)]
+#: A builder's own level of optimization stands in CFLAGS, which these options follow.
+OPTIMIZE = [] if re.search(r"(^| )-O", os.environ.get("CFLAGS", "")) else ["-O2"]
+COMPILE = ["-std=gnu11", *OPTIMIZE, *(f"-Werror={name}" for name in STRICT)]
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,

@@ -1,5 +1,6 @@
 """The sdist holds what the build needs, the wheel what running needs, and both install into a fresh venv."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -22,6 +23,9 @@ BUILT = shutil.ignore_patterns(
     ".*", "__pycache__", "build", "dist", "*.egg-info", "*.so", *GENERATED, "tests", "benchmarks"
 )
 
+#: Optimizing takes half of a build, and the installation of this checkout has shown that it works.
+QUICKLY = "-O0"
+
 #: Run by an installed package, far from the checkout.
 SMOKE = Path(__file__).with_name("smoke.py").read_text()
 
@@ -31,6 +35,7 @@ pytestmark = pytest.mark.timeout(600)
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command as a user would, with nothing of this checkout in its environment; its standard output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_NO_"))}
+    environment["CFLAGS"] = QUICKLY
     finished = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
     return finished.stdout
@@ -44,9 +49,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distributions(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel built from the sdist alone."""
-    folder = tmp_path_factory.mktemp("distributions")
-    run(sys.executable, "-m", "build", "--outdir", folder, clone, cwd=folder)
+    """A folder with the sdist, and the wheel built from the sdist alone; one for all processes of the run."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "distributions"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.whl")):
+            run(sys.executable, "-m", "build", "--outdir", folder, clone, cwd=folder)
     return folder
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from .test_distributions import BUILT, ROOT
+from .test_distributions import BUILT, QUICKLY, ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
 
 def python(checkout: Path, *arguments: str) -> tuple[int, str, str]:
     """Run this Python in a checkout; the exit code and what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "CFLAGS": QUICKLY}
     command = [sys.executable, "-B", *arguments]
     finished = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     return finished.returncode, finished.stdout, finished.stderr
