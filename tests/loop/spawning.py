@@ -129,22 +129,34 @@ def delayed(program: Path) -> Iterator[tuple[Callable[[], bool], Callable[[], ob
 
 @contextlib.contextmanager
 def ahead_of_children() -> Iterator[None]:
-    """Run before every child, on one CPU: a new child runs no instruction until this thread sleeps."""
+    """Run before every child, on one CPU: a new child runs no instruction until this thread sleeps.
+
+    A test that does so is marked by `may_go_ahead`.
+    """
     cpus = os.sched_getaffinity(0)
     # Children and kernel workers that are made meanwhile are of the usual kind.
     first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        try:
-            os.sched_setscheduler(0, first, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
-        except PermissionError:
-            pytest.skip("may not run before others")
+        os.sched_setscheduler(0, first, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
         try:
             yield
         finally:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     finally:
         os.sched_setaffinity(0, cpus)
+
+
+def _may_go_ahead() -> bool:
+    # Not to those without CAP_SYS_NICE, and not in a group of processes without a share of such time.
+    try:
+        with ahead_of_children():
+            return True
+    except PermissionError:
+        return False
+
+
+may_go_ahead = pytest.mark.skipif(not _may_go_ahead(), reason="may not run before others")
 
 
 class Looking:

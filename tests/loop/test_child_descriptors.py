@@ -23,6 +23,7 @@ from .spawning import (
     SPAWNING,
     Looking,
     delayed,
+    may_go_ahead,
     not_on_older_asyncio,
     on_rings,
     output_of,
@@ -102,6 +103,7 @@ closings = pytest.mark.parametrize("opened", [a_pipe_to_read_from, a_lock, a_por
 
 
 @closings
+@may_go_ahead
 async def test_a_close_takes_effect_before_a_child_has_run(opened: Any, tmp_path: Path) -> None:
     with opened(tmp_path) as (close, has_taken_effect):
         seen = []
@@ -193,6 +195,7 @@ async def test_a_program_that_stays_busy(tmp_path: Path) -> None:
 # What was given is there
 
 
+@may_go_ahead
 @pytest.mark.parametrize("close_fds", [True, False])
 async def test_what_was_given_may_be_closed_before_a_child_has_run(close_fds: bool, tmp_path: Path) -> None:
     (tmp_path / "input").write_text("from a file\n")
@@ -256,6 +259,7 @@ async def test_paths_that_lead_through_a_descriptor(tmp_path: Path) -> None:
 
 
 @not_on_older_asyncio
+@may_go_ahead
 async def test_a_child_that_is_killed_before_it_has_run() -> None:
     def look() -> None:
         children = Path("/proc/thread-self/children").read_text().split()

@@ -15,7 +15,7 @@ from tests.variants import EVERY, FACTORIES, RINGS, LoopFactory
 
 from .helpers import Recorder, pattern
 from .pipes import Writer, a_pipe, fill
-from .spawning import ahead_of_children, delayed, own_program, reap, sleeper
+from .spawning import ahead_of_children, delayed, may_go_ahead, own_program, reap, sleeper
 
 every_loop = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in EVERY])
 every_ring = pytest.mark.parametrize("factory", [pytest.param(FACTORIES[name], id=name) for name in RINGS])
@@ -181,6 +181,7 @@ def test_a_child_that_has_not_yet_begun(factory: LoopFactory, tmp_path: Path) ->
 
 
 @every_ring
+@may_go_ahead
 def test_a_child_that_has_not_run_so_far(loop: asyncio.AbstractEventLoop) -> None:
     """It needs descriptors of this process for a moment more, and runs its program."""
     starts = [sleeper()]
