@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -41,12 +42,15 @@ def page_of(title: str) -> str:
 
 def names() -> dict[str, Any]:
     """Return each public name, dotted, with its value."""
-    return {
-        f"{title}.{name}": getattr(import_module(title), name)
-        for modules in PAGES.values()
-        for title, more in modules.items()
-        for name in [*getattr(import_module(title), "__all__", ()), *more]
-    }
+    with warnings.catch_warnings():
+        # The policy is described as long as asyncio has policies.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return {
+            f"{title}.{name}": getattr(import_module(title), name)
+            for modules in PAGES.values()
+            for title, more in modules.items()
+            for name in [*getattr(import_module(title), "__all__", ()), *more]
+        }
 
 
 def stage(folder: Path) -> list[str]:
