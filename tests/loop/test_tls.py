@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -184,14 +185,8 @@ async def test_streams_speak_tls() -> None:
     await server.wait_closed()
 
 
-async def test_streams_upgrade_with_start_tls() -> None:
-    async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.start_tls(server_context())
-        writer.write(await reader.readline())
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
+async def converse_over_tls(upgrade: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """Have a client go over to TLS and send a line, which `upgrade`, the server's half, sends back."""
     server = await asyncio.start_server(upgrade, LOCALHOST, 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     await writer.start_tls(client_context(), server_hostname="localhost")
@@ -201,3 +196,14 @@ async def test_streams_upgrade_with_start_tls() -> None:
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_streams_upgrade_with_start_tls() -> None:
+    async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(server_context())
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    await converse_over_tls(upgrade)

@@ -11,7 +11,8 @@ import pytest
 from tests.tls import client_context, server_context
 from tests.variants import BACKENDS
 
-from .helpers import LOCALHOST, Recorder, pattern, serving
+from .helpers import Recorder, pattern, serving
+from .test_tls import converse_over_tls
 from .test_tls_records import facing_peer
 
 pytestmark = pytest.mark.asyncio(loop_factories=BACKENDS)
@@ -28,15 +29,7 @@ async def test_a_hello_that_came_before_the_upgrade_is_read(engine: str, monkeyp
         writer.close()
         await writer.wait_closed()
 
-    server = await asyncio.start_server(upgrade, LOCALHOST, 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    await writer.start_tls(client_context(), server_hostname="localhost")
-    writer.write(b"over TLS\n")
-    assert await reader.readline() == b"over TLS\n"
-    writer.close()
-    await writer.wait_closed()
-    server.close()
-    await server.wait_closed()
+    await converse_over_tls(upgrade)
 
 
 @pytest.mark.parametrize("closes_first", [True, False])
