@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 from typing import Any
 
 #: How long a loop may need to report what it was told to cancel.  It is never waited for when all is well.
@@ -21,6 +22,21 @@ def open_descriptors() -> dict[int, str]:
             # The directory that was being listed.
             continue
     return descriptors
+
+
+def size_bytes() -> int:
+    """The address space of this process, by /proc/self/statm (proc(5))."""
+    return _memory_bytes(0)
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is in RAM, by /proc/self/statm (proc(5))."""
+    return _memory_bytes(1)
+
+
+def _memory_bytes(field: int) -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[field]) * resource.getpagesize()
 
 
 def left_over(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:

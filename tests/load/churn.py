@@ -2,14 +2,12 @@
 
 import asyncio
 import gc
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tests.housekeeping import open_descriptors
+from tests.housekeeping import open_descriptors, resident_bytes
 
 _MESSAGE = b"x" * 100
 _CONNECTIONS_AT_ONCE = 50
@@ -27,8 +25,7 @@ class Footprint:
     @classmethod
     def now(cls) -> "Footprint":
         gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return cls(pages * os.sysconf("SC_PAGE_SIZE"), sys.getallocatedblocks(), len(open_descriptors()))
+        return cls(resident_bytes(), sys.getallocatedblocks(), len(open_descriptors()))
 
     def __sub__(self, other: "Footprint") -> "Footprint":
         return Footprint(

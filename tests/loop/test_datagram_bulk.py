@@ -329,6 +329,7 @@ async def test_handing_the_socket_out_ends_the_joining(paused: bool) -> None:
 CLOSED_UNDERNEATH = """
 import asyncio, os, resource, socket
 import uringloop
+from tests.housekeeping import size_bytes
 
 class Protocol(asyncio.DatagramProtocol):
     count = 0
@@ -344,8 +345,7 @@ async def main():
     while Protocol.count < 40:
         await asyncio.sleep(0)
     os.close(transport._sock_fd)
-    with open("/proc/self/statm") as statm:
-        limit = int(statm.read().split()[0]) * resource.getpagesize() + (256 << 20)
+    limit = size_bytes() + (256 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     assert transport.get_extra_info("socket").fileno() == transport._sock_fd
     print("done", flush=True)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,18 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.housekeeping import open_descriptors, settle
+from tests.housekeeping import open_descriptors, resident_bytes, settle
 from tests.kernel import room_for_descriptors
 from tests.variants import BACKENDS, FACTORIES, RINGS, TINY
 
 from .helpers import Echo, Recorder, connected, pattern, serving, socket_pair
 
 _MIB = 1 << 20
-
-
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
 
 
 # A hundred megabytes each way

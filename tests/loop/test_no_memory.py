@@ -12,6 +12,7 @@ from tests.children import script
 PREPARED = """
 import asyncio, contextlib, os, resource, socket, sys
 import uringloop
+from tests.housekeeping import size_bytes
 
 kind = sys.argv[1]
 big = bytearray(b"B") * (64 << 20)
@@ -32,9 +33,7 @@ class Protocol(asyncio.Protocol):
 @contextlib.contextmanager
 def little_memory():
     unlimited = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 20), unlimited[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (size_bytes() + (2 << 20), unlimited[1]))
     try:
         yield
     finally:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.housekeeping import resident_bytes
 from tests.kernel import needs
 from tests.variants import WITHOUT
 
 from . import datagrams
 from .helpers import Recorder, facing_socket, pattern, socket_pair
-from .test_load import resident_bytes
 
 _MIB = 1 << 20
 _CONNECTIONS = 150

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -95,9 +94,3 @@ async def leaked(before: int) -> int:
     while held() > before and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     return max(0, held() - before)
-
-
-def resident_kib() -> int:
-    """Return the resident memory of this process in KiB, by /proc/self/statm (proc(5))."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024

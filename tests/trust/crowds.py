@@ -12,9 +12,9 @@ import time
 from random import Random
 
 from tests.children import ROOT, environment
-from tests.housekeeping import open_descriptors
+from tests.housekeeping import open_descriptors, resident_bytes
 
-from .counts import Counts, ask_streams, echo, held, judge, leaked, question, resident_kib
+from .counts import Counts, ask_streams, echo, held, judge, leaked, question
 
 _CROWD = 200
 #: So many descriptors a server may have besides those that it holds at the start.
@@ -121,7 +121,7 @@ async def floods(seconds: float, random: Random) -> Counts:
     while loop.time() < over or len(resident) < _FLOODS_MIN:
         await asyncio.gather(*(judge(counts, pour()) for _ in range(_FLOOD)))
         counts.leaked = await leaked(before)
-        resident.append(resident_kib())
+        resident.append(resident_bytes() // 1024)
     counts.grown_kib = max(0, resident[-1] - resident[len(resident) // 2])
     server.close()
     await server.wait_closed()
