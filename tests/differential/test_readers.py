@@ -7,8 +7,10 @@ import functools
 import gc
 import os
 import re
+import select
 import socket
 import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -467,6 +469,54 @@ async def a_freed_file_object_watches_its_descriptor_again(stage: Stage) -> None
     await stage.ticks(2)
 
 
+async def descriptors_of_every_kind(stage: Stage) -> None:
+    """A pipe, a counter, a terminal, an epoll set, a listener, a datagram socket, urgent data, a child."""
+    reading, writing = os.pipe()
+    master, slave = os.openpty()
+    counter = os.eventfd(1)
+    poll = stage.cleanup.enter_context(select.epoll())
+    poll.register(counter, select.EPOLLIN)
+    child = os.posix_spawn("/bin/true", ["true"], {})  # noqa: ASYNC221
+    gone = os.pidfd_open(child)
+    for fd in (reading, writing, master, slave, counter, gone):
+        stage.cleanup.callback(os.close, fd)
+    os.waitid(os.P_PID, child, os.WEXITED)  # noqa: ASYNC222
+    os.write(writing, b"x")
+    os.write(slave, b"x")
+    listener = stage.cleanup.enter_context(socket.create_server(("127.0.0.1", 0)))
+    client = stage.cleanup.enter_context(socket.create_connection(listener.getsockname()))
+    accepted, _ = listener.accept()
+    stage.cleanup.enter_context(accepted).send(b"x", socket.MSG_OOB)
+    stage.cleanup.enter_context(socket.create_connection(listener.getsockname()))
+    datagram = stage.cleanup.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+    datagram.bind(("127.0.0.1", 0))
+    datagram.sendto(b"x", datagram.getsockname())
+    kinds = {"pipe": reading, "counter": counter, "terminal": master, "set": poll, "pidfd": gone}
+    for kind, fd in {**kinds, "listener": listener, "urgent": client, "datagram": datagram}.items():
+        for add, remove in (
+            (stage.loop.add_reader, stage.loop.remove_reader),
+            (stage.loop.add_writer, stage.loop.remove_writer),
+        ):
+            stage.note(kind, add.__name__)
+            stage.call(add, fd, stage.note, "ready")
+            await stage.ticks(3)
+            stage.call(remove, fd)
+
+
+async def the_descriptor_of_a_transport_is_refused(stage: Stage) -> None:
+    near, _ = stage.pair()
+    transport, _ = await stage.loop.create_connection(asyncio.Protocol, sock=near)
+    for call in (stage.loop.add_reader, stage.loop.add_writer, stage.loop.remove_reader, stage.loop.remove_writer):
+        for fd in (near, near.fileno()):
+            try:
+                call(fd, *(() if "remove" in call.__name__ else (stage.note,)))
+            except RuntimeError as error:
+                stage.note(re.sub(r"\d+|<.*>", "X", str(error)))
+    transport.abort()
+    await stage.ticks(2)
+    stage.watched()
+
+
 async def foreign_keys_of_the_selector(stage: Stage) -> None:
     near, _ = stage.pair(ready=True)
     selector = stage.loop._selector
@@ -518,6 +568,8 @@ SCRIPTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         a_cancelled_handle_is_removed_by_its_event,
         a_removed_callback_is_freed,
         a_freed_file_object_watches_its_descriptor_again,
+        descriptors_of_every_kind,
+        the_descriptor_of_a_transport_is_refused,
         foreign_keys_of_the_selector,
     )
 }
@@ -542,6 +594,67 @@ expected = functools.cache(functools.partial(play, variant="asyncio"))
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_readers_are_called_as_with_asyncio(name: str, variant: str) -> None:
     assert play(name, variant) == expected(name)
+
+
+def leave(variant: str, error: type[BaseException] | None) -> list[Any]:
+    """Leave the loop within a reader's callback, by `stop` or an exception, and run it again; return the log."""
+    loop = FACTORIES[variant]()
+    with contextlib.closing(loop), ExitStack() as cleanup, hearing(loop) as told:
+        stage = Stage(loop, cleanup)
+
+        def leave_on(byte: bytes) -> None:
+            stage.note("read", byte)
+            if byte in (b"b", b"d") and error is not None:
+                raise error(byte)
+            if byte in (b"b", b"d", b"f"):
+                loop.stop()
+
+        (near, _), (other, _) = stage.pair(ready=True), stage.pair(ready=True)
+        loop.add_reader(near, lambda: leave_on(near.recv(1)))
+        loop.add_reader(other, stage.note, "other")
+        for _ in range(3):
+            loop.call_soon(stage.note, "ready")
+            stage.note(_raised(loop.run_forever))
+        for sock in (near, other):
+            stage.call(loop.remove_reader, sock)
+        return [*stage.log, told]
+
+
+def _raised(function: Callable[[], object]) -> Any:
+    try:
+        function()
+    except BaseException as error:
+        return described(error)
+    return None
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, SystemExit])
+def test_a_callback_leaves_the_loop_as_with_asyncio(error: type[BaseException] | None, variant: str) -> None:
+    assert leave(variant, error) == leave("asyncio", error)
+
+
+@pytest.mark.parametrize("variant", ["asyncio", *VARIANTS])
+def test_many_take_turns(variant: str) -> None:
+    """asyncio tells all in each tick; this loop tells as many as one call of the kernel's brings."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as cleanup:
+            stage = Stage(loop, cleanup)
+            counters = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(600)]
+            for counter in counters:
+                cleanup.callback(os.close, counter)
+                loop.add_reader(counter, stage.note, counter)
+                cleanup.callback(loop.remove_reader, counter)
+            while len(stage.log) < 10 * len(counters):
+                await asyncio.sleep(0)
+            told = Counter(stage.log)
+            assert len(told) == len(counters)
+            assert 2 * min(told.values()) > max(told.values())
+
+    with asyncio.Runner(loop_factory=FACTORIES[variant]) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
