@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from benchmarks import runner
 from benchmarks.servers.listening import CERTIFICATE
 
 #: Where PostgreSQL listens, in libpq's form.
@@ -38,6 +39,9 @@ async def _connections(count: int) -> list[Any]:
     while len(connections) < count:
         connect = _module("psycopg").AsyncConnection.connect
         connections.append(await connect(os.environ[DSN_VARIABLE], autocommit=True))
+        # A backend starts a session of its own, and so loses the niceness of its postmaster's.
+        runner.niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        runner.make_nice(connections[-1].info.backend_pid)
     return list(connections[:count])
 
 

@@ -30,7 +30,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def _prefer(pid: int) -> None:
-    """Give a server that is not measured its CPU and niceness, and with it its later children."""
+    """Give a server that is not measured its CPU, and with it its later children, and its niceness."""
     _, cpu = runner.server_and_load_cpu()
     os.sched_setaffinity(pid, {cpu})
     runner.make_nice(pid)

@@ -26,6 +26,8 @@ from benchmarks.runner import ROOT, Disqualified
 
 #: A load generator that is busy for more than this share of the time bounds the rate.
 SATURATED = 0.95
+#: The CPU time of what is measured: steadier than the rate on a machine that has other work.
+CPU = "cpu"
 
 T = TypeVar("T")
 Figures = Mapping[str, float]
@@ -98,8 +100,18 @@ def recorded_ratio(result: Mapping[str, Any], mine: str, other: str, figure: str
     ours, theirs = (result["contenders"].get(name, {}).get("samples") for name in (mine, other))
     if not ours or not theirs:
         return None
-    ratios = [each[figure] / beside[figure] for each, beside in zip(ours, theirs, strict=True)]
+    values = [(_figure(each, figure), _figure(beside, figure)) for each, beside in zip(ours, theirs, strict=True)]
+    ratios = [mine_value / other_value for mine_value, other_value in values if mine_value and other_value]
+    if not ratios:
+        return None
     return spread([1 / each for each in ratios] if result["lower_is_better"] or figure != "value" else ratios)
+
+
+def _figure(sample: Figures, name: str) -> float:
+    """Return a figure of a sample, 0 if it has none; CPU is its CPU time, by whichever names it has that."""
+    if name != CPU:
+        return sample.get(name, 0)
+    return sample.get("cpu_us") or sample.get("user_us", 0) + sample.get("system_us", 0)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -166,11 +178,18 @@ def table(result: Mapping[str, Any]) -> str:
     for ours, measured in contenders.MEASURED.items():
         if both := recorded_ratio(result, measured, ours):
             lines.append("  {} against {}: {:.3f} ({:.3f} to {:.3f})".format(measured, ours, *both))
+        if cpu := recorded_ratio(result, measured, ours, CPU):
+            lines.append("  {} against {} by CPU: {:.3f} ({:.3f} to {:.3f})".format(measured, ours, *cpu))
     for ours, other in contenders.OTHERS.items():
         if best := result["contenders"].get(ours, {}).get("against_best"):
             lines.append(f"  {ours} against {result['best']}, the best other loop: {best['median']:.2f}")
+        for peer in dict.fromkeys((result["best"], contenders.REFERENCE)):
+            if peer and (cpu := recorded_ratio(result, ours, peer, CPU)):
+                lines.append("  {} against {} by CPU: {:.2f} ({:.2f} to {:.2f})".format(ours, peer, *cpu))
         if before := recorded_ratio(result, ours, other):
             lines.append("  {} against the other checkout: {:.2f} ({:.2f} to {:.2f})".format(ours, *before))
+        if cpu := recorded_ratio(result, ours, other, CPU):
+            lines.append("  {} against the other checkout by CPU: {:.2f} ({:.2f} to {:.2f})".format(ours, *cpu))
     return "\n".join(lines)
 
 

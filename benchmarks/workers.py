@@ -287,15 +287,15 @@ QUESTIONS |= conversations.QUESTIONS | https.QUESTIONS | messages.QUESTIONS
 QUESTIONS |= readiness.QUESTIONS | streams.QUESTIONS
 
 
-async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> float:
-    """Seconds for each."""
+async def timed(question: Callable[[int], Awaitable[None]], seconds: float, at_least: int) -> tuple[float, float]:
+    """Return the seconds that each took, and the seconds of CPU, a wait awake included."""
     count = at_least
     while True:
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         await question(count)
-        took = time.perf_counter() - began
+        took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
         if took >= seconds / 2:
-            return took / count
+            return took / count, cpu_took / count
         count = int(count * max(2, min(GROWTH_MAX, seconds / took))) // at_least * at_least
 
 
@@ -313,8 +313,8 @@ def main() -> None:
             at_least = AT_LEAST.get(name, 1)
             if name in conversations.QUESTIONS:
                 runner.run(QUESTIONS[name](at_least))  # begins it
-            each = runner.run(timed(QUESTIONS[name], float(seconds), at_least))
-            print(json.dumps({"value": each * 1e6}), flush=True)
+            each_s, cpu_s = runner.run(timed(QUESTIONS[name], float(seconds), at_least))
+            print(json.dumps({"value": each_s * 1e6, "cpu_us": cpu_s * 1e6}), flush=True)
 
 
 if __name__ == "__main__":
