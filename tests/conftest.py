@@ -30,7 +30,6 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return named(FACTORIES if chosen else USUAL)
 
 
-_TIMEOUT_S = 120
 _stderr = pytest.StashKey[int]()
 
 
@@ -51,7 +50,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     A loop's exception handler may get that exception, and the timer is off while the fixtures are torn down.
     """
     marker = item.get_closest_marker("timeout")
-    limit_s = marker.args[0] if marker is not None and marker.args else _TIMEOUT_S
+    usual_s = float(item.config.getoption("timeout") or item.config.getini("timeout"))
+    limit_s = marker.args[0] if marker is not None and marker.args else usual_s
     faulthandler.dump_traceback_later(2 * limit_s + 60, exit=True, file=item.config.stash[_stderr])
     try:
         return (yield)

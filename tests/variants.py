@@ -8,6 +8,7 @@ URINGLOOP_TEST_SHAPES says how many of them a run takes:
 `most`   other people's suites run once on the backend of epoll(7), where io_uring is refused, and what differs by the
          kernel's features sleeps in the ring alone
 `few`    none that differs by the kernel, or by sizes, alone, and no control: for the other Pythons of `.ci/run`
+`both`   those, and the backend on epoll(7): for tools/kernels
 
 With URINGLOOP_TEST_BACKEND=epoll all of them have that backend, and so have the loops of children.
 
@@ -80,11 +81,12 @@ FACTORIES: dict[str, LoopFactory] = {
 }
 
 _SHAPES = os.environ.get("URINGLOOP_TEST_SHAPES", "all")
-if _SHAPES not in ("all", "most", "few"):
-    raise ValueError(f"URINGLOOP_TEST_SHAPES is all, most or few, not {_SHAPES}")
-#: Whether the backend on epoll(7) is tested, and what else but the default differs by the kernel.
-EPOLL = KERNELS = _SHAPES != "few"
-EPOLL_ONCE = _SHAPES == "most"
+if _SHAPES not in ("all", "most", "few", "both"):
+    raise ValueError(f"URINGLOOP_TEST_SHAPES is all, most, few or both, not {_SHAPES}")
+#: Whether the backend on epoll(7) is tested, what else but the default differs by the kernel, and that backend once.
+EPOLL = _SHAPES != "few"
+KERNELS = _SHAPES in ("all", "most")
+EPOLL_ONCE = _SHAPES in ("most", "both")
 if not EPOLL:
     FACTORIES = {name: factory for name, factory in FACTORIES.items() if not name.startswith("epoll")}
 
