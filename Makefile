@@ -1,6 +1,6 @@
 # Everything from nothing: needs Python 3.11 or newer, a C compiler and make.  Venvs are kept in .venvs/.
 
-.PHONY: help demo test test-newer test-free-threaded test-consumers wheels test-wheels lint asan bench trust docs clean
+.PHONY: help demo test test-newer test-free-threaded test-consumers test-kernels wheels test-wheels lint asan bench trust docs clean
 .NOTPARALLEL:
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo 'make wheels  the sdist and the wheels of all Pythons, machines and C libraries into dist/; ARGS="cp313-*" for some'
 	@echo 'make test-wheels  uses the wheels of dist/ in Debian roots without a compiler; ARGS=trixie for one; needs root'
 	@echo 'make test-consumers  other libraries on this loop, in a venv of their own; writes the table of docs/libraries.md'
+	@echo 'make test-kernels  tests on Debian'"'"'s kernels from 5.10 on, in qemu, for hours; ARGS=trixie for one; needs root'
 	@echo 'make lint    style, types, stubs, spelling, and the C core with warnings as errors'
 	@echo 'make bench   all benchmarks with a report, in a quarter of an hour; ARGS="--help" for its options'
 	@echo 'make trust   the faults that make people leave a loop, on this one, uvloop and asyncio, half an hour'
@@ -39,6 +40,9 @@ test-wheels:
 test-consumers:
 	@tools/consumers $(ARGS)
 
+test-kernels:
+	@tools/kernels/run $(ARGS)
+
 lint:
 	@tools/lint
 
@@ -55,7 +59,7 @@ docs:
 	@tools/docs
 
 clean:
-	rm -rf --one-file-system .newer .asan .free-threaded .docs .wheels
+	rm -rf --one-file-system .newer .asan .free-threaded .docs .wheels .kernels
 	rm -rf .venvs build dist *.egg-info benchmarks/.build benchmarks/.results .pytest_cache .mypy_cache .ruff_cache
 	find uringloop -name '*.so' -delete
 	find uringloop -name _cffi.c -delete

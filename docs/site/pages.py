@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "docs/operations.md",
     ),
     "Moving here": ("docs/from-uvloop.md", "docs/from-aiofiles.md", "docs/asyncio.md"),
-    "Facts": ("docs/speed.md", "docs/trust.md", "docs/limits.md", "docs/kernel.md"),
+    "Facts": ("docs/speed.md", "docs/trust.md", "docs/limits.md", "docs/kernel.md", "docs/kernels.md"),
     "Inside": (
         "ARCHITECTURE.md",
         "docs/decisions.md",

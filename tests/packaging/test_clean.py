@@ -15,6 +15,7 @@ MADE = (
     ".asan/build.log",
     ".docs/html/index.html",
     ".free-threaded/python",
+    ".kernels/root.log",
     ".newer/root.log",
     ".venvs/3.13/installed",
     ".wheels/venv/installed",
