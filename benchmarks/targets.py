@@ -80,6 +80,7 @@ TARGETS = (
     _loops("timers fired", "timers fired", 1.00, None),
     _loops("`sleep(0)`", "sleep 0", 1.00, None),
     _loops("`gather`", "gather", 1.00, None),
+    _loops("`asyncio.Queue`, room for one", "queue", 1.00, 1.00),
     _loops("a loop made and closed", "loop made and closed", 1.00, None),
     _loops("`getaddrinfo` of localhost", LOOKUP, 1.20, None),
     _loops("uvicorn plaintext under wrk", UVICORN, 1.05, 1.00),

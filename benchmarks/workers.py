@@ -10,12 +10,12 @@ import argparse
 import asyncio
 import contextlib
 import json
-import queue
 import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 from benchmarks import contenders, conversations, https, messages, readiness, streams
@@ -122,6 +122,20 @@ async def gather(count: int) -> None:
         await asyncio.gather(*(asyncio.sleep(0) for _ in range(GATHERED)))
 
 
+async def queue(count: int) -> None:
+    """Items by a queue with room for one, so that each item wakes the task that waits for it, or for room."""
+    items: asyncio.Queue[int] = asyncio.Queue(1)
+
+    async def put() -> None:
+        for number in range(count):
+            await items.put(number)
+
+    putting = asyncio.create_task(put())
+    for number in range(count):
+        _checked(await items.get() == number)
+    await putting
+
+
 async def loop_made_and_closed(count: int) -> None:
     """A loop that runs `sleep(0)`, in a thread, because this one's loop runs."""
     loop = asyncio.get_running_loop()
@@ -163,7 +177,7 @@ async def call_soon_threadsafe_from_a_thread_one_by_one(count: int) -> None:
     """The thread waits for each call, so that the loop sleeps before the next."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    answers: queue.SimpleQueue[None] = queue.SimpleQueue()
+    answers: SimpleQueue[None] = SimpleQueue()
 
     def call() -> None:
         for _ in range(count):
@@ -264,6 +278,7 @@ QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
         futures,
         tasks,
         gather,
+        queue,
         loop_made_and_closed,
         to_thread,
         run_in_executor_200_at_once,

@@ -111,7 +111,7 @@ def test_udp_one_way(tmp_path: Path) -> None:
 
 
 def test_scheduling_and_threads(tmp_path: Path) -> None:
-    check(run("scheduling", tmp_path, seconds="0.002"), 11)
+    check(run("scheduling", tmp_path, seconds="0.002"), 12)
     check(run("threads", tmp_path, seconds="0.002"), 10)
 
 
