@@ -128,6 +128,15 @@ class Cases:
         elif count != BLOCK_BYTES or space[:8] != number.to_bytes(8, "little"):
             raise WrongContent(f"block {number} is not what it should be")
 
+    def remove_new(self) -> None:
+        """Remove the files that the last call wrote: all that it writes are new."""
+        start = time.perf_counter()
+        for path in self.folder.glob("new*"):
+            if self.thorough:
+                self.check(path.read_bytes(), int(path.name.removeprefix("new")))
+            path.unlink()
+        self.excluded_s += time.perf_counter() - start
+
     def check_lines(self, count: int, last: str) -> None:
         if count != LINES or last != line(LINES - 1):
             raise WrongContent(f"{count} lines, the last is {last!r}")
@@ -150,6 +159,22 @@ class Sync(Cases):
         files = [open(f"{self.folder}/small{number}", "rb") for number in range(SMALL_FILES)]  # noqa: SIM115  # below
         for number, file in enumerate(files):
             self.check(file.read(), number)
+        for file in files:
+            file.close()
+        return SMALL_FILES
+
+    def new(self) -> int:
+        self.remove_new()
+        for number in range(SMALL_FILES):
+            with open(f"{self.folder}/new{number}", "wb") as file:
+                file.write(block(number))
+        return SMALL_FILES
+
+    def new_many(self) -> int:
+        self.remove_new()
+        files = [open(f"{self.folder}/new{number}", "wb") for number in range(SMALL_FILES)]  # noqa: SIM115  # below
+        for number, file in enumerate(files):
+            file.write(block(number))
         for file in files:
             file.close()
         return SMALL_FILES
@@ -218,6 +243,21 @@ class Async(Cases):
 
     async def many(self) -> int:
         await asyncio.gather(*map(self._open, range(SMALL_FILES)))
+        return SMALL_FILES
+
+    async def _new(self, number: int) -> None:
+        async with self.opened(f"new{number}", "wb") as file:
+            await file.write(block(number))
+
+    async def new(self) -> int:
+        self.remove_new()
+        for number in range(SMALL_FILES):
+            await self._new(number)
+        return SMALL_FILES
+
+    async def new_many(self) -> int:
+        self.remove_new()
+        await asyncio.gather(*map(self._new, range(SMALL_FILES)))
         return SMALL_FILES
 
     async def read(self) -> int:
@@ -312,6 +352,9 @@ def sample(contender: str, case: str, folder: Path, seconds: float) -> float:
             rate = event_loop.run(_async_rate(cases, getattr(cases, case), seconds))
     if case == "write" and (folder / "written").read_bytes() != block(STEPS) * STEPS:
         raise WrongContent("what was written is not what should have been")
+    if case.startswith("new"):
+        for number in range(SMALL_FILES):
+            Cases(folder).check((folder / f"new{number}").read_bytes(), number)
     return rate
 
 

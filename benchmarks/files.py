@@ -41,6 +41,8 @@ class Question(NamedTuple):
 CASES = {
     "open": Question("open, read 4 KiB, close, one by one", "files/s"),
     "many": Question(f"the same, {file_cases.SMALL_FILES} at once", "files/s"),
+    "new": Question("open a new file, write 4 KiB, close, one by one", "files/s"),
+    "new_many": Question(f"the same, {file_cases.SMALL_FILES} at once", "files/s"),
     "read": Question("64 KiB reads", "MiB/s", 1 << 20),
     "write": Question("4 KiB writes", "writes/s"),
     "seek": Question("seek and read 4 KiB", "reads/s"),
