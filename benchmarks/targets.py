@@ -84,6 +84,8 @@ TARGETS = (
     _loops("a loop made and closed", "loop made and closed", 1.00, None),
     _loops("`getaddrinfo` of localhost", LOOKUP, 1.20, None),
     _loops("uvicorn plaintext under wrk", UVICORN, 1.05, 1.00),
+    Target("granian's ASGI plaintext under wrk", "granian, 64 connections", {BEST: 1.10}),
+    Target("HTTP requests by aiohttp", "aiohttp get", {BEST: 1.10}),
     _loops("TLS echo, 64", TLS_64, 1.10, 1.20),
     Target("the same, 16 KiB", TLS_LARGE, {BEST: 1.10}),
     Target("TLS handshakes", HANDSHAKES, {BEST: 1.10}),

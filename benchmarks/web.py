@@ -1,9 +1,10 @@
-"""How do event loops compare below web servers, under wrk?
+"""How do event loops compare below web servers, under wrk, and below aiohttp's client?
 
-    python -m benchmarks.web --servers uvicorn_plaintext --rounds 3
+    python -m benchmarks.web --servers uvicorn_plaintext --clients aiohttp --rounds 3
 
 The files are 64 KiB large.  wrk is Debian's package of that name; it measures whole seconds.  One answer is compared
-before, and all that wrk gets must have status 200 and together the right length.
+before, and all that wrk gets must have status 200 and together the right length.  The client has a server with the
+load's CPU to itself (`clients.py`).
 """
 
 import argparse
@@ -14,7 +15,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator, Sequence
 
-from benchmarks import results, runner
+from benchmarks import clients, results, runner
 from benchmarks.echo import connections_text
 from benchmarks.results import Case, Figures
 from benchmarks.runner import Disqualified, Server, Servers
@@ -25,6 +26,9 @@ US = {"us": 1.0, "ms": 1e3, "s": 1e6}
 BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 #: wrk gives a total of three or four digits.
 ROUNDING = 0.995
+#: By mode of the server, the library besides those that all need.
+NEEDED = {"starlette_file": "starlette", "granian": "granian"}
+CLIENTS = ("aiohttp",)
 
 
 def check(url: str, body: bytes) -> None:
@@ -91,15 +95,19 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
                 name = f"{mode.replace('_', ' ')}, {connections_text(connections)}"
                 yield Case(name, measure, options.loops, "requests/s")
+    if options.clients:
+        questions = [f"{library}_get" for library in options.clients]
+        yield from clients.cases("http", questions, options.loops, options.seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    available = [mode for mode in BODIES if mode != "starlette_file" or importlib.util.find_spec("starlette")]
+    available = [mode for mode in BODIES if importlib.util.find_spec(NEEDED.get(mode, "uvicorn"))]
     parser = results.parser(__doc__, seconds=1.0)
-    parser.add_argument("--servers", nargs="+", choices=BODIES, default=available)
+    parser.add_argument("--servers", nargs="*", choices=BODIES, default=available)
+    parser.add_argument("--clients", nargs="*", choices=CLIENTS, default=CLIENTS)
     parser.add_argument("--connections", nargs="+", type=int, default=[64])
     options = parser.parse_args(arguments)
-    if not shutil.which("wrk"):
+    if options.servers and not shutil.which("wrk"):
         parser.error("wrk is not installed")
     results.report("web", cases(options), options)
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from queue import SimpleQueue
 from typing import Any
 
-from benchmarks import contenders, conversations, https, messages, readiness, streams
+from benchmarks import clients, contenders, conversations, messages, readiness, streams
 
 GROWTH_MAX = 10
 TIMERS_AT_ONCE = 2000
@@ -263,7 +263,7 @@ AT_LEAST = {
     "getaddrinfo_of_localhost_16_at_once": LOOKED_UP_AT_ONCE,
     "psycopg_select_8_at_once": conversations.AT_ONCE,
     "grpc_call_8_at_once": conversations.AT_ONCE,
-    **dict.fromkeys(https.QUESTIONS, https.AT_ONCE),
+    **dict.fromkeys(clients.QUESTIONS, clients.AT_ONCE),
 }
 QUESTIONS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     question.__name__: question
@@ -298,7 +298,7 @@ NAMES = [name for name in QUESTIONS if name.startswith("get")]
 THREADS = [name for name in QUESTIONS if "thread" in name or "executor" in name]
 THREADS.remove(call_soon_threadsafe.__name__)  # from the loop's own
 SCHEDULING = [name for name in QUESTIONS if name not in (*SPAWNING, *NAMES, *THREADS)]
-QUESTIONS |= conversations.QUESTIONS | https.QUESTIONS | messages.QUESTIONS
+QUESTIONS |= clients.QUESTIONS | conversations.QUESTIONS | messages.QUESTIONS
 QUESTIONS |= readiness.QUESTIONS | streams.QUESTIONS
 
 

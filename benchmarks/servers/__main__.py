@@ -31,12 +31,14 @@ MODES = {
     "tls_sink": "bulk",
     "tls_source": "bulk",
     "sendfile": "bulk",
-    "https": "https",
+    "http": "http",
+    "https": "http",
     "uvicorn_plaintext": "web",
     "uvicorn_10k": "web",
     "aiohttp": "web",
     "aiohttp_file": "web",
     "starlette_file": "web",
+    "granian": "web",
 }
 
 

@@ -1,6 +1,7 @@
 """Web servers as their users run them, apart from where the loop comes from."""
 
 import asyncio
+import importlib
 import socket
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ BODIES = {
     "aiohttp": PLAINTEXT,
     "aiohttp_file": FILE,
     "starlette_file": FILE,
+    "granian": PLAINTEXT,
 }
 
 
@@ -87,6 +89,41 @@ async def starlette_file(address: str) -> str:
         await static({**scope, "path": f"/{name}"}, receive, send)
 
     return await serve_uvicorn(address, answer)
+
+
+async def granian(address: str) -> str:
+    """By granian's server for programs that have a loop; its Rust half owns the sockets, and runs in threads."""
+    constants: Any = importlib.import_module("granian.constants")
+    embed: Any = importlib.import_module("granian.server.embed")
+    port = int(address) or _free_port()
+    server = embed.Server(
+        application(PLAINTEXT),
+        port=port,
+        interface=constants.Interfaces.ASGINL,
+        http=constants.HTTPModes.http1,
+        backlog=BACKLOG,
+        log_enabled=False,
+    )
+    keep(asyncio.get_running_loop().create_task(server.serve()))
+    await _accepting(port)
+    return str(port)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def _accepting(port: int) -> None:
+    """Return when a server accepts connections."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
 
 
 async def aiohttp_file(address: str) -> str:

@@ -163,7 +163,17 @@ def test_https(tmp_path: Path) -> None:
 def test_web(tmp_path: Path) -> None:
     program("wrk", "wrk")
     library("httptools")
-    check(run("web", tmp_path, "--servers", "uvicorn_plaintext", "--connections", "2"), 1)
+    check(run("web", tmp_path, "--servers", "uvicorn_plaintext", "--connections", "2", "--clients"), 1)
+
+
+def test_web_by_granian(tmp_path: Path) -> None:
+    program("wrk", "wrk")
+    pytest.importorskip("granian")
+    check(run("web", tmp_path, "--servers", "granian", "--connections", "2", "--clients"), 1)
+
+
+def test_web_by_a_client(tmp_path: Path) -> None:
+    check(run("web", tmp_path, "--servers", "--clients", "aiohttp"), 1)
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An HTTPS server that answers each request alike, so that its clients are measured and not it."""
+"""A server of HTTP and HTTPS that answers each request alike, so that its clients are measured and not it."""
 
 import asyncio
 from typing import Any
@@ -22,6 +22,10 @@ class Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *requests, self.rest = (self.rest + data).split(END)
         self.transport.write(ANSWER * len(requests))
+
+
+async def http(address: str) -> str:
+    return await listen(Answering, address)
 
 
 async def https(address: str) -> str:
