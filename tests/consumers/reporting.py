@@ -1,10 +1,14 @@
-"""The part of each application that its test asks: which loop serves, and endless events whose end is counted."""
+"""The part of each application that its test asks: the loop that serves, endless events, a connection of its own."""
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+#: Sends bytes and returns the answer.
+Ask = Callable[[bytes], Awaitable[bytes]]
 
 STATIC = Path(os.environ.get("CONSUMERS_STATIC", "/nonexistent"))
 
@@ -47,3 +51,26 @@ async def events(count: int) -> AsyncIterator[str]:
     """Yield `numbers` as server-sent events."""
     async for number in numbers(count):
         yield f"data: {number}\n\n"
+
+
+@contextlib.asynccontextmanager
+async def echoing() -> AsyncIterator[Ask]:
+    """Serve an echo on the running loop, and yield a function that asks it over a connection."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                size = int.from_bytes(await reader.readexactly(4))
+                writer.write(await reader.readexactly(size))
+        writer.close()
+
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+
+        async def ask(data: bytes) -> bytes:
+            writer.write(len(data).to_bytes(4) + data)
+            return await reader.readexactly(len(data))
+
+        yield ask
+        writer.close()
+        await writer.wait_closed()

@@ -123,6 +123,12 @@ ROWS = (
     Row(("pyzmq",), _NOTHING, (f"{_COMPAT}.test_soak::test_pyzmq",)),
     Row(("grpcio",), _NOTHING, (f"{_COMPAT}.test_soak::test_grpc",)),
     Row(
+        ("prompt-toolkit",),
+        "`uringloop.run(main())` with `prompt_async`; `uringloop.install()` for `prompt` and `Application.run`",
+        _here("prompt_toolkit"),
+        "on a pseudo-terminal",
+    ),
+    Row(
         ("nest-asyncio", "nest-asyncio2"),
         "nothing: `apply()` as ever",
         _compat("nest_asyncio"),
