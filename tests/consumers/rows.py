@@ -61,7 +61,8 @@ ROWS = (
         ("sanic",),
         "`uringloop.install()` and `app.config.USE_UVLOOP = False` in the application's module",
         _here("sanic"),
-        "with `--single-process`; a signal to a worker that still starts leaves a process behind, on asyncio too",
+        "a SIGTERM that comes before its first process has seen all workers ready makes that wait for ever, on asyncio "
+        "too; it kills workers that are not ready within 30 s",
     ),
     Row(("starlette",), "a server above", _here("starlette")),
     Row(("fastapi", "sse-starlette"), "a server above", _here("fastapi")),
@@ -122,6 +123,12 @@ ROWS = (
     Row(("aioquic",), _NOTHING, _here("aioquic")),
     Row(("pyzmq",), _NOTHING, (f"{_COMPAT}.test_soak::test_pyzmq",)),
     Row(("grpcio",), _NOTHING, (f"{_COMPAT}.test_soak::test_grpc",)),
+    Row(
+        ("textual",),
+        "`uringloop.run(app.run_async())`, or `app.run(loop=uringloop.new_event_loop())`",
+        _here("textual"),
+        "on a pseudo-terminal",
+    ),
     Row(
         ("prompt-toolkit",),
         "`uringloop.run(main())` with `prompt_async`; `uringloop.install()` for `prompt` and `Application.run`",
