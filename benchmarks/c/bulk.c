@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
     fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, &address.any, address.size) < 0) die("connection: %m");
     no_delay(fd, &address);
+    unpaced(fd, &address);
 
     measure(go_on);
     if (go_on == push && errors == 0) ask_what_arrived();

@@ -83,6 +83,12 @@ static inline void no_delay(int fd, const struct address *address) {
     if (address->any.sa_family == AF_INET) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 }
 
+/* Much is sent as fast as it can be: BBR, which is the default of some machines, would pace it by what it takes for the
+ * link's rate, and measure itself.  A listener's connections inherit this. */
+static inline void unpaced(int fd, const struct address *address) {
+    if (address->any.sa_family == AF_INET) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", sizeof "cubic" - 1);
+}
+
 /* Prints the line that the benchmarks wait for. */
 static inline int listen_at(const char *text, int socket_flags) {
     struct address address = parse_address(text);

@@ -38,6 +38,7 @@ int main(int argc, char **argv) {
     struct address address = parse_address(argv[1]);
     int listener = listen_at(argv[1], 0), file = open(argv[3], O_RDONLY | O_CLOEXEC);
     if (file < 0) die("%s: %m", argv[3]);
+    unpaced(listener, &address);
     for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 || errno == ECONNABORTED;) {
         if (fd < 0) continue;
         no_delay(fd, &address);

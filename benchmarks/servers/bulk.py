@@ -132,7 +132,7 @@ class Files(asyncio.Protocol):
 
 def sink(address: str, path: Path, tls: ssl.SSLContext | None = None) -> Awaitable[str]:
     content = path.read_bytes()
-    return listen(lambda: Sink(content), address, tls)
+    return listen(lambda: Sink(content), address, tls, unpaced=True)
 
 
 def tls_sink(address: str, path: Path) -> Awaitable[str]:
@@ -145,7 +145,7 @@ def flood(address: str) -> Awaitable[str]:
 
 def source(address: str, path: Path, tls: ssl.SSLContext | None = None) -> Awaitable[str]:
     content = path.read_bytes()
-    return listen(lambda: Source(content), address, tls)
+    return listen(lambda: Source(content), address, tls, unpaced=True)
 
 
 def tls_source(address: str, path: Path) -> Awaitable[str]:
@@ -153,4 +153,4 @@ def tls_source(address: str, path: Path) -> Awaitable[str]:
 
 
 def sendfile(address: str, path: Path) -> Awaitable[str]:
-    return listen(lambda: Files(path), address)
+    return listen(lambda: Files(path), address, unpaced=True)

@@ -1,6 +1,8 @@
 """Where servers listen: a TCP port of 127.0.0.1 (0 is any free one), or the path of a unix socket."""
 
 import asyncio
+import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -8,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 BACKLOG = 4096
+#: It does not pace what is sent.
+CONGESTION_CONTROL = b"cubic"
 #: Of localhost, with its key.
 CERTIFICATE = Path(__file__).resolve().parents[2] / "tests" / "loop" / "localhost.pem"
 
@@ -27,8 +31,18 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-async def listen(factory: Callable[[], asyncio.BaseProtocol], address: str, tls: ssl.SSLContext | None = None) -> str:
-    """The address that it got."""
+async def listen(
+    factory: Callable[[], asyncio.BaseProtocol],
+    address: str,
+    tls: ssl.SSLContext | None = None,
+    *,
+    unpaced: bool = False,
+) -> str:
+    """The address that it got.
+
+    unpaced: the connections send as fast as they can.  BBR, which is the default of some machines, would pace them by
+    what it takes for the link's rate, and measure itself.
+    """
     loop = asyncio.get_running_loop()
     if address.isdigit():
         server = await loop.create_server(factory, "127.0.0.1", int(address), backlog=BACKLOG, ssl=tls)
@@ -38,6 +52,9 @@ async def listen(factory: Callable[[], asyncio.BaseProtocol], address: str, tls:
         except NotImplementedError:  # some of those can do it all the same
             server = await loop.create_server(factory, sock=bound(address), backlog=BACKLOG, ssl=tls)
     keep(server)
+    if unpaced:
+        with socket.socket(fileno=os.dup(server.sockets[0].fileno())) as listener, contextlib.suppress(OSError):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
     return name(server.sockets[0])
 
 
