@@ -60,7 +60,23 @@ def _has_socket_commands() -> bool:
         return ring.wait_cqe().res >= 0
 
 
+def _has_buffer_rings() -> bool:
+    with _ring() as ring:
+        return _is_accepted(lambda: ring.open_group(1, 1))
+
+
+def _has_multishot_receives() -> bool:
+    # As uringloop/ring/features.py has it, no probe reports a flag of an operation.
+    return _has_buffer_rings() and Opcode.SEND_ZC in _opcodes()
+
+
+def _has_multishot_accepts() -> bool:
+    return Opcode.SOCKET in _opcodes()
+
+
 def _has_more_after_a_buffer() -> bool:
+    if not _has_buffer_rings():
+        return False
     ours, theirs = socket.socketpair()
     with _ring() as ring, ours, theirs:
         group = ring.open_group(1, 1)
@@ -121,6 +137,9 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "results of NOP": _has_results_of_nop,
     "multishot timeouts": _has_multishot_timeouts,
     "socket commands": _has_socket_commands,
+    "buffer rings": _has_buffer_rings,
+    "multishot receives": _has_multishot_receives,
+    "multishot accepts": _has_multishot_accepts,
     "SOCK_NONEMPTY for groups": _has_more_after_a_buffer,
     "resizing": _has_resize,
     "clocks": _has_clock,
@@ -201,9 +220,11 @@ def needs(*features: str | Opcode | type[Operation]) -> pytest.MarkDecorator:
 def missing(item: pytest.Item) -> str | None:
     """Return why a test cannot run: the names of the features that it needs, and that are not there; else None."""
     features = [feature for mark in item.iter_markers("needs") for feature in mark.args]
-    backend = ABSENT & {_name(feature) for feature in features} if _is_on_epoll(item) else frozenset()
-    if backend:
-        return f"the backend epoll has no {', '.join(sorted(backend))}"
+    if _is_on_epoll(item):
+        if absent := ABSENT & {_name(feature) for feature in features}:
+            return f"the backend epoll has no {', '.join(sorted(absent))}"
+        # What the kernel's io_uring lacks, that backend has of its own.
+        features = [feature for feature in features if feature in _FAMILIES]
     kernel = [_name(feature) for feature in features if not has(feature)]
     return f"this kernel has no {', '.join(kernel)}" if kernel else None
 

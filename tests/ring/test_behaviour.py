@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.children import script
+from tests.kernel import needs
 from uringloop.operations import Accept, Nop, Open, Read, Ready, ReceiveInto, SendAll, Timeout, Write
 from uringloop.ring import Opcode, Pin, Ring, SqeFlag, SqPoll
 
@@ -79,6 +80,7 @@ def test_many_cancels_at_once(ring: Ring, pair: tuple[socket.socket, socket.sock
 # Overflow
 
 
+@needs("multishot receives")
 def test_overflow_while_multishots_go_on(pair: tuple[socket.socket, socket.socket]) -> None:
     """A completion queue of eight, and many more: each is seen once and in order, although multishots end."""
     ours, theirs = pair
@@ -109,6 +111,7 @@ def test_overflow_while_multishots_go_on(pair: tuple[socket.socket, socket.socke
 # Ends
 
 
+@needs("multishot receives")
 def test_a_multishot_receive_ends_with_its_peer(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     group = ring.open_group(8, 100)
@@ -125,6 +128,7 @@ def test_a_multishot_receive_ends_with_its_peer(ring: Ring, pair: tuple[socket.s
     assert (last.res, last.more) == (0, False)
 
 
+@needs("multishot accepts")
 def test_a_multishot_accept_ends_with_its_listener(ring: Ring) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted = ring.iterate(Accept(listener.fileno()))

@@ -10,6 +10,7 @@ import pytest
 from tests.kernel import needs
 from uringloop.ring import BufferGroup, Completion, CqeFlag, Opcode, Ring, SqeFlag
 
+pytestmark = needs("buffer rings")
 MULTISHOT = 1 << 1
 
 
@@ -113,6 +114,7 @@ def test_no_buffer_left(ring: Ring, pair: tuple[socket.socket, socket.socket]) -
         assert data == b"5678"
 
 
+@needs("multishot receives")
 def test_multishot_ends_without_buffers(ring: Ring, pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     group = ring.open_group(2, 4)
