@@ -41,8 +41,8 @@ def main() -> None:
         bad += result is None or not result.complete or bool(page.failed(result))
         print(f"{suite}: {describe(result)}; its console is in {HOME / suite / 'console.log'}", flush=True)
     if not options.tests:
-        # Those of the other kernels are of an earlier run.
-        found = {suite: result for suite in SUITES if (result := guest.read(suite))}
+        # Those of the other kernels are of an earlier run, and count if it was of these tests.
+        found = {suite: result for suite in SUITES if (result := guest.read(suite)) and result.arguments == arguments}
         if found:
             page.write(found, TESTS)
     sys.exit(1 if bad else 0)

@@ -1,6 +1,7 @@
 """Boots a kernel in qemu, and fetches what its guest has left."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,11 +29,13 @@ class Results:
     """What a guest has left.
 
     Attributes:
+        arguments: those of pytest.
         doctor: the doctor's report.
         tests: the record of pytest, as JUnit's XML; None if it was not reached.
         complete: whether pytest ran all tests, and was not interrupted because its time was up.
     """
 
+    arguments: list[str]
     doctor: dict[str, Any]
     tests: ElementTree.Element | None
     complete: bool
@@ -65,10 +68,11 @@ def read(suite: str) -> Results | None:
     try:
         with tarfile.open(HOME / suite / "results.tar") as archive:
             archive.extractall(folder, filter="data")
+        arguments = shlex.split((folder / "arguments").read_text())
         doctor = json.loads((folder / "doctor.json").read_text())
     except (OSError, ValueError, tarfile.TarError):
         return None
     if not (folder / "code").exists():
-        return Results(doctor, None, False)
+        return Results(arguments, doctor, None, False)
     complete = int((folder / "code").read_text()) in (0, _SOME_FAILED)
-    return Results(doctor, ElementTree.parse(folder / "tests.xml").getroot(), complete)
+    return Results(arguments, doctor, ElementTree.parse(folder / "tests.xml").getroot(), complete)
