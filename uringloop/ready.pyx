@@ -13,11 +13,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdlib cimport free, malloc
 
-from .tick cimport IS_FREE_THREADED
-
 cdef extern from *:
     # Cython's own declarations take objects, and hold them meanwhile.
-    Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
     ctypedef int (*visitproc)(PyObject *object, void *argument) noexcept
     ctypedef int (*traverseproc)(PyObject *self, visitproc visit, void *argument) noexcept
     ctypedef int (*inquiry)(PyObject *self) noexcept
@@ -31,12 +28,7 @@ cdef enum:
 
 @cython.final
 cdef class ReadyQueue:
-    """A queue of handles."""
-
-    def __cinit__(self):
-        # Without the GIL any thread may look at it, which a deque withstands.
-        if IS_FREE_THREADED:
-            self.shared = deque()
+    """A queue of handles, of the thread that runs the loop."""
 
     def __dealloc__(self):
         drop_handles(&self.ring)
@@ -93,9 +85,9 @@ cdef class ReadyQueue:
         free(dropped.items)
 
     cdef int take_back(self) except -1:
-        """Use the ring again, if no other reference to the deque exists."""
+        """Use the ring again in place of a deque that no other reference is to."""
         cdef size_t capacity = CAPACITY_MIN
-        if IS_FREE_THREADED or type(self.shared) is not deque or count_references(<PyObject *>self.shared) > 1:
+        if type(self.shared) is not deque:
             return 0
         while capacity < <size_t>len(self.shared):
             capacity *= 2

@@ -28,7 +28,7 @@ from .ring.core.core cimport ul_ring  # no-cython-lint: so the core is linked, w
 from .ring.dispatcher cimport Dispatcher, begins_idly, has_to_dispatch
 from .ring.inbox cimport Inbox, ul_wakeup_is_posted
 from .tick cimport (
-    IS_FREE_THREADED, Tick, begin_waiting, check_thread, has_few, is_foreign, load_thread, monotonic_ns, must_send,
+    IS_FREE_THREADED, Tick, begin_waiting, check_thread, has_few, load_thread, monotonic_ns, must_send,
     store_thread, this_thread,
 )
 
@@ -103,7 +103,9 @@ cdef class Scheduler(Watching):
     @property
     def _ready(self):
         """Return the ready queue as asyncio's deque, to be read and changed; a reference to it costs time."""
-        if self.has_posted() and not (IS_FREE_THREADED and is_foreign(self.now)):
+        if IS_FREE_THREADED:
+            check_thread(self.now)
+        if self.has_posted():
             self.take_posted()
             if self.sleeping:
                 self.inbox.wake()  # a thread looks, and the loop may have found nothing ready just before
@@ -198,8 +200,9 @@ cdef class Scheduler(Watching):
         if self._debug:
             self._check_thread()
         handle = self.make_handle("call_soon", callback, args, context)
-        if IS_FREE_THREADED and is_foreign(self.now):
-            self.inbox.put(handle, callback)  # asyncio lets it pass, and so it must do no harm
+        if IS_FREE_THREADED and load_thread(&self.now.thread) != this_thread() and self.inbox is not None:
+            # asyncio lets another thread's call pass, and so it must do no harm, also before the loop runs.
+            self.inbox.put(handle, callback)
         else:
             self.make_ready(handle)
         return handle
@@ -433,7 +436,7 @@ cdef class Scheduler(Watching):
             self.dispatcher.dispatch()
         self.in_tick = True
         self.sleeping = True
-        if self.ready.shared is not None:
+        if self.ready.shared is not None and is_unique(<PyObject *>self.ready.shared):
             self.ready.take_back()
         if self.has_posted():
             self.take_posted()

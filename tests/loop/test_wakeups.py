@@ -127,6 +127,7 @@ async def test_a_call_that_comes_while_the_loop_wakes_is_not_the_last() -> None:
         later.join()
 
 
+@needs_gil
 @pytest.mark.timeout(10)
 async def test_a_thread_that_looks_at_the_ready_queue_delays_nothing() -> None:
     loop: Any = asyncio.get_running_loop()

@@ -1,7 +1,9 @@
 """A loop and all that it has belong to the thread that runs it; a few calls may come from others."""
 
 import asyncio
+import collections
 import contextlib
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 import uringloop
+from tests.kernel import FREE_THREADED
 from tests.variants import BACKENDS, FACTORIES
+from uringloop.ready import ReadyQueue
 
 from .running import in_threads, loops_in_threads
 
@@ -117,6 +121,21 @@ def test_the_calls_that_may_come_from_another_thread(loop: Any) -> None:
     assert loop.get_debug()
     assert "running=True" in repr(loop)
     assert loop.statistics()["backend"] == loop.backend
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="this Python is built with the GIL")
+@pytest.mark.parametrize("variant", BACKENDS)
+def test_the_ready_queue_is_for_the_loop_s_thread_alone(variant: str) -> None:
+    async def queue() -> list[object]:
+        loop: Any = asyncio.get_running_loop()
+        return gc.get_referents(next(each for each in gc.get_referents(loop) if isinstance(each, ReadyQueue)))
+
+    with loops_in_threads(1, FACTORIES[variant]) as (loop,):
+        # Nobody has asked for asyncio's deque, which has a lock.
+        held = asyncio.run_coroutine_threadsafe(queue(), loop).result()
+        assert not [each for each in held if isinstance(each, collections.deque)]
+        with pytest.raises(RuntimeError, match="Non-thread-safe"):
+            loop._ready  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("variant", BACKENDS)
