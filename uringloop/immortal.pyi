@@ -1,1 +1,6 @@
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
 def share(*packages: str) -> int: ...
+def keep(value: _T) -> _T: ...

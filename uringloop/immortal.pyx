@@ -66,6 +66,12 @@ def share(*packages):
     return count
 
 
+def keep(value):
+    """Make an object immortal that all threads are to use, and return it; with the GIL, return it."""
+    make_immortal(<PyObject *>value)
+    return value
+
+
 cdef bint is_within(str name, tuple packages) except -1:
     for package in packages:
         if name == package or name.startswith(f"{package}."):

@@ -28,6 +28,7 @@ FIND_MORTAL = """
 import asyncio, gc, sys
 import uringloop
 from uringloop import files, streams
+from uringloop.files import opening
 from uringloop.transports.stream import StreamTransport
 
 class Own(asyncio.Protocol):
@@ -36,6 +37,7 @@ class Own(asyncio.Protocol):
 hidden = [value for value in gc.get_referents(sys.modules["_asyncio"]) if isinstance(value, type)]
 shared = [asyncio.Task, asyncio.sleep, uringloop.EventLoop, vars(StreamTransport)["get_extra_info"], StreamTransport]
 shared += [files.open, streams.StreamReader, vars(streams.StreamReader.__base__)["readline"], *hidden]
+shared += [opening.parse_mode("rb"), opening.parse_layers("rb", -1, None, None, None)]
 gc.collect()
 assert [each for each in shared if not sys._is_immortal(each)] == []
 assert not sys._is_immortal(Own)

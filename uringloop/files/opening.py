@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..companion import Submitter
+from ..immortal import keep
 from ..operations.compiled import Nop
 from ..operations.file import Close, Open, Ready
 from ..ring import Descriptor, SqeFlag
@@ -49,6 +50,8 @@ Status = tuple[int, int, int]
 _LONG_SECONDS = 0.05
 #: Of a mode that makes or empties the file.
 CREATES = os.O_CREAT | os.O_TRUNC
+#: Those that were asked for, of a few hundred that there are.
+_modes: dict[str, Mode] = {}
 _CREATE = {"r": 0, "w": os.O_CREAT | os.O_TRUNC, "a": os.O_CREAT | os.O_APPEND, "x": os.O_CREAT | os.O_EXCL}
 
 
@@ -106,7 +109,6 @@ class Layers:
     newline: str | None = None
 
 
-@functools.lru_cache(maxsize=256, typed=True)
 def parse_mode(mode: str) -> Mode:
     """Return the mode that a string such as "rb+" means.
 
@@ -114,6 +116,11 @@ def parse_mode(mode: str) -> Mode:
         TypeError: mode is not a string.
         ValueError: the built-in `open` does not take this mode.
     """
+    # A cache of functools has a lock, for which threads would wait.
+    return _modes.get(mode) or _modes.setdefault(mode, keep(_parsed_mode(mode)))
+
+
+def _parsed_mode(mode: str) -> Mode:
     if not isinstance(mode, str):
         raise TypeError(f"open() argument 'mode' must be str, not {type(mode).__name__}")
     letters = set(mode)
@@ -127,6 +134,9 @@ def parse_mode(mode: str) -> Mode:
     return _binary_mode(what.pop(), "+" in letters)
 
 
+_USUAL_LAYERS = keep(Layers(-1))
+
+
 def parse_layers(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Layers:
     """Return the layers for these arguments of `open`.
 
@@ -136,6 +146,8 @@ def parse_layers(mode: str, buffering: int, encoding: str | None, errors: str | 
         ValueError: the built-in `open` does not take these arguments together.
     """
     if "b" in mode:
+        if type(buffering) is int and buffering == -1 and encoding is errors is newline is None:
+            return _USUAL_LAYERS
         layers = _binary_layers(buffering, encoding, errors, newline)
         if buffering == 1:
             message = (
