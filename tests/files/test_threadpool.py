@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,28 @@ async def test_open_on_every_loop(tmp_path: Path) -> None:
     assert {(tmp_path / str(number)).read_bytes() for number in range(100)} == {content}
 
 
+async def test_an_opener_that_fails_after_a_cancel_is_not_reported(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    begun, cancelled = asyncio.Event(), threading.Event()
+
+    def opener(path: str, flags: int) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        cancelled.wait()
+        raise OSError("too late")
+
+    opening = asyncio.ensure_future(_open_by(tmp_path / "file", opener))
+    await begun.wait()
+    opening.cancel()
+    await asyncio.sleep(0)
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+
+async def _open_by(path: Path, opener: Callable[[str, int], int]) -> object:
+    return await files.open(path, "wb", opener=opener)
+
+
 async def test_reading_what_is_cached_lets_others_run(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(100_000))
@@ -146,6 +169,8 @@ async def test_reading_what_is_cached_lets_others_run(tmp_path: Path) -> None:
         for _ in range(20_000):
             await file.seek(0)
             await file.read(1)
+            if turns > 20:
+                break
     reading = False
     await counting
     assert turns > 20

@@ -323,11 +323,13 @@ def _open_unless_it_waits(given: tuple[Any, ...]) -> Any:
 
 
 async def _opened(opening: "asyncio.Future[Any]") -> Any:
+    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        return await asyncio.shield(opening)
+        await asyncio.wait((opening,))
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
         raise
+    return opening.result()
 
 
 def _close_unwanted(opening: "asyncio.Future[Any]") -> None:

@@ -62,8 +62,9 @@ async def in_thread(
         BaseException: the function's own exceptions.
     """
     future = loop.run_in_executor(executor, function, *args)
+    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        return await asyncio.shield(future)
+        await asyncio.wait((future,))
     except asyncio.CancelledError:
         while not future.done():
             with contextlib.suppress(asyncio.CancelledError):
@@ -72,6 +73,7 @@ async def in_thread(
             # Retrieve the exception, so that asyncio does not report it.
             future.exception()
         raise
+    return future.result()
 
 
 async def made_in_thread(
