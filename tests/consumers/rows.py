@@ -12,12 +12,14 @@ class Row:
 
     `packages` are its distributions, the first of which gives the version.  `switch` is for its user to write.  `tests`
     are modules, or `module::prefix` for the tests of a module whose names begin so.  `found` tells of their findings.
+    `venv` names the packages' own venv, where they do not go with the others.
     """
 
     packages: tuple[str, ...]
     switch: str
     tests: tuple[str, ...]
     found: str = ""
+    venv: str = ""
 
 
 def _compat(*names: str) -> tuple[str, ...]:
@@ -134,6 +136,13 @@ ROWS = (
         "`uringloop.run(main())` with `prompt_async`; `uringloop.install()` for `prompt` and `Application.run`",
         _here("prompt_toolkit"),
         "on a pseudo-terminal",
+    ),
+    Row(
+        ("arq",),
+        "`uringloop.install()` in the module of the settings",
+        _here("arq"),
+        "against Debian's Redis; it needs a redis-py older than 6, and has a venv of its own",
+        venv="arq",
     ),
     Row(
         ("nest-asyncio", "nest-asyncio2"),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .rows import ROWS, Row
 from .told import PAGE
+from .venvs import packages_of
 
 HEAD = "| library | what to say | passed | found |\n|---|---|---|---|\n"
 _TABLE = re.compile(r"(?<=<!-- made by make test-consumers -->\n).*?(?=<!-- end -->)", flags=re.S)
@@ -53,7 +54,9 @@ def line(row: Row, found: list[Outcome]) -> str:
 
 
 def versions(row: Row) -> str:
-    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in row.packages)
+    path = packages_of(row.venv) if row.venv else sys.path
+    found = (next(iter(importlib.metadata.distributions(name=package, path=path))) for package in row.packages)
+    return ", ".join(f"{package} {each.version}" for package, each in zip(row.packages, found, strict=True))
 
 
 def main() -> None:
