@@ -17,7 +17,7 @@ def test_actions_are_pinned_by_hash(workflow: str) -> None:
     used = re.findall(r"uses: (.*)", workflow)
     assert used
     for action in used:
-        assert re.fullmatch(r"\./\.github/workflows/\S+|[\w/-]+@[0-9a-f]{40} # v[\d.]+", action), action
+        assert re.fullmatch(r"\$/\.github/workflows/\S+|[\w/-]+@[0-9a-f]{40} # v[\d.]+", action), action
 
 
 @each_workflow
