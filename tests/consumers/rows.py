@@ -126,6 +126,13 @@ ROWS = (
     Row(("pyzmq",), _NOTHING, (f"{_COMPAT}.test_soak::test_pyzmq",)),
     Row(("grpcio",), _NOTHING, (f"{_COMPAT}.test_soak::test_grpc",)),
     Row(
+        ("ipykernel", "jupyter-server", "nbclient", "nbconvert"),
+        "the server: `uringloop.install()` in `jupyter_server_config.py`; the kernels: the same in "
+        "`ipython_kernel_config.py`, [below](#jupyter); nbclient: nothing, within `uringloop.run`",
+        _here("jupyter"),
+        "kernels are processes of their own, and stay on asyncio's loop without their configuration",
+    ),
+    Row(
         ("textual",),
         "`uringloop.run(app.run_async())`, or `app.run(loop=uringloop.new_event_loop())`",
         _here("textual"),
