@@ -143,6 +143,7 @@ def _number(accepted: Any) -> int:
     return accepted if isinstance(accepted, int) else accepted[0]
 
 
+@needs("multishot accepts")
 def test_an_iteration_that_is_left_disposes_of_the_rest(ring: Ring) -> None:
     """Connections that were accepted and not taken are closed (a fixture looks)."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
