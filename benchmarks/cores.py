@@ -43,6 +43,8 @@ from benchmarks.runner import ROOT, Disqualified, compiled, start
 PAIRS = 32
 MESSAGE_BYTES = 100
 START_TIMEOUT_S = 30.0
+#: Other work may leave a process no time at all in a short measurement.
+_TRIES = 5
 C = "C processes"
 BARE = "bare"
 WITH_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -262,6 +264,14 @@ def _commands(contender: str, work: str, loops: int, seconds: float, port: int) 
 
 
 def _measure(contender: str, work: str, loops: int, seconds: float) -> Figures:
+    for _ in range(_TRIES):
+        figures = _measure_once(contender, work, loops, seconds)
+        if figures["rate"]:
+            return figures
+    raise Disqualified(f"nothing was done in {seconds} s")
+
+
+def _measure_once(contender: str, work: str, loops: int, seconds: float) -> Figures:
     cpus = sorted(os.sched_getaffinity(0))
     if work != "served":
         return _run(_commands(contender, work, loops, seconds, 0), cpus)
