@@ -28,7 +28,7 @@ from .core.core cimport (
     ECANCELED, EOWNERDEAD, IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_MORE, IORING_SETUP_DEFER_TASKRUN, IOSQE_BUFFER_SELECT,
     IOSQE_CQE_SKIP_SUCCESS, UL_GROUP_BYTES, io_uring_sqe, ul_buffer_lend, ul_buffer_recycle, ul_buffers_found_empty,
     ul_buffers_need, ul_cancel_drop, ul_cancel_targets, ul_completed, ul_enter, ul_outcome, ul_descriptor_arm,
-    ul_descriptor_disarm, ul_found_readers, ul_has_work, ul_in_flight, ul_next_sqe, ul_now_ns, ul_operation_token,
+    ul_descriptor_disarm, ul_found_readers, ul_in_flight, ul_is_awake, ul_next_sqe, ul_now_ns, ul_operation_token,
     ul_prepare, ul_reap, ul_reap_ready, ul_reserve, ul_retire, ul_ring, ul_ring_entries, ul_ring_dropped,
     ul_ring_make_room, ul_ring_setup_flags, ul_ring_wants_room, ul_ring_watch_wakeup, ul_sleep, ul_spin,
     ul_stage_cancel, ul_stage_cancel_all, ul_staged, ul_wakeup,
@@ -293,7 +293,7 @@ cdef class Dispatcher(Sender):
 
     def has_work(self):
         """Return whether a sleep would be wrong: completions are at hand or near, SQEs staged, or outcomes waiting."""
-        return self.has_memory() and (self.cursor < self.count or ul_has_work(self.ring) != 0)
+        return self.has_memory() and (self.cursor < self.count or ul_is_awake(self.ring) != 0)
 
     def has_outcomes(self):
         """Return whether an outcome waits to be dispatched."""

@@ -114,6 +114,7 @@ int ul_withdraw(ul_ring *ring, uint64_t token);
 /* wait.c */
 int ul_found_readers(const ul_ring *ring);
 int ul_has_work(ul_ring *ring);
+int ul_is_awake(ul_ring *ring);
 int ul_begin_idly(ul_ring *ring, uint32_t unhurried);
 int ul_prepare(ul_ring *ring, int64_t *timeout_ns);
 int ul_spin(ul_ring *ring, int64_t for_ns);

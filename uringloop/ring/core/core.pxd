@@ -88,6 +88,7 @@ cdef extern from "ring/core/core.h" nogil:
     int ul_ring_fd(ul_ring *ring)
     int ul_found_readers(const ul_ring *ring)
     int ul_has_work(ul_ring *ring)
+    int ul_is_awake(ul_ring *ring)
     bint ul_begin_idly(ul_ring *ring, uint32_t unhurried)
     int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
     int ul_spin(ul_ring *ring, int64_t for_ns)

@@ -95,6 +95,7 @@ struct ul_ring {
     uint32_t detained;             /* calls in flight that a cancel could not interrupt, and that may never return */
     uint32_t refusals, interrupts; /* enters refused in a row; waits interrupted */
     int64_t refused_since_ns;
+    int told_in_vain; /* the last enter found nothing, and yet the kernel tells of work: see tells_of_work */
     ul_engine *first_engine, *engines[1U << UL_KIND_BITS]; /* in the order in which they came; by kind of token */
     uint32_t short_waits, short_waits_wanted;              /* in a row so far; before the next wait is spent awake */
     uint64_t spared_after, spared_from_cycles;             /* the number of enters; when a tick first did without */
@@ -123,6 +124,10 @@ static inline uint32_t deferred_work(const ul_ring *ring)
 {
     return ring->dropped ? 0 : load_relaxed(ring->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
+
+/* Whether deferred work is news.  The kernel queues work, and then sets the flag.  A loop that runs the work in between
+ * sees the flag stay, until other work comes.  A wait runs what there is, so it need not be spared for such a flag. */
+static inline int tells_of_work(const ul_ring *ring) { return deferred_work(ring) && !ring->told_in_vain; }
 
 /* Has the CPU fetch a struct of at most three lines of its cache. */
 static inline void ul_warm(const void *memory)

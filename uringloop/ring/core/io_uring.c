@@ -119,7 +119,7 @@ static int enter(ul_ring *ring, uint32_t to_submit, uint32_t min_complete, uint3
     return result < 0 ? -errno : (int)result;
 }
 
-static int look(ul_ring *ring) { return cqes_ready(ring) || deferred_work(ring); }
+static int look(ul_ring *ring) { return cqes_ready(ring) || tells_of_work(ring); }
 
 static int open_descriptor(ul_ring *ring)
 {

@@ -101,6 +101,7 @@ int ul_wait(ul_ring *ring, uint32_t min_complete, int64_t timeout_ns, uint32_t e
     if (result < 0)
         return count_refusal(ring, result, min_complete);
     ring->refusals = 0;
+    ring->told_in_vain = ring->backend == &ul_backend_io_uring && deferred_work(ring) && !cqes_ready(ring);
     if (!polled)
         ring->statistics.submitted += (uint64_t)result;
     return result;

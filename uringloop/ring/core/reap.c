@@ -89,7 +89,7 @@ int ul_reap(ul_ring *ring, ul_outcome *outcomes, uint32_t capacity)
         count += (uint32_t)ul_reap_ready(ring, outcomes + count, capacity - count);
         if (ring->targets.owed > 0)
             ul_cancels_stage(ring);
-        if (count == capacity || !deferred_work(ring))
+        if (count == capacity || !tells_of_work(ring))
             break;
         int result = ul_enter(ring, 0, -1);
         if (result < 0)

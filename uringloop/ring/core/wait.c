@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define SHORT_WAITS_MAX 1024
+#define ARM_ROUNDS 8
 /* So long after a look on epoll, the next one is due.  The CPU counts a cycle a nanosecond, or more: 0.1 ms at most. */
 #define UNHURRIED_CYCLES 100000
 
@@ -73,15 +74,21 @@ static int engines_wait(const ul_ring *ring)
 }
 
 /* Something is posted, or a post would not be heard. */
-static int must_not_sleep(const ul_ring *ring)
+static int hears_or_misses_posts(const ul_ring *ring)
 {
     return ring->wakeup != NULL && (!ring->wakeup_watched || ul_wakeup_is_posted(ring->wakeup));
 }
 
-int ul_has_work(ul_ring *ring)
+static int must_not_sleep(ul_ring *ring)
 {
-    return cqes_ready(ring) || deferred_work(ring) || ul_staged(ring) || engines_wait(ring) || must_not_sleep(ring);
+    return cqes_ready(ring) || ul_staged(ring) || engines_wait(ring) || hears_or_misses_posts(ring);
 }
+
+/* Whether a tick has to enter. */
+int ul_has_work(ul_ring *ring) { return deferred_work(ring) || must_not_sleep(ring); }
+
+/* Whether a sleep beside the ring, whose descriptor is armed, would be wrong. */
+int ul_is_awake(ul_ring *ring) { return tells_of_work(ring) || must_not_sleep(ring); }
 
 /* Begins a tick without an enter, if that would find nothing, and there is nothing to submit; whether it has begun.
  * unhurried: so many operations in flight may complete some ticks later. */
@@ -117,7 +124,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
             return result;
         busy |= result;
     }
-    if (busy || cqes_ready(ring) || deferred_work(ring) || must_not_sleep(ring))
+    if (busy || cqes_ready(ring) || tells_of_work(ring) || hears_or_misses_posts(ring))
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || completes_in_enters(ring);
 }
@@ -211,6 +218,11 @@ void ul_descriptor_arm(ul_ring *ring)
     if (ring->wakeup != NULL)
         ul_wakeup_begin_sleep(ring->wakeup);
     ring->backend->arm(ring);
+    /* Work that came before is not told of.  An enter runs some of it at a time. */
+    for (int round = 0; round < ARM_ROUNDS && deferred_work(ring) && !cqes_ready(ring); round++) {
+        if (ul_enter(ring, 0, -1) < 0)
+            break;
+    }
 }
 
 void ul_descriptor_disarm(ul_ring *ring)
