@@ -6,7 +6,6 @@ running Python, and fails if one has changed.
 """
 
 import asyncio
-import ssl
 import subprocess
 import sys
 import threading
@@ -28,6 +27,11 @@ from socket import socket
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+#: The module, or None for a Python without it.
+ssl: Any = sslproto.ssl  # type: ignore[attr-defined]
 check_ssl_socket: Callable[[Any], None] = base_events._check_ssl_socket  # type: ignore[attr-defined]
 describe_callback: Callable[[Any, Any], str] = format_helpers._format_callback_source
 sendfile_fallback_protocol: Any = base_events._SendfileFallbackProtocol  # type: ignore[attr-defined]
@@ -185,8 +189,10 @@ _TLS_DONE: dict[Any, str] = {
         " _control_app_writing _control_ssl_reading"
     ),
     getattr(_tls, "_SSLProtocolTransport", None): "write",
-    ssl.SSLObject: "read write pending",
+    getattr(ssl, "SSLObject", None): "read write pending",
 }
+#: What OpenSSL says when it needs more bytes.
+TLS_AGAIN: tuple[type[OSError], ...] = (ssl.SSLWantReadError, ssl.SSLSyscallError) if ssl else ()
 #: The attributes of the protocol that the engine reads, from its dict.
 _TLS_READ = (
     "_app_protocol _app_protocol_is_buffer _app_reading_paused _app_transport _app_writing_paused _incoming"
@@ -238,7 +244,7 @@ def application_of(protocol: Any) -> Any:
 SslTransport: Any = getattr(_tls, "_SSLProtocolTransport", None)
 #: The private names that it has itself, and `super`'s.
 SSL_TRANSPORT_NAMES = {"_closed", "_loop", "_ssl_protocol", "_force_close", "_warnings", "__class__", "__init__"}
-default_tls_context: Callable[[bool, str | None], ssl.SSLContext] = _tls._create_transport_context
+default_tls_context: "Callable[[bool, str | None], SSLContext]" = _tls._create_transport_context
 flow_control_limits: Callable[[Any, Any, int], tuple[Any, Any]] = _tls.add_flowcontrol_defaults
 SSL_READ_HIGH_WATER_KIB: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_READ
 SSL_WRITE_HIGH_WATER_KIB: int = constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE
@@ -254,7 +260,7 @@ def transports_by_descriptor(loop: PrivateLoop) -> dict[int, Any]:
 def make_tls_protocol(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,
-    context: ssl.SSLContext,
+    context: "SSLContext",
     waiter: Any,
     *,
     server_side: bool,

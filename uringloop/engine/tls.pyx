@@ -9,12 +9,11 @@ run for an `SSLObject` of another class, for TLS in TLS, and for a `BufferedProt
 """
 
 from asyncio.sslproto import SSLProtocol
-from ssl import SSLSyscallError, SSLWantReadError
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 
-from ..hooks import TLS_OPEN, tls_is_known
+from ..hooks import TLS_AGAIN, TLS_OPEN, tls_is_known
 from .receiver cimport Receiver
 
 cdef extern from "Python.h":
@@ -28,7 +27,7 @@ cdef enum:
     RECORD_BYTES = 16384
 
 cdef object WRAPPED = TLS_OPEN
-cdef tuple AGAIN = (SSLWantReadError, SSLSyscallError)
+cdef tuple AGAIN = TLS_AGAIN
 cdef str FATAL = "Fatal error on SSL protocol"
 
 

@@ -11,11 +11,13 @@ The protocol is `TlsProtocol`, or asyncio's in these cases:
 import asyncio
 import functools
 import os
-import ssl
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import hooks
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 VARIABLE = "URINGLOOP_TLS"
 _CHOICES = ("", "openssl", "asyncio")
@@ -30,6 +32,8 @@ def why_asyncio() -> str:
     choice = os.environ.get(VARIABLE, "")
     if choice not in _CHOICES:
         raise ValueError(f"{VARIABLE} must be openssl or asyncio, not {choice!r}")
+    if hooks.ssl is None:
+        return "this Python has no module ssl"
     if choice == "asyncio":
         return f"{VARIABLE} is asyncio"
     if not hooks.tls_is_unchanged():
@@ -58,13 +62,15 @@ def describe_choice() -> str:
         reason = why_asyncio()
     except (ImportError, ValueError) as error:
         return f"no connection can be made: {error}"
-    return f"asyncio's protocol, since {reason}" if reason else f"this package's protocol, on {ssl.OPENSSL_VERSION}"
+    if reason:
+        return f"asyncio's protocol, since {reason}"
+    return f"this package's protocol, on {hooks.ssl.OPENSSL_VERSION}"
 
 
 def make_tls(
     loop: asyncio.AbstractEventLoop,
     protocol: asyncio.BaseProtocol,
-    context: ssl.SSLContext,
+    context: "SSLContext",
     waiter: Any,
     **options: Any,
 ) -> tuple[Any, asyncio.Transport]:
@@ -118,10 +124,10 @@ def feed(protocol: Any, data: bytes) -> None:
 
 def _makes_usual_objects(context: Any) -> bool:
     """Return whether a context makes `ssl.SSLObject`s, as far as it tells without making one."""
-    if not isinstance(context, ssl.SSLContext):
+    if not isinstance(context, hooks.ssl.SSLContext):
         return not context
     return (
-        context.sslobject_class is ssl.SSLObject
-        and context._msg_callback is None  # type: ignore[attr-defined]
+        context.sslobject_class is hooks.ssl.SSLObject
+        and context._msg_callback is None
         and "wrap_bio" not in vars(context)
     )

@@ -3,9 +3,8 @@
 import asyncio
 import contextvars
 import socket
-import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import hooks
 from ..engine import Engine
@@ -14,6 +13,9 @@ from ..tls.making import feed, make_tls, take_buffered
 from .datagram import DatagramTransport
 from .pipe import ReadPipeTransport, WritePipeTransport
 from .stream import Origin, StreamTransport
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class TransportMaking(hooks.PrivateLoop):
@@ -95,7 +97,7 @@ class TransportMaking(hooks.PrivateLoop):
         self,
         rawsock: socket.socket,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
+        sslcontext: "SSLContext",
         waiter: "asyncio.Future[None] | None" = None,
         *,
         server_side: bool = False,
@@ -127,7 +129,7 @@ class TransportMaking(hooks.PrivateLoop):
         self,
         transport: Any,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
+        sslcontext: "SSLContext",
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
@@ -135,7 +137,9 @@ class TransportMaking(hooks.PrivateLoop):
         ssl_shutdown_timeout: float | None = None,
     ) -> asyncio.Transport:
         """See `asyncio.loop.start_tls`."""
-        if not isinstance(sslcontext, ssl.SSLContext):
+        if hooks.ssl is None:
+            raise RuntimeError("Python ssl module is not available")
+        if not isinstance(sslcontext, hooks.ssl.SSLContext):
             raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,9 @@ from .. import hooks
 from ..engine import Engine
 from ..ring import Dispatcher
 from .server import ListenerSet, mark_unshared
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class Serving(hooks.PrivateLoop):
@@ -50,7 +52,7 @@ class Serving(hooks.PrivateLoop):
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
-        sslcontext: ssl.SSLContext | None = None,
+        sslcontext: "SSLContext | None" = None,
         server: Any = None,
         backlog: int = 100,
         ssl_handshake_timeout: float | None = hooks.SSL_HANDSHAKE_TIMEOUT_S,
