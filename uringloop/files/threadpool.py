@@ -26,6 +26,7 @@ from .layers.reading import BufferedReader
 from .layers.text import TextFile
 from .layers.threads import may_wait_for_ever, unjoined
 from .layers.unlocked import FilePath, Mode
+from .layers.waiting import until_done
 from .layers.writing import BufferedRandom, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import (
@@ -323,9 +324,8 @@ def _open_unless_it_waits(given: tuple[Any, ...]) -> Any:
 
 
 async def _opened(opening: "asyncio.Future[Any]") -> Any:
-    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        await asyncio.wait((opening,))
+        await until_done(opening)
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
         raise

@@ -43,6 +43,31 @@ async def surely(function: Callable[[], Any]) -> asyncio.CancelledError | None:
             return cancelled
 
 
+async def until_done(future: "asyncio.Future[Any]") -> None:
+    """Wait until a future is done; a cancel ends the wait alone.
+
+    From Python 3.14 on asyncio.shield reports a failure after the cancel.  There the frame of asyncio.wait holds the
+    task, which holds its cancel, which holds the frame.
+
+    Args:
+        future: one that is done in the end, cancelled or not.
+
+    Raises:
+        asyncio.CancelledError: the task was cancelled; the future may not be done.
+    """
+    waiter: asyncio.Future[None] = future.get_loop().create_future()
+
+    def release(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    future.add_done_callback(release)
+    try:
+        await waiter
+    finally:
+        future.remove_done_callback(release)
+
+
 async def in_thread(
     loop: asyncio.AbstractEventLoop, executor: Executor | None, function: Callable[..., _T], *args: Any
 ) -> _T:
@@ -62,13 +87,12 @@ async def in_thread(
         BaseException: the function's own exceptions.
     """
     future = loop.run_in_executor(executor, function, *args)
-    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        await asyncio.wait((future,))
+        await until_done(future)
     except asyncio.CancelledError:
         while not future.done():
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait((future,))
+                await until_done(future)
         if not future.cancelled():
             # Retrieve the exception, so that asyncio does not report it.
             future.exception()
