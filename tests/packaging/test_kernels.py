@@ -1,9 +1,13 @@
-"""`make test-kernels`: the tests that it runs are there, and its page counts them right.  It boots no kernel here."""
+"""`make test-kernels`: the tests that it runs are there, and it counts them right.  It boots no kernel here."""
 
+import os
 import subprocess
 import sys
+import tarfile
 import textwrap
 from pathlib import Path
+
+import pytest
 
 from tests.children import ROOT
 
@@ -62,6 +66,46 @@ def test_page_tells_each_outcome_on_each_backend() -> None:
         "",
         "6.1 (bookworm) failed `tests.loop.test_tcp::test_echo[ring-1]`.",
     ]
+
+
+@pytest.mark.parametrize(("sleep_s", "code"), [(0, 1), (10, 124)], ids=["failed", "late"])
+def test_guest_keeps_the_exit_code_of_pytest(tmp_path: Path, sleep_s: int, code: int) -> None:
+    guest = (KERNELS / "guest").read_text()
+    lines = guest[guest.index("eval ") : guest.index("leave_results\necho ")].replace("/results", str(tmp_path))
+    (tmp_path / "arguments").write_text("'a b' c")
+    (tmp_path / "seconds").write_text("1")
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >told; sleep {sleep_s}; exit 1\n')
+    (tmp_path / "python3").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", lines], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+    assert (tmp_path / "told").read_text().splitlines()[-2:] == ["a b", "c"]
+    assert int((tmp_path / "code").read_text()) == code
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "False False"),
+        ({"code": "139"}, "False False"),
+        ({"code": "139", "tests.xml": "<testsuites>"}, "False False"),
+        ({"code": "124", "tests.xml": CASES.strip()}, "True False"),
+        ({"code": "1", "tests.xml": CASES.strip()}, "True True"),
+    ],
+    ids=["no code", "killed", "killed in the record", "late", "failed"],
+)
+def test_results_without_a_record_are_not_complete(tmp_path: Path, files: dict[str, str], told: str) -> None:
+    (tmp_path / "suite").mkdir()
+    with tarfile.open(tmp_path / "suite/results.tar", "w") as archive:
+        for name, content in {"arguments": "a", "doctor.json": "{}", **files}.items():
+            (tmp_path / name).write_text(content)
+            archive.add(tmp_path / name, name)
+    program = """
+        import pathlib, sys, guest
+        guest.HOME = pathlib.Path(sys.argv[1])
+        result = guest.read("suite")
+        print(result.tests is not None, result.complete)
+    """
+    assert run(program, str(tmp_path)) == [told]
 
 
 def test_first_files_of_a_guest_are_numbered_and_padded(tmp_path: Path) -> None:

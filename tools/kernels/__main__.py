@@ -52,7 +52,7 @@ def describe(result: guest.Results | None) -> str:
     if result is None:
         return "no results"
     failed = page.failed(result)
-    said = "all tests ran" if result.complete else "its time was up"
+    said = "all tests ran" if result.complete else "not all tests ran"
     return f"{result.doctor['kernel']}, backend {result.doctor['backend']}, {said}, {len(failed)} failed {failed}"
 
 

@@ -31,8 +31,8 @@ class Results:
     Attributes:
         arguments: those of pytest.
         doctor: the doctor's report.
-        tests: the record of pytest, as JUnit's XML; None if it was not reached.
-        complete: whether pytest ran all tests, and was not interrupted because its time was up.
+        tests: the record of pytest, as JUnit's XML; None if there is none.
+        complete: whether pytest ran all tests, and was neither interrupted because its time was up nor killed.
     """
 
     arguments: list[str]
@@ -72,7 +72,9 @@ def read(suite: str) -> Results | None:
         doctor = json.loads((folder / "doctor.json").read_text())
     except (OSError, ValueError, tarfile.TarError):
         return None
-    if not (folder / "code").exists():
+    try:
+        complete = int((folder / "code").read_text()) in (0, _SOME_FAILED)
+        return Results(arguments, doctor, ElementTree.parse(folder / "tests.xml").getroot(), complete)
+    except (OSError, ValueError, ElementTree.ParseError):
+        # The time was up before pytest ended, or a signal killed it.
         return Results(arguments, doctor, None, False)
-    complete = int((folder / "code").read_text()) in (0, _SOME_FAILED)
-    return Results(arguments, doctor, ElementTree.parse(folder / "tests.xml").getroot(), complete)

@@ -55,7 +55,7 @@ def _tests(results: Mapping[str, Results]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|---|"
     for result in results.values():
         if result.tests is None:
-            yield _row(_version(result), "both", *[""] * len(_OUTCOMES), "no, the time was up before the record")
+            yield _row(_version(result), "both", *[""] * len(_OUTCOMES), "no, and it left no record")
             continue
         counts = Counter(_outcome(case) for case in _cases(result))
         for backend in _BACKENDS:
