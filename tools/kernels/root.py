@@ -13,8 +13,8 @@ SUITE = "trixie"
 #: The Python of that suite.
 PYTHON = "3.13"
 _SIZE = "2G"
-#: Few shapes of the loop, on both backends.
-VARIABLES = ("URINGLOOP_TEST_SHAPES=both",)
+#: Of the tests' environment: few shapes of the loop, on both backends.
+_VARIABLE = "URINGLOOP_TEST_SHAPES=both"
 _HERE = Path(__file__).parent
 
 
@@ -44,6 +44,7 @@ def make(wheel: Path, arguments: Sequence[str], seconds: float) -> Path:
     shutil.copy(ROOT / "pyproject.toml", ours)
     shutil.copy(_HERE / "guest", ours)
     (ours / "arguments").write_text(shlex.join(arguments))
+    (ours / "variable").write_text(_VARIABLE)
     (ours / "seconds").write_text(f"{seconds:.0f}")
     _compile(root, arguments)
     image = HOME / "root.ext4"
@@ -71,6 +72,7 @@ def _installed(wheel: Path) -> Path:
     """Return a folder with the wheel and what its tests need, for the root's Python, which this one may differ from."""
     site, stamp = HOME / "site", HOME / "site.wheel"
     if not stamp.exists() or stamp.read_bytes() != wheel.read_bytes():
+        stamp.unlink(missing_ok=True)
         shutil.rmtree(site, ignore_errors=True)
         platforms = [f"--platform=manylinux_{version}_x86_64" for version in ("2_17", "2_28", "2_34")]
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -89,6 +91,6 @@ def _installed(wheel: Path) -> Path:
 def _compile(root: Path, arguments: Sequence[str]) -> None:
     """Collect the tests once, so that Python's and pytest's compiled files are there for the guest, which is slow."""
     command = ["chroot", root, "/bin/sh", "-c", 'cd /uringloop && exec "$@"', "sh"]
-    command += ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=site", "LC_ALL=C.UTF-8", *VARIABLES]
+    command += ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=site", "LC_ALL=C.UTF-8", _VARIABLE]
     command += ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
