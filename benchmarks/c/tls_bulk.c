@@ -50,6 +50,7 @@ int main(int argc, char **argv) {
     SSL_CTX *context = must_make_context();
     SSL_CTX_set_default_read_buffer_len(context, CHUNK);
     tls = open_tls(context, &address, 0);
+    unpaced(SSL_get_fd(tls), &address);
     if (SSL_connect(tls) != 1) die_of_tls(0);
 
     measure(go_on);
