@@ -26,7 +26,7 @@ US = {"us": 1.0, "ms": 1e3, "s": 1e6}
 BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 #: wrk gives a total of three or four digits.
 ROUNDING = 0.995
-#: By mode of the server, the library besides those that all need.
+#: By mode of the server, a library without which it is left out.
 NEEDED = {"starlette_file": "starlette", "granian": "granian"}
 CLIENTS = ("aiohttp",)
 
@@ -101,7 +101,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    available = [mode for mode in BODIES if importlib.util.find_spec(NEEDED.get(mode, "uvicorn"))]
+    available = [mode for mode in BODIES if mode not in NEEDED or importlib.util.find_spec(NEEDED[mode])]
     parser = results.parser(__doc__, seconds=1.0)
     parser.add_argument("--servers", nargs="*", choices=BODIES, default=available)
     parser.add_argument("--clients", nargs="*", choices=CLIENTS, default=CLIENTS)

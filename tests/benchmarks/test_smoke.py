@@ -173,6 +173,7 @@ def test_web_by_granian(tmp_path: Path) -> None:
 
 
 def test_web_by_a_client(tmp_path: Path) -> None:
+    library("aiohttp")
     check(run("web", tmp_path, "--servers", "--clients", "aiohttp"), 1)
 
 
