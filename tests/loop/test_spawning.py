@@ -209,3 +209,15 @@ async def test_a_replaced_popen_that_comes_too_late(slow_popen: type[SlowPopen])
     await asyncio.get_running_loop().shutdown_default_executor()
     while has_children():
         await asyncio.sleep(0.001)
+
+
+@on_rings
+async def test_a_replaced_popen_that_fails_too_late_is_not_reported(slow_popen: type[SlowPopen]) -> None:
+    start = asyncio.ensure_future(asyncio.create_subprocess_exec("/nonexistent"))
+    while not slow_popen.started.is_set():
+        await asyncio.sleep(0.001)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    slow_popen.may_go_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()

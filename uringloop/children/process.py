@@ -260,11 +260,13 @@ def _settle(popen: Popen, child: Child) -> None:
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:
     """Make the child by a foreign Popen, in a thread, since that waits for exec."""
     making = loop.run_in_executor(None, _make_with_pidfd, make)
+    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        return Child(loop, *await asyncio.shield(making))
+        await asyncio.wait((making,))
     except asyncio.CancelledError:
         making.add_done_callback(partial(_end_unwanted, loop))
         raise
+    return Child(loop, *making.result())
 
 
 def _make_with_pidfd(make: Callable[[], "subprocess.Popen[bytes]"]) -> "tuple[subprocess.Popen[bytes], int]":
