@@ -35,3 +35,16 @@ def test_each_supported_python_has_four_wheels() -> None:
 def test_extensions_are_named_as_their_python_looks_for_them(tag: str, suffix: str) -> None:
     program = f"import targets\nprint(*(target.abi for target in targets.targets() if target.tag == {tag!r}))"
     assert run(program).strip() == suffix
+
+
+@pytest.mark.parametrize(
+    ("tag", "soname"),
+    [
+        ("cp313-cp313-musllinux_1_2_x86_64", "libc.musl-x86_64.so.1"),
+        ("cp313-cp313-musllinux_1_2_aarch64", "libc.musl-aarch64.so.1"),
+        ("cp313-cp313-manylinux_2_28_x86_64", "None"),
+    ],
+)
+def test_extensions_need_musl_by_the_name_that_alpine_gives_it(tag: str, soname: str) -> None:
+    program = f"import targets\nprint(*(target.soname for target in targets.targets() if target.tag == {tag!r}))"
+    assert run(program).strip() == soname

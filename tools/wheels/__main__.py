@@ -55,9 +55,25 @@ def compiler(target: Target) -> str:
     return f"{ZIG} cc -target {target.zig}"
 
 
-def sysconfig_of(target: Target, include: Path) -> dict[str, str | int]:
+def musl(target: Target, folder: Path) -> Path:
+    """Return a library without code, which has musl's functions, and the name by which Alpine has musl.
+
+    Zig names musl libc.so, which a wheel may not need.  This library precedes Zig's, which is then needed no more.
+    """
+    assert target.soname
+    library = folder / target.soname
+    family = "x86" if target.machine == "x86_64" else target.machine
+    which = ["-DPTR64", f"-DARCH_{target.machine}", f"-DFAMILY_{family}"]
+    link = ["-shared", "-nostdlib", f"-Wl,-soname,{target.soname}"]
+    source = ZIG.with_name("lib") / "libc/musl/libc.S"
+    run([*compiler(target).split(), *which, *link, "-o", library, source], folder / "musl.log")
+    return library
+
+
+def sysconfig_of(target: Target, include: Path, folder: Path) -> dict[str, str | int]:
     """Return the variables of sysconfig that setuptools looks at, for the Python that a wheel is for."""
     call = compiler(target)
+    link = f"{call} -shared -s" + (f" {musl(target, folder)}" if target.soname else "")
     without_gil = " -DPy_GIL_DISABLED=1" * target.free_threaded
     return {
         "AR": f"{ZIG} ar",
@@ -71,8 +87,8 @@ def sysconfig_of(target: Target, include: Path) -> dict[str, str | int]:
         "GNULD": "yes",
         "INCLUDEPY": str(include),
         "LIBDIR": "/usr/local/lib",
-        "LDCXXSHARED": f"{call} -shared -s",
-        "LDSHARED": f"{call} -shared -s",
+        "LDCXXSHARED": link,
+        "LDSHARED": link,
         "Py_ENABLE_SHARED": 0,
         "Py_GIL_DISABLED": int(target.free_threaded),
         "SHLIB_SUFFIX": ".so",
@@ -92,7 +108,7 @@ def build_wheel(target: Target, sdist: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     include = headers.find(target.python)
-    variables = sysconfig_of(target, include)
+    variables = sysconfig_of(target, include, folder)
     headers.check(include, target, [*compiler(target).split(), *str(variables["CFLAGS"]).split()], folder)
     (folder / "_sysconfigdata_of_target.py").write_text(f"build_time_vars = {variables!r}\n")
     build = ["build", "--build-temp", folder / "temp", "--build-lib", folder / "lib"]

@@ -50,6 +50,11 @@ class Target:
         return f"{self.machine}-linux-{self.libc.zig}"
 
     @property
+    def soname(self) -> str | None:
+        """The name that Python's own libraries have for musl, as Alpine gives it; None where Zig has the right one."""
+        return f"libc.musl-{self.machine}.so.1" if self.libc.zig == "musl" else None
+
+    @property
     def abi(self) -> str:
         """The ABI in an extension's suffix, as CPython's configure makes it (SOABI)."""
         version = self.python.replace(".", "") + "t" * self.free_threaded
