@@ -11,6 +11,8 @@ LOCALHOST = "127.0.0.1"
 
 _KERNEL_BUFFER_BYTES = 64 * 1024
 
+SocketPair = contextlib.AbstractContextManager[tuple[socket.socket, socket.socket]]
+
 
 class Observed(asyncio.BaseProtocol):
     """The part that the protocols below share: what was called, in order, and who waits for what."""
@@ -132,11 +134,13 @@ async def connected(client: Client, server: Server) -> AsyncIterator[tuple[Clien
 
 
 @contextlib.asynccontextmanager
-async def facing_socket(protocol: Server) -> AsyncIterator[tuple[Server, socket.socket]]:
+async def facing_socket(
+    protocol: Server, pair: Callable[[], SocketPair] | None = None
+) -> AsyncIterator[tuple[Server, socket.socket]]:
     """A protocol at one end, a bare non-blocking socket at the other: for peers that behave badly."""
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as sockets:
-        peer, accepted = sockets.enter_context(socket_pair())
+        peer, accepted = sockets.enter_context((pair or socket_pair)())
         await loop.connect_accepted_socket(lambda: protocol, accepted)
         async with ending(protocol):
             yield protocol, peer
@@ -169,6 +173,16 @@ def listening_socket() -> socket.socket:
     listener.bind((LOCALHOST, 0))
     listener.listen()
     return listener
+
+
+@contextlib.contextmanager
+def unix_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected non-blocking sockets of this host: a full one stays so until its peer receives."""
+    left, right = socket.socketpair()
+    with left, right:
+        for sock in (left, right):
+            sock.setblocking(False)
+        yield left, right
 
 
 @contextlib.contextmanager
