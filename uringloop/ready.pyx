@@ -15,6 +15,7 @@ from libc.stdlib cimport free, malloc
 
 cdef extern from *:
     # Cython's own declarations take objects, and hold them meanwhile.
+    Py_ssize_t count_references "Py_REFCNT"(PyObject *object)
     ctypedef int (*visitproc)(PyObject *object, void *argument) noexcept
     ctypedef int (*traverseproc)(PyObject *self, visitproc visit, void *argument) noexcept
     ctypedef int (*inquiry)(PyObject *self) noexcept
@@ -85,9 +86,13 @@ cdef class ReadyQueue:
         free(dropped.items)
 
     cdef int take_back(self) except -1:
-        """Use the ring again in place of a deque that no other reference is to."""
+        """Use the ring again, if no other reference to the deque exists.
+
+        Any thread may have made it, such as the one that made the loop.  This count may miss a reference that another
+        thread takes at the moment.  That thread would hold an empty deque, which has a lock of its own.
+        """
         cdef size_t capacity = CAPACITY_MIN
-        if type(self.shared) is not deque:
+        if type(self.shared) is not deque or count_references(<PyObject *>self.shared) > 1:
             return 0
         while capacity < <size_t>len(self.shared):
             capacity *= 2

@@ -436,7 +436,7 @@ cdef class Scheduler(Watching):
             self.dispatcher.dispatch()
         self.in_tick = True
         self.sleeping = True
-        if self.ready.shared is not None and is_unique(<PyObject *>self.ready.shared):
+        if self.ready.shared is not None:
             self.ready.take_back()
         if self.has_posted():
             self.take_posted()

@@ -131,7 +131,7 @@ def test_the_ready_queue_is_for_the_loop_s_thread_alone(variant: str) -> None:
         return gc.get_referents(next(each for each in gc.get_referents(loop) if isinstance(each, ReadyQueue)))
 
     with loops_in_threads(1, FACTORIES[variant]) as (loop,):
-        # Nobody has asked for asyncio's deque, which has a lock.
+        # asyncio made a deque, which has a lock, in the thread that made the loop; nobody has asked for it since.
         held = asyncio.run_coroutine_threadsafe(queue(), loop).result()
         assert not [each for each in held if isinstance(each, collections.deque)]
         with pytest.raises(RuntimeError, match="Non-thread-safe"):
