@@ -76,8 +76,9 @@ async def test_cells_that_fail_are_interrupted_or_end_the_kernel(kernels: str) -
     )
     interrupted = client(*cells, interrupt_on_timeout=True, allow_errors=True)
     async with interrupted.async_setup_kernel():
-        interrupted.timeout = 2
         for index, cell in enumerate(interrupted.nb.cells):
+            # The others take long on a busy machine.
+            interrupted.timeout = 2 if "1000" in cell.source else 100
             await interrupted.async_execute_cell(cell, index)
     errors = [
         [each["ename"] for each in cell["outputs"] if each["output_type"] == "error"] for cell in interrupted.nb.cells
