@@ -26,11 +26,14 @@ _PIECE = bytes(range(256)) * 8
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(4096):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-    await writer.wait_closed()
+    try:
+        while data := await reader.read(4096):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        # A part may end while the peer's close is under way.
+        writer.close()
+        await writer.wait_closed()
 
 
 async def _ask(address: tuple[str, int], pieces: int) -> None:
