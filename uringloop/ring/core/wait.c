@@ -74,14 +74,14 @@ static int engines_wait(const ul_ring *ring)
 }
 
 /* Something is posted, or a post would not be heard. */
-static int hears_or_misses_posts(const ul_ring *ring)
+static int posts_forbid_sleep(const ul_ring *ring)
 {
     return ring->wakeup != NULL && (!ring->wakeup_watched || ul_wakeup_is_posted(ring->wakeup));
 }
 
 static int must_not_sleep(ul_ring *ring)
 {
-    return cqes_ready(ring) || ul_staged(ring) || engines_wait(ring) || hears_or_misses_posts(ring);
+    return cqes_ready(ring) || ul_staged(ring) || engines_wait(ring) || posts_forbid_sleep(ring);
 }
 
 /* Whether a tick has to enter. */
@@ -124,7 +124,7 @@ int ul_prepare(ul_ring *ring, int64_t *timeout_ns)
             return result;
         busy |= result;
     }
-    if (busy || cqes_ready(ring) || tells_of_work(ring) || hears_or_misses_posts(ring))
+    if (busy || cqes_ready(ring) || tells_of_work(ring) || posts_forbid_sleep(ring))
         *timeout_ns = 0;
     return *timeout_ns != 0 || ul_staged(ring) || deferred_work(ring) || completes_in_enters(ring);
 }
@@ -218,8 +218,8 @@ void ul_descriptor_arm(ul_ring *ring)
     if (ring->wakeup != NULL)
         ul_wakeup_begin_sleep(ring->wakeup);
     ring->backend->arm(ring);
-    /* Work that came before is not told of.  An enter runs some of it at a time. */
-    for (int round = 0; round < ARM_ROUNDS && deferred_work(ring) && !cqes_ready(ring); round++) {
+    /* Where the flag is no news, it hides work that came before.  An enter runs some of that at a time. */
+    for (int round = 0; round < ARM_ROUNDS && ring->told_in_vain && !must_not_sleep(ring); round++) {
         if (ul_enter(ring, 0, -1) < 0)
             break;
     }
