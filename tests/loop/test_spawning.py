@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,28 +196,26 @@ async def test_a_replaced_popen_gets_the_environment_as_of_the_call(slow_popen: 
     assert await start == "before"
 
 
-@on_rings
-async def test_a_replaced_popen_that_comes_too_late(slow_popen: type[SlowPopen]) -> None:
-    start = asyncio.ensure_future(sleeper(stdin=PIPE))
+async def cancel_before_popen(slow_popen: type[SlowPopen], starting: Coroutine[Any, Any, object]) -> None:
+    """Cancel a start whose Popen then goes on to its end."""
+    start = asyncio.ensure_future(starting)
     while not slow_popen.started.is_set():
         await asyncio.sleep(0.001)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
     slow_popen.may_go_on.set()
-    # It is killed when it turns up.
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@on_rings
+async def test_a_replaced_popen_that_comes_too_late(slow_popen: type[SlowPopen]) -> None:
+    await cancel_before_popen(slow_popen, sleeper(stdin=PIPE))
+    # It is killed when it turns up.
     while has_children():
         await asyncio.sleep(0.001)
 
 
 @on_rings
 async def test_a_replaced_popen_that_fails_too_late_is_not_reported(slow_popen: type[SlowPopen]) -> None:
-    start = asyncio.ensure_future(asyncio.create_subprocess_exec("/nonexistent"))
-    while not slow_popen.started.is_set():
-        await asyncio.sleep(0.001)
-    start.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await start
-    slow_popen.may_go_on.set()
-    await asyncio.get_running_loop().shutdown_default_executor()
+    await cancel_before_popen(slow_popen, asyncio.create_subprocess_exec("/nonexistent"))
