@@ -48,6 +48,7 @@ LAYERS = (
     "patched",
     "immortal",
     "tick",
+    "shielding",
     "hooks",
 )
 #: The same within files/layers/, which imports nothing of files/ above it.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..hooks import PrivateProcessTransport, popen_is_known
 from ..operations import Poll
 from ..operations.file import Ready
+from ..shielding import until_done
 from .end import open_end, send_signal
 from .popen import Popen
 from .spawn import Report
@@ -260,9 +261,8 @@ def _settle(popen: Popen, child: Child) -> None:
 async def _start_elsewhere(loop: "EventLoop", make: Callable[[], "subprocess.Popen[bytes]"]) -> Child:
     """Make the child by a foreign Popen, in a thread, since that waits for exec."""
     making = loop.run_in_executor(None, _make_with_pidfd, make)
-    # Not by asyncio.shield, which from Python 3.14 on reports a failure after the cancel.
     try:
-        await asyncio.wait((making,))
+        await until_done(making)
     except asyncio.CancelledError:
         making.add_done_callback(partial(_end_unwanted, loop))
         raise

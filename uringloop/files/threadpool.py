@@ -19,6 +19,7 @@ from typing import Any, Literal, overload
 
 from ..companion import Submitter, submitter
 from ..ring import Descriptor
+from ..shielding import until_done
 from . import wrapping
 from .layers.cached import open_now
 from .layers.raw import RawFile
@@ -26,7 +27,6 @@ from .layers.reading import BufferedReader
 from .layers.text import TextFile
 from .layers.threads import may_wait_for_ever, unjoined
 from .layers.unlocked import FilePath, Mode
-from .layers.waiting import until_done
 from .layers.writing import BufferedRandom, BufferedWriter
 from .modes import BinaryMode, ReadMode, TextMode, UpdateMode, WriteMode
 from .opening import (

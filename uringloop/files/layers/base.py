@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from ...shielding import until_done
 from .file_base import FileBase
 from .waiting import surely, yield_once
 
@@ -239,8 +240,7 @@ class File(FileBase, Generic[Data]):
                     return
             self._closing = self._loop.create_task(self._finish())
         try:
-            # Not by asyncio.shield, which from Python 3.14 on reports the failure too.
-            await asyncio.wait((self._closing,))
+            await until_done(self._closing)
         except asyncio.CancelledError:
             self._closing.add_done_callback(self._report_failure)
             raise

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
+from ...shielding import until_done
 from .lock import Lock
 
 _T = TypeVar("_T")
@@ -83,8 +84,8 @@ async def call_in_turn(
         raise
     future.add_done_callback(functools.partial(_end, lock))
     try:
-        # Do not cancel the future itself: it tells when the thread has ended.
-        await asyncio.wait((future,))
+        # The future itself is not cancelled: it tells when the thread has ended.
+        await until_done(future)
     except asyncio.CancelledError:
         call.is_dropped = droppable
         raise

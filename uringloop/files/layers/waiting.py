@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+from ...shielding import until_done
+
 _T = TypeVar("_T")
 
 
@@ -41,31 +43,6 @@ async def surely(function: Callable[[], Any]) -> asyncio.CancelledError | None:
             cancelled = error.with_traceback(None)
         else:
             return cancelled
-
-
-async def until_done(future: "asyncio.Future[Any]") -> None:
-    """Wait until a future is done; a cancel ends the wait alone.
-
-    From Python 3.14 on asyncio.shield reports a failure after the cancel.  There the frame of asyncio.wait holds the
-    task, which holds its cancel, which holds the frame.
-
-    Args:
-        future: one that is done in the end, cancelled or not.
-
-    Raises:
-        asyncio.CancelledError: the task was cancelled; the future may not be done.
-    """
-    waiter: asyncio.Future[None] = future.get_loop().create_future()
-
-    def release(_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    future.add_done_callback(release)
-    try:
-        await waiter
-    finally:
-        future.remove_done_callback(release)
 
 
 async def in_thread(
